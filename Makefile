@@ -1,0 +1,35 @@
+# Two commands set up everything: `make run`, `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+INSTALLED = $(VENV)/installed
+
+.PHONY: run test test-all check smoke install clean
+
+run: $(INSTALLED) ## train and test a DenseNet on the embedded digits
+	$(BIN)/densenet-run experiment=quickstart
+
+test: $(INSTALLED) ## the fast tests
+	$(BIN)/python -m pytest -q
+
+test-all: $(INSTALLED) ## all tests
+	$(BIN)/python -m pytest -q -m ''
+
+check: $(INSTALLED) ## style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+smoke: $(INSTALLED) ## one epoch, seconds
+	$(BIN)/densenet-run experiment=quickstart model.depth=10 epochs=1
+
+install: $(INSTALLED) ## the virtual environment, with all that developing needs
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	touch $@
+
+clean: ## everything made here but outputs/
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""densenet-cli: train, sweep and compare DenseNet and its rivals from one command line."""

@@ -1,0 +1,104 @@
+"""What an option may be: checks of the values a user types, each failing with one clear message."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+class UserError(Exception):
+    """An error the user can cause and mend; its text is shown alone, without a traceback."""
+
+
+class OptionError(UserError, ValueError):
+    """A value the user typed breaks a rule.
+
+    Args:
+        key: the option, as its owner calls it (`growth_rate`); see `within` for the full key.
+        value: what was typed.
+        rule: what the option may be, as the end of a sentence ("must be ...").
+        example: a value that works; None where none can be known.
+    """
+
+    def __init__(self, key: str, value: Any, rule: str, example: Any = None) -> None:
+        self.key, self.value, self.rule, self.example = key, value, rule, example
+        hint = "" if example is None else f"; for example {key}={shown(example)}"
+        super().__init__(f"{key}={shown(value)}: {rule}{hint}")
+
+    def within(self, section: str) -> OptionError:
+        """The same error with the key as it is typed on the command line (`model.growth_rate`)."""
+        return type(self)(f"{section}.{self.key}", self.value, self.rule, self.example)
+
+
+def shown(value: Any) -> str:
+    """A value as one types it on the command line."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(shown(item) for item in value) + "]"
+    return str(value)
+
+
+def whole_number(key: str, value: Any, example: int, at_least: int = 1) -> int:
+    """The value if it is an integer of `at_least` or more. Raises OptionError."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+        raise OptionError(key, value, f"must be a whole number, {at_least} or more", example)
+    return value
+
+
+def number(
+    key: str,
+    value: Any,
+    example: float,
+    above: float = -math.inf,
+    at_least: float = -math.inf,
+    below: float = math.inf,
+    at_most: float = math.inf,
+) -> float:
+    """The value if it is a finite number within the given bounds. Raises OptionError."""
+    bounds = [
+        f"{word} {bound:g}"
+        for word, bound in (
+            ("above", above),
+            ("at least", at_least),
+            ("below", below),
+            ("at most", at_most),
+        )
+        if math.isfinite(bound)
+    ]
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (
+        is_number and math.isfinite(value) and above < value < below and at_least <= value <= at_most
+    ):
+        rule = " ".join(["must be a number", " and ".join(bounds)]).strip()
+        raise OptionError(key, value, rule, example)
+    return value
+
+
+def switch(key: str, value: Any) -> bool:
+    """The value if it is true or false. Raises OptionError."""
+    if not isinstance(value, bool):
+        raise OptionError(key, value, "must be true or false", True)
+    return value
+
+
+def choice(key: str, value: Any, choices: Sequence[Any]) -> Any:
+    """The value if it is one of `choices`. Raises OptionError, naming the nearest choice."""
+    if value not in choices:
+        near = nearest(str(value), map(str, choices))
+        if len(choices) <= 12:
+            rule = "must be one of " + ", ".join(shown(item) for item in choices)
+        else:
+            rule = f"is none of the {len(choices)} known names"
+        raise OptionError(key, value, rule, near or choices[0])
+    return value
+
+
+def nearest(word: str, words: Iterable[str]) -> str | None:
+    """The one of `words` that `word` most likely meant, if any is near."""
+    matches = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)
+    return matches[0] if matches else None
