@@ -1,0 +1,166 @@
+"""Checkpoints: last.ckpt and best.ckpt, whole at every moment, within epochs too."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from densenet_cli.options import UserError
+from densenet_cli.training.interruption import Interrupted, Interruption
+from densenet_cli.whole_file import replace_by_link, replace_file
+
+AGREE_EVERY = 16  # steps between two exchanges of wishes among several processes
+KEEP, SAVE, STOP = 0, 1, 2  # wishes; the highest wins
+
+
+class WholeFileCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and then moves it there."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        """Write the checkpoint as a whole file. Raises UserError, as on a full disk."""
+        replace_file(Path(path), lambda file: torch.save(checkpoint, file))
+
+
+class Checkpoints(Checkpoint):
+    """Saves last.ckpt after every epoch, every so many minutes, and when the run is interrupted.
+
+    best.ckpt is the last.ckpt of the epoch with the lowest value of `monitor`.
+
+    Args:
+        folder: where the two files go.
+        monitor: the logged metric, lower is better.
+        minutes: at most so long between two saves within an epoch.
+        interruption: the signals to obey.
+    """
+
+    def __init__(self, folder: Path, monitor: str, minutes: float, interruption: Interruption) -> None:
+        self.last, self.best = folder / "last.ckpt", folder / "best.ckpt"
+        self.monitor, self.minutes, self.interruption = monitor, minutes, interruption
+        self.best_value: float | None = None
+        self.best_epoch: int | None = None
+        self._saved_at = time.monotonic()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals over from Lightning."""
+        self.interruption.watch()
+        self._saved_at = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Within an epoch: save if it is time, stop if a signal came."""
+        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            return  # the epoch's end comes next
+        wish = self._agreed_wish(trainer)
+        if wish >= SAVE:
+            self._save_last(trainer)
+        if wish == STOP:
+            raise self._interrupted()
+
+    def on_validation_batch_end(self, *_: Any) -> None:
+        """Stop a lone process at once; several agree at the epoch's end."""
+        self._stop_if_alone()
+
+    def on_test_batch_end(self, *_: Any) -> None:
+        """As in an epoch's evaluation; training is saved already."""
+        self._stop_if_alone()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the epoch, and keep it as the best if it is."""
+        value = trainer.callback_metrics.get(self.monitor)
+        is_best = value is not None and (self.best_value is None or float(value) < self.best_value)
+        if is_best and value is not None:
+            self.best_value, self.best_epoch = float(value), trainer.current_epoch + 1
+        self._save_last(trainer)
+        if is_best and trainer.is_global_zero:
+            replace_by_link(self.last, self.best)
+        if self._agreed_wish(trainer, now=True) == STOP:
+            raise self._interrupted()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best epoch so far, so that a resumed run goes on comparing with it."""
+        return {"best_value": self.best_value, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on comparing with the best epoch so far."""
+        self.best_value, self.best_epoch = state_dict["best_value"], state_dict["best_epoch"]
+
+    def _save_last(self, trainer: Trainer) -> None:
+        trainer.save_checkpoint(self.last)
+        self._saved_at = time.monotonic()
+
+    def _agreed_wish(self, trainer: Trainer, now: bool = False) -> int:
+        """What this process wants, or the strongest wish of all: they must save and stop together."""
+        overdue = time.monotonic() - self._saved_at > 60 * self.minutes
+        wish = STOP if self.interruption.signum else SAVE if overdue else KEEP
+        if trainer.world_size == 1:
+            return wish
+        if not now and trainer.global_step % AGREE_EVERY:
+            return KEEP
+        wishes = torch.tensor(wish, device=trainer.strategy.root_device)
+        torch.distributed.all_reduce(wishes, torch.distributed.ReduceOp.MAX)
+        return int(wishes)
+
+    def _stop_if_alone(self) -> None:
+        if not torch.distributed.is_initialized():
+            self.interruption.check()
+
+    def _interrupted(self) -> Interrupted:
+        return Interrupted(self.interruption.signum or 2)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's content, on the CPU; never runs code from it (weights_only).
+
+    Raises:
+        UserError: if the file is missing, damaged, or no checkpoint of ours.
+    """
+    if not path.is_file():
+        raise UserError(f"checkpoint={path}: there is no such file")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        reason = str(error).split("\n", maxsplit=1)[0]
+        raise UserError(f"checkpoint={path}: cannot be read as a checkpoint: {reason}") from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise UserError(f"checkpoint={path}: is no checkpoint of densenet-run (no state_dict)")
+    return checkpoint
+
+
+def position(checkpoint: dict[str, Any]) -> tuple[int, int]:
+    """Epoch and batch, both from 0, that follow what a checkpoint has behind it."""
+    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    if progress["is_last_batch"]:
+        return checkpoint["epoch"] + 1, 0
+    return checkpoint["epoch"], progress["current"]["processed"]
+
+
+def load_weights(module: torch.nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
+    """Put a checkpoint's weights into a module, all of them and no others.
+
+    Raises:
+        UserError: if they are those of another network.
+    """
+    theirs, ours = checkpoint["state_dict"], module.state_dict()
+    other_names = sorted(set(theirs) ^ set(ours))
+    other_shapes = [name for name in ours if name in theirs and theirs[name].shape != ours[name].shape]
+    if other_names or other_shapes:
+        if other_names:
+            owner = "only the checkpoint" if other_names[0] in theirs else "only the network"
+            reason = f"{owner} has {other_names[0]}"
+        else:
+            name = other_shapes[0]
+            reason = f"{name} is {tuple(theirs[name].shape)} there and {tuple(ours[name].shape)} here"
+        raise UserError(
+            f"checkpoint={path}: holds the weights of another network than model=...: "
+            f"{len(other_names) + len(other_shapes)} tensors differ; {reason}"
+        )
+    module.load_state_dict(theirs)

@@ -1,0 +1,204 @@
+"""What a run shows while it trains: bars on a terminal, a line an epoch anywhere."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+REFRESH_S = 0.5  # reading the loss makes a GPU wait, so read it no more often
+
+log = logging.getLogger(__name__)
+
+
+class TrainingProgress(Checkpoint):  # Lightning calls checkpoints after the module has logged
+    """Shows epochs, batches, loss, error, images/s and time left; keeps one row an epoch.
+
+    `rows` holds what metrics.csv will: epoch (from 1), learning rate, losses, errors in percent,
+    training images/s, seconds. It is saved in checkpoints, so a resumed run has all its rows.
+
+    Args:
+        console: where to show it; None shows nothing (processes other than the first).
+        bars: whether to draw bars, which only a terminal can.
+        evaluation_split: "validation" or "test", as the logged metrics are called.
+        on_epoch: called with this object when a row has been added.
+    """
+
+    def __init__(
+        self,
+        console: Console | None,
+        bars: bool,
+        evaluation_split: str,
+        on_epoch: Callable[[TrainingProgress], None],
+    ) -> None:
+        self.console, self.evaluation_split = console, evaluation_split
+        self.on_epoch = on_epoch
+        self.bars = bars and console is not None and console.is_terminal
+        self.rows: list[dict[str, Any]] = []
+        self.train_seconds = 0.0
+        self.train_images = 0
+        self._progress: Progress | None = None
+        self._epoch_started: float | None = None
+        self._epoch_train_seconds = 0.0
+        self._epoch_images = 0
+        self._shown_at = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the bars; a resumed epoch goes on without a new start."""
+        self._begin_clocks()
+        if self.bars:
+            self._progress = _bars(self.console)
+            self._epochs = self._progress.add_task(
+                "epochs", total=trainer.max_epochs, completed=trainer.current_epoch, note=""
+            )
+            self._batches = self._progress.add_task("batches", total=None, note="")
+            self._progress.start()
+        if not self.rows and self.console is not None:
+            log.info("training %s batches an epoch", trainer.num_training_batches)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Start the clock with the epoch's first step, also where a resumed epoch has its first."""
+        if self._epoch_started is None:
+            self._epoch_started = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count the images; now and then show the loss."""
+        self._epoch_images += len(batch[1]) * trainer.world_size
+        self._epoch_train_seconds = time.monotonic() - (self._epoch_started or 0)
+        if self._progress is None or time.monotonic() - self._shown_at < REFRESH_S:
+            return
+        self._shown_at = time.monotonic()
+        done, total = batch_idx + 1, int(trainer.num_training_batches)
+        speed = self._epoch_images / max(self._epoch_train_seconds, 1e-9)
+        note = f"loss {float(outputs['loss']):.3f}  {speed:,.0f} images/s"
+        self._progress.update(self._batches, description="train", completed=done, total=total)
+        self._progress.update(self._batches, note=note)
+        self._show_time_left(trainer, done / total)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Show how far the evaluation is."""
+        total = trainer.num_val_batches[0] if trainer.num_val_batches else None
+        self._show_evaluation(self.evaluation_split, batch_idx + 1, total)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the epoch's row, and show it as a line."""
+        metrics = {
+            name.replace("/", "_"): float(value) for name, value in trainer.callback_metrics.items()
+        }
+        seconds = time.monotonic() - (self._epoch_started or time.monotonic())
+        speed = self._epoch_images / max(self._epoch_train_seconds, 1e-9)
+        rate = float(f"{metrics.pop('learning_rate'):.6g}")
+        row = {"epoch": trainer.current_epoch + 1, "learning_rate": rate}
+        row |= {name: round(value, 6) for name, value in sorted(metrics.items(), reverse=True)}
+        row |= {"images_per_second": round(speed, 1), "seconds": round(seconds, 2)}
+        self.rows.append(row)
+        self.train_seconds += self._epoch_train_seconds
+        self.train_images += self._epoch_images
+        line = self._line(row, int(trainer.max_epochs or 0))
+        log.info(line)
+        if self.console is not None:
+            self.console.print(line, highlight=False, soft_wrap=True)
+        if self._progress is not None:
+            self._progress.update(self._epochs, completed=trainer.current_epoch + 1)
+        self._begin_clocks()
+        self.on_epoch(self)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the bars away."""
+        self.close()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Take the bars away, so that the message stands alone."""
+        self.close()
+
+    def close(self) -> None:
+        """Take the bars away."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rows so far, and what they are averaged from."""
+        return {
+            "rows": self.rows,
+            "train_seconds": self.train_seconds,
+            "train_images": self.train_images,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the rows of the run's earlier part."""
+        self.rows = list(state_dict["rows"])
+        self.train_seconds = state_dict["train_seconds"]
+        self.train_images = state_dict["train_images"]
+
+    def _begin_clocks(self) -> None:
+        self._epoch_started = None
+        self._epoch_train_seconds = 0.0
+        self._epoch_images = 0
+
+    def _show_evaluation(self, split: str, done: int, total: Any) -> None:
+        if self._progress is not None and time.monotonic() - self._shown_at >= REFRESH_S:
+            self._shown_at = time.monotonic()
+            self._progress.update(
+                self._batches, description=split, completed=done, total=total, note=""
+            )
+
+    def _show_time_left(self, trainer: Trainer, done_of_epoch: float) -> None:
+        assert self._progress is not None
+        epochs_left = (trainer.max_epochs or 0) - trainer.current_epoch - done_of_epoch
+        recent = self.rows[-1]["seconds"] if self.rows else None
+        epoch_s = recent or self._epoch_train_seconds / max(done_of_epoch, 1e-9)
+        note = f"{duration(epochs_left * epoch_s)} left"
+        self._progress.update(self._epochs, completed=trainer.current_epoch + done_of_epoch, note=note)
+
+    def _line(self, row: dict[str, Any], epochs: int) -> str:
+        parts = [f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}"]
+        for split in ("train", self.evaluation_split):
+            if f"{split}_error" in row:
+                loss, error = row[f"{split}_loss"], row[f"{split}_error"]
+                parts.append(f"{split} loss {loss:.4f} error {error:.2f} %")
+        parts.append(f"rate {row['learning_rate']:.4g}")
+        parts.append(f"{row['images_per_second']:,.0f} images/s")
+        parts.append(duration(row["seconds"]))
+        return "  ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person reads them: 9.4 s, 3:07 min, 1:02:03 h."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02} h" if hours else f"{minutes}:{rest:02} min"
+
+
+def _bars(console: Console | None) -> Progress:
+    return Progress(
+        TextColumn("{task.description:<10}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+        transient=True,
+        refresh_per_second=4,
+    )

@@ -1,0 +1,110 @@
+import errno
+import os
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from densenet_cli import whole_file
+from densenet_cli.options import UserError
+from densenet_cli.training import checkpoints
+from densenet_cli.whole_file import replace_by_link, replace_file
+
+
+class _Hostile:
+    def __reduce__(self):
+        return os.system, ("touch hostile-code-ran",)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no checkpoint at all",
+        pickle.dumps(_Hostile()),
+        pickle.dumps({"state_dict": {}, "loops": _Hostile()}),
+    ],
+    ids=["empty", "text", "hostile", "hostile-within"],
+)
+def test_what_is_no_checkpoint_is_refused_and_never_run(content, tmp_path):
+    path = tmp_path / "last.ckpt"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"last\.ckpt: cannot be read as a checkpoint"):
+        checkpoints.load_checkpoint(path)
+    assert not (tmp_path / "hostile-code-ran").exists()
+
+
+def test_a_truncated_checkpoint_is_refused(tmp_path):
+    path = tmp_path / "last.ckpt"
+    torch.save({"state_dict": nn.Linear(100, 100).state_dict()}, path)
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(UserError, match="cannot be read"):
+        checkpoints.load_checkpoint(path)
+
+
+def test_other_data_and_no_file_are_refused(tmp_path):
+    torch.save({"weights": 1}, tmp_path / "other.pt")
+    with pytest.raises(UserError, match="no state_dict"):
+        checkpoints.load_checkpoint(tmp_path / "other.pt")
+    with pytest.raises(UserError, match="no such file"):
+        checkpoints.load_checkpoint(tmp_path / "none.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (nn.Linear(3, 5), r"weight is \(5, 3\) there and \(2, 3\) here"),
+        (nn.Sequential(nn.Linear(3, 2)), "only the checkpoint has 0.bias"),
+        (nn.Linear(3, 2, bias=False), "only the network has bias"),
+    ],
+)
+def test_weights_of_another_network_say_where_they_differ(other, words, tmp_path):
+    network = nn.Linear(3, 2)
+    before = network.weight.clone()
+    with pytest.raises(UserError, match=words):
+        checkpoints.load_weights(network, {"state_dict": other.state_dict()}, tmp_path / "x.ckpt")
+    assert torch.equal(network.weight, before)
+
+
+def test_a_full_disk_leaves_the_old_file_whole(tmp_path, monkeypatch):
+    path = tmp_path / "last.ckpt"
+    replace_file(path, lambda file: torch.save({"state_dict": {}}, file))
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(whole_file.os, "fsync", full)
+    with pytest.raises(UserError, match=r"last\.ckpt cannot be written: No space left on device"):
+        replace_file(path, lambda file: torch.save({"state_dict": {"a": torch.ones(9)}}, file))
+    assert torch.load(path, weights_only=True) == {"state_dict": {}}
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_failing_writer_leaves_the_old_file_whole(tmp_path):
+    path = tmp_path / "file"
+    replace_file(path, "old")
+
+    def half(file):
+        file.write(b"half of the n")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        replace_file(path, half)
+    assert path.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_link_keeps_its_content_when_the_other_name_is_replaced(has_links, tmp_path, monkeypatch):
+    if not has_links:
+
+        def no_links(*_):
+            raise OSError(errno.EPERM, "no hard links here")
+
+        monkeypatch.setattr(whole_file.os, "link", no_links)
+    last, best = tmp_path / "last", tmp_path / "best"
+    replace_file(last, "one")
+    replace_by_link(last, best)
+    replace_file(last, "two")
+    assert (last.read_text(), best.read_text()) == ("two", "one")

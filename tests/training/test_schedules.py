@@ -1,0 +1,70 @@
+import pytest
+import torch
+from tiny_run import TINY
+from torch import nn
+
+from densenet_cli.instantiation import build_later
+from densenet_cli.options import OptionError
+from densenet_cli.training import schedules
+
+
+def _rates(make_schedule, epochs, rate=0.1):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=rate)
+    schedule = make_schedule(optimizer, epochs=epochs)
+    rates = []
+    for _ in range(epochs):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return rates
+
+
+def _first_epochs_at_lower_rates(rates):
+    """Epochs counted from 1, as the Torch7 logs count them."""
+    return [number for number in range(2, len(rates) + 1) if rates[number - 1] < rates[number - 2]]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "drops", "last_rate"),
+    [
+        # train.lua of DenseNet and of fb.resnet.torch: epoch number 150 is the first lower one
+        ("paper_cifar", [150, 225], 0.001),
+        ("paper_svhn", [20, 30], 0.001),
+        ("paper_imagenet", [31, 61], 0.001),
+        ("resnet", [81, 122], 0.001),
+        ("wide_resnet", [61, 121, 161], 0.0008),
+        ("constant", [], 0.1),
+    ],
+)
+def test_the_rate_drops_at_the_epochs_of_the_authors_code(recipe, drops, last_rate, config):
+    recipe = config(f"recipe={recipe}")["recipe"]
+    make = build_later("recipe.schedule", recipe["schedule"])
+    if recipe["schedule"]["_target_"].endswith("constant"):
+        rates = _rates(lambda optimizer, epochs: make(optimizer), recipe["epochs"])
+    else:
+        rates = _rates(make, recipe["epochs"])
+    assert _first_epochs_at_lower_rates(rates) == drops
+    assert rates[-1] == pytest.approx(last_rate)
+
+
+def test_fractions_scale_with_the_epochs():
+    def make(optimizer, epochs):
+        return schedules.divide_when_reached(optimizer, epochs, fractions=[0.5, 0.75])
+
+    assert _first_epochs_at_lower_rates(_rates(make, 40)) == [20, 30]
+    assert _first_epochs_at_lower_rates(_rates(make, 3)) == [2, 3]
+
+
+@pytest.mark.parametrize("fractions", [[0.5, 1.5], [0], "half", 0.5, [None]])
+def test_wrong_fractions_are_named(fractions):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    with pytest.raises(OptionError, match=r"fractions=.*between 0 and 1"):
+        schedules.divide_when_reached(optimizer, 10, fractions)
+
+
+def test_one_cycle_spans_all_steps_of_the_run(typed, tmp_path):
+    status, message = typed(*TINY, "hydra.run.dir=outputs/run")
+    assert status == 0, message
+    checkpoint = torch.load(tmp_path / "outputs/run/checkpoints/last.ckpt", weights_only=True)
+    (state,) = checkpoint["lr_schedulers"]
+    assert state["total_steps"] == checkpoint["global_step"] == 2 * 23
