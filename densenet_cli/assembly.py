@@ -1,0 +1,214 @@
+"""A configuration -> the parts of a run, each checked before the next and before any long work."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from rich.console import Console
+from torch import nn
+
+from densenet_cli import launch
+from densenet_cli.data.image_data import ImageData
+from densenet_cli.instantiation import build, build_later, naming, refuse_name
+from densenet_cli.options import OptionError, UserError, choice, number, whole_number
+from densenet_cli.training import devices
+from densenet_cli.training.checkpoints import Checkpoints, WholeFileCheckpointIO
+from densenet_cli.training.classifier import ImageClassifier
+from densenet_cli.training.finite_loss import FiniteLoss
+from densenet_cli.training.interruption import Interruption
+from densenet_cli.training.progress import TrainingProgress
+
+# Arguments of Lightning's Trainer that have another place in our configuration.
+TAKEN = {
+    "max_epochs": "is set by epochs=",
+    "logger": "is set by logger=",
+    "default_root_dir": "is set by hydra.run.dir=",
+    "gradient_clip_val": "is set by recipe.gradient_clip=",
+    "callbacks": "cannot be typed",
+    "plugins": "cannot be typed; trainer.precision= sets the number format",
+    "enable_checkpointing": "cannot be changed: every run keeps last.ckpt and best.ckpt",
+    "use_distributed_sampler": "cannot be changed: the data are shared out exactly",
+}
+
+
+@dataclass
+class Job:
+    """The parts of one run, put together."""
+
+    config: dict[str, Any]
+    folder: Path
+    data: ImageData
+    module: ImageClassifier
+    trainer: L.Trainer
+    progress: TrainingProgress
+    keeper: Checkpoints
+    device: str
+
+
+def assemble(
+    config: dict[str, Any],
+    folder: Path,
+    interruption: Interruption,
+    on_epoch: Callable[[TrainingProgress], None],
+) -> Job:
+    """Build the parts of a run.
+
+    Args:
+        config: the resolved configuration.
+        folder: where the run leaves everything.
+        interruption: the signals to obey.
+        on_epoch: called at each epoch's end, in every process, once its row of metrics is there.
+
+    Raises:
+        UserError: for an option that cannot work, named as it was typed.
+    """
+    check(config)
+    L.seed_everything(config["seed"], verbose=False)
+    options, device = _trainer_options(config["trainer"])
+    data = build("data", config["data"])
+    with naming("data"):
+        data.prepare()
+    module = _module(config, data)
+    progress = TrainingProgress(
+        Console() if launch.is_first_process() else None,
+        bool(options.pop("enable_progress_bar", True)),
+        data.evaluation_split,
+        on_epoch,
+    )
+    keeper = Checkpoints(
+        folder / "checkpoints",
+        f"{data.evaluation_split}/error",
+        config["checkpoint_minutes"],
+        interruption,
+    )
+    ema_decay = config["recipe"]["ema_decay"]
+    ema = [] if ema_decay is None else [EMAWeightAveraging(decay=ema_decay)]
+    trainer = _trainer(config, options, folder, [*ema, FiniteLoss(), progress, keeper])
+    _check_batch_size(config["data"]["batch_size"], trainer.world_size)
+    return Job(config, folder, data, module, trainer, progress, keeper, device)
+
+
+def check(config: dict[str, Any]) -> None:
+    """Check the options that belong to no part. Raises OptionError."""
+    whole_number("epochs", config["epochs"], example=300)
+    whole_number("seed", config["seed"], example=0, at_least=0)
+    number("checkpoint_minutes", config["checkpoint_minutes"], example=10, above=0)
+    choice("task", config["task"], ["train", "test"])
+    checkpoint, is_test = config["checkpoint"], config["task"] == "test"
+    if is_test and checkpoint is None:
+        example = "outputs/<run>/checkpoints/best.ckpt"
+        raise OptionError("checkpoint", None, "task=test needs a trained network", example)
+    if checkpoint is not None and not is_test:
+        rule = "is for task=test; a run is continued by resume=<its folder>"
+        raise OptionError("checkpoint", checkpoint, rule)
+    recipe = config["recipe"]
+    choice("recipe.report", recipe["report"], ["last", "best"])
+    number("recipe.optimizer.lr", recipe["optimizer"].get("lr"), example=0.1, above=0)
+    if recipe["gradient_clip"] is not None:
+        number("recipe.gradient_clip", recipe["gradient_clip"], example=1, above=0)
+    if recipe["ema_decay"] is not None:
+        number("recipe.ema_decay", recipe["ema_decay"], example=0.999, above=0, below=1)
+
+
+def _module(config: dict[str, Any], data: ImageData) -> ImageClassifier:
+    recipe = config["recipe"]
+    network = build("model", config["model"], num_classes=data.num_classes)
+    make_optimizer = functools.partial(_optimizer, recipe["optimizer"])
+    make_optimizer([nn.Parameter(torch.zeros(1))])  # fails now rather than after a download
+    make_schedule = build_later("recipe.schedule", recipe["schedule"])
+    with naming("recipe"):
+        return ImageClassifier(
+            network.to(memory_format=torch.channels_last),
+            make_optimizer,
+            make_schedule,
+            data.num_classes,
+            data.evaluation_split,
+            seed=config["seed"],
+            label_smoothing=recipe["label_smoothing"],
+        )
+
+
+def _optimizer(options: dict[str, Any], parameters: Any) -> torch.optim.Optimizer:
+    make = build_later("recipe.optimizer", options)
+    try:
+        return make(parameters)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"recipe.optimizer: {options['_target_']}: {error}") from error
+
+
+def _trainer_options(chosen: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """The arguments for Lightning's Trainer that the user chose, and the device: cpu, cuda or mps."""
+    options = dict(chosen)
+    names = [name for name in inspect.signature(L.Trainer).parameters if name not in TAKEN]
+    for name, value in options.items():
+        if name in TAKEN:
+            raise OptionError(f"trainer.{name}", value, TAKEN[name])
+        if name not in names:
+            refuse_name("trainer", name, value, names)
+    choice("trainer.precision", options["precision"], devices.PRECISIONS)
+    device = devices.accelerator(options["accelerator"])
+    options["precision"] = devices.precision(options["precision"], device)
+    if options.get("sync_batchnorm") and device == "cpu":
+        rule = "batch norm can be synchronised on GPUs only"
+        raise OptionError("trainer.sync_batchnorm", True, rule, False)
+    if options.get("strategy") == "ddp":
+        options["strategy"] = _ddp()
+    if "LOCAL_WORLD_SIZE" in os.environ and launch.launched_from_outside():
+        options["devices"] = int(os.environ["LOCAL_WORLD_SIZE"])  # torchrun's word counts
+        options["num_nodes"] = int(os.environ["WORLD_SIZE"]) // options["devices"]
+    return options, device
+
+
+def _ddp() -> DDPStrategy:
+    """DDP, but batch-norm statistics are shared before evaluations (by ImageClassifier) only."""
+    names = inspect.signature(nn.parallel.DistributedDataParallel).parameters
+    buffers = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
+    options: dict[str, Any] = {"gradient_as_bucket_view": True, buffers: False}
+    return DDPStrategy(**options)
+
+
+def _trainer(
+    config: dict[str, Any], options: dict[str, Any], folder: Path, callbacks: list[L.Callback]
+) -> L.Trainer:
+    logger = config["logger"]
+    has_logger = "_target_" in logger
+    # Unless someone else started the processes, Lightning does, even in a SLURM shell.
+    environment = [] if launch.launched_from_outside() else [LightningEnvironment()]
+    try:
+        return L.Trainer(
+            **options,
+            max_epochs=config["epochs"],
+            callbacks=callbacks,
+            logger=build("logger", logger, save_dir=str(folder)) if has_logger else False,
+            default_root_dir=str(folder),
+            plugins=[WholeFileCheckpointIO(), *environment],
+            gradient_clip_val=config["recipe"]["gradient_clip"],
+            use_distributed_sampler=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+    except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
+        words = " ".join(
+            f"trainer.{name}={config['trainer'][name]}"
+            for name in ("accelerator", "devices", "strategy")
+        )
+        raise UserError(f"{words}: {error}") from error
+
+
+def _check_batch_size(batch_size: int, processes: int) -> None:
+    if batch_size % processes:
+        rule = f"is shared by {processes} devices and must be a multiple of {processes}"
+        example = processes * max(1, round(batch_size / processes))
+        raise OptionError("data.batch_size", batch_size, rule, example)

@@ -1,0 +1,157 @@
+"""What one run leaves on disk: run.json, metrics.csv, config.yaml, overrides.yaml, run.log.
+
+A run's folder:
+    config.yaml       the resolved configuration
+    overrides.yaml    the words typed on the command line
+    run.json          state, results, cost, environment: rewritten whole at every change
+    metrics.csv       one row an epoch
+    run.log           messages; the traceback of a failure
+    checkpoints/      last.ckpt, best.ckpt
+
+Every file but the log is replaced as a whole, so that a kill at any moment leaves the old one or the
+new one, never a half.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import platform
+import resource
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from densenet_cli.options import UserError
+from densenet_cli.whole_file import replace_file
+
+FORMAT = 1  # of run.json; raised when a key changes its meaning
+PACKAGES = ("densenet-cli", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core")
+
+
+class RunRecord:
+    """The record of one run in `folder`; `fields` is what run.json holds.
+
+    `state` is one of running, done, failed, interrupted. A run that was killed stays "running" while
+    nobody holds its lock.
+    """
+
+    def __init__(self, folder: Path, fields: dict[str, Any]) -> None:
+        self.folder, self.fields = folder, fields
+
+    @classmethod
+    def read(cls, folder: Path) -> RunRecord:
+        """The record in a folder. Raises UserError if there is none or it can't be read."""
+        path = folder / "run.json"
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(f"{folder} holds no run: there is no run.json in it") from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} cannot be read: {error}") from None
+        if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+            raise UserError(f"{path} is not a record of densenet-run (format {FORMAT})")
+        return cls(folder, fields)
+
+    @classmethod
+    def create(cls, folder: Path, config: dict[str, Any], overrides: list[str]) -> RunRecord:
+        """The record of a new run, already on disk."""
+        record = cls(folder, {"format": FORMAT, "state": "running", "results": {}})
+        record.update(
+            overrides=overrides,
+            config=config,
+            seed=config.get("seed"),
+            git=git_commit(Path(__file__).parent),
+            versions=versions(),
+            host=socket.gethostname(),
+            started=now(),
+        )
+        return record
+
+    def update(self, **fields: Any) -> None:
+        """Set fields and write run.json."""
+        self.fields.update(fields, updated=now())
+        text = json.dumps(finite(self.fields), indent=2, ensure_ascii=False)
+        replace_file(self.folder / "run.json", text + "\n")
+
+    def write_metrics(self, rows: list[dict[str, Any]]) -> None:
+        """Write metrics.csv: a row an epoch, columns in order of first appearance."""
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        replace_file(self.folder / "metrics.csv", text.getvalue())
+
+
+def write_config(folder: Path, config: dict[str, Any], overrides: list[str]) -> None:
+    """Write config.yaml and overrides.yaml."""
+    replace_file(folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+    replace_file(folder / "overrides.yaml", yaml.safe_dump(overrides))
+
+
+def read_config(folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """The resolved configuration of a run, and the words typed for it.
+
+    Raises:
+        UserError: if the folder holds none.
+    """
+    try:
+        texts = [(folder / name).read_text("utf-8") for name in ("config.yaml", "overrides.yaml")]
+        config, overrides = map(yaml.safe_load, texts)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{folder} holds no configuration of a run: {error}") from None
+    return config, overrides
+
+
+def finite(value: Any) -> Any:
+    """The value with NaN and infinities as null, which JSON has no word for."""
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.fromtimestamp(time.time(), timezone.utc).isoformat(timespec="seconds")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages a result depends on."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit(folder: Path) -> str | None:
+    """The commit of the checkout that `folder` lies in, with "+" if files differ from it."""
+    command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty=+"]
+    try:
+        answer = subprocess.run(
+            [*command, "--exclude=*"], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None
+
+
+def peak_memory_bytes() -> int:
+    """The largest memory this process has held so far (resident set), in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

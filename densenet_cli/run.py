@@ -1,0 +1,265 @@
+"""The spine: a configuration -> data, network, module, trainer -> a record of what came out."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from densenet_cli import launch, summary
+from densenet_cli.assembly import Job, assemble
+from densenet_cli.models import cost
+from densenet_cli.options import UserError
+from densenet_cli.record import RunRecord, now, peak_memory_bytes
+from densenet_cli.training import checkpoints, devices
+from densenet_cli.training.interruption import Interrupted, Interruption
+from densenet_cli.training.progress import TrainingProgress
+
+log = logging.getLogger(__name__)
+
+UNFOUNDED_WARNINGS = (
+    ".*ended before the epoch ended and your dataloader is not resumable",  # it is: see resume_at
+    ".*does not have many workers",  # images in memory need none
+    ".*LeafSpec.*deprecated",  # between Lightning and torch
+    ".*It is recommended to use `self.log.*sync_dist=True",  # what we log is summed already
+)
+
+
+def execute(folder: Path, config: dict[str, Any], overrides: list[str], resume: bool = False) -> int:
+    """Run one job, and record how it ended.
+
+    Args:
+        folder: the run's folder; it exists.
+        config: the resolved configuration.
+        overrides: the words typed on the command line.
+        resume: whether to go on from checkpoints/last.ckpt rather than begin.
+
+    Returns:
+        The exit status: 0 done, 1 failed, 130 or 143 interrupted.
+    """
+    first = launch.is_first_process()
+    try:
+        with _lock(folder) if first else contextlib.nullcontext(), _logging(folder):
+            if first:
+                record = _record(folder, config, overrides, resume)
+            else:
+                record = RunRecord(folder, {})
+            if resume and record.fields.get("state") == "done":
+                print(f"{summary.relative(folder)} is done already; its results:")
+                summary.show(Console(), record.fields, folder)
+                return 0
+            return _recorded(config, record, resume)
+    except UserError as error:
+        say(str(error))
+        return 1
+
+
+def say(message: str) -> None:
+    """Show a message of the command's own on the terminal."""
+    print(f"densenet-run: {message}", file=sys.stderr, flush=True)
+
+
+def _recorded(config: dict[str, Any], record: RunRecord, resume: bool) -> int:
+    """Run the job; whatever happens stands in the record, the log and the exit status."""
+    first, folder = launch.is_first_process(), record.folder
+    try:
+        with Interruption() as interruption:
+            _run(config, record, interruption, resume)
+        return 0
+    except (Interrupted, KeyboardInterrupt) as stop:
+        if first:
+            record.update(state="interrupted", ended=now())
+            say(f"interrupted; go on with: densenet-run resume={summary.relative(folder)}")
+            return stop.exit_status if isinstance(stop, Interrupted) else 130
+        return 0  # Lightning kills the first process if another one ends otherwise
+    except Exception as error:
+        log.error("failed\n%s", traceback.format_exc())
+        message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        where = "" if isinstance(error, UserError) else f" (see {folder / 'run.log'})"
+        if first:
+            # What ended another process is the cause of what this one met.
+            message = launch.take_message(folder) or message
+            record.update(state="failed", error=message, ended=now())
+            say(message + where)
+        else:
+            launch.leave_message(folder, message)
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            traceback.print_exc()
+        return 1
+
+
+def _run(config: dict[str, Any], record: RunRecord, interruption: Interruption, resume: bool) -> None:
+    began = time.monotonic() - (record.fields.get("seconds") or 0)
+
+    def on_epoch(progress: TrainingProgress) -> None:
+        if launch.is_first_process():
+            record.write_metrics(progress.rows)
+            record.update(epoch=progress.rows[-1]["epoch"], seconds=round(time.monotonic() - began, 2))
+
+    job = assemble(config, record.folder, interruption, on_epoch)
+    facts = _facts(job)
+    if launch.is_first_process():
+        record.update(**facts)
+    results = _train(job, resume) if config["task"] == "train" else _test(job)
+    if job.trainer.is_global_zero:
+        seconds = job.progress.train_seconds
+        record.update(
+            state="done",
+            results=results,
+            seconds=round(time.monotonic() - began, 2),
+            train_seconds=round(seconds, 2),
+            images_per_second=round(job.progress.train_images / seconds, 1) if seconds else None,
+            peak_memory_bytes=_peak_memory(job),
+            ended=now(),
+        )
+        summary.show(Console(), record.fields, record.folder)
+        summary.next_steps(Console(), config.get("next_steps") or [])
+
+
+def _facts(job: Job) -> dict[str, Any]:
+    """What is known of a run before it trains."""
+    data, network = job.data, job.module.network
+    return {
+        "parameters": cost.count_parameters(network),
+        "multiply_adds": cost.multiply_adds(network, data.image_size),
+        "data": {
+            "name": data.name,
+            "num_classes": data.num_classes,
+            "class_names": list(data.class_names),
+            "image_size": list(data.image_size),
+            "sizes": data.sizes,
+            "statistics": data.statistics,
+        },
+        "device": devices.device_name(job.device),
+        "processes": job.trainer.world_size,
+        "precision": job.trainer.precision,
+        "epochs": job.config["epochs"],
+        "pid": os.getpid(),
+    }
+
+
+def _train(job: Job, resume: bool) -> dict[str, Any]:
+    last = job.keeper.last if resume and job.keeper.last.exists() else None
+    if last is not None:
+        epoch, batch = checkpoints.position(checkpoints.load_checkpoint(last))
+        job.data.resume_at(epoch, batch)
+        log.info("going on at epoch %d, batch %d", epoch + 1, batch + 1)
+    job.trainer.fit(job.module, datamodule=job.data, ckpt_path=last, weights_only=True)
+    return _results(job)
+
+
+def _test(job: Job) -> dict[str, Any]:
+    path = Path(job.config["checkpoint"])
+    checkpoints.load_weights(job.module, checkpoints.load_checkpoint(path), path)
+    return _tested(job)
+
+
+def _results(job: Job) -> dict[str, Any]:
+    """Test the last epoch's weights, and the best epoch's where held-out images chose it.
+
+    `test_error` is the figure by the recipe's protocol (recipe.report): the paper's last epoch on
+    CIFAR, the epoch of lowest validation error on SVHN (section 4.2). Without held-out images the
+    lowest test error of all epochs is noted too, but never reported: the test set chose it.
+    """
+    keeper, split = job.keeper, job.data.evaluation_split
+    column = f"{split}_error"
+    errors = [row[column] for row in job.progress.rows if column in row]
+    last = _tested(job)
+    results = {f"{name}_last": value for name, value in last.items()}
+    results["best_epoch"] = keeper.best_epoch
+    if split == "test":
+        return results | {"test_error_best": min(errors, default=None), "best_on_test": True} | last
+    results["validation_error_last"] = errors[-1] if errors else None
+    results["validation_error_best"] = keeper.best_value
+    best = last
+    if keeper.best_epoch is not None:
+        job.trainer.strategy.barrier()
+        checkpoints.load_weights(job.module, checkpoints.load_checkpoint(keeper.best), keeper.best)
+        best = _tested(job)
+    results |= {f"{name}_best": value for name, value in best.items()}
+    return results | (best if job.config["recipe"]["report"] == "best" else last)
+
+
+def _tested(job: Job) -> dict[str, Any]:
+    job.trainer.test(job.module, datamodule=job.data, verbose=False)
+    return {
+        name.replace("/", "_"): round(float(value), 6)
+        for name, value in job.trainer.callback_metrics.items()
+        if name.startswith("test/")
+    }
+
+
+def _peak_memory(job: Job) -> int:
+    """The most memory the run held: the GPU's in a run on one, else the process's; in bytes."""
+    if job.device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return peak_memory_bytes()
+
+
+def _record(folder: Path, config: dict[str, Any], overrides: list[str], resume: bool) -> RunRecord:
+    if not resume:
+        return RunRecord.create(folder, config, overrides)
+    record = RunRecord.read(folder)
+    if record.fields["state"] != "done":
+        record.fields.pop("error", None)
+        times = record.fields.get("resumed", 0) + 1
+        record.update(state="running", config=config, resumed=times)
+    return record
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Hold the run's folder; the system frees it when the process ends, however it ends."""
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"{folder} is in use by a run that is still going on") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _logging(folder: Path) -> Iterator[None]:
+    """Write messages to run.log; show warnings of our own on the terminal too."""
+    file = logging.FileHandler(folder / "run.log", encoding="utf-8")
+    file.setLevel(logging.INFO if launch.is_first_process() else logging.ERROR)
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    terminal = logging.StreamHandler()
+    terminal.setLevel(logging.WARNING)
+    terminal.setFormatter(logging.Formatter("densenet-run: %(message)s"))
+    terminal.addFilter(logging.Filter("densenet_cli"))
+    terminal.addFilter(lambda message: message.levelno < logging.ERROR)  # errors are said once
+    root, own = logging.getLogger(), logging.getLogger("densenet_cli")
+    before = root.level
+    root.addHandler(file)
+    own.addHandler(terminal)
+    own.setLevel(logging.INFO)
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+    for text in UNFOUNDED_WARNINGS:
+        warnings.filterwarnings("ignore", message=text)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.removeHandler(file)
+        own.removeHandler(terminal)
+        root.setLevel(before)
+        file.close()

@@ -1,0 +1,93 @@
+"""What tests share: the real command, and one thread, so that busy machines do not slow them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; subprocesses inherit it
+
+import pytest
+from omegaconf import OmegaConf
+
+from densenet_cli import cli, resolvers
+
+resolvers.register()
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def config() -> Callable[..., dict]:
+    """The resolved configuration that some words make."""
+
+    def compose(*words: str) -> dict:
+        return OmegaConf.to_container(OmegaConf.create(cli._compose(list(words))), resolve=True)
+
+    return compose
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
+    """Type densenet-run in an empty folder, and wait for it."""
+
+    def run(*words: str, **environment: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, "-m", "densenet_cli.cli", *words],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def broken_off(tmp_path: Path) -> Callable[..., tuple[int, str]]:
+    """Type densenet-run, and send it a signal once a file exists; exit status and last words."""
+
+    def run(*words: str, once: str, send: signal.Signals) -> tuple[int, str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "densenet_cli.cli", *words],
+            cwd=tmp_path,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        deadline = time.monotonic() + 120
+        while not (tmp_path / once).exists():
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline, f"{once} never came"
+            time.sleep(0.02)
+        process.send_signal(send)
+        _, words_said = process.communicate(timeout=120)
+        return process.returncode, words_said
+
+    return run
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable:
+    """Type densenet-run within this process, which has torch loaded: exit status and stderr."""
+
+    def run(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["densenet-run", *words])
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as end:
+            status = end.code
+        return status, capsys.readouterr().err
+
+    return run

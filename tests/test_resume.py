@@ -1,0 +1,107 @@
+"""A run broken off at any moment ends, once continued, with the weights of the unbroken one."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from tiny_run import TINY
+
+WORDS = [*TINY, "model.dropout=0.2", "epochs=3", "checkpoint_minutes=0.0001", "data.validation=99"]
+
+
+def _final(folder):
+    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    tensors = {f"weights/{key}": value for key, value in checkpoint["state_dict"].items()}
+    for number, state in checkpoint["optimizer_states"][0]["state"].items():
+        tensors |= {f"optimizer/{number}/{key}": value for key, value in state.items()}
+    results = json.loads((folder / "run.json").read_text())["results"]
+    rows = (folder / "metrics.csv").read_text().splitlines()
+    # all columns but the two of speed, which come last
+    return tensors, results, [row.rsplit(",", 2)[0] for row in rows]
+
+
+def _assert_equal(folder, other):
+    tensors, results, rows = _final(folder)
+    other_tensors, other_results, other_rows = _final(other)
+    assert tensors.keys() == other_tensors.keys()
+    for name, value in tensors.items():
+        same = torch.equal(value, other_tensors[name]) if torch.is_tensor(value) else True
+        assert same, name
+    assert results == other_results
+    assert rows == other_rows
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The unbroken run."""
+    folder = tmp_path_factory.mktemp("whole")
+    words = [sys.executable, "-m", "densenet_cli.cli", *WORDS, "hydra.run.dir=outputs/whole"]
+    subprocess.run(words, cwd=folder, check=True, timeout=200)
+    return folder / "outputs/whole"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "state"),
+    [
+        (signal.SIGKILL, -9, "running"),
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 143, "interrupted"),
+    ],
+)
+def test_a_broken_run_ends_as_the_unbroken_one(
+    sent, status, state, whole, command, broken_off, tmp_path
+):
+    broken = tmp_path / "outputs/broken"
+    returned, said = broken_off(
+        *WORDS, "hydra.run.dir=outputs/broken", once="outputs/broken/checkpoints/last.ckpt", send=sent
+    )
+    assert returned == status
+    record = json.loads((broken / "run.json").read_text())
+    assert record["state"] == state
+    checkpoint = torch.load(broken / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] < 3 * 21  # or there would be nothing left to continue
+    if sent != signal.SIGKILL:
+        assert "densenet-run resume=outputs/broken" in said
+    resumed = command("resume=outputs/broken")
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads((broken / "run.json").read_text())["resumed"] == 1
+    _assert_equal(broken, whole)
+
+
+def test_a_finished_run_is_not_run_again(typed, tmp_path):
+    assert typed(*TINY, "epochs=1", "hydra.run.dir=outputs/done")[0] == 0
+    before = (tmp_path / "outputs/done/run.json").read_text()
+    assert typed("resume=outputs/done") == (0, "")
+    assert (tmp_path / "outputs/done/run.json").read_text() == before
+
+
+def test_what_a_run_is_cannot_change_when_it_is_continued(typed):
+    assert typed(*TINY, "epochs=1", "hydra.run.dir=outputs/done")[0] == 0
+    status, message = typed("resume=outputs/done", "model.growth_rate=8")
+    assert status == 1
+    assert "model.growth_rate=8: cannot change" in message
+
+
+def test_two_processes_cannot_continue_the_same_run(typed, tmp_path):
+    from filelock import FileLock
+
+    assert typed(*TINY, "epochs=1", "hydra.run.dir=outputs/busy")[0] == 0
+    with FileLock(tmp_path / "outputs/busy/.lock"):
+        status, message = typed("resume=outputs/busy")
+    assert status == 1
+    assert "still going on" in message
+
+
+def test_a_damaged_checkpoint_is_named(typed, tmp_path):
+    assert typed(*TINY, "epochs=1", "hydra.run.dir=outputs/run")[0] == 0
+    run = tmp_path / "outputs/run"
+    last = run / "checkpoints/last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"state": "interrupted"}))
+    status, message = typed("resume=outputs/run")
+    assert status == 1
+    assert "last.ckpt: cannot be read as a checkpoint" in message

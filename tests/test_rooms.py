@@ -1,0 +1,55 @@
+"""Data flows one way: who may import whom."""
+
+import ast
+from pathlib import Path
+
+import densenet_cli
+
+PACKAGE = Path(densenet_cli.__file__).parent
+ANYWHERE = {"options", "whole_file"}
+MAY_IMPORT = {  # room -> rooms
+    "models": set(),
+    "data": set(),
+    "training": set(),
+    "options": set(),
+    "whole_file": set(),
+    "record": set(),
+    "summary": set(),
+    "complaint": set(),
+    "instantiation": set(),
+    "launch": {"record"},
+    "resolvers": {"launch"},
+    "assembly": {"launch", "data", "training", "instantiation"},
+    "run": {"launch", "summary", "assembly", "models", "record", "training"},
+    "worker": {"launch", "record", "run"},
+    "cli": {"launch", "resolvers", "complaint", "record", "run"},
+}
+
+
+def _rooms_imported(path):
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        rooms |= {name.split(".")[1] for name in names if name.startswith("densenet_cli.")}
+    return rooms
+
+
+def test_rooms_import_only_what_lies_before_them():
+    seen = set()
+    for path in PACKAGE.rglob("*.py"):
+        room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if room in ("__init__", "conf"):
+            continue
+        seen.add(room)
+        forbidden = _rooms_imported(path) - MAY_IMPORT[room] - ANYWHERE - {room}
+        assert not forbidden, f"{path.relative_to(PACKAGE)} imports {forbidden}"
+    assert seen == MAY_IMPORT.keys()
+
+
+def test_no_room_is_called_by_a_word_for_anything():
+    words = {"utils", "util", "common", "misc", "helpers", "helper"}
+    assert not words & {path.stem for path in PACKAGE.rglob("*")}
