@@ -1,0 +1,52 @@
+"""What a network costs: its parameters, and the multiply-adds of one image."""
+
+from __future__ import annotations
+
+import copy
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from densenet_cli.options import whole_number
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Trainable and frozen parameters of `network`, a shared one counted once; no buffers."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def multiply_adds(network: nn.Module, image_size: int | tuple[int, int]) -> int:
+    """Multiply-adds of one forward pass over one image, in evaluation mode.
+
+    Measured on a copy of `network` that has shapes but no memory; `network` stays as it is.
+
+    Args:
+        network: maps images (1, 3, H, W) to logits.
+        image_size: (height, width) of the RGB image in pixels, or one number for a square.
+
+    Returns:
+        Those of convolutions and matrix products (linear layers, attention), biases not counted;
+        normalisation, activation and pooling are left out. The DenseNet paper calls this number
+        FLOPs (fig. 3); PyTorch's counter gives twice it.
+
+    Raises:
+        OptionError: image_size is below 1.
+    """
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    whole_number("image_size", height, example=32)
+    whole_number("image_size", width, example=32)
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        _without_memory(network).eval()(torch.empty(1, 3, height, width, device="meta"))
+    return counter.get_total_flops() // 2
+
+
+def _without_memory(network: nn.Module) -> nn.Module:
+    """A copy of `network` on the meta device, made without copying its weights first."""
+    replaced: dict[int, Tensor] = {}
+    for tensor in chain(network.parameters(), network.buffers()):
+        meta = tensor.detach().to("meta")
+        replaced[id(tensor)] = nn.Parameter(meta) if isinstance(tensor, nn.Parameter) else meta
+    return copy.deepcopy(network, replaced)

@@ -1,0 +1,234 @@
+"""DenseNet (Huang et al. 2017, arXiv:1608.06993): plain, -B, -C and -BC, for CIFAR and ImageNet.
+
+Shapes: N images, C channels, H × W pixels, k = growth_rate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from densenet_cli.models.depth import repeats
+from densenet_cli.models.initialisation import initialise
+from densenet_cli.options import OptionError, UserError, choice, number, switch, whole_number
+
+# Layers in each block by depth: table 1; 161 is in version 3 of the paper, 232 in arXiv:1707.06990.
+IMAGENET_BLOCKS = {
+    121: (6, 12, 24, 16),
+    161: (6, 12, 36, 24),
+    169: (6, 12, 32, 32),
+    201: (6, 12, 48, 32),
+    232: (6, 12, 48, 48),
+    264: (6, 12, 64, 48),
+}
+
+
+class PlainLayer(nn.Module):
+    """BN-ReLU-conv3x3: (N, C, H, W) -> (N, k, H, W), the new maps alone."""
+
+    def __init__(self, in_channels: int, growth_rate: int, dropout: float) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, growth_rate, kernel_size=3, padding=1, bias=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The k new maps of the maps x."""
+        return self.dropout(self.conv1(F.relu(self.norm1(x))))
+
+
+class BottleneckLayer(nn.Module):
+    """BN-ReLU-conv1x1-BN-ReLU-conv3x3: (N, C, H, W) -> (N, k, H, W), the new maps alone."""
+
+    def __init__(self, in_channels: int, growth_rate: int, dropout: float) -> None:
+        super().__init__()
+        hidden = 4 * growth_rate  # the paper's bottleneck width
+        self.norm1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, hidden, kernel_size=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(hidden)
+        self.conv2 = nn.Conv2d(hidden, growth_rate, kernel_size=3, padding=1, bias=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The k new maps of the maps x."""
+        x = self.dropout(self.conv1(F.relu(self.norm1(x))))  # (N, 4k, H, W)
+        return self.dropout(self.conv2(F.relu(self.norm2(x))))
+
+
+class DenseBlock(nn.ModuleDict):
+    """Layers that each read all maps before them: (N, C, H, W) -> (N, C + layers·k, H, W).
+
+    The output holds the block's input first, then the maps of layer 1, 2, ... in order.
+    """
+
+    def __init__(
+        self, in_channels: int, layers: int, growth_rate: int, bottleneck: bool, dropout: float
+    ) -> None:
+        super().__init__()
+        make_layer = BottleneckLayer if bottleneck else PlainLayer
+        for index in range(layers):
+            layer = make_layer(in_channels + index * growth_rate, growth_rate, dropout)
+            self[f"denselayer{index + 1}"] = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The block's input and every layer's new maps, concatenated."""
+        for layer in self.values():
+            x = torch.cat([x, layer(x)], dim=1)
+        return x
+
+
+class Transition(nn.Module):
+    """BN-ReLU-conv1x1, then 2x2 average pooling: (N, C, H, W) -> (N, out_channels, H/2, W/2)."""
+
+    def __init__(self, in_channels: int, out_channels: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(in_channels)
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size=1, bias=False)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Fewer and smaller maps; an odd last row or column is left out."""
+        return F.avg_pool2d(self.dropout(self.conv(F.relu(self.norm(x)))), kernel_size=2)
+
+
+class DenseNet(nn.Module):
+    """DenseNet: images (N, 3, H, W) -> logits (N, num_classes).
+
+    Plain: bottleneck=False, compression=1. -B: bottleneck. -C: compression < 1. -BC: both.
+
+    Modules are named as torchvision names them, so that the state dict of its densenet121, 161,
+    169 or 201 loads; the last batch norm is `norm5` for any number of blocks.
+
+    Args:
+        num_classes: width of the classifier, 1 or more.
+        growth_rate: k, the maps that each layer adds, 1 or more.
+        depth: convolutions and linear layers. With the cifar stem three equal blocks follow from
+            it: 6n + 4 with bottleneck layers, 3n + 4 without (sec. 3). With the imagenet stem one
+            of `IMAGENET_BLOCKS`, all of bottleneck layers (table 1).
+        block_config: layers in each block; replaces depth when given.
+        bottleneck: whether each layer first reduces its input to 4k maps by a 1x1 convolution.
+        compression: θ in (0, 1]; a transition keeps floor(θ·m) of m maps. The product is one of
+            doubles, as in Torch7: θ=0.7 keeps 62 of 90 maps, where exact arithmetic would keep 63.
+        stem: "cifar" (3x3 convolution) or "imagenet" (7x7 convolution and max pooling, both of
+            stride 2).
+        init_channels: maps after the stem. By default 16 for a plain net with the cifar stem and
+            2k for all others; only so do the sizes in table 2 come out.
+        dropout: chance in [0, 1) that an element is dropped, after every convolution but the
+            first (sec. 3; the paper uses 0.2 on data without augmentation).
+
+    Attributes:
+        block_config: layers in each block.
+        depth: convolutions and linear layers, counted: 265 for the net that table 1 calls 264, 233
+            for 232.
+        smallest_image: least height and width of an image, in pixels.
+
+    Raises:
+        OptionError: an argument breaks a rule above, or a transition would keep no map.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        growth_rate: int,
+        depth: int,
+        block_config: Sequence[int] | None = None,
+        bottleneck: bool = True,
+        compression: float = 0.5,
+        stem: str = "cifar",
+        init_channels: int | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        whole_number("num_classes", num_classes, example=10)
+        whole_number("growth_rate", growth_rate, example=12)
+        number("compression", compression, example=0.5, above=0, at_most=1)
+        number("dropout", dropout, example=0.2, at_least=0, below=1)
+        choice("stem", stem, ("cifar", "imagenet"))
+        switch("bottleneck", bottleneck)
+        self.block_config = _layers_of_blocks(block_config, depth, stem, bottleneck)
+        transitions = len(self.block_config) - 1
+        self.depth = 1 + (2 if bottleneck else 1) * sum(self.block_config) + transitions + 1
+        # The imagenet stem halves twice, rounding up; every transition halves, rounding down.
+        self.smallest_image = 2**transitions if stem == "cifar" else 4 * 2**transitions - 3
+
+        if init_channels is None:
+            is_plain = not bottleneck and compression == 1
+            init_channels = 16 if is_plain and stem == "cifar" else 2 * growth_rate
+        channels = whole_number("init_channels", init_channels, example=2 * growth_rate)
+        self.features = _stem(stem, channels)
+        for index, layers in enumerate(self.block_config, start=1):
+            block = DenseBlock(channels, layers, growth_rate, bottleneck, dropout)
+            self.features.add_module(f"denseblock{index}", block)
+            channels += layers * growth_rate
+            if index <= transitions:
+                kept = _compressed(channels, compression)
+                self.features.add_module(f"transition{index}", Transition(channels, kept, dropout))
+                channels = kept
+        self.features.add_module("norm5", nn.BatchNorm2d(channels))
+        self.classifier = nn.Linear(channels, num_classes)
+        initialise(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of images; UserError if these are smaller than `smallest_image`."""
+        height, width = images.shape[-2:]
+        if height < self.smallest_image or width < self.smallest_image:
+            raise UserError(
+                f"images of {height} × {width} pixels are too small for this DenseNet of "
+                f"{len(self.block_config)} blocks: {self.smallest_image} × {self.smallest_image} "
+                "is the least"
+            )
+        maps = F.relu(self.features(images))
+        return self.classifier(maps.mean(dim=(2, 3)))
+
+
+def _layers_of_blocks(
+    block_config: Sequence[int] | None, depth: int, stem: str, bottleneck: bool
+) -> tuple[int, ...]:
+    """Layers in each block: block_config where given, else what depth says."""
+    if block_config is not None:
+        return _checked_blocks(block_config)
+    if stem == "cifar":
+        family = f"a DenseNet {'with' if bottleneck else 'without'} bottleneck layers"
+        return (repeats(depth, step=6 if bottleneck else 3, extra=4, family=family),) * 3
+    if not bottleneck:
+        rule = "must be true with the imagenet stem, whose depths count bottleneck layers, "
+        raise OptionError("bottleneck", bottleneck, rule + "unless block_config is given", True)
+    return IMAGENET_BLOCKS[choice("depth", depth, sorted(IMAGENET_BLOCKS))]
+
+
+def _checked_blocks(block_config: Sequence[int]) -> tuple[int, ...]:
+    """block_config as a tuple, if it is a list of whole numbers. Raises OptionError."""
+    is_list = isinstance(block_config, Sequence) and not isinstance(block_config, str)
+    blocks = list(block_config) if is_list else []
+    if not blocks or any(type(layers) is not int or layers < 1 for layers in blocks):
+        typed = blocks if is_list else block_config
+        rule = "must be a list of whole numbers, 1 or more: the layers in each block"
+        raise OptionError("block_config", typed, rule, [6, 12, 24, 16])
+    return tuple(blocks)
+
+
+def _compressed(channels: int, compression: float) -> int:
+    """Maps that a transition keeps of `channels`. Raises OptionError if none."""
+    kept = math.floor(channels * compression)
+    if kept == 0:
+        rule = f"leaves none of the {channels} maps after a block; must be larger"
+        raise OptionError("compression", compression, rule, 0.5)
+    return kept
+
+
+def _stem(stem: str, out_channels: int) -> nn.Sequential:
+    """Before the first block: (N, 3, H, W) -> (N, out_channels, H, W), or H/4, W/4."""
+    layers = nn.Sequential()
+    if stem == "cifar":
+        layers.add_module("conv0", nn.Conv2d(3, out_channels, kernel_size=3, padding=1, bias=False))
+        return layers
+    conv = nn.Conv2d(3, out_channels, kernel_size=7, stride=2, padding=3, bias=False)
+    layers.add_module("conv0", conv)
+    layers.add_module("norm0", nn.BatchNorm2d(out_channels))
+    layers.add_module("relu0", nn.ReLU())
+    layers.add_module("pool0", nn.MaxPool2d(kernel_size=3, stride=2, padding=1))
+    return layers

@@ -1,0 +1,142 @@
+"""ResNet for CIFAR (He et al. 2016, arXiv:1512.03385, sec. 4.2), also with stochastic depth.
+
+Stochastic depth is that of Huang et al. 2016, arXiv:1603.09382.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from densenet_cli.models.depth import repeats
+from densenet_cli.models.initialisation import initialise
+from densenet_cli.options import choice, number, whole_number
+
+
+class ZeroPadShortcut(nn.Module):
+    """Option A, no parameters: every stride-th pixel, then zeros for the channels still missing.
+
+    (N, in_channels, H, W) -> (N, out_channels, H/stride, W/stride), sizes rounded up.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.missing_channels, self.stride = out_channels - in_channels, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The maps of x first, the zero channels after them."""
+        x = x[:, :, :: self.stride, :: self.stride]
+        return F.pad(x, (0, 0, 0, 0, 0, self.missing_channels))
+
+
+class ResidualBlock(nn.Module):
+    """relu(shortcut(x) + f(x)), f = conv3x3-BN-ReLU-conv3x3-BN.
+
+    (N, in_channels, H, W) -> (N, out_channels, H/stride, W/stride), sizes rounded up.
+
+    Args:
+        in_channels: channels of x.
+        out_channels: channels of the output.
+        stride: of the first convolution and of the shortcut.
+        shortcut: "A" or "B", where the shape changes; see `ResNet`.
+        survival: chance in (0, 1] that f is kept in a training step.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, shortcut: str, survival: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.conv1 = conv3x3(in_channels, out_channels, stride)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = conv3x3(out_channels, out_channels)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.shortcut: nn.Module = nn.Identity()
+        if (in_channels, stride) != (out_channels, 1):
+            if shortcut == "A":
+                self.shortcut = ZeroPadShortcut(in_channels, out_channels, stride)
+            else:
+                conv = nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False)
+                self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(out_channels))
+        self.survival = survival
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The block's output; in training f is kept or not for the batch as a whole."""
+        branch = F.relu(self.bn1(self.conv1(x)))
+        branch = self.bn2(self.conv2(branch))
+        return F.relu(self.shortcut(x) + self._survived(branch))
+
+    def _survived(self, branch: Tensor) -> Tensor:
+        """Training: branch or zeros, by chance. Evaluation: branch times that chance.
+
+        A dropped branch is multiplied by zero, not skipped: its parameters still get gradients
+        (zeros), as data-parallel training needs, and the chance is drawn without waiting for the
+        device. So its batch norms also see the steps in which it is dropped, and no time is saved.
+        """
+        if self.survival == 1:
+            return branch
+        if self.training:
+            return branch * branch.new_empty(()).bernoulli_(self.survival)
+        return branch * self.survival
+
+
+class ResNet(nn.Module):
+    """CIFAR ResNet of depth 6n + 2: images (N, 3, H, W) -> logits (N, num_classes).
+
+    A 3x3 convolution, three stages of n blocks with 16, 32 and 64 channels, the second and third
+    at half the size of the one before; average over the image; linear.
+
+    Args:
+        num_classes: width of the classifier, 1 or more.
+        depth: convolutions and linear layers, shortcuts not counted: 20, 32, 44, 56, 110, 1202.
+        shortcut: where the shape changes, "A" subsamples and adds zero channels (no parameters),
+            "B" is a 1x1 convolution with batch norm. The paper's CIFAR nets use A.
+        survival_probability: p_L in (0, 1], the chance that the last of the L blocks is kept in a
+            training step; block l has p_l = 1 - l/L · (1 - p_L). None or 1: no stochastic depth.
+            The paper uses 0.5.
+
+    Raises:
+        OptionError: an argument breaks a rule above.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        depth: int,
+        shortcut: str = "A",
+        survival_probability: float | None = None,
+    ) -> None:
+        super().__init__()
+        whole_number("num_classes", num_classes, example=10)
+        choice("shortcut", shortcut, ("A", "B"))
+        blocks = repeats(depth, step=6, extra=2, family="a CIFAR ResNet")
+        last_survival = 1.0
+        if survival_probability is not None:
+            last_survival = number(
+                "survival_probability", survival_probability, example=0.5, above=0, at_most=1
+            )
+        self.conv1 = conv3x3(3, 16)
+        self.bn1 = nn.BatchNorm2d(16)
+        stages: list[nn.Module] = []
+        channels = 16
+        for width in (16, 32, 64):
+            stage = []
+            for index in range(blocks):
+                stride = 2 if stages and index == 0 else 1
+                position = (len(stages) * blocks + index + 1) / (3 * blocks)  # l/L
+                survival = 1 - position * (1 - last_survival)
+                stage.append(ResidualBlock(channels, width, stride, shortcut, survival))
+                channels = width
+            stages.append(nn.Sequential(*stage))
+        self.stages = nn.Sequential(*stages)
+        self.fc = nn.Linear(channels, num_classes)
+        initialise(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of images."""
+        maps = self.stages(F.relu(self.bn1(self.conv1(images))))
+        return self.fc(maps.mean(dim=(2, 3)))
+
+
+def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
+    """A 3x3 convolution that keeps the size, or halves it rounding up, without a bias."""
+    return nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False)

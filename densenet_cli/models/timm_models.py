@@ -1,0 +1,36 @@
+"""Every network of timm (PyTorch Image Models), by name, where timm is installed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from densenet_cli.options import UserError, choice, whole_number
+
+
+def timm_model(name: str, num_classes: int, **options: Any) -> nn.Module:
+    """A network of timm with new weights: images (N, 3, H, W) -> logits (N, num_classes).
+
+    Args:
+        name: one of timm.list_models(), such as "rdnet_tiny".
+        num_classes: width of the classifier, 1 or more.
+        options: what timm's builder of this network takes. Beware: in timm's DenseNet drop_rate
+            is before the classifier and proj_drop_rate in the layers.
+
+    Raises:
+        OptionError: timm has no such network, or num_classes is below 1.
+        UserError: timm is not installed, or the network does not take these options.
+    """
+    try:
+        import timm  # optional, and slow to import
+    except ImportError as error:
+        raise UserError(
+            "this model needs timm, which is not installed: pip install 'densenet-cli[timm]'"
+        ) from error
+    choice("name", name, timm.list_models())
+    whole_number("num_classes", num_classes, example=10)
+    try:
+        return timm.create_model(name, pretrained=False, num_classes=num_classes, **options)
+    except TypeError as error:  # an unknown keyword is all that a name and a number can bring about
+        raise UserError(f"timm's {name} does not take {sorted(options)}: {error}") from error

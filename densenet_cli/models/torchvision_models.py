@@ -1,0 +1,35 @@
+"""Every classification network of torchvision, by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from torchvision import models
+
+from densenet_cli.options import UserError, choice, whole_number
+
+HAS_AUXILIARY_HEADS = ("googlenet", "inception_v3")
+
+
+def torchvision_model(name: str, num_classes: int, **options: Any) -> nn.Module:
+    """A network of torchvision with new weights: images (N, 3, H, W) -> logits (N, num_classes).
+
+    Args:
+        name: one of torchvision.models.list_models(module=torchvision.models), such as "vgg16_bn".
+        num_classes: width of the classifier, 1 or more.
+        options: what torchvision's builder of this network takes, such as drop_rate. googlenet and
+            inception_v3 are built without their auxiliary heads, so that they too give one tensor.
+
+    Raises:
+        OptionError: torchvision has no such network, or num_classes is below 1.
+        UserError: the network does not take these options.
+    """
+    choice("name", name, models.list_models(module=models))
+    whole_number("num_classes", num_classes, example=10)
+    if name in HAS_AUXILIARY_HEADS:
+        options = {"init_weights": True, **options, "aux_logits": False}
+    try:
+        return models.get_model(name, weights=None, num_classes=num_classes, **options)
+    except TypeError as error:  # an unknown keyword is all that a name and a number can bring about
+        raise UserError(f"torchvision's {name} does not take {sorted(options)}: {error}") from error

@@ -1,0 +1,174 @@
+"""The CIFAR ResNets: shortcuts, stochastic depth, pre-activation, dropout, rules of arguments."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from densenet_cli.models.preact_resnet import PreActivationUnit, PreActResNet, basic_branch
+from densenet_cli.models.resnet import ResidualBlock, ResNet, ZeroPadShortcut
+from densenet_cli.models.wide_resnet import WideResNet
+from densenet_cli.options import OptionError
+
+
+def on_meta(network_class, *arguments, **options):
+    with torch.device("meta"):
+        return network_class(10, *arguments, **options)
+
+
+def test_option_a_takes_every_second_pixel_and_adds_zero_channels():
+    x = torch.arange(2 * 3 * 5 * 4, dtype=torch.float).reshape(2, 3, 5, 4)
+    y = ZeroPadShortcut(3, 6, stride=2)(x)
+    assert y.shape == (2, 6, 3, 2)
+    assert torch.equal(y[:, :3], x[:, :, [0, 2, 4]][..., [0, 2]])
+    assert (y[:, 3:] == 0).all()
+
+
+def test_residual_block_activates_after_the_sum():
+    block = ResidualBlock(16, 32, stride=2, shortcut="A").eval()
+    x = torch.randn(2, 16, 8, 8)
+    branch = block.bn2(block.conv2(F.relu(block.bn1(block.conv1(x)))))
+    assert torch.equal(block(x), F.relu(ZeroPadShortcut(16, 32, 2)(x) + branch))
+
+
+@pytest.mark.parametrize(("shortcut", "expected"), [("A", [0, 0, 0]), ("B", [0, 512, 2048])])
+def test_only_option_b_has_weights_and_only_where_the_shape_changes(shortcut, expected):
+    network = on_meta(ResNet, 20, shortcut=shortcut)
+    weights = [
+        sum(
+            module.weight.numel()
+            for block in stage
+            for module in block.shortcut.modules()
+            if isinstance(module, nn.Conv2d)
+        )
+        for stage in network.stages
+    ]
+    assert weights == expected
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert len(norms) == 19 + (2 if shortcut == "B" else 0)
+
+
+def test_chance_of_survival_decays_linearly():
+    network = on_meta(ResNet, 20, survival_probability=0.1)
+    chances = [block.survival for stage in network.stages for block in stage]
+    assert chances == pytest.approx([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
+
+
+@pytest.mark.parametrize("off", [None, 1, 1.0])
+def test_stochastic_depth_is_off_by_default_and_at_one(off):
+    network = on_meta(ResNet, 20, survival_probability=off)
+    assert all(block.survival == 1 for stage in network.stages for block in stage)
+
+
+def test_branch_is_kept_or_dropped_for_the_whole_batch_with_its_chance():
+    torch.manual_seed(0)
+    block = ResidualBlock(4, 4, stride=1, shortcut="A", survival=0.7).double()
+    x = 100 + torch.rand(3, 4, 6, 6, dtype=torch.double)  # so large that the last ReLU is idle
+    block.survival = 1.0
+    kept_output = block(x)
+    block.survival = 0.7
+    kept = 0
+    for _ in range(400):
+        output = block(x)
+        kept += torch.equal(output, kept_output)
+        assert torch.equal(output, kept_output) or torch.equal(output, x)
+    assert kept / 400 == pytest.approx(0.7, abs=4 * math.sqrt(0.7 * 0.3 / 400))
+
+
+def test_evaluation_weighs_the_branch_by_its_chance():
+    block = ResidualBlock(4, 4, stride=1, shortcut="A", survival=0.7).double().eval()
+    x = 100 + torch.rand(3, 4, 6, 6, dtype=torch.double)
+    scaled = block(x) - x
+    block.survival = 1.0
+    torch.testing.assert_close(scaled, 0.7 * (block(x) - x))
+
+
+def test_every_parameter_gets_a_gradient_when_blocks_are_dropped():
+    torch.manual_seed(0)
+    network = ResNet(10, 20, survival_probability=0.01)
+    network(torch.randn(2, 3, 8, 8)).sum().backward()
+    last = network.stages[2][2].conv1.weight.grad
+    assert (last == 0).all()  # dropped, and yet there
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("shortcut", ["A", "B"])
+def test_preactivation_is_shared_with_the_shortcut_where_the_shape_changes(shortcut):
+    unit = PreActivationUnit(16, 32, 2, basic_branch(16, 32, stride=2), shortcut).eval()
+    nn.init.zeros_(unit.branch[-1].weight)
+    nn.init.normal_(unit.bn.weight)
+    nn.init.normal_(unit.bn.bias)
+    x = torch.randn(2, 16, 8, 8)
+    assert torch.equal(unit(x), unit.shortcut(F.relu(unit.bn(x))))
+
+
+def test_preactivation_unit_adds_to_its_raw_input():
+    unit = PreActivationUnit(16, 16, 1, basic_branch(16, 16, stride=1), "B").eval()
+    x = torch.randn(2, 16, 8, 8)
+    assert torch.equal(unit(x), x + unit.branch(F.relu(unit.bn(x))))
+
+
+def test_preact_resnet_ends_with_batch_norm_and_relu():
+    network = PreActResNet(10, depth=11).eval()
+    nn.init.constant_(network.bn.bias, -1e6)  # after ReLU nothing is left but the bias of fc
+    nn.init.constant_(network.fc.bias, 3.0)
+    assert torch.equal(network(torch.randn(2, 3, 16, 16)), torch.full((2, 10), 3.0))
+
+
+def test_wide_resnet_drops_between_the_two_convolutions_of_each_unit(monkeypatch):
+    dropped, convolved = [], []
+
+    def dropout(x, p, training, inplace):
+        assert p == 0.3
+        assert training
+        dropped.append(x.clone())
+        return dropped[-1]
+
+    monkeypatch.setattr("torch.nn.functional.dropout", dropout)
+    network = on_meta(WideResNet, 16, 2, dropout=0.3)
+    for unit in (unit for stage in network.stages for unit in stage):
+        unit.branch[-1].register_forward_hook(lambda module, args, output: convolved.append(args[0]))
+    network(torch.empty(2, 3, 32, 32, device="meta"))
+    assert len(dropped) == 6
+    assert all(before is after for before, after in zip(dropped, convolved, strict=True))
+
+
+@pytest.mark.parametrize(
+    "network",
+    [ResNet(10, 20, "B"), PreActResNet(10, 20), PreActResNet(10, 14, "basic"), WideResNet(10, 10, 2)],
+    ids=lambda network: type(network).__name__,
+)
+def test_start_values_divide_by_the_output_channels(network):
+    checked = 0
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d) and module.weight.numel() > 4000:
+            kernel_area = module.kernel_size[0] * module.kernel_size[1]
+            expected = math.sqrt(2 / (kernel_area * module.out_channels))
+            assert module.weight.std().item() == pytest.approx(expected, rel=0.06)
+            checked += 1
+    assert checked > 3
+    assert (network.fc.bias == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("network_class", "options", "message"),
+    [
+        (ResNet, {"depth": 111}, r"depth=111: must be 6n \+ 2 .*such as 110 or 116; .*depth=110"),
+        (ResNet, {"depth": 2}, "such as 8 or 14"),
+        (ResNet, {"depth": 20, "shortcut": "C"}, "shortcut=C: must be one of A, B"),
+        (ResNet, {"depth": 20, "survival_probability": 0}, "survival_probability=0: .*above 0"),
+        (ResNet, {"depth": 20, "survival_probability": 1.5}, "survival_probability=1.5"),
+        (PreActResNet, {"depth": 1000}, r"9n \+ 2 .*bottleneck.*992 or 1001; .*depth=1001"),
+        (PreActResNet, {"depth": 163, "block": "basic"}, r"6n \+ 2 .*basic.* such as 158 or 164"),
+        (PreActResNet, {"depth": 164, "block": "wide"}, "block=wide: must be one of basic, bottl"),
+        (PreActResNet, {"depth": 164, "shortcut": "D"}, "shortcut=D"),
+        (WideResNet, {"depth": 26, "widen_factor": 4}, r"6n \+ 4 .*such as 22 or 28; .*depth=28"),
+        (WideResNet, {"depth": 28, "widen_factor": 0}, "widen_factor=0"),
+        (WideResNet, {"depth": 28, "widen_factor": 2, "dropout": 1.0}, "dropout=1.0"),
+    ],
+)
+def test_wrong_argument_is_named_with_a_right_one(network_class, options, message):
+    with pytest.raises(OptionError, match=message):
+        on_meta(network_class, **options)
