@@ -132,7 +132,7 @@ def _facts(job: Job) -> dict[str, Any]:
     data, network = job.data, job.module.network
     return {
         "parameters": cost.count_parameters(network),
-        "multiply_adds": cost.multiply_adds(network, data.image_size),
+        "multiply_adds": _multiply_adds(job),
         "data": {
             "name": data.name,
             "num_classes": data.num_classes,
@@ -147,6 +147,18 @@ def _facts(job: Job) -> dict[str, Any]:
         "epochs": job.config["epochs"],
         "pid": os.getpid(),
     }
+
+
+def _multiply_adds(job: Job) -> int:
+    """Measured, which also shows before training that the network can take such images."""
+    height, width = job.data.image_size
+    try:
+        return cost.multiply_adds(job.module.network, (height, width))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = str(error).split("\n", maxsplit=1)[0]
+        raise UserError(
+            f"this network cannot take images of {height} x {width} pixels: {reason}"
+        ) from error
 
 
 def _train(job: Job, resume: bool) -> dict[str, Any]:

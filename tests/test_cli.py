@@ -70,6 +70,7 @@ BAD_WORDS = [  # what is typed, and what the one message must hold
     ("+model.zzz=1", ["model.zzz=1", "no such option"]),
     ("model.growth_rate=12,24", ["--multirun"]),
     ("resume=nowhere", ["nowhere", "holds no"]),
+    ("model=torchvision model.name=alexnet", ["cannot take images of 8 x 8 pixels"]),
     ("model=torchvision model.name=vgg16_nb", ["model.name=vgg16_nb", "vgg16_bn"]),
 ]
 
