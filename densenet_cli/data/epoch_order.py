@@ -1,0 +1,120 @@
+"""Which images are seen when: an epoch's order and chances depend on (seed, epoch) alone.
+
+So a resumed run sees the batches the unbroken one saw, and R processes together see exactly the
+batches one process would see, with the same augmentation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import Sampler
+
+from densenet_cli.options import OptionError, UserError
+
+Ticket = tuple[int, int]  # (index of an image, draw: 63 random bits for its augmentation)
+
+
+class EpochOrder(Sampler[list[Ticket]]):
+    """The training batches of an epoch, shuffled; each item is this rank's part of one batch.
+
+    Rank r of R takes rows r, r + R, ... of every total batch. The short last batch is kept, cut
+    to a multiple of R, so at most R - 1 images of an epoch are left out (others each epoch).
+
+    Args:
+        images: how many images there are; tickets count them from 0.
+        batch_size: images in a batch, over all ranks together; a multiple of world_size.
+        seed: 0 or more.
+        rank: which of the processes this is, from 0.
+        world_size: R, how many processes share a batch.
+
+    Raises:
+        OptionError: if the batch cannot be shared evenly.
+        UserError: if there are fewer images than ranks.
+    """
+
+    def __init__(
+        self, images: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        _images_per_rank(images, batch_size, world_size)
+        self.images = images - images % batch_size % world_size
+        self.batch_size, self.seed = batch_size, seed
+        self.rank, self.world_size = rank, world_size
+        self.total = images
+        self.epoch = 0
+        self._start = (0, 0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make the next iteration that of `epoch`, from 0. Lightning calls this every epoch."""
+        self.epoch = epoch
+
+    def start_at(self, epoch: int, batch: int) -> None:
+        """Begin epoch `epoch` at its batch `batch`; every other epoch begins at 0."""
+        assert 0 <= batch <= len(self), f"batch {batch} of an epoch of {len(self)}"
+        self._start = (epoch, batch)
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Batches in a whole epoch, wherever the next iteration begins."""
+        return -(-self.images // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Ticket]]:
+        generator = torch.Generator().manual_seed(mixed(self.seed, self.epoch))
+        order = torch.randperm(self.total, generator=generator)
+        draws = torch.randint(2**63 - 1, (self.total,), generator=generator)
+        start_epoch, start_batch = self._start
+        first = start_batch if self.epoch == start_epoch else 0
+        for batch in range(first, len(self)):
+            begin = batch * self.batch_size
+            end = min(begin + self.batch_size, self.images)
+            rows = slice(begin + self.rank, end, self.world_size)
+            yield list(zip(order[rows].tolist(), draws[rows].tolist(), strict=True))
+
+
+class EvaluationOrder(Sampler[list[Ticket]]):
+    """Every image once, in order: rank r of R takes images r, r + R, ...; draws are 0.
+
+    All ranks make the same number of batches, since one that made more would wait for the others
+    for ever; so the last batch of a rank may hold one image more than its share.
+
+    Args and Raises: as EpochOrder.
+    """
+
+    def __init__(self, images: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+        self.share = _images_per_rank(images, batch_size, world_size)
+        self.batches = -(-(images // world_size) // self.share)
+        self.mine = range(rank, images, world_size)
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[list[Ticket]]:
+        for batch in range(self.batches):
+            last = batch == self.batches - 1
+            begin, end = batch * self.share, None if last else (batch + 1) * self.share
+            yield [(index, 0) for index in self.mine[begin:end]]
+
+
+def mixed(seed: int, epoch: int) -> int:
+    """64 bits that look independent for every (seed, epoch), however close two of them are.
+
+    A sum such as seed + epoch would give seed 1 the epochs of seed 0, one later.
+    """
+    digest = hashlib.sha256(f"{seed} {epoch}".encode()).digest()
+    return int.from_bytes(digest[:8], "little")
+
+
+def _images_per_rank(images: int, batch_size: int, world_size: int) -> int:
+    """One rank's share of a batch. Raises OptionError or UserError if it cannot be shared."""
+    if batch_size % world_size:
+        raise OptionError(
+            "batch_size",
+            batch_size,
+            f"must be a multiple of {world_size}, the number of devices that share it",
+            batch_size + world_size - batch_size % world_size,
+        )
+    if images < world_size:
+        raise UserError(f"{images} images cannot be shared by {world_size} devices")
+    return batch_size // world_size

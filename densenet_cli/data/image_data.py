@@ -1,0 +1,241 @@
+"""What all data sets have in common: options, loaders, hold-out, order of images, normalisation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from densenet_cli.data.augmentation import normalised
+from densenet_cli.data.colour_statistics import Statistics
+from densenet_cli.data.epoch_order import EpochOrder, EvaluationOrder, Ticket
+from densenet_cli.options import OptionError, choice, switch, whole_number
+
+Batch = tuple[Tensor, ...]
+"""Images (n, 3, H, W) uint8, labels (n,) int64 and, if to be augmented, draws (n,) int64."""
+
+
+class Split:
+    """The images of one split; all of a batch are read at once."""
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def __getitem__(self, tickets: list[Ticket]) -> Batch:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a data set turned out to hold once it was read.
+
+    Attributes:
+        class_names: label 0 first.
+        image_size: height and width of the images the network will see, in pixels.
+        statistics: "mean" and "std" of red, green, blue by which images are normalised, 0..1.
+        train, validation, test: the splits; validation is None if nothing is held out.
+    """
+
+    class_names: list[str]
+    image_size: tuple[int, int]
+    statistics: Statistics
+    train: Split
+    validation: Split | None
+    test: Split
+
+
+class ImageData(LightningDataModule):
+    """Batches of RGB images (n, 3, H, W) float32, normalised, and labels (n,) int64.
+
+    Known after `prepare()`: `class_names`, `num_classes`, `image_size` (height, width),
+    `sizes` (images in "train", "validation", "test"), `statistics` ("mean" and "std", three
+    numbers each on a scale of 0..1) and `evaluation_split`, the split that `val_dataloader` reads:
+    "validation" if images are held out, else "test".
+
+    Args:
+        batch_size: images in a batch, over all devices together.
+        num_workers: processes that read images, for each device; None lets the data set choose.
+        augment: whether training images are changed at random.
+        validation: how many training images to hold out. Which ones does not depend on the seed.
+        seed: decides, with the epoch, the order and the augmentation of training images.
+        normalise: "mean_std": subtract the mean of the training images and divide by their
+            standard deviation, in each channel; "scale": divide by 255 only; "imagenet":
+            mean_std with the numbers of ImageNet.
+
+    Raises:
+        OptionError: if an option breaks its rule.
+    """
+
+    name = ""
+    normalisations: tuple[str, ...] = ("mean_std", "scale", "imagenet")
+
+    def __init__(
+        self,
+        batch_size: int,
+        num_workers: int | None,
+        augment: bool,
+        validation: int,
+        seed: int,
+        normalise: str,
+    ) -> None:
+        super().__init__()
+        self.batch_size = whole_number("batch_size", batch_size, 64)
+        self.num_workers = num_workers
+        if num_workers is not None:
+            whole_number("num_workers", num_workers, 4, at_least=0)
+        self.augment = switch("augment", augment)
+        self.validation = whole_number("validation", validation, 5000, at_least=0)
+        self.seed = whole_number("seed", seed, 1, at_least=0)
+        self.normalise = choice("normalise", normalise, self.normalisations)
+        self._contents: Contents | None = None
+        self._order: EpochOrder | None = None
+        self._resume: tuple[int, int] | None = None
+        self._scales: dict[torch.device, tuple[Tensor, Tensor]] = {}
+
+    def prepare(self) -> None:
+        """Read what must be known before a network can be built; the second call does nothing.
+
+        Raises:
+            UserError: if the images are missing or broken, or options do not fit them.
+        """
+        if self._contents is not None:
+            return
+        self._contents = contents = self.read()
+        self.class_names = contents.class_names
+        self.num_classes = len(contents.class_names)
+        self.image_size = contents.image_size
+        self.statistics = contents.statistics
+        held_out = contents.validation
+        self.sizes = {
+            "train": len(contents.train),
+            "validation": 0 if held_out is None else len(held_out),
+            "test": len(contents.test),
+        }
+        self.evaluation_split = "test" if held_out is None else "validation"
+
+    def read(self) -> Contents:
+        """Find and read the images. Each data set has its own."""
+        raise NotImplementedError
+
+    def augmented(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Change normalised training images (n, 3, H, W) as their draws (n,) say."""
+        raise NotImplementedError
+
+    def workers(self) -> int:
+        """Processes that read images: the option, or what suits this data set."""
+        return self.default_workers() if self.num_workers is None else self.num_workers
+
+    def default_workers(self) -> int:
+        """Processes that read images if the option leaves it open."""
+        return 0
+
+    def setup(self, stage: str | None = None) -> None:
+        """Lightning's call before its first loader."""
+        self.prepare()
+
+    def train_dataloader(self) -> DataLoader:
+        """All batches of an epoch in random order; see EpochOrder."""
+        contents = self._read_contents()
+        rank, world_size = self._place()
+        self._order = EpochOrder(len(contents.train), self.batch_size, self.seed, rank, world_size)
+        if self._resume is not None:
+            self._order.start_at(*self._resume)
+        return self._loader(contents.train, self._order)
+
+    def val_dataloader(self) -> DataLoader:
+        """The held-out images in order; the test images if none are held out."""
+        contents = self._read_contents()
+        return self._evaluation_loader(contents.validation or contents.test)
+
+    def test_dataloader(self) -> DataLoader:
+        """The test images in order."""
+        return self._evaluation_loader(self._read_contents().test)
+
+    def resume_at(self, epoch: int, batch: int) -> None:
+        """Begin training epoch `epoch` at its batch `batch`, both from 0; later epochs at 0."""
+        self._resume = (epoch, batch)
+        if self._order is not None:
+            self._order.start_at(epoch, batch)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> tuple[Tensor, Tensor]:
+        """Normalise and, in training, augment a batch on the device it was brought to.
+
+        Returns:
+            Images (n, 3, H, W) float32 and labels (n,) int64.
+        """
+        images, labels, *draws = batch
+        mean, std = self.scale_on(images.device)
+        images = normalised(images, mean, std)
+        if draws:
+            images = self.augmented(images, draws[0])
+        return images, labels
+
+    def scale_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Mean and std, (3,) each, copied to a device once: a copy a batch would wait for it."""
+        if device not in self._scales:
+            mean, std = self.statistics["mean"], self.statistics["std"]
+            self._scales[device] = (
+                torch.tensor(mean, device=device),
+                torch.tensor(std, device=device),
+            )
+        return self._scales[device]
+
+    def _read_contents(self) -> Contents:
+        self.prepare()
+        assert self._contents is not None
+        return self._contents
+
+    def _place(self) -> tuple[int, int]:
+        """Rank of this process and number of processes."""
+        if self.trainer is None:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size
+
+    def _evaluation_loader(self, split: Split) -> DataLoader:
+        rank, world_size = self._place()
+        order = EvaluationOrder(len(split), self.batch_size, rank, world_size)
+        return self._loader(split, order)
+
+    def _loader(self, split: Split, order: Sampler[list[Ticket]]) -> DataLoader:
+        workers = self.workers()
+        return LazyLoader(
+            split,  # type: ignore[arg-type]
+            batch_size=None,  # a ticket list is a whole batch already
+            sampler=order,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # else each epoch takes a number from the global one
+        )
+
+
+class LazyLoader(DataLoader):
+    """A DataLoader that asks its sampler only when the first batch is wanted.
+
+    Lightning makes the iterator before it calls set_epoch; worker processes would by then have
+    been given the batches of epoch 0, whatever epoch a resumed run begins with.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        yield from super().__iter__()
+
+
+def usable_cores() -> int:
+    """Processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def folder(key: str, value: Any) -> Path:
+    """The folder a user named; ~ stands for the home folder. Raises OptionError."""
+    if not isinstance(value, (str, Path)) or not str(value).strip():
+        raise OptionError(key, value, "must be a folder", "/path/to/images")
+    return Path(value).expanduser()

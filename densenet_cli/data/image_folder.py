@@ -1,0 +1,180 @@
+"""Images in folders named after their classes: ImageNet's layout, or your own photos."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from densenet_cli.data.augmentation import flip_half, lighting
+from densenet_cli.data.colour_statistics import (
+    IMAGENET,
+    UNCHANGED,
+    Statistics,
+    statistics_of,
+    value_counts,
+)
+from densenet_cli.data.epoch_order import EvaluationOrder, Ticket
+from densenet_cli.data.folder_layout import Files, class_names, labelled_files, split_folders
+from densenet_cli.data.image_check import check_images
+from densenet_cli.data.image_data import Batch, Contents, ImageData, Split, folder, usable_cores
+from densenet_cli.data.photo import centre_crop, colour_jitter, random_crop, read_rgb
+from densenet_cli.data.splits import hold_out, stratified
+from densenet_cli.options import OptionError, UserError, number, switch, whole_number
+
+log = logging.getLogger(__name__)
+
+
+class FolderSplit(Split):
+    """Image files, read and cut to one size when they are asked for.
+
+    Args:
+        files: what to read.
+        image_size: height and width of the square images, in pixels.
+        augment: whether to cut and colour them at random, as each draw says.
+    """
+
+    def __init__(self, files: Files, image_size: int, augment: bool = False) -> None:
+        # one array of bytes: worker processes would come to copy a list of a million strings
+        self.paths = np.array([os.fsencode(path) for path in files.paths])
+        self.labels = torch.from_numpy(files.labels)
+        self.image_size, self.augment = image_size, augment
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, tickets: list[Ticket]) -> Batch:
+        images = torch.empty(len(tickets), 3, self.image_size, self.image_size, dtype=torch.uint8)
+        for row, ticket in enumerate(tickets):
+            images[row] = self._image(*ticket)
+        indices, draws = torch.tensor(tickets).unbind(1)
+        batch = images, self.labels[indices]
+        return (*batch, draws.clone()) if self.augment else batch
+
+    def _image(self, index: int, draw: int) -> Tensor:
+        path = os.fsdecode(self.paths[index])
+        try:
+            image = read_rgb(path)
+        except Exception as error:  # decoders raise nearly anything
+            raise UserError(f"{path} cannot be read ({error}); mend or delete it") from error
+        if self.augment:
+            chance = random.Random(draw)
+            image = colour_jitter(random_crop(image, self.image_size, chance), chance)
+        else:
+            image = centre_crop(image, self.image_size)
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+class ImageFolder(ImageData):
+    """Images of any size and kind, one folder for each class.
+
+    With train/ and val/ the images of val/ are the test images, as for ImageNet; with train/,
+    val/ and test/ they are the held-out images; without train/ the folders are the classes, and
+    some images of each class are set aside as test images, always the same ones.
+
+    Training images are augmented as in fb.resnet.torch for ImageNet (random crop, colour jitter,
+    lighting, mirroring); others are resized and cut at the centre.
+
+    Args:
+        root: the folder.
+        image_size: height and width the network sees, in pixels, 8 or more.
+        test_fraction: share of the images to test on if no test images are named.
+        check: whether to decode all images before training and name the broken ones; images that
+            were found good are not decoded again while they are unchanged.
+        others: as ImageData; num_workers None stands for a core each, 8 at most.
+
+    Raises:
+        OptionError: from the constructor and from `prepare`, if an option breaks its rule.
+        UserError: from `prepare`, if images are broken.
+    """
+
+    name = "image_folder"
+
+    def __init__(
+        self,
+        root: str,
+        batch_size: int,
+        image_size: int = 224,
+        num_workers: int | None = None,
+        augment: bool = True,
+        validation: int = 0,
+        test_fraction: float = 0.2,
+        seed: int = 0,
+        normalise: str = "imagenet",
+        check: bool = True,
+    ) -> None:
+        super().__init__(batch_size, num_workers, augment, validation, seed, normalise)
+        self.root = folder("root", root)
+        self.side = whole_number("image_size", image_size, 224, at_least=8)
+        self.test_fraction = number("test_fraction", test_fraction, 0.2, above=0, below=1)
+        self.check = switch("check", check)
+
+    def read(self) -> Contents:
+        """Find the files of each split, check them, and measure them if asked to."""
+        names, files = self._files()
+        if self.check:
+            paths = [path for part in files.values() for path in part.paths]
+            check_images(self.root, paths, usable_cores())
+        held_out = files.get("validation")
+        return Contents(
+            names,
+            (self.side, self.side),
+            self._statistics(files["train"]),
+            FolderSplit(files["train"], self.side, self.augment),
+            FolderSplit(held_out, self.side) if held_out else None,
+            FolderSplit(files["test"], self.side),
+        )
+
+    def augmented(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Add light, then mirror half of the images."""
+        _, std = self.scale_on(images.device)
+        return flip_half(images + lighting(draws) / std.view(3, 1, 1), draws)
+
+    def default_workers(self) -> int:
+        """A core each, 8 at most; processes on one machine share its cores."""
+        processes = self.trainer.num_devices if self.trainer else 1
+        return max(1, min(8, usable_cores() // processes))
+
+    def _files(self) -> tuple[list[str], dict[str, Files]]:
+        """Class names, and the files of "train", "test" and, if held out, "validation"."""
+        folders = split_folders(self.root)
+        names = class_names(folders.get("train") or folders["all"])
+        files = {split: labelled_files(folder, names) for split, folder in folders.items()}
+        if "all" in files:
+            files = self._set_aside(files["all"])
+        elif len(files) == 3:
+            if self.validation:
+                rule = f"must be 0: {folders['validation']} holds the held-out images"
+                raise OptionError("validation", self.validation, rule, 0)
+            return names, files
+        if "test" not in files:
+            log.info("no test folder: the images of %s are the test images", folders["validation"])
+            files["test"] = files.pop("validation")
+        if self.validation:
+            training, held_out = hold_out(files["train"].labels, self.validation)
+            files["validation"] = files["train"].chosen(held_out)
+            files["train"] = files["train"].chosen(training)
+        return names, files
+
+    def _set_aside(self, files: Files) -> dict[str, Files]:
+        total = len(files.paths)
+        count = min(max(1, round(total * self.test_fraction)), total - 1)
+        training, test = stratified(files.labels, count)
+        log.info("no test folder: %d of %d images are set aside as test images", count, total)
+        return {"train": files.chosen(training), "test": files.chosen(test)}
+
+    def _statistics(self, files: Files) -> Statistics:
+        if self.normalise == "imagenet":
+            return IMAGENET
+        if self.normalise == "scale":
+            return UNCHANGED
+        log.info("measuring the colours of %d training images", len(files.paths))
+        split = FolderSplit(files, self.side)
+        counts = torch.zeros(3, 256, dtype=torch.int64)
+        for images, _ in self._loader(split, EvaluationOrder(len(split), batch_size=64)):
+            counts += value_counts(images)
+        return statistics_of(counts)

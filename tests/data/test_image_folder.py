@@ -1,0 +1,320 @@
+import logging
+import os
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from densenet_cli.data import image_check
+from densenet_cli.data.augmentation import lighting
+from densenet_cli.data.image_folder import ImageFolder
+from densenet_cli.options import OptionError, UserError
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def write(path, colour=0, size=(24, 20)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.RandomState(colour).randint(0, 256, (*size, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def fill(root, images, classes=("ant", "bee", "cat"), splits=("train", "test")):
+    """`images` pictures for each class and split; split "" stands for no split folder."""
+    number = 0
+    for split in splits:
+        for name in classes:
+            for place in range(images):
+                number += 1
+                write(root / split / name / f"{place}.png", number, (20 + number % 7, 18))
+    return root
+
+
+def folder(root, **options):
+    data = ImageFolder(str(root), **{"batch_size": 8, "image_size": 16, "num_workers": 0, **options})
+    data.prepare()
+    return data
+
+
+def names(split):
+    return [os.path.join(*os.fsdecode(path).split(os.sep)[-3:]) for path in split.paths]
+
+
+def test_train_and_test_folders(tmp_path):
+    data = folder(fill(tmp_path / "a", 4))
+    assert data.class_names == ["ant", "bee", "cat"]
+    assert (data.num_classes, data.image_size) == (3, (16, 16))
+    assert data.sizes == {"train": 12, "validation": 0, "test": 12}
+    assert data.evaluation_split == "test"
+    assert names(data._contents.test)[5] == "test/bee/1.png"
+    assert data._contents.test.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+
+
+@pytest.mark.parametrize("name", ["val", "validation", "Valid"])
+def test_a_validation_folder_alone_is_the_test_set(tmp_path, name, caplog):
+    caplog.set_level(logging.INFO)
+    data = folder(fill(tmp_path / "a", 4, splits=("train", name)))
+    assert data.sizes == {"train": 12, "validation": 0, "test": 12}
+    assert f"the images of {tmp_path / 'a' / name} are the test images" in caplog.text
+
+
+def test_three_folders_are_the_three_splits(tmp_path):
+    root = fill(tmp_path / "a", 2, splits=("train", "val", "test"))
+    write(root / "val" / "ant" / "more.png")
+    data = folder(root)
+    assert data.sizes == {"train": 6, "validation": 7, "test": 6}
+    assert data.evaluation_split == "validation"
+    with pytest.raises(OptionError, match=r"validation=2: must be 0: .*/val holds the held-out"):
+        folder(root, validation=2)
+
+
+def test_training_images_can_be_held_out_alike_in_their_classes(tmp_path):
+    data = folder(fill(tmp_path / "a", 10), validation=6, seed=1)
+    assert data.sizes == {"train": 24, "validation": 6, "test": 30}
+    assert data._contents.validation.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    other = folder(tmp_path / "a", validation=6, seed=2)
+    assert names(other._contents.validation) == names(data._contents.validation)
+    assert not set(names(data._contents.train)) & set(names(data._contents.validation))
+
+
+def test_class_folders_alone_are_split_the_same_way_every_time(tmp_path):
+    root = fill(tmp_path / "a", 10, splits=("",))
+    data = folder(root, seed=1, test_fraction=0.3, validation=3)
+    assert data.sizes == {"train": 18, "validation": 3, "test": 9}
+    assert np.bincount(data._contents.test.labels).tolist() == [3, 3, 3]
+    other = folder(root, seed=2, test_fraction=0.3, validation=3)
+    for split in ("train", "validation", "test"):
+        assert names(getattr(other._contents, split)) == names(getattr(data._contents, split))
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    classes = ("apple", "test_tube", "train")
+    flat = folder(fill(tmp_path / "flat", 5, classes, splits=("",)))
+    assert flat.class_names == list(classes)
+    assert flat.sizes == {"train": 12, "validation": 0, "test": 3}
+    split = folder(fill(tmp_path / "split", 4, classes))
+    assert split.class_names == list(classes)
+    assert split.sizes == {"train": 12, "validation": 0, "test": 12}
+    assert names(split._contents.test)[-1] == "test/train/3.png"
+    nested = fill(tmp_path / "nested", 4, classes)
+    write(nested / "test" / "apple" / "train" / "deep.png")
+    assert folder(nested).sizes == {"train": 12, "validation": 0, "test": 13}
+
+
+def test_a_train_folder_alone_is_split_itself(tmp_path):
+    data = folder(fill(tmp_path / "a", 5, splits=("train",)))
+    assert data.sizes == {"train": 12, "validation": 0, "test": 3}
+
+
+def test_any_image_file_counts_and_others_do_not(tmp_path):
+    root = fill(tmp_path / "a", 2)
+    for name in ("B.JPG", "c.jpeg", "deep/er/d.tiff", "e.webp", "f.bmp"):
+        write(root / "train" / "ant" / name)
+    write(root / "train" / "ant" / ".hidden.png")
+    write(root / "train" / ".hidden" / "a.png")
+    write(root / "train" / "ant" / ".thumbs" / "a.png")
+    write(root / ".hidden" / "a.png")
+    (root / "train" / "ant" / "notes.txt").write_text("not a picture")
+    (root / "train" / "classes.csv").write_text("")
+    assert folder(root).sizes["train"] == 11
+
+
+def test_batches_have_one_size_whatever_the_files_have(tmp_path):
+    data = folder(fill(tmp_path / "a", 4))
+    for images, labels in data.test_dataloader():
+        images, labels = data.on_after_batch_transfer((images, labels), 0)
+        assert images.shape == (len(labels), 3, 16, 16)
+        assert (images.dtype, labels.dtype) == (torch.float32, torch.int64)
+
+
+def training_batches(data, epoch):
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(epoch)
+    return [data.on_after_batch_transfer(batch, 0) for batch in loader]
+
+
+def same(first, second):
+    pairs = zip(first, second, strict=True)
+    return all(torch.equal(a, b) for one, two in pairs for a, b in zip(one, two, strict=True))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_augmentation_depends_on_seed_and_epoch_alone(tmp_path, workers):
+    root = fill(tmp_path / "a", 4)
+    expected = training_batches(folder(root), 1)
+    data = folder(root, num_workers=workers)
+    training_batches(data, 0)
+    assert same(training_batches(data, 1), expected)
+    assert not same(training_batches(data, 2), expected)
+    assert not same(training_batches(folder(root, seed=1), 1), expected)
+    plain = folder(root, augment=False)
+    assert not same(training_batches(plain, 1), expected)
+    assert [labels.tolist() for _, labels in training_batches(plain, 1)] == [
+        labels.tolist() for _, labels in expected
+    ]
+
+
+def test_light_and_mirroring_come_after_normalising(tmp_path):
+    data = folder(fill(tmp_path / "a", 2))
+    images = torch.rand(2, 3, 16, 16)
+    changed = data.augmented(images, torch.tensor([6, 7]))
+    light = changed[0] - images[0]
+    expected = lighting(torch.tensor([6]))[0] / torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    assert expected.abs().min() > 0.01
+    torch.testing.assert_close(light, expected.expand(3, 16, 16), atol=1e-5, rtol=0)
+    torch.testing.assert_close(changed[1].flip(-1) - images[1], light, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("normalise", "mean"), [("imagenet", 0.485), ("scale", 0.0)])
+def test_statistics_that_are_not_measured(tmp_path, normalise, mean):
+    data = folder(fill(tmp_path / "a", 2), normalise=normalise)
+    assert data.statistics["mean"][0] == mean
+
+
+def test_measured_statistics_are_those_of_training_images_as_they_are_tested(tmp_path):
+    data = folder(fill(tmp_path / "a", 3), normalise="mean_std", validation=3)
+    plain = folder(tmp_path / "a", normalise="scale", validation=3, augment=False)
+    pixels = torch.cat([images for images, _ in training_batches(plain, 0)]).double()
+    assert data.statistics["mean"] == pytest.approx(pixels.mean((0, 2, 3)).tolist(), abs=1e-6)
+    expected = pixels.std((0, 2, 3), correction=0).tolist()
+    assert data.statistics["std"] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "rule"),
+    [
+        ("image_size", 7, "image_size=7: must be a whole number, 8 or more"),
+        ("image_size", None, "image_size=null: must be"),
+        ("test_fraction", 1.0, "test_fraction=1.0: must be a number above 0 and below 1"),
+        ("check", "no", "check=no: must be true or false"),
+        ("normalise", "none", "normalise=none: must be one of mean_std, scale, imagenet"),
+        ("validation", 12, "validation=12: must leave at least one of the 12 training images"),
+    ],
+)
+def test_an_option_that_breaks_its_rule_is_named(tmp_path, key, value, rule):
+    with pytest.raises(OptionError, match=rule) as caught:
+        folder(fill(tmp_path / "a", 4), **{key: value})
+    assert caught.value.key == key
+
+
+def test_a_folder_must_be_given():
+    with pytest.raises(OptionError, match=r"root=null: must be a folder; for example root=/path"):
+        ImageFolder(None, 8)
+
+
+def expect(root, rule):
+    with pytest.raises(OptionError, match=rule) as caught:
+        folder(root)
+    assert caught.value.key == "root"
+
+
+def test_folders_that_are_not_as_they_should_be_are_named(tmp_path):
+    expect(tmp_path / "none", "root=.*none: is no folder")
+    write(tmp_path / "file.png")
+    expect(tmp_path / "file.png", "is no folder")
+    expect(tmp_path / "cache", "is no folder")
+    (tmp_path / "empty").mkdir()
+    expect(tmp_path / "empty", "needs two class folders at least in .*empty, which has 0")
+    expect(fill(tmp_path / "one", 2, ("ant",), ("",)), "needs two class folders at least.* has 1")
+    fill(tmp_path / "untrained", 2, splits=("val", "test"))
+    expect(tmp_path / "untrained", "has test and val, but no train folder")
+    fill(tmp_path / "twice", 2, splits=("train", "val", "validation"))
+    expect(tmp_path / "twice", "has two folders for one split: val and validation")
+
+
+def test_classes_that_do_not_agree_are_named(tmp_path):
+    root = fill(tmp_path / "a", 2)
+    write(root / "test" / "dog" / "0.png")
+    write(root / "test" / "eel" / "0.png")
+    expect(root, r"has classes in .*test that are not in train: dog, eel")
+
+
+def test_classes_without_images_are_named(tmp_path):
+    root = fill(tmp_path / "a", 2)
+    for name in ("dog", "eel"):
+        (root / "train" / name).mkdir()
+    expect(root, r"has no image in .*train for 2 of 5 classes: dog, eel")
+    root = fill(tmp_path / "b", 2, ("ant", "bee", "cat"), ("train",))
+    fill(root, 2, ("ant",), ("test",))
+    expect(root, r"has no image in .*test for 2 of 3 classes: bee, cat")
+
+
+def break_three(root):
+    paths = [root / "train" / "ant" / "0.png", root / "train" / "cat" / "1.png"]
+    paths[0].write_bytes(paths[0].read_bytes()[:200])
+    paths[1].write_text("no picture")
+    link = root / "test" / "bee" / "9.png"
+    link.symlink_to(root / "nowhere.png")
+    return [*paths, link]
+
+
+def test_all_broken_files_are_named_at_once(tmp_path):
+    root = fill(tmp_path / "a", 2)
+    broken = break_three(root)
+    for _ in range(2):  # a broken file is not forgotten
+        with pytest.raises(UserError) as caught:
+            folder(root)
+        message = str(caught.value)
+        assert message.startswith(f"3 of 13 images of {root} are broken")
+        assert sorted(re.findall(r"^  (\S+): ", message, re.M)) == sorted(map(str, broken))
+
+
+def test_without_a_check_a_broken_file_is_named_when_it_is_read(tmp_path):
+    root = fill(tmp_path / "a", 2)
+    broken = break_three(root)[:2]
+    data = folder(root, check=False)
+    with pytest.raises(UserError, match=r"train/\w+/\d.png cannot be read .*; mend or delete it"):
+        list(data.train_dataloader())
+    for path in broken:
+        assert path.exists()
+
+
+def test_good_files_are_decoded_once_until_they_change(tmp_path, monkeypatch):
+    root = fill(tmp_path / "a", 3)
+    folder(root)
+    decoded = []
+    real = image_check.read_rgb
+    monkeypatch.setattr(image_check, "read_rgb", lambda path: decoded.append(path) or real(path))
+    folder(root)
+    assert not decoded
+    changed = write(root / "train" / "ant" / "0.png", 99, (30, 30))
+    added = write(root / "test" / "bee" / "new.png", 98)
+    touched = root / "train" / "cat" / "2.png"  # rewritten, as long as before
+    os.utime(touched, ns=(1, 1))
+    folder(root)
+    assert sorted(decoded) == sorted(map(str, [changed, added, touched]))
+
+
+def test_the_check_works_where_nothing_can_be_noted(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    root = fill(tmp_path / "a", 2)
+    assert folder(root).sizes["train"] == 6
+    break_three(root)
+    with pytest.raises(UserError, match="3 of 13 images"):
+        folder(root)
+
+
+def test_a_damaged_note_is_ignored(tmp_path, cache):
+    root = fill(tmp_path / "a", 2)
+    folder(root)
+    (note,) = cache.rglob("*.npy")
+    note.write_bytes(b"damaged")
+    assert folder(root).sizes["train"] == 6
+
+
+def test_workers_are_at_most_the_cores_and_eight(tmp_path, monkeypatch):
+    monkeypatch.setattr("densenet_cli.data.image_folder.usable_cores", lambda: 64)
+    data = folder(fill(tmp_path / "a", 2), num_workers=None)
+    assert data.workers() == 8
+    monkeypatch.setattr("densenet_cli.data.image_folder.usable_cores", lambda: 3)
+    assert data.workers() == 3
+    data.num_workers = 0
+    assert data.workers() == 0
