@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-RESULT_NAMES = {
-    "test_error": "test error",
-    "test_top5_error": "test top-5 error",
-    "test_error_last": "  of the last epoch",
-    "test_error_best": "  of the best epoch",
-    "validation_error_last": "validation error, last",
-    "validation_error_best": "validation error, best",
-}
+from densenet_cli.training.progress import duration
 
 
 def show(console: Console, fields: dict[str, Any], folder: Path) -> None:
@@ -27,19 +20,9 @@ def show(console: Console, fields: dict[str, Any], folder: Path) -> None:
         fields: the content of run.json.
         folder: the run's folder.
     """
-    table = Table.grid(padding=(0, 2))
-    results = fields["results"]
-    for name, title in RESULT_NAMES.items():
-        if results.get(name) is not None:
-            table.add_row(title, f"{results[name]:.2f} %{_remark(name, results)}")
-    table.add_row("parameters", f"{fields['parameters']:,}")
-    table.add_row("multiply-adds", f"{fields['multiply_adds']:,} an image")
-    if fields.get("images_per_second"):
-        table.add_row("training speed", f"{fields['images_per_second']:,.0f} images/s")
-    table.add_row("device", f"{fields['device']}, {fields['precision']}")
-    table.add_row("time", f"{fields['seconds']:,.0f} s")
-    table.add_row("folder", str(relative(folder)))
-    console.print(table, highlight=False, soft_wrap=True)
+    for title, text in [*_results(fields["results"]), *_costs(fields)]:
+        console.print(f"{title:<18} {text}", highlight=False, soft_wrap=True)
+    console.print(f"{'folder':<18} {relative(folder)}", highlight=False, soft_wrap=True)
 
 
 def next_steps(console: Console, lines: list[str]) -> None:
@@ -56,8 +39,26 @@ def relative(folder: Path) -> Path:
     return folder if path.parts[:1] == ("..",) else path
 
 
-def _remark(name: str, results: dict[str, Any]) -> str:
-    if name.endswith("_best") and results.get("best_epoch"):
-        chosen = ", chosen on the test set itself" if results.get("best_on_test") else ""
-        return f" (epoch {results['best_epoch']}{chosen})"
-    return ""
+def _results(results: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    top5 = results.get("test_top5_error")
+    also = "" if top5 is None else f" (top-5: {top5:.2f} %)"
+    yield "test error", f"{results['test_error']:.2f} %{also}"
+    best, epoch = results.get("test_error_best"), results.get("best_epoch")
+    if best is None:
+        return
+    if results.get("best_on_test"):
+        yield "  lowest", f"{best:.2f} %, epoch {epoch}: chosen by the test images, not to be reported"
+        return
+    yield "  last epoch", f"{results['test_error_last']:.2f} %"
+    yield "  best epoch", f"{best:.2f} %, epoch {epoch}: chosen by held-out images"
+    last, lowest = results["validation_error_last"], results["validation_error_best"]
+    yield "validation error", f"{last:.2f} % last, {lowest:.2f} % best"
+
+
+def _costs(fields: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "parameters", f"{fields['parameters']:,}"
+    yield "multiply-adds", f"{fields['multiply_adds']:,} an image"
+    if fields.get("images_per_second"):
+        yield "training speed", f"{fields['images_per_second']:,.0f} images/s"
+    yield "device", f"{fields['device']}, {fields['precision']}"
+    yield "time", duration(fields["seconds"])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_run import TINY
 
-WORDS = [*TINY, "model.dropout=0.2", "epochs=3", "checkpoint_minutes=0.0001", "data.validation=99"]
+WORDS = [*TINY, "model.dropout=0.2", "epochs=3", "data.validation=99"]
 
 
 def _final(folder):
@@ -44,19 +44,24 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("sent", "status", "state"),
+    ("sent", "status", "state", "minutes"),
     [
-        (signal.SIGKILL, -9, "running"),
-        (signal.SIGINT, 130, "interrupted"),
-        (signal.SIGTERM, 143, "interrupted"),
+        (signal.SIGKILL, -9, "running", 0.0001),  # saved within the epoch
+        (signal.SIGKILL, -9, "running", 10),  # saved at an epoch's end
+        (signal.SIGINT, 130, "interrupted", 0.0001),
+        (signal.SIGTERM, 143, "interrupted", 10),
     ],
 )
 def test_a_broken_run_ends_as_the_unbroken_one(
-    sent, status, state, whole, command, broken_off, tmp_path
+    sent, status, state, minutes, whole, command, broken_off, tmp_path
 ):
     broken = tmp_path / "outputs/broken"
     returned, said = broken_off(
-        *WORDS, "hydra.run.dir=outputs/broken", once="outputs/broken/checkpoints/last.ckpt", send=sent
+        *WORDS,
+        f"checkpoint_minutes={minutes}",
+        "hydra.run.dir=outputs/broken",
+        once="outputs/broken/checkpoints/last.ckpt",
+        send=sent,
     )
     assert returned == status
     record = json.loads((broken / "run.json").read_text())
@@ -76,6 +81,21 @@ def test_a_finished_run_is_not_run_again(typed, tmp_path):
     before = (tmp_path / "outputs/done/run.json").read_text()
     assert typed("resume=outputs/done") == (0, "")
     assert (tmp_path / "outputs/done/run.json").read_text() == before
+
+
+def test_a_run_killed_while_it_was_tested_is_only_tested(typed, tmp_path):
+    assert typed(*TINY, "hydra.run.dir=outputs/run", "data.validation=99")[0] == 0
+    run = tmp_path / "outputs/run"
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"state": "running", "results": {}}))
+    before = _final(run)
+    last = (run / "checkpoints/last.ckpt").read_bytes()
+    assert typed("resume=outputs/run")[0] == 0
+    after = json.loads((run / "run.json").read_text())
+    assert after["state"] == "done"
+    assert after["results"] == record["results"]
+    assert _final(run)[2] == before[2]
+    assert (run / "checkpoints/last.ckpt").read_bytes() == last
 
 
 def test_what_a_run_is_cannot_change_when_it_is_continued(typed):

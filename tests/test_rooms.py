@@ -14,7 +14,7 @@ MAY_IMPORT = {  # room -> rooms
     "options": set(),
     "whole_file": set(),
     "record": set(),
-    "summary": set(),
+    "summary": {"training"},
     "complaint": set(),
     "instantiation": set(),
     "launch": {"record"},

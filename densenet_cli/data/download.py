@@ -66,11 +66,12 @@ def make_available(published: PublishedSet, root: Path, download: bool, verify: 
     Raises:
         UserError: if a file is missing or damaged and cannot be had; says which, and what to do.
     """
-    if trouble(published.files, root, verify) is None:
+    problem = trouble(published.files, root, verify)
+    if problem is None:
         return
     if not download and not (published.archive and (root / published.archive.path).exists()):
         raise _missing(published, root, verify)
-    with _only_one_process(root):
+    with _only_one_process(root), _recalling(problem):
         if trouble(published.files, root, verify) is None:
             return  # another process did it while this one waited
         if published.archive is None:
@@ -129,6 +130,17 @@ def _only_one_process(root: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def _recalling(problem: str) -> Iterator[None]:
+    """If no download comes, say too what is wrong with files that are there already."""
+    try:
+        yield
+    except UserError as error:
+        if "checksum" not in problem:
+            raise
+        raise UserError(f"{error}. {problem}: data.verify=false takes it as it is") from error
 
 
 def _bring_archive(published: PublishedSet, root: Path, download: bool, verify: bool) -> None:

@@ -75,6 +75,8 @@ class Checkpoints(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the epoch, and keep it as the best if it is."""
+        if ends_again(trainer):
+            return
         value = trainer.callback_metrics.get(self.monitor)
         is_best = value is not None and (self.best_value is None or float(value) < self.best_value)
         if is_best and value is not None:
@@ -115,6 +117,11 @@ class Checkpoints(Checkpoint):
 
     def _interrupted(self) -> Interrupted:
         return Interrupted(self.interruption.signum or 2)
+
+
+def ends_again(trainer: Trainer) -> bool:
+    """Whether Lightning, resumed from the end of an epoch, is calling that end's hooks again."""
+    return trainer.fit_loop.restarted_on_epoch_end
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

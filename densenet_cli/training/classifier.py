@@ -16,6 +16,7 @@ from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from densenet_cli.options import OptionError, number
+from densenet_cli.training.checkpoints import ends_again
 
 Batch = tuple[Tensor, Tensor]
 
@@ -80,6 +81,8 @@ class ImageClassifier(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's training metrics and learning rate."""
+        if ends_again(self.trainer):
+            return
         self._log_epoch("train", self.train_metrics)
         self.log("learning_rate", self._epoch_rate)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import platform
+from pathlib import Path
 
 import torch
 
-PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "64-true", "bf16-true")
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
 
 def accelerator(requested: str) -> str:
@@ -41,4 +42,13 @@ def device_name(device: str) -> str:
     """The device's name as its maker calls it."""
     if device == "cuda":
         return torch.cuda.get_device_name()
-    return f"{platform.processor() or platform.machine()} ({torch.get_num_threads()} threads)"
+    return f"{_cpu_name()}, {torch.get_num_threads()} threads"
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -12,6 +12,8 @@ from lightning.pytorch.callbacks import Checkpoint
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from densenet_cli.training.checkpoints import ends_again
+
 REFRESH_S = 0.5  # reading the loss makes a GPU wait, so read it no more often
 
 log = logging.getLogger(__name__)
@@ -100,6 +102,8 @@ class TrainingProgress(Checkpoint):  # Lightning calls checkpoints after the mod
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the epoch's row, and show it as a line."""
+        if ends_again(trainer):
+            return
         metrics = {
             name.replace("/", "_"): float(value) for name, value in trainer.callback_metrics.items()
         }
