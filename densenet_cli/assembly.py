@@ -159,6 +159,9 @@ def _trainer_options(chosen: dict[str, Any]) -> tuple[dict[str, Any], str]:
             refuse_name("trainer", name, value, names)
     choice("trainer.precision", options["precision"], devices.PRECISIONS)
     device = devices.accelerator(options["accelerator"])
+    if not devices.is_available(device):
+        rule = "torch finds no such device here"
+        raise OptionError("trainer.accelerator", options["accelerator"], rule, "cpu")
     options["precision"] = devices.precision(options["precision"], device)
     if options.get("sync_batchnorm") and device == "cpu":
         rule = "batch norm can be synchronised on GPUs only"

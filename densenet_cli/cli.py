@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -55,10 +55,17 @@ def _hydra_main(cfg: DictConfig) -> None:
     """One job, as Hydra composed it."""
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
-    config = _resolved(cfg)
-    with _full_error(FULL_ERROR):
-        status = _start(folder, config, list(hydra_config.overrides.task))
-    if status == 1 and hydra_config.mode == RunMode.MULTIRUN:
+    words = list(hydra_config.overrides.task)
+    is_sweep = hydra_config.mode == RunMode.MULTIRUN
+    try:
+        with _full_error(FULL_ERROR):
+            status = _start(folder, _resolved(cfg), words)
+    except (UserError, OmegaConfBaseException) as error:
+        message = str(error) if isinstance(error, UserError) else explain(error, words)
+        if is_sweep:
+            raise JobFailed(message) from error
+        _complain(error, message)
+    if status == 1 and is_sweep:
         raise JobFailed(f"{folder}: {RunRecord.read(folder).fields.get('error')}")
     if status:
         sys.exit(status)
@@ -86,7 +93,7 @@ def _full_error(value: str | None) -> Iterator[None]:
 def _start(folder: Path, config: dict[str, Any], overrides: list[str]) -> int:
     """Begin a run in a new folder; the exit status."""
     resume = False
-    if (folder / "run.json").exists() and launch.is_first_process():
+    if (folder / "run.json").exists() and (launch.restarted() or launch.is_first_process()):
         state = RunRecord.read(folder).fields["state"]
         resume = launch.restarted() and state != "done"
         if not resume:
@@ -105,17 +112,16 @@ def _resume(folder: Path, words: list[str]) -> int:
     others = [word for word in words if not word.startswith("resume=")]
     for word in others:
         if not _key(word).startswith(RESUMABLE):
-            raise UserError(
-                f"{word}: cannot change when a run is continued; what can is {', '.join(RESUMABLE)}"
-            )
+            rule = f"cannot change when a run is continued; what can is {', '.join(RESUMABLE)}"
+            raise UserError(f"{word}: {rule}")
     if others:
         composed = _compose(others)
-        keys = {_key(word) for word in others}
-        if any(key.startswith("trainer") for key in keys):
-            config["trainer"] = composed["trainer"]
-        for name in ("root", "num_workers"):
-            if f"data.{name}" in keys:
-                config["data"][name] = composed["data"][name]
+        for key in map(_key, others):
+            section, _, name = key.partition(".")
+            if name:
+                config[section][name] = composed[section][name]
+            else:
+                config[section] = composed[section]
         write_config(folder, config, overrides)
     return _run(folder, config, overrides, resume=True)
 
@@ -173,7 +179,7 @@ def _value(words: list[str], key: str) -> str | None:
     return values[-1] if values and values[-1] not in ("", "null") else None
 
 
-def _complain(error: Exception, message: str) -> None:
+def _complain(error: Exception, message: str) -> NoReturn:
     if FULL_ERROR == "1":
         raise error
     print(f"densenet-run: {message}", file=sys.stderr)

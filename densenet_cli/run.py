@@ -124,7 +124,8 @@ def _run(config: dict[str, Any], record: RunRecord, interruption: Interruption, 
             ended=now(),
         )
         summary.show(Console(), record.fields, record.folder)
-        summary.next_steps(Console(), config.get("next_steps") or [])
+        if config["task"] == "train":
+            summary.next_steps(Console(), config["next_steps"])
 
 
 def _facts(job: Job) -> dict[str, Any]:

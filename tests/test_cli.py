@@ -64,6 +64,7 @@ BAD_WORDS = [  # what is typed, and what the one message must hold
     ("recipe.optimizer._target_=torch.optim.AdamW", ["momentum", "~recipe.optimizer.momentum"]),
     ("trainer.precision=float", ["trainer.precision=float", "bf16-mixed"]),
     ("trainer.accelerator=gppu", ["trainer.accelerator=gppu"]),
+    ("trainer.accelerator=mps", ["trainer.accelerator=mps", "no such device", "=cpu"]),
     ("trainer.sync_batchnorm=true", ["trainer.sync_batchnorm=true", "GPUs only"]),
     ("++trainer.limit_trian_batches=3", ["did you mean trainer.limit_train_batches?"]),
     ("++trainer.max_epochs=3", ["trainer.max_epochs=3", "epochs="]),
@@ -102,6 +103,7 @@ def test_two_runs_never_share_a_folder(command):
     assert again.returncode == 1
     assert "holds a run already (done)" in again.stderr
     assert "resume=" in again.stderr
+    assert again.stderr.count("\n") == 1
 
 
 def test_folders_of_one_second_differ():

@@ -105,6 +105,18 @@ def test_what_a_run_is_cannot_change_when_it_is_continued(typed):
     assert "model.growth_rate=8: cannot change" in message
 
 
+def test_the_device_may_change_when_a_run_is_continued(typed, tmp_path):
+    words = ["++trainer.limit_train_batches=4", "trainer.precision=32-true"]
+    assert typed(*TINY, *words, "epochs=1", "hydra.run.dir=outputs/run")[0] == 0
+    run = tmp_path / "outputs/run"
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"state": "interrupted"}))
+    assert typed("resume=outputs/run", "trainer.precision=bf16-mixed")[0] == 0
+    trainer = json.loads((run / "run.json").read_text())["config"]["trainer"]
+    assert trainer["precision"] == "bf16-mixed"
+    assert trainer["limit_train_batches"] == 4  # what was not typed stays
+
+
 def test_two_processes_cannot_continue_the_same_run(typed, tmp_path):
     from filelock import FileLock
 

@@ -11,14 +11,23 @@ PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
 
 def accelerator(requested: str) -> str:
-    """The accelerator that Lightning will take for `requested`: cpu, cuda or mps."""
-    if requested in ("auto", "gpu"):
-        if torch.cuda.is_available():
-            return "cuda"
-        if torch.backends.mps.is_available():
-            return "mps"
-        return "cpu"
-    return requested
+    """The device that `requested` stands for: cpu, cuda, mps, or what it says itself.
+
+    "auto" is the best there is, "gpu" the best of GPUs ("cuda" if there is none).
+    """
+    if requested not in ("auto", "gpu"):
+        return requested
+    for device in ("cuda", "mps"):
+        if is_available(device):
+            return device
+    return "cpu" if requested == "auto" else "cuda"
+
+
+def is_available(device: str) -> bool:
+    """Whether torch can use a device here; those it has no word for are left to Lightning."""
+    if device == "cuda":
+        return torch.cuda.is_available()
+    return device != "mps" or torch.backends.mps.is_available()
 
 
 def precision(requested: str, device: str) -> str:
