@@ -10,10 +10,10 @@ run: $(INSTALLED) ## train and test a DenseNet on the embedded digits
 	$(BIN)/densenet-run experiment=quickstart
 
 test: $(INSTALLED) ## the fast tests
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2
 
 test-all: $(INSTALLED) ## all tests
-	$(BIN)/python -m pytest -q -m ''
+	$(BIN)/python -m pytest -q -n 2 -m ''
 
 check: $(INSTALLED) ## style and types
 	$(BIN)/ruff format --check .

@@ -13,7 +13,15 @@ PROJECT = Path(__file__).parents[1]
 
 @pytest.mark.slow
 def test_the_wheel_brings_its_configurations(tmp_path):
-    build = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path / "dist")]
+    build = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        str(tmp_path / "dist"),
+    ]
     subprocess.run([*build, str(PROJECT)], check=True, timeout=280, capture_output=True)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     site = tmp_path / "site"
