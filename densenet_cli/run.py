@@ -111,6 +111,7 @@ def _run(config: dict[str, Any], record: RunRecord, interruption: Interruption, 
     facts = _facts(job)
     if launch.is_first_process():
         record.update(**facts)
+        summary.announce(Console(), record.fields, record.folder)
     results = _train(job, resume) if config["task"] == "train" else _test(job)
     if job.trainer.is_global_zero:
         seconds = job.progress.train_seconds

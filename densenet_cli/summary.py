@@ -12,6 +12,22 @@ from rich.console import Console
 from densenet_cli.training.progress import duration
 
 
+def announce(console: Console, fields: dict[str, Any], folder: Path) -> None:
+    """Print what is about to be trained or tested, on what, with what, and where it is recorded."""
+    config, data = fields["config"], fields["data"]
+    is_test = config["task"] == "test"
+    network = config["model"].get("name") or config["model"]["_target_"].rpartition(".")[2]
+    images = data["sizes"]["test" if is_test else "train"]
+    height, width = data["image_size"]
+    console.print(
+        f"{'testing' if is_test else 'training'} {network}, {fields['parameters']:,} parameters, "
+        f"on {data['name']}, {images:,} images of {height}x{width}; "
+        f"{fields['device']}, {fields['precision']}; {relative(folder)}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
 def show(console: Console, fields: dict[str, Any], folder: Path) -> None:
     """Print a finished run: errors, size, cost, time and folder.
 

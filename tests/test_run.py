@@ -74,6 +74,7 @@ def test_checkpoints_are_plain_data(finished):
 def test_output_to_a_file_is_a_line_an_epoch_and_a_summary(finished):
     _, output = finished
     lines = output.splitlines()
+    assert lines[0].startswith("training DenseNet, 2,666 parameters, on digits, 1,337 images of 8x8;")
     assert [line[:9] for line in lines if line.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]
     assert "\x1b" not in output
     for word in ("test error", "parameters", "multiply-adds", "images/s", "folder"):

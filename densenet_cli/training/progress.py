@@ -61,8 +61,6 @@ class TrainingProgress(Checkpoint):  # Lightning calls checkpoints after the mod
             )
             self._batches = self._progress.add_task("batches", total=None, note="")
             self._progress.start()
-        if not self.rows and self.console is not None:
-            log.info("training %s batches an epoch", trainer.num_training_batches)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
