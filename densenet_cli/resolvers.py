@@ -20,7 +20,7 @@ def run_folder() -> str:
     shared = launch_id()
     if shared is not None:
         return f"outputs/{shared}"
-    return time.strftime("outputs/%Y-%m-%d/%H-%M-%S-") + secrets.token_hex(2)
+    return time.strftime("outputs/%Y-%m-%d/%H-%M-%S-") + secrets.token_hex(3)
 
 
 def dropout_without_augmentation(augment: object) -> float:

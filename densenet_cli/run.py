@@ -54,10 +54,11 @@ def execute(folder: Path, config: dict[str, Any], overrides: list[str], resume: 
             if first:
                 record = _record(folder, config, overrides, resume)
             else:
-                record = RunRecord(folder, {})
+                record = RunRecord.read(folder) if resume else RunRecord(folder, {})
             if resume and record.fields.get("state") == "done":
-                print(f"{summary.relative(folder)} is done already; its results:")
-                summary.show(Console(), record.fields, folder)
+                if first:
+                    print(f"{summary.relative(folder)} is done already; its results:")
+                    summary.show(Console(), record.fields, folder)
                 return 0
             return _recorded(config, record, resume)
     except UserError as error:
@@ -107,6 +108,8 @@ def _run(config: dict[str, Any], record: RunRecord, interruption: Interruption, 
             record.write_metrics(progress.rows)
             record.update(epoch=progress.rows[-1]["epoch"], seconds=round(time.monotonic() - began, 2))
 
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
     job = assemble(config, record.folder, interruption, on_epoch)
     facts = _facts(job)
     if launch.is_first_process():

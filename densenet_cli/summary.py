@@ -56,6 +56,9 @@ def relative(folder: Path) -> Path:
 
 
 def _results(results: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if "test_error" not in results:  # trainer.limit_test_batches=0
+        yield "test error", "not measured"
+        return
     top5 = results.get("test_top5_error")
     also = "" if top5 is None else f" (top-5: {top5:.2f} %)"
     yield "test error", f"{results['test_error']:.2f} %{also}"

@@ -49,8 +49,8 @@ class Checkpoints(Checkpoint):
         self._saved_at = time.monotonic()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the signals over from Lightning."""
-        self.interruption.watch()
+        """From now on a signal waits until the run is saved."""
+        self.interruption.defer()
         self._saved_at = time.monotonic()
 
     def on_train_batch_end(

@@ -22,14 +22,19 @@ class Interrupted(Exception):
 
 
 class Interruption:
-    """While entered, notes the first SIGINT or SIGTERM in `signum`; a second Ctrl-C stops at once."""
+    """While entered: SIGINT and SIGTERM raise Interrupted, at once or when training grants it.
+
+    After `defer` the first signal is noted in `signum` for training to act on; a second Ctrl-C stops
+    at once.
+    """
 
     def __init__(self) -> None:
         self.signum: int | None = None
+        self._deferred = False
 
     def __enter__(self) -> Interruption:
         self._before = {number: signal.getsignal(number) for number in SIGNALS}
-        self.watch()
+        self._take()
         return self
 
     def __exit__(
@@ -41,17 +46,23 @@ class Interruption:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def watch(self) -> None:
-        """Take the signals over, again if need be: Lightning takes them as each fit begins."""
-        for number in SIGNALS:
-            signal.signal(number, self._note)
+    def defer(self) -> None:
+        """Note signals from now on; also takes them back from Lightning, which claims them in fit."""
+        self._deferred = True
+        self._take()
 
     def check(self) -> None:
-        """Raise Interrupted if a signal has come."""
+        """Raise Interrupted if a signal was noted."""
         if self.signum is not None:
             raise Interrupted(self.signum)
 
+    def _take(self) -> None:
+        for number in SIGNALS:
+            signal.signal(number, self._note)
+
     def _note(self, signum: int, frame: FrameType | None) -> None:
+        if not self._deferred:
+            raise Interrupted(signum)
         if self.signum is not None and signum == signal.SIGINT:
             raise KeyboardInterrupt
         self.signum = signum
