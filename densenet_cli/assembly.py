@@ -22,9 +22,9 @@ from torch import nn
 from densenet_cli import launch
 from densenet_cli.data.image_data import ImageData
 from densenet_cli.instantiation import build, build_later, naming, refuse_name
-from densenet_cli.options import OptionError, UserError, choice, number, whole_number
+from densenet_cli.options import OptionError, UserError, choice, number, shown, whole_number
 from densenet_cli.training import devices
-from densenet_cli.training.checkpoints import Checkpoints, WholeFileCheckpointIO
+from densenet_cli.training.checkpoints import Checkpoints, WholeFileCheckpointIO, load_checkpoint
 from densenet_cli.training.classifier import ImageClassifier
 from densenet_cli.training.finite_loss import FiniteLoss
 from densenet_cli.training.interruption import Interruption
@@ -39,6 +39,7 @@ TAKEN = {
     "callbacks": "cannot be typed",
     "plugins": "cannot be typed; trainer.precision= sets the number format",
     "enable_checkpointing": "cannot be changed: every run keeps last.ckpt and best.ckpt",
+    "overfit_batches": "cannot be used: the order of the data is our own; limit_train_batches= can",
     "use_distributed_sampler": "cannot be changed: the data are shared out exactly",
 }
 
@@ -75,6 +76,8 @@ def assemble(
         UserError: for an option that cannot work, named as it was typed.
     """
     check(config)
+    if config["task"] == "test":  # a wrong file is known before the data are read
+        load_checkpoint(Path(config["checkpoint"]))
     L.seed_everything(config["seed"], verbose=False)
     options, device = _trainer_options(config["trainer"])
     data = build("data", config["data"])
@@ -103,9 +106,13 @@ def assemble(
 def check(config: dict[str, Any]) -> None:
     """Check the options that belong to no part. Raises OptionError."""
     whole_number("epochs", config["epochs"], example=300)
-    whole_number("seed", config["seed"], example=0, at_least=0)
+    seed = whole_number("seed", config["seed"], example=0, at_least=0)
+    if seed >= 2**32:
+        raise OptionError("seed", seed, "must be below 4294967296 (32 bits)", 0)
     number("checkpoint_minutes", config["checkpoint_minutes"], example=10, above=0)
     choice("task", config["task"], ["train", "test"])
+    if config["resume"] is not None:
+        raise OptionError("resume", config["resume"], "must be typed without + before it")
     checkpoint, is_test = config["checkpoint"], config["task"] == "test"
     if is_test and checkpoint is None:
         example = "outputs/<run>/checkpoints/best.ckpt"
@@ -191,7 +198,7 @@ def _trainer(
     environment = [] if launch.launched_from_outside() else [LightningEnvironment()]
     try:
         return L.Trainer(
-            **options,
+            **{"num_sanity_val_steps": 0, **options},
             max_epochs=config["epochs"],
             callbacks=callbacks,
             logger=build("logger", logger, save_dir=str(folder)) if has_logger else False,
@@ -202,12 +209,12 @@ def _trainer(
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-    except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
-        words = " ".join(
-            f"trainer.{name}={config['trainer'][name]}"
-            for name in ("accelerator", "devices", "strategy")
-        )
-        raise UserError(f"{words}: {error}") from error
+    except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
+        reason = str(error).split("\n", maxsplit=1)[0]
+        named = [name for name in config["trainer"] if f"`{name}`" in reason or f" {name}" in reason]
+        named = named or ["accelerator", "devices", "strategy"]
+        words = " ".join(f"trainer.{name}={shown(config['trainer'][name])}" for name in named)
+        raise UserError(f"{words}: {reason}") from error
 
 
 def _check_batch_size(batch_size: int, processes: int) -> None:

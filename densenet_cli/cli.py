@@ -15,15 +15,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from densenet_cli import launch, resolvers
+from densenet_cli import launch, resolvers, schema
 from densenet_cli.complaint import explain
 from densenet_cli.options import UserError
-from densenet_cli.record import RunRecord, read_config, write_config
+from densenet_cli.record import RunRecord, read_config
 
 PACKAGE = Path(__file__).parent
 # Inside the package where it was installed from a wheel, beside it in a checkout.
 CONF = next((path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir()), None)
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR")  # as the user set it
+FLAGS_WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd"}
 RESUMABLE = ("trainer", "data.root", "data.num_workers")  # what may change when a run is continued
 
 
@@ -34,10 +35,11 @@ class JobFailed(Exception):
 def main() -> None:
     """densenet-run [key=value ...]: train and test one network; --multirun for many."""
     resolvers.register()
-    words = sys.argv[1:]
+    words = _flags_first(sys.argv[1:])
     try:
         if folder := _value(words, "resume"):
-            sys.exit(_resume(Path(folder), words))
+            sys.exit(_resume(Path(folder).expanduser(), words))
+        _value(words, "hydra.run.dir")
         sys.argv[1:] = _as_trained(words) + _quiet_if_not_first(words)
         _run_hydra()
     except UserError as error:
@@ -46,6 +48,11 @@ def main() -> None:
         _complain(error, f"at least one job failed, first {error}")
     except (hydra.errors.HydraException, OmegaConfBaseException) as error:
         _complain(error, explain(error, words))
+    except ValueError as error:  # model=5, for one
+        _complain(error, f"{' '.join(words)}: {explain(error, words)}")
+    except OSError as error:
+        folder = error.filename or "the run's folder"
+        _complain(error, f"{folder}: cannot be made or written: {error.strerror or error}")
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -55,7 +62,8 @@ def _hydra_main(cfg: DictConfig) -> None:
     """One job, as Hydra composed it."""
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
-    words = list(hydra_config.overrides.task)
+    words = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)
+    assert isinstance(words, list)
     is_sweep = hydra_config.mode == RunMode.MULTIRUN
     try:
         with _full_error(FULL_ERROR):
@@ -99,10 +107,8 @@ def _start(folder: Path, config: dict[str, Any], overrides: list[str]) -> int:
         if not resume:
             raise UserError(
                 f"{folder} holds a run already ({state}); go on with it by resume={folder}, "
-                f"or choose another folder, such as hydra.run.dir={folder}-2"
+                "or choose another folder by hydra.run.dir= (in a sweep hydra.sweep.dir=)"
             )
-    if launch.is_first_process():
-        write_config(folder, config, overrides)
     return _run(folder, config, overrides, resume)
 
 
@@ -111,7 +117,9 @@ def _resume(folder: Path, words: list[str]) -> int:
     config, overrides = read_config(folder)
     others = [word for word in words if not word.startswith("resume=")]
     for word in others:
-        if not _key(word).startswith(RESUMABLE):
+        if word.startswith("-"):
+            raise UserError(f"{word}: resume= is typed alone, without flags")
+        if _key(word) not in RESUMABLE and not _key(word).startswith("trainer."):
             rule = f"cannot change when a run is continued; what can is {', '.join(RESUMABLE)}"
             raise UserError(f"{word}: {rule}")
     if others:
@@ -121,14 +129,13 @@ def _resume(folder: Path, words: list[str]) -> int:
             if name:
                 config[section][name] = composed[section][name]
             else:
-                config[section] = composed[section]
-        write_config(folder, config, overrides)
+                config[section] = {**config[section], **composed[section]}
     return _run(folder, config, overrides, resume=True)
 
 
 def _run(folder: Path, config: dict[str, Any], overrides: list[str], resume: bool) -> int:
     if launch.needs_worker(config["trainer"]):
-        return launch.supervise(folder, resume)
+        return launch.supervise(folder, config, overrides, resume)
     from densenet_cli.run import execute  # torch loads only when a run starts
 
     return execute(folder, config, overrides, resume)
@@ -141,6 +148,7 @@ def _compose(words: list[str]) -> dict[str, Any]:
 
 def _resolved(cfg: DictConfig) -> dict[str, Any]:
     config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    schema.check(config)
     assert isinstance(config, dict)
     return {str(key): value for key, value in config.items()}
 
@@ -174,9 +182,24 @@ def _quiet_if_not_first(words: list[str]) -> list[str]:
 
 
 def _value(words: list[str], key: str) -> str | None:
-    """The value typed for a key, unless it is null."""
-    values = [word.partition("=")[2].strip("'\"") for word in words if word.startswith(f"{key}=")]
-    return values[-1] if values and values[-1] not in ("", "null") else None
+    """The value typed for a key, unless it is null. Raises UserError if it is empty."""
+    values = [word.partition("=")[2].strip("'\"") for word in words if _key(word) == key]
+    if "" in values:
+        raise UserError(f"{key}=: has no value")
+    return values[-1] if values and values[-1] != "null" else None
+
+
+def _flags_first(words: list[str]) -> list[str]:
+    """Flags, with the values that some take, before all other words: Hydra finds them only there."""
+    flags, others = [], []
+    takes_value = False
+    for word in words:
+        if word.startswith("-") or (takes_value and "=" not in word):
+            flags.append(word)
+        else:
+            others.append(word)
+        takes_value = word in FLAGS_WITH_VALUE
+    return flags + others
 
 
 def _complain(error: Exception, message: str) -> NoReturn:

@@ -16,7 +16,9 @@ def explain(error: Exception, words: list[str]) -> str:
     if isinstance(error, MissingConfigException):
         return _missing_choice(error)
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: cannot be read as key=value ({_first_line(error)})"
+        key, _, value = (error.override or "").partition("=")
+        hint = f"; quote such a value twice: '{key}=\"{value}\"'" if set("=, ") & set(value) else ""
+        return f"{error.override}: cannot be read as key=value{hint}"
     for cause in (error, error.__cause__):
         if isinstance(cause, (ConfigKeyError, ConfigAttributeError)):
             return _unknown_key(cause, words)
@@ -51,7 +53,8 @@ def _unknown_key(cause: OmegaConfBaseException, words: list[str]) -> str:
         better = f"{section}.{near}" if section else near
         hint = f"did you mean {better}{typed[len(key) :]}?"
     else:
-        hint = f"{section or 'there'} has {', '.join(sorted(names))}"
+        known = ", ".join(sorted(name for name in names if name != "hydra"))
+        hint = f"{section or 'the configuration'} has {known or 'no options'}"
     return f"{typed}: there is no such option; {hint}"
 
 

@@ -32,9 +32,10 @@ def build(section: str, options: dict[str, Any], **given: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, OptionError):
             raise cause.within(section) from error
-        if cause is None or isinstance(cause, ImportError):
-            raise UserError(f"{section}: {error}") from error
-        raise cause from error
+        if isinstance(cause, UserError):
+            raise cause from error
+        reason = str(cause or error).split("\n", maxsplit=1)[0]
+        raise UserError(f"{section} ({options['_target_']}): {reason}") from error
 
 
 def build_later(section: str, options: dict[str, Any]) -> Callable[..., Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 
 from densenet_cli.options import UserError
 from densenet_cli.record import RunRecord, now
+from densenet_cli.whole_file import replace_file
 
 
 def launched_from_outside() -> bool:
@@ -70,8 +72,8 @@ def needs_worker(trainer: dict[str, Any]) -> bool:
     return not lone and not launched_from_outside()
 
 
-def supervise(folder: Path, resume: bool) -> int:
-    """Execute the run in `folder` in a process of its own, without Hydra, and wait for it.
+def supervise(folder: Path, config: dict[str, Any], overrides: list[str], resume: bool) -> int:
+    """Execute a run in a process of its own, without Hydra, and wait for it.
 
     Lightning starts the further processes of a run by typing the first one's command again. With
     Hydra in that command each of them would start the sweep again; `densenet_cli.worker` is a
@@ -80,9 +82,11 @@ def supervise(folder: Path, resume: bool) -> int:
     Returns:
         The exit status. A run whose process was killed is recorded as failed.
     """
-    command = [sys.executable, "-m", "densenet_cli.worker", str(folder)]
+    job = folder / f".job-{os.getpid()}.json"
+    content = {"folder": str(folder), "config": config, "overrides": overrides, "resume": resume}
+    replace_file(job, json.dumps(content))
     worker = subprocess.Popen(
-        [*command, "resume"] if resume else command,
+        [sys.executable, "-m", "densenet_cli.worker", str(job)],
         stdin=subprocess.PIPE,  # closes when we die, which tells the worker: see die_with_parent
         start_new_session=True,  # so that only the first of its processes is told of Ctrl-C
     )
@@ -98,6 +102,7 @@ def supervise(folder: Path, resume: bool) -> int:
             signal.signal(number, handler)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(worker.pid, signal.SIGKILL)  # no process of the run outlives it
+        job.unlink(missing_ok=True)
     return status if status >= 0 else _record_death(folder, -status)
 
 

@@ -32,6 +32,7 @@ from typing import Any
 
 import yaml
 
+from densenet_cli import schema
 from densenet_cli.options import UserError
 from densenet_cli.whole_file import replace_file
 
@@ -59,7 +60,7 @@ class RunRecord:
             raise UserError(f"{folder} holds no run: there is no run.json in it") from None
         except (OSError, ValueError) as error:
             raise UserError(f"{path} cannot be read: {error}") from None
-        if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+        if not isinstance(fields, dict) or fields.get("format") != FORMAT or "state" not in fields:
             raise UserError(f"{path} is not a record of densenet-run (format {FORMAT})")
         return cls(folder, fields)
 
@@ -106,11 +107,17 @@ def read_config(folder: Path) -> tuple[dict[str, Any], list[str]]:
     Raises:
         UserError: if the folder holds none.
     """
+    if folder.is_file():
+        raise UserError(f"{folder} is a file: name the folder of a run, as outputs/DATE/TIME")
     try:
         texts = [(folder / name).read_text("utf-8") for name in ("config.yaml", "overrides.yaml")]
         config, overrides = map(yaml.safe_load, texts)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{folder} holds no configuration of a run: {error}") from None
+        schema.check(config)
+        if not isinstance(overrides, list):
+            raise UserError("overrides.yaml is not a list of words")
+    except (OSError, ValueError, yaml.YAMLError, UserError) as error:
+        reason = str(error).split("\n", maxsplit=1)[0]
+        raise UserError(f"{folder} holds no configuration of a run: {reason}") from None
     return config, overrides
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shlex
 import sys
 import time
 import traceback
@@ -21,7 +22,7 @@ from densenet_cli import launch, summary
 from densenet_cli.assembly import Job, assemble
 from densenet_cli.models import cost
 from densenet_cli.options import UserError
-from densenet_cli.record import RunRecord, now, peak_memory_bytes
+from densenet_cli.record import RunRecord, now, peak_memory_bytes, write_config
 from densenet_cli.training import checkpoints, devices
 from densenet_cli.training.interruption import Interrupted, Interruption
 from densenet_cli.training.progress import TrainingProgress
@@ -81,7 +82,8 @@ def _recorded(config: dict[str, Any], record: RunRecord, resume: bool) -> int:
     except (Interrupted, KeyboardInterrupt) as stop:
         if first:
             record.update(state="interrupted", ended=now())
-            say(f"interrupted; go on with: densenet-run resume={summary.relative(folder)}")
+            again = shlex.join(["densenet-run", f"resume={summary.relative(folder)}"])
+            say(f"interrupted; go on with: {again}")
             return stop.exit_status if isinstance(stop, Interrupted) else 130
         return 0  # Lightning kills the first process if another one ends otherwise
     except Exception as error:
@@ -113,7 +115,8 @@ def _run(config: dict[str, Any], record: RunRecord, interruption: Interruption, 
     job = assemble(config, record.folder, interruption, on_epoch)
     facts = _facts(job)
     if launch.is_first_process():
-        record.update(**facts)
+        write_config(record.folder, config, record.fields["overrides"])
+        record.update(config=config, **facts)
         summary.announce(Console(), record.fields, record.folder)
     results = _train(job, resume) if config["task"] == "train" else _test(job)
     if job.trainer.is_global_zero:
@@ -197,7 +200,7 @@ def _results(job: Job) -> dict[str, Any]:
     results["best_epoch"] = keeper.best_epoch
     if split == "test":
         return results | {"test_error_best": min(errors, default=None), "best_on_test": True} | last
-    results["validation_error_last"] = errors[-1] if errors else None
+    results["validation_error_last"] = job.progress.rows[-1].get(column)
     results["validation_error_best"] = keeper.best_value
     best = last
     if keeper.best_epoch is not None:
@@ -211,7 +214,7 @@ def _results(job: Job) -> dict[str, Any]:
 def _tested(job: Job) -> dict[str, Any]:
     job.trainer.test(job.module, datamodule=job.data, verbose=False)
     return {
-        name.replace("/", "_"): round(float(value), 6)
+        name.replace("/", "_"): round(float(value), 4 if name.endswith("error") else 6)
         for name, value in job.trainer.callback_metrics.items()
         if name.startswith("test/")
     }
@@ -226,12 +229,13 @@ def _peak_memory(job: Job) -> int:
 
 def _record(folder: Path, config: dict[str, Any], overrides: list[str], resume: bool) -> RunRecord:
     if not resume:
+        write_config(folder, config, overrides)
         return RunRecord.create(folder, config, overrides)
     record = RunRecord.read(folder)
     if record.fields["state"] != "done":
         record.fields.pop("error", None)
         times = record.fields.get("resumed", 0) + 1
-        record.update(state="running", config=config, resumed=times)
+        record.update(state="running", resumed=times)
     return record
 
 

@@ -71,7 +71,8 @@ def _results(results: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "  last epoch", f"{results['test_error_last']:.2f} %"
     yield "  best epoch", f"{best:.2f} %, epoch {epoch}: chosen by held-out images"
     last, lowest = results["validation_error_last"], results["validation_error_best"]
-    yield "validation error", f"{last:.2f} % last, {lowest:.2f} % best"
+    if last is not None and lowest is not None:
+        yield "validation error", f"{last:.2f} % last, {lowest:.2f} % best"
 
 
 def _costs(fields: dict[str, Any]) -> Iterator[tuple[str, str]]:

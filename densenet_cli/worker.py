@@ -1,13 +1,13 @@
-"""`python -m densenet_cli.worker FOLDER [resume]`: executes the run that a folder describes."""
+"""`python -m densenet_cli.worker JOB`: executes the run that a file describes."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
 
 from densenet_cli import launch
-from densenet_cli.record import read_config
 from densenet_cli.run import execute
 
 
@@ -15,9 +15,8 @@ def main() -> None:
     """Execute the run; the exit status says how it ended."""
     if launch.is_first_process():
         launch.die_with_parent()
-    folder = Path(sys.argv[1])
-    config, overrides = read_config(folder)
-    status = execute(folder, config, overrides, resume=sys.argv[2:] == ["resume"])
+    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    status = execute(Path(job["folder"]), job["config"], job["overrides"], job["resume"])
     if status:
         sys.stdout.flush()
         sys.stderr.flush()

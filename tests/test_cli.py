@@ -70,6 +70,21 @@ BAD_WORDS = [  # what is typed, and what the one message must hold
     ("++trainer.max_epochs=3", ["trainer.max_epochs=3", "epochs="]),
     ("+model.zzz=1", ["model.zzz=1", "no such option"]),
     ("model.growth_rate=12,24", ["--multirun"]),
+    ("+resume=nowhere", ["nowhere", "holds no"]),
+    ("resume=", ["resume=: has no value"]),
+    ("hydra.run.dir=", ["hydra.run.dir=: has no value"]),
+    ("hydra.run.dir=a=b", ["hydra.run.dir=a=b", "'hydra.run.dir=\"a=b\"'"]),
+    ("seed=4294967296", ["seed=4294967296", "32 bits"]),
+    ("model=5", ["model=5"]),
+    ("~trainer", ["trainer=null", "section"]),
+    ("~recipe.schedule", ["recipe.schedule is missing"]),
+    ("~model.depth", ["model", "depth"]),
+    ("next_steps=5", ["next_steps", "list"]),
+    ("++trainer.limit_train_batches=-1", ["trainer.limit_train_batches=-1"]),
+    ("++trainer.overfit_batches=2", ["trainer.overfit_batches=2", "limit_train_batches"]),
+    ("recipe=one_cycle recipe.schedule.pct_start=7", ["recipe.schedule"]),
+    ("task=test checkpoint=.", ["checkpoint=.", "is a folder"]),
+    ("epochs=${foo}", ["foo"]),
     ("resume=nowhere", ["nowhere", "holds no"]),
     ("model=torchvision model.name=alexnet", ["cannot take images of 8 x 8 pixels"]),
     ("model=torchvision model.name=vgg16_nb", ["model.name=vgg16_nb", "vgg16_bn"]),
@@ -78,8 +93,8 @@ BAD_WORDS = [  # what is typed, and what the one message must hold
 
 @pytest.mark.parametrize(("words", "parts"), BAD_WORDS, ids=[words for words, _ in BAD_WORDS])
 def test_a_wrong_word_is_answered_by_one_message(words, parts, typed):
-    tiny = [word for word in TINY if word.partition("=")[0] != words.partition("=")[0]]
-    if words.startswith("model="):
+    tiny = [word for word in TINY if word.partition("=")[0] != words.lstrip("~").partition("=")[0]]
+    if words.startswith(("model=", "~model", "~trainer")):
         tiny = [word for word in tiny if not word.startswith("model.")]
     status, message = typed(*tiny, *words.split(" "))
     assert status == 1
@@ -88,6 +103,25 @@ def test_a_wrong_word_is_answered_by_one_message(words, parts, typed):
     assert "Traceback" not in message
     for part in parts:
         assert part in message
+
+
+def test_flags_may_stand_between_the_words(command):
+    answer = command("experiment=quickstart", "--cfg", "job", "seed=7")
+    assert answer.returncode == 0, answer.stderr
+    assert "seed: 7" in answer.stdout
+
+
+def test_a_folder_that_cannot_be_made_is_named(typed, tmp_path):
+    (tmp_path / "file").write_text("")
+    status, message = typed(*TINY, "hydra.run.dir=file/x")
+    assert (status, message.count("\n")) == (1, 1)
+    assert "cannot be made" in message
+
+
+def test_the_words_are_recorded_as_typed(typed, tmp_path):
+    words = [*TINY, "epochs=1", "+recipe.note=${seed}"]
+    assert typed(*words, "hydra.run.dir=outputs/run")[0] == 0
+    assert "${seed}" in (tmp_path / "outputs/run/overrides.yaml").read_text()
 
 
 def test_the_traceback_is_there_for_who_asks(command):

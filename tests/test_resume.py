@@ -9,6 +9,8 @@ import pytest
 import torch
 from tiny_run import TINY
 
+from densenet_cli.training import checkpoints
+
 WORDS = [*TINY, "model.dropout=0.2", "epochs=3", "data.validation=99"]
 
 
@@ -81,6 +83,46 @@ def test_a_finished_run_is_not_run_again(typed, tmp_path):
     before = (tmp_path / "outputs/done/run.json").read_text()
     assert typed("resume=outputs/done") == (0, "")
     assert (tmp_path / "outputs/done/run.json").read_text() == before
+
+
+def test_a_kill_between_best_and_last_loses_neither(typed, tmp_path, monkeypatch):
+    words = [*TINY, "data.validation=200", "recipe.report=best", "epochs=3"]
+    assert typed(*words, "hydra.run.dir=outputs/whole")[0] == 0
+    link = checkpoints.replace_by_link
+    calls = []
+
+    def broken_at_the_second(source, target):
+        calls.append(source)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        link(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints, "replace_by_link", broken_at_the_second)
+        assert typed(*words, "hydra.run.dir=outputs/broken")[0] != 0
+    assert len(calls) == 2
+    assert typed("resume=outputs/broken")[0] == 0
+    _assert_equal(tmp_path / "outputs/broken", tmp_path / "outputs/whole")
+
+
+@pytest.mark.parametrize("damage", ["", "hello", "epochs: 3", "[1,2"])
+def test_a_damaged_configuration_is_named(damage, typed, tmp_path):
+    assert typed(*TINY, "epochs=1", "hydra.run.dir=outputs/run")[0] == 0
+    (tmp_path / "outputs/run/config.yaml").write_text(damage)
+    status, message = typed("resume=outputs/run")
+    assert (status, message.count("\n")) == (1, 1)
+    assert "outputs/run holds no configuration" in message
+
+
+def test_a_refused_word_does_not_change_a_run(typed, tmp_path):
+    assert typed(*TINY, "epochs=1", "hydra.run.dir=outputs/run")[0] == 0
+    run = tmp_path / "outputs/run"
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"state": "interrupted"}))
+    before = (run / "config.yaml").read_text()
+    assert typed("resume=outputs/run", "++trainer.foo=1")[0] == 1
+    assert (run / "config.yaml").read_text() == before
+    assert typed("resume=outputs/run")[0] == 0
 
 
 def test_a_run_killed_while_it_was_tested_is_only_tested(typed, tmp_path):

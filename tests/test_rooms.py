@@ -13,7 +13,8 @@ MAY_IMPORT = {  # room -> rooms
     "training": set(),
     "options": set(),
     "whole_file": set(),
-    "record": set(),
+    "schema": set(),
+    "record": {"schema"},
     "summary": {"training"},
     "complaint": set(),
     "instantiation": set(),
@@ -21,8 +22,8 @@ MAY_IMPORT = {  # room -> rooms
     "resolvers": {"launch"},
     "assembly": {"launch", "data", "training", "instantiation"},
     "run": {"launch", "summary", "assembly", "models", "record", "training"},
-    "worker": {"launch", "record", "run"},
-    "cli": {"launch", "resolvers", "complaint", "record", "run"},
+    "worker": {"launch", "run"},
+    "cli": {"launch", "schema", "resolvers", "complaint", "record", "run"},
 }
 
 

@@ -113,6 +113,17 @@ def test_arguments_of_the_trainer_reach_it(typed, tmp_path):
     assert checkpoint["global_step"] == 3
 
 
+def test_an_epoch_that_was_not_evaluated_has_no_evaluation(typed, tmp_path):
+    words = ["epochs=3", "++trainer.check_val_every_n_epoch=2", "hydra.run.dir=outputs/run"]
+    assert typed(*TINY, *words)[0] == 0
+    with (tmp_path / "outputs/run/metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [bool(row["test_error"]) for row in rows] == [False, True, False]
+    results = json.loads((tmp_path / "outputs/run/run.json").read_text())["results"]
+    assert results["best_epoch"] == 2
+    assert results["test_error_best"] == float(rows[1]["test_error"])
+
+
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(typed, tmp_path):
     words = ["recipe=constant", "recipe.optimizer.lr=1e38", "recipe.optimizer.momentum=0"]
     words += ["recipe.optimizer.nesterov=false", "trainer.precision=32-true"]

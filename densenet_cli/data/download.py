@@ -7,6 +7,7 @@ import http.client
 import logging
 import shutil
 import tarfile
+import tempfile
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -117,11 +118,12 @@ def _missing(published: PublishedSet, root: Path, verify: bool) -> OptionError:
 def _only_one_process(root: Path) -> Iterator[None]:
     try:
         root.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=root).close()  # a lock would be waited for, for ever
         lock = FileLock(root / ".download.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            log.info("waiting: another process is fetching data into %s", root)
+            log.warning("waiting: another process is fetching data into %s", root)
             lock.acquire()
     except OSError as error:
         rule = f"cannot be written ({error.strerror}); name a folder that can"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -59,9 +61,11 @@ class Checkpoints(Checkpoint):
         """Within an epoch: save if it is time, stop if a signal came."""
         if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             return  # the epoch's end comes next
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return  # a checkpoint holds no gradients
         wish = self._agreed_wish(trainer)
         if wish >= SAVE:
-            self._save_last(trainer)
+            self._save(trainer, self.last)
         if wish == STOP:
             raise self._interrupted()
 
@@ -77,13 +81,15 @@ class Checkpoints(Checkpoint):
         """Save the epoch, and keep it as the best if it is."""
         if ends_again(trainer):
             return
-        value = trainer.callback_metrics.get(self.monitor)
-        is_best = value is not None and (self.best_value is None or float(value) < self.best_value)
-        if is_best and value is not None:
-            self.best_value, self.best_epoch = float(value), trainer.current_epoch + 1
-        self._save_last(trainer)
-        if is_best and trainer.is_global_zero:
-            replace_by_link(self.last, self.best)
+        value = trainer.callback_metrics.get(self.monitor) if just_evaluated(trainer) else None
+        if value is not None and (self.best_value is None or float(value) < self.best_value):
+            self.best_value, self.best_epoch = round(float(value), 4), trainer.current_epoch + 1
+            # The best one first: if a kill comes between the two, the epoch is trained again.
+            self._save(trainer, self.best)
+            if trainer.is_global_zero:
+                replace_by_link(self.best, self.last)
+        else:
+            self._save(trainer, self.last)
         if self._agreed_wish(trainer, now=True) == STOP:
             raise self._interrupted()
 
@@ -95,8 +101,8 @@ class Checkpoints(Checkpoint):
         """Go on comparing with the best epoch so far."""
         self.best_value, self.best_epoch = state_dict["best_value"], state_dict["best_epoch"]
 
-    def _save_last(self, trainer: Trainer) -> None:
-        trainer.save_checkpoint(self.last)
+    def _save(self, trainer: Trainer, path: Path) -> None:
+        trainer.save_checkpoint(path)
         self._saved_at = time.monotonic()
 
     def _agreed_wish(self, trainer: Trainer, now: bool = False) -> int:
@@ -116,12 +122,17 @@ class Checkpoints(Checkpoint):
             self.interruption.check()
 
     def _interrupted(self) -> Interrupted:
-        return Interrupted(self.interruption.signum or 2)
+        return Interrupted(self.interruption.signum or signal.SIGINT)
 
 
 def ends_again(trainer: Trainer) -> bool:
     """Whether Lightning, resumed from the end of an epoch, is calling that end's hooks again."""
     return trainer.fit_loop.restarted_on_epoch_end
+
+
+def just_evaluated(trainer: Trainer) -> bool:
+    """Whether the logged evaluation is of the network as it is now, and not of an earlier step."""
+    return getattr(trainer.lightning_module, "evaluated_at", None) == trainer.global_step
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -130,12 +141,16 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         UserError: if the file is missing, damaged, or no checkpoint of ours.
     """
+    if path.is_dir():
+        raise UserError(f"checkpoint={path}: is a folder; name a file, as checkpoints/last.ckpt in it")
     if not path.is_file():
         raise UserError(f"checkpoint={path}: there is no such file")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
         reason = str(error).split("\n", maxsplit=1)[0]
+        if isinstance(error, pickle.UnpicklingError):
+            reason = "it is damaged, or holds more than plain data"
         raise UserError(f"checkpoint={path}: cannot be read as a checkpoint: {reason}") from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise UserError(f"checkpoint={path}: is no checkpoint of densenet-run (no state_dict)")

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from densenet_cli.options import OptionError, number
+from densenet_cli.options import OptionError, UserError, number
 from densenet_cli.training.checkpoints import ends_again
 
 Batch = tuple[Tensor, Tensor]
@@ -36,7 +36,7 @@ class ImageClassifier(LightningModule):
             `total_steps` is advanced every step, any other every epoch.
         num_classes: width of the logits.
         evaluation_split: the images evaluated after each epoch: "validation" (held out) or "test".
-        seed: with the step's number it decides all random draws of a step, such as dropout masks, so
+        seed: with epoch and batch it decides all random draws of a step, such as dropout masks, so
             that a resumed run draws what the unbroken one drew.
         label_smoothing: 0 (off) to below 1.
     """
@@ -58,6 +58,7 @@ class ImageClassifier(LightningModule):
         self.evaluation_split = evaluation_split
         self.seed = seed
         self.label_smoothing = label_smoothing
+        self.evaluated_at: int | None = None
         self.train_metrics = _metrics(num_classes)
         self.evaluation_metrics = self.train_metrics.clone()
         self.test_metrics = self.train_metrics.clone()
@@ -67,8 +68,8 @@ class ImageClassifier(LightningModule):
         return self.network(images)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed the step: its draws depend on (seed, step, process) alone."""
-        words = [self.seed, self.global_step, self.global_rank]
+        """Seed the step: its draws depend on (seed, epoch, batch, process) alone."""
+        words = [self.seed, self.current_epoch, batch_idx, self.global_rank]
         torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1)[0]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -95,8 +96,9 @@ class ImageClassifier(LightningModule):
         self._evaluate(batch, self.evaluation_metrics)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the epoch's evaluation."""
+        """Log the evaluation, and note of which step's network it is."""
         self._log_epoch(self.evaluation_split, self.evaluation_metrics)
+        self.evaluated_at = self.global_step
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Count a batch of test images."""
@@ -132,6 +134,8 @@ class ImageClassifier(LightningModule):
             schedule = self.make_schedule(optimizer, **given)
         except OptionError as error:
             raise error.within("recipe.schedule") from error
+        except (TypeError, ValueError, ArithmeticError) as error:
+            raise UserError(f"recipe.schedule: {error}") from error
         interval = "step" if "total_steps" in wanted else "epoch"
         return {
             "optimizer": optimizer,

@@ -35,10 +35,11 @@ class FiniteLoss(Callback):
 
     def _check(self, trainer: Trainer) -> None:
         if self._loss is not None and not torch.isfinite(self._loss):
-            rate = trainer.optimizers[0].param_groups[0]["lr"]
+            optimizer = trainer.optimizers[0]
+            rate, recipe_rate = optimizer.param_groups[0]["lr"], optimizer.defaults["lr"]
             raise UserError(
                 f"the loss is {float(self._loss)} at step {trainer.global_step} (epoch "
-                f"{trainer.current_epoch + 1}, learning rate {rate:g}): training has diverged; the "
-                f"last checkpoint is from before. Try a lower rate, as "
-                f"recipe.optimizer.lr={rate / 10:g}, or recipe.gradient_clip=1"
+                f"{trainer.current_epoch + 1}, learning rate {rate:g}): training has diverged; "
+                f"checkpoints, if any, are from before. Try a lower rate, as "
+                f"recipe.optimizer.lr={recipe_rate / 10:g}, or recipe.gradient_clip=1"
             )

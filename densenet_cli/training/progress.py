@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from densenet_cli.training.checkpoints import ends_again
+from densenet_cli.training.checkpoints import ends_again, just_evaluated
 
 REFRESH_S = 0.5  # reading the loss makes a GPU wait, so read it no more often
 
@@ -53,7 +53,6 @@ class TrainingProgress(Checkpoint):  # Lightning calls checkpoints after the mod
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the bars; a resumed epoch goes on without a new start."""
-        self._begin_clocks()
         if self.bars:
             self._progress = _bars(self.console)
             self._epochs = self._progress.add_task(
@@ -67,7 +66,7 @@ class TrainingProgress(Checkpoint):  # Lightning calls checkpoints after the mod
     ) -> None:
         """Start the clock with the epoch's first step, also where a resumed epoch has its first."""
         if self._epoch_started is None:
-            self._epoch_started = time.monotonic()
+            self._epoch_started = time.monotonic() - self._epoch_train_seconds
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -103,13 +102,16 @@ class TrainingProgress(Checkpoint):  # Lightning calls checkpoints after the mod
         if ends_again(trainer):
             return
         metrics = {
-            name.replace("/", "_"): float(value) for name, value in trainer.callback_metrics.items()
+            name.replace("/", "_"): float(value)
+            for name, value in trainer.callback_metrics.items()
+            if just_evaluated(trainer) or not name.startswith(self.evaluation_split)
         }
         seconds = time.monotonic() - (self._epoch_started or time.monotonic())
         speed = self._epoch_images / max(self._epoch_train_seconds, 1e-9)
         rate = float(f"{metrics.pop('learning_rate'):.6g}")
         row = {"epoch": trainer.current_epoch + 1, "learning_rate": rate}
-        row |= {name: round(value, 6) for name, value in sorted(metrics.items(), reverse=True)}
+        for name, value in sorted(metrics.items(), reverse=True):
+            row[name] = round(value, 4 if name.endswith("error") else 6)
         row |= {"images_per_second": round(speed, 1), "seconds": round(seconds, 2)}
         self.rows.append(row)
         self.train_seconds += self._epoch_train_seconds
@@ -145,6 +147,8 @@ class TrainingProgress(Checkpoint):  # Lightning calls checkpoints after the mod
             "rows": self.rows,
             "train_seconds": self.train_seconds,
             "train_images": self.train_images,
+            "epoch_train_seconds": self._epoch_train_seconds,
+            "epoch_images": self._epoch_images,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -152,6 +156,8 @@ class TrainingProgress(Checkpoint):  # Lightning calls checkpoints after the mod
         self.rows = list(state_dict["rows"])
         self.train_seconds = state_dict["train_seconds"]
         self.train_images = state_dict["train_images"]
+        self._epoch_train_seconds = state_dict["epoch_train_seconds"]
+        self._epoch_images = state_dict["epoch_images"]
 
     def _begin_clocks(self) -> None:
         self._epoch_started = None
