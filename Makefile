@@ -8,6 +8,7 @@ INSTALLED = $(VENV)/installed
 
 run: $(INSTALLED) ## train and test a DenseNet on the embedded digits
 	$(BIN)/densenet-run experiment=quickstart
+	@echo 'First, once a terminal: source $(BIN)/activate'
 
 test: $(INSTALLED) ## the fast tests
 	$(BIN)/python -m pytest -q -n 2

@@ -6,17 +6,10 @@ from typing import Any
 
 from densenet_cli.options import UserError, shown
 
+TOP = ["task", "epochs", "seed", "checkpoint", "checkpoint_minutes", "resume", "next_steps"]
 KEYS = {
-    "": [
-        "task",
-        "epochs",
-        "seed",
-        "checkpoint",
-        "checkpoint_minutes",
-        "resume",
-        "next_steps",
-        "logger",
-    ],
+    "": TOP,
+    "logger": [],
     "model": ["_target_"],
     "data": ["_target_", "batch_size"],
     "recipe": ["report", "label_smoothing", "gradient_clip", "ema_decay", "optimizer", "schedule"],
@@ -33,12 +26,12 @@ def check(config: Any) -> None:
         for name in section.split(".") if section else []:
             node = node.get(name)
             if not isinstance(node, dict):
-                raise UserError(f"{section}={shown(node)}: must be a section with {', '.join(keys)}")
+                raise UserError(f"{section}={shown(node)}: must be a section of options")
         if not isinstance(node, dict):
             raise UserError("the configuration is no mapping")
         for key in keys:
             if key not in node:
                 full = f"{section}.{key}" if section else key
                 raise UserError(f"{full} is missing: it must have a value and cannot be removed")
-    if not isinstance(config["logger"], dict) or not isinstance(config["next_steps"], list):
-        raise UserError("logger must be a section, and next_steps a list")
+    if not isinstance(config["next_steps"], list):
+        raise UserError(f"next_steps={shown(config['next_steps'])}: must be a list of lines")

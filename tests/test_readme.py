@@ -39,7 +39,7 @@ def test_networks_have_the_size_in_the_table(row, config):
     with torch.device("meta"):
         network = build("model", config(f"model={name}")["model"], num_classes=classes)
     assert cost.count_parameters(network) == parameters
-    if parameters < 9_000_000:  # the others are slow to measure, and measured in tests/models
+    if parameters < 900_000:  # the others are slow to measure, and measured in tests/models
         assert cost.multiply_adds(network, side) == products
 
 

@@ -51,7 +51,7 @@ def whole(tmp_path_factory):
         (signal.SIGKILL, -9, "running", 0.0001),  # saved within the epoch
         (signal.SIGKILL, -9, "running", 10),  # saved at an epoch's end
         (signal.SIGINT, 130, "interrupted", 0.0001),
-        (signal.SIGTERM, 143, "interrupted", 10),
+        pytest.param(signal.SIGTERM, 143, "interrupted", 10, marks=pytest.mark.slow),
     ],
 )
 def test_a_broken_run_ends_as_the_unbroken_one(

@@ -81,9 +81,10 @@ class Checkpoints(Checkpoint):
         """Save the epoch, and keep it as the best if it is."""
         if ends_again(trainer):
             return
-        value = trainer.callback_metrics.get(self.monitor) if just_evaluated(trainer) else None
-        if value is not None and (self.best_value is None or float(value) < self.best_value):
-            self.best_value, self.best_epoch = round(float(value), 4), trainer.current_epoch + 1
+        logged = trainer.callback_metrics.get(self.monitor) if just_evaluated(trainer) else None
+        value = None if logged is None else round(float(logged), 4)
+        if value is not None and (self.best_value is None or value < self.best_value):
+            self.best_value, self.best_epoch = value, trainer.current_epoch + 1
             # The best one first: if a kill comes between the two, the epoch is trained again.
             self._save(trainer, self.best)
             if trainer.is_global_zero:
