@@ -81,7 +81,9 @@ def test_every_logger_composes(logger, config, tmp_path):
 
 @pytest.mark.parametrize("experiment", _choices("experiment"))
 def test_every_experiment_composes(experiment, config):
-    check(config(f"experiment={experiment}"))
+    composed = config(f"experiment={experiment}")
+    check(composed)
+    assert composed != config()
 
 
 def test_tensorboard_files_go_to_the_runs_folder(typed, tmp_path):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from lightning import LightningModule, Trainer
 from torch import nn
+from training_batches import same, training_batches
 
 from densenet_cli.data.digits import Digits
 from densenet_cli.options import OptionError, UserError
@@ -17,40 +18,29 @@ def digits(**options):
     return data
 
 
-def batches(data, epoch):
-    loader = data.train_dataloader()
-    loader.sampler.set_epoch(epoch)
-    return [data.on_after_batch_transfer(batch, 0) for batch in loader]
-
-
-def same(first, second):
-    pairs = zip(first, second, strict=True)
-    return all(torch.equal(a, b) for one, two in pairs for a, b in zip(one, two, strict=True))
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_depend_on_seed_and_epoch_alone(workers):
-    expected = batches(digits(), 2)
+    expected = training_batches(digits(), 2)
     data = digits(num_workers=workers)
-    batches(data, 0)
-    assert same(batches(data, 2), expected)
-    assert not same(batches(data, 1), expected)
-    assert not same(batches(digits(seed=4), 2), expected)
+    training_batches(data, 0)
+    assert same(training_batches(data, 2), expected)
+    assert not same(training_batches(data, 1), expected)
+    assert not same(training_batches(digits(seed=4), 2), expected)
 
 
 def test_batches_are_normalised_float32_images_and_labels():
-    for images, labels in batches(digits(augment=False), 0):
+    for images, labels in training_batches(digits(augment=False), 0):
         assert images.shape == (len(labels), 3, 8, 8)
         assert images.dtype == torch.float32
         assert labels.dtype == torch.int64
-    everything = torch.cat([images for images, _ in batches(digits(augment=False), 0)])
+    everything = torch.cat([images for images, _ in training_batches(digits(augment=False), 0)])
     assert abs(everything.mean()) < 1e-4
     assert abs(everything.std() - 1) < 1e-3
 
 
 def test_only_training_images_are_augmented_and_only_if_asked_to():
     plain, augmented = digits(augment=False), digits(augment=True)
-    assert not same(batches(plain, 0), batches(augmented, 0))
+    assert not same(training_batches(plain, 0), training_batches(augmented, 0))
     for name in ("val_dataloader", "test_dataloader"):
         first, second = ([*getattr(data, name)()] for data in (plain, augmented))
         assert all(len(batch) == 2 for batch in second)
@@ -62,8 +52,8 @@ def test_two_ranks_see_together_what_one_process_sees():
     for rank in range(2):
         data = digits()
         data.trainer = SimpleNamespace(global_rank=rank, world_size=2, num_devices=2)
-        ranks.append(batches(data, 1))
-    for whole, *parts in zip(batches(digits(), 1), *ranks, strict=True):
+        ranks.append(training_batches(data, 1))
+    for whole, *parts in zip(training_batches(digits(), 1), *ranks, strict=True):
         for which in (0, 1):  # images, labels
             for rank, part in enumerate(parts):
                 assert torch.equal(part[which], whole[which][: len(part[which]) * 2][rank::2])
@@ -92,9 +82,9 @@ def test_statistics_are_those_of_the_images_trained_on():
     assert whole != part
     data = digits(validation=1000, normalise="scale")
     assert data.statistics == {"mean": [0.0] * 3, "std": [1.0] * 3}
-    pixels = torch.cat([images for images, _ in batches(data, 0)])
+    pixels = torch.cat([images for images, _ in training_batches(data, 0)])
     plain = digits(validation=1000, normalise="scale", augment=False)
-    pixels = torch.cat([images for images, _ in batches(plain, 0)]).double()
+    pixels = torch.cat([images for images, _ in training_batches(plain, 0)]).double()
     assert pixels.min() == 0
     assert pixels.max() == 1
     assert part["mean"] == pytest.approx(pixels.mean((0, 2, 3)).tolist(), abs=1e-6)
@@ -103,16 +93,18 @@ def test_statistics_are_those_of_the_images_trained_on():
 
 def test_preparing_twice_reads_once(monkeypatch):
     data = digits()
-    monkeypatch.setattr(data, "read", lambda: pytest.fail("read again"))
+    reads = []
+    monkeypatch.setattr(data, "read", lambda: reads.append(data))
     data.prepare()
     data.setup("fit")
+    assert not reads
 
 
 def test_loaders_leave_the_global_random_numbers_alone():
     torch.manual_seed(0)
     before = torch.get_rng_state()
     data = digits(num_workers=1)
-    batches(data, 0)
+    training_batches(data, 0)
     list(data.val_dataloader())
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -200,7 +192,7 @@ def test_the_epoch_may_be_set_after_the_iterator_is_made(workers):
     loader = data.train_dataloader()
     iterator = iter(loader)  # Lightning does this first when it resumes a run
     loader.sampler.set_epoch(2)
-    assert same([data.on_after_batch_transfer(next(iterator), 0)], batches(digits(), 2)[:1])
+    assert same([data.on_after_batch_transfer(next(iterator), 0)], training_batches(digits(), 2)[:1])
 
 
 def test_resume_at_reaches_a_loader_that_is_there_already():
@@ -209,4 +201,4 @@ def test_resume_at_reaches_a_loader_that_is_there_already():
     data.resume_at(2, 1)
     assert len(loader) == 3
     rest = [data.on_after_batch_transfer(batch, 0) for batch in loader]
-    assert same(rest, batches(digits(), 2)[1:])
+    assert same(rest, training_batches(digits(), 2)[1:])

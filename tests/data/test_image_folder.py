@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from training_batches import same, training_batches
 
 from densenet_cli.data import image_check
 from densenet_cli.data.augmentation import lighting
@@ -134,17 +135,6 @@ def test_batches_have_one_size_whatever_the_files_have(tmp_path):
         assert (images.dtype, labels.dtype) == (torch.float32, torch.int64)
 
 
-def training_batches(data, epoch):
-    loader = data.train_dataloader()
-    loader.sampler.set_epoch(epoch)
-    return [data.on_after_batch_transfer(batch, 0) for batch in loader]
-
-
-def same(first, second):
-    pairs = zip(first, second, strict=True)
-    return all(torch.equal(a, b) for one, two in pairs for a, b in zip(one, two, strict=True))
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_augmentation_depends_on_seed_and_epoch_alone(tmp_path, workers):
     root = fill(tmp_path / "a", 4)
@@ -209,41 +199,43 @@ def test_a_folder_must_be_given():
         ImageFolder(None, 8)
 
 
-def expect(root, rule):
+def assert_refused(root, rule):
     with pytest.raises(OptionError, match=rule) as caught:
         folder(root)
     assert caught.value.key == "root"
 
 
 def test_folders_that_are_not_as_they_should_be_are_named(tmp_path):
-    expect(tmp_path / "none", "root=.*none: is no folder")
+    assert_refused(tmp_path / "none", "root=.*none: is no folder")
     write(tmp_path / "file.png")
-    expect(tmp_path / "file.png", "is no folder")
-    expect(tmp_path / "cache", "is no folder")
+    assert_refused(tmp_path / "file.png", "is no folder")
+    assert_refused(tmp_path / "cache", "is no folder")
     (tmp_path / "empty").mkdir()
-    expect(tmp_path / "empty", "needs two class folders at least in .*empty, which has 0")
-    expect(fill(tmp_path / "one", 2, ("ant",), ("",)), "needs two class folders at least.* has 1")
+    assert_refused(tmp_path / "empty", "needs two class folders at least in .*empty, which has 0")
+    assert_refused(
+        fill(tmp_path / "one", 2, ("ant",), ("",)), "needs two class folders at least.* has 1"
+    )
     fill(tmp_path / "untrained", 2, splits=("val", "test"))
-    expect(tmp_path / "untrained", "has test and val, but no train folder")
+    assert_refused(tmp_path / "untrained", "has test and val, but no train folder")
     fill(tmp_path / "twice", 2, splits=("train", "val", "validation"))
-    expect(tmp_path / "twice", "has two folders for one split: val and validation")
+    assert_refused(tmp_path / "twice", "has two folders for one split: val and validation")
 
 
 def test_classes_that_do_not_agree_are_named(tmp_path):
     root = fill(tmp_path / "a", 2)
     write(root / "test" / "dog" / "0.png")
     write(root / "test" / "eel" / "0.png")
-    expect(root, r"has classes in .*test that are not in train: dog, eel")
+    assert_refused(root, r"has classes in .*test that are not in train: dog, eel")
 
 
 def test_classes_without_images_are_named(tmp_path):
     root = fill(tmp_path / "a", 2)
     for name in ("dog", "eel"):
         (root / "train" / name).mkdir()
-    expect(root, r"has no image in .*train for 2 of 5 classes: dog, eel")
+    assert_refused(root, r"has no image in .*train for 2 of 5 classes: dog, eel")
     root = fill(tmp_path / "b", 2, ("ant", "bee", "cat"), ("train",))
     fill(root, 2, ("ant",), ("test",))
-    expect(root, r"has no image in .*test for 2 of 3 classes: bee, cat")
+    assert_refused(root, r"has no image in .*test for 2 of 3 classes: bee, cat")
 
 
 def break_three(root):
