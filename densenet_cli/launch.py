@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import signal
-import subprocess
-import sys
-import threading
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from densenet_cli.options import UserError
-from densenet_cli.record import RunRecord, now
-from densenet_cli.whole_file import replace_file
 
 
 def launched_from_outside() -> bool:
@@ -70,60 +61,6 @@ def needs_worker(trainer: dict[str, Any]) -> bool:
         and trainer["strategy"] == "auto"
     )
     return not lone and not launched_from_outside()
-
-
-def supervise(folder: Path, config: dict[str, Any], overrides: list[str], resume: bool) -> int:
-    """Execute a run in a process of its own, without Hydra, and wait for it.
-
-    Lightning starts the further processes of a run by typing the first one's command again. With
-    Hydra in that command each of them would start the sweep again; `densenet_cli.worker` is a
-    command that can be typed again.
-
-    Returns:
-        The exit status. A run whose process was killed is recorded as failed.
-    """
-    job = folder / f".job-{os.getpid()}.json"
-    content = {"folder": str(folder), "config": config, "overrides": overrides, "resume": resume}
-    replace_file(job, json.dumps(content))
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "densenet_cli.worker", str(job)],
-        stdin=subprocess.PIPE,  # closes when we die, which tells the worker: see die_with_parent
-        start_new_session=True,  # so that only the first of its processes is told of Ctrl-C
-    )
-
-    def forward(signum: int, frame: FrameType | None) -> None:
-        worker.send_signal(signum)
-
-    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        status = worker.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(worker.pid, signal.SIGKILL)  # no process of the run outlives it
-        job.unlink(missing_ok=True)
-    return status if status >= 0 else _record_death(folder, -status)
-
-
-def _record_death(folder: Path, signum: int) -> int:
-    """Record that a run's first process was killed; the exit status."""
-    message = take_message(folder)
-    if message is None:
-        message = f"the run's process was killed ({signal.Signals(signum).name}); out of memory?"
-    RunRecord.read(folder).update(state="failed", error=message, ended=now())
-    print(f"densenet-run: {message} (see {folder / 'run.log'})", file=sys.stderr)
-    return 1
-
-
-def die_with_parent() -> None:
-    """In a worker: end all processes of the run once the command that started them is gone."""
-
-    def watch() -> None:
-        os.read(0, 1)  # returns when the other end of our standard input is closed
-        os.killpg(0, signal.SIGKILL)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def leave_message(folder: Path, message: str) -> None:

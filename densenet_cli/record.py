@@ -28,7 +28,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -37,6 +37,7 @@ from densenet_cli.options import UserError
 from densenet_cli.whole_file import replace_file
 
 FORMAT = 1  # of run.json; raised when a key changes its meaning
+Begin = Literal["new", "resume", "either"]  # a run in its folder; either: resume it if it is there
 PACKAGES = ("densenet-cli", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core")
 
 
@@ -158,7 +159,16 @@ def git_commit(folder: Path) -> str | None:
     return answer.stdout.strip() or None
 
 
+def reset_peak_memory() -> bool:
+    """Forget how much memory this process held before; False where the system can't."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Linux, see proc(5)
+    except OSError:
+        return False
+    return True
+
+
 def peak_memory_bytes() -> int:
-    """The largest memory this process has held so far (resident set), in bytes."""
+    """The largest memory (resident set) this process has held since the reset, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -15,14 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from rich.console import Console
 
 from densenet_cli import launch, summary
 from densenet_cli.assembly import Job, assemble
+from densenet_cli.hold import BUSY, InUse, hold
+from densenet_cli.identity import identity
 from densenet_cli.models import cost
 from densenet_cli.options import UserError
-from densenet_cli.record import RunRecord, now, peak_memory_bytes, write_config
+from densenet_cli.record import (
+    Begin,
+    RunRecord,
+    now,
+    peak_memory_bytes,
+    reset_peak_memory,
+    write_config,
+)
 from densenet_cli.training import checkpoints, devices
 from densenet_cli.training.interruption import Interrupted, Interruption
 from densenet_cli.training.progress import TrainingProgress
@@ -37,39 +45,70 @@ UNFOUNDED_WARNINGS = (
 )
 
 
-def execute(folder: Path, config: dict[str, Any], overrides: list[str], resume: bool = False) -> int:
+def execute(folder: Path, config: dict[str, Any], overrides: list[str], begin: Begin = "new") -> int:
     """Run one job, and record how it ended.
 
     Args:
         folder: the run's folder; it exists.
         config: the resolved configuration.
         overrides: the words typed on the command line.
-        resume: whether to go on from checkpoints/last.ckpt rather than begin.
+        begin: "new": the folder must hold no run yet; "resume": it must, and is gone on with from
+            checkpoints/last.ckpt; "either": the same run is gone on with if the folder holds it.
 
     Returns:
-        The exit status: 0 done, 1 failed, 130 or 143 interrupted.
+        The exit status: 0 done, 1 failed, 75 held by another process, 130 or 143 interrupted.
     """
     first = launch.is_first_process()
     try:
-        with _lock(folder) if first else contextlib.nullcontext(), _logging(folder):
-            if first:
-                record = _record(folder, config, overrides, resume)
-            else:
-                record = RunRecord.read(folder) if resume else RunRecord(folder, {})
-            if resume and record.fields.get("state") == "done":
-                if first:
-                    print(f"{summary.relative(folder)} is done already; its results:")
-                    summary.show(Console(), record.fields, folder)
-                return 0
-            return _recorded(config, record, resume)
+        with hold(folder) if first else contextlib.nullcontext():
+            resume = _holds_it(folder, config, begin)
+            with _logging(folder):
+                return _execute(folder, config, overrides, resume)
+    except InUse as error:
+        if begin != "either":
+            say(str(error))
+        return BUSY
     except UserError as error:
         say(str(error))
+        return 1
+    except OSError as error:  # no room for a log, for one
+        say(f"{error.filename or folder}: cannot be made or written: {error.strerror or error}")
         return 1
 
 
 def say(message: str) -> None:
     """Show a message of the command's own on the terminal."""
     print(f"densenet-run: {message}", file=sys.stderr, flush=True)
+
+
+def _holds_it(folder: Path, config: dict[str, Any], begin: Begin) -> bool:
+    """Whether to go on with a run that the folder holds. Raises UserError if it may not be touched."""
+    if not (folder / "run.json").exists():
+        return begin == "resume"
+    if begin == "resume" or not launch.is_first_process():
+        return begin != "new"
+    fields = RunRecord.read(folder).fields
+    if begin == "new":
+        raise UserError(
+            f"{folder} holds a run already ({fields['state']}); go on with it by resume={folder}, "
+            "or choose another folder by hydra.run.dir="
+        )
+    if identity(fields["config"]) != identity(config):
+        raise UserError(f"{folder} holds a run of another configuration, which is left as it is")
+    return True
+
+
+def _execute(folder: Path, config: dict[str, Any], overrides: list[str], resume: bool) -> int:
+    if launch.is_first_process():
+        record = _record(folder, config, overrides, resume)
+    else:
+        record = RunRecord.read(folder) if resume else RunRecord(folder, {})
+    if resume and record.fields.get("state") == "done":
+        if launch.is_first_process():
+            print(f"{summary.relative(folder)} is done already; its results:")
+            summary.show(Console(), record.fields, folder)
+        return 0
+    return _recorded(config, record, resume)
 
 
 def _recorded(config: dict[str, Any], record: RunRecord, resume: bool) -> int:
@@ -110,6 +149,7 @@ def _run(config: dict[str, Any], record: RunRecord, interruption: Interruption, 
             record.write_metrics(progress.rows)
             record.update(epoch=progress.rows[-1]["epoch"], seconds=round(time.monotonic() - began, 2))
 
+    reset_peak_memory()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     job = assemble(config, record.folder, interruption, on_epoch)
@@ -237,20 +277,6 @@ def _record(folder: Path, config: dict[str, Any], overrides: list[str], resume: 
         times = record.fields.get("resumed", 0) + 1
         record.update(state="running", resumed=times)
     return record
-
-
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Hold the run's folder; the system frees it when the process ends, however it ends."""
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(f"{folder} is in use by a run that is still going on") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextlib.contextmanager

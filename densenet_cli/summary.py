@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from densenet_cli.training.progress import duration
+from densenet_cli.duration import duration
 
 
 def announce(console: Console, fields: dict[str, Any], folder: Path) -> None:

@@ -1,26 +1,93 @@
-"""`python -m densenet_cli.worker JOB`: executes the run that a file describes."""
+"""`python -m densenet_cli.worker`: executes runs that it is told of; see densenet_cli.workers."""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import json
 import os
+import queue
+import signal
 import sys
+import threading
 from pathlib import Path
+from typing import Any, NoReturn
 
 from densenet_cli import launch
-from densenet_cli.run import execute
 
 
 def main() -> None:
-    """Execute the run; the exit status says how it ended."""
+    """Execute the run that a file describes, or with --serve those that come by standard input."""
+    if sys.argv[1] == "--serve":
+        _serve(answers=int(sys.argv[2]))
+    _run_one(Path(sys.argv[1]))
+
+
+def _run_one(file: Path) -> NoReturn:
+    """The exit status says how the run ended."""
     if launch.is_first_process():
-        launch.die_with_parent()
-    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    status = execute(Path(job["folder"]), job["config"], job["overrides"], job["resume"])
+        threading.Thread(target=_die_with_parent, daemon=True).start()
+    status = _execute(json.loads(file.read_text(encoding="utf-8")))
+    sys.stdout.flush()
+    sys.stderr.flush()
     if status:
-        sys.stdout.flush()
-        sys.stderr.flush()
         os._exit(status)  # an orderly end might wait for processes that are no more
+    sys.exit()
+
+
+def _serve(answers: int) -> NoReturn:
+    """Answer each line of standard input, a run, by a line: its exit status."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    jobs: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    busy = threading.Event()
+
+    def listen() -> None:
+        for line in sys.stdin:
+            busy.set()
+            jobs.put(line)
+        if busy.is_set():
+            os.killpg(0, signal.SIGKILL)  # who started us is gone: the run goes on another time
+        jobs.put(None)
+
+    threading.Thread(target=listen, daemon=True).start()
+    environment = dict(os.environ)
+    with os.fdopen(answers, "w") as stream:
+        while (line := jobs.get()) is not None:
+            status = _execute(json.loads(line))
+            _give_back(environment)
+            busy.clear()
+            print(status, file=stream, flush=True)
+    sys.exit()
+
+
+def _execute(job: dict[str, Any]) -> int:
+    from densenet_cli.run import execute  # loads torch
+
+    return execute(Path(job["folder"]), job["config"], job["overrides"], job["begin"])
+
+
+def _give_back(environment: dict[str, str]) -> None:
+    """Leave the process to the next run as this one found it."""
+    import torch
+
+    os.environ.clear()
+    os.environ.update(environment)  # Lightning notes the seed there
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.benchmark = torch.backends.cudnn.deterministic = False
+    torch.set_float32_matmul_precision("highest")
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    with contextlib.suppress(OSError, AttributeError):  # only the GNU library has it
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _die_with_parent() -> None:
+    """End all processes of the run once the command that started them is gone."""
+    os.read(0, 1)  # returns when the other end of our standard input is closed
+    os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__main__":

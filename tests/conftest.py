@@ -13,9 +13,10 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; subprocesses inherit it
 
 import pytest
-from omegaconf import OmegaConf
 
 from densenet_cli import cli, resolvers
+from densenet_cli.compose import composing, resolved
+from densenet_cli.compose import compose as hydra_compose
 
 resolvers.register()
 
@@ -30,7 +31,8 @@ def config() -> Callable[..., dict]:
     """The resolved configuration that some words make."""
 
     def compose(*words: str) -> dict:
-        return OmegaConf.to_container(OmegaConf.create(cli._compose(list(words))), resolve=True)
+        with composing():
+            return resolved(hydra_compose(list(words)))
 
     return compose
 

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from densenet_cli.duration import duration
 from densenet_cli.training.checkpoints import ends_again, just_evaluated
 
 REFRESH_S = 0.5  # reading the loss makes a GPU wait, so read it no more often
@@ -189,15 +190,6 @@ class TrainingProgress(Checkpoint):  # Lightning calls checkpoints after the mod
         parts.append(f"{row['images_per_second']:,.0f} images/s")
         parts.append(duration(row["seconds"]))
         return "  ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person reads them: 9.4 s, 3:07 min, 1:02:03 h."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02} h" if hours else f"{minutes}:{rest:02} min"
 
 
 def _bars(console: Console | None) -> Progress:

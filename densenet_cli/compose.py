@@ -1,0 +1,90 @@
+"""Words as they are typed -> the resolved configuration of one run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from densenet_cli import schema
+from densenet_cli.options import UserError
+from densenet_cli.record import read_config
+
+PACKAGE = Path(__file__).parent
+# Inside the package where it was installed from a wheel, beside it in a checkout.
+CONF = next((path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir()), None)
+OF_SWEEPS = ("sweep", "seeds", "plan")  # sections of the configuration that no single run knows
+
+
+@contextlib.contextmanager
+def composing(config_dir: str | None = None) -> Iterator[list[str]]:
+    """Let `compose` work within. Yields the words that add a folder of the user's own choices."""
+    own = (
+        [f"hydra.searchpath=[{quoted('file://' + os.path.abspath(config_dir))}]"] if config_dir else []
+    )
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        yield own
+
+
+def compose(words: list[str], with_hydra: bool = False) -> DictConfig:
+    """The configuration that words make, unresolved; within `composing` only."""
+    return hydra.compose("config", overrides=words, return_hydra_config=with_hydra)
+
+
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration of a run in plain dictionaries, without interpolations.
+
+    Raises:
+        UserError: if a key that every run needs is missing.
+        OmegaConfBaseException: if an interpolation cannot be resolved.
+    """
+    config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    assert isinstance(config, dict)
+    schema.check(config)
+    return {str(key): value for key, value in config.items() if key not in OF_SWEEPS}
+
+
+def as_trained(words: list[str]) -> list[str]:
+    """For task=test: the words that the checkpoint's run was typed with, then those typed now."""
+    checkpoint = value(words, "checkpoint")
+    folder = Path(checkpoint).parent.parent if checkpoint else None
+    if value(words, "task") != "test" or folder is None or not (folder / "run.json").exists():
+        return words
+    _, overrides = read_config(folder)
+    typed = {key(word) for word in words}
+    kept = [word for word in overrides if not {key(word), key(word).partition(".")[0]} & typed]
+    return kept + words
+
+
+def key(word: str) -> str:
+    """The key of a word: `model.depth` of `++model.depth=40`."""
+    return word.lstrip("+~").partition("=")[0]
+
+
+def value(words: list[str], name: str) -> str | None:
+    """The value typed for a key, unless it is null. Raises UserError if it is empty."""
+    values = [word.partition("=")[2].strip("'\"") for word in words if key(word) == name]
+    if "" in values:
+        raise UserError(f"{name}=: has no value")
+    return values[-1] if values and values[-1] != "null" else None
+
+
+def as_paths(words: list[str]) -> list[str]:
+    """The words, with names of existing files quoted, since Hydra's grammar splits them at = and ,."""
+    return [_as_path(word) for word in words]
+
+
+def _as_path(word: str) -> str:
+    name, _, path = word.partition("=")
+    is_path = key(word) in ("checkpoint", "data.root") and set("=,") & set(path)
+    return f"{name}={quoted(path)}" if is_path and Path(path).expanduser().exists() else word
+
+
+def quoted(text: str) -> str:
+    """Text as Hydra's grammar takes it whole, whatever it holds."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

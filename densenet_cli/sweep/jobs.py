@@ -1,0 +1,131 @@
+"""A sweep: the words typed -> its options and its jobs, each composed and given a folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from densenet_cli.complaint import explain
+from densenet_cli.compose import as_trained, compose, key, resolved
+from densenet_cli.identity import identity
+from densenet_cli.options import OptionError, UserError, shown, switch
+from densenet_cli.sweep import grid
+from densenet_cli.sweep.folders import GROUPS, Folders, job_names, sweep_name
+from densenet_cli.whole_file import replace_file
+
+FILE = "sweep.yaml"  # in a sweep's folder: the commands typed for it, and the folders of their jobs
+
+
+@dataclass
+class Job:
+    """One run of a sweep.
+
+    Attributes:
+        words: what one would type for it alone.
+        config: its resolved configuration.
+        folder: where it is recorded; perhaps not made yet.
+    """
+
+    words: list[str]
+    config: dict[str, Any]
+    folder: Path
+
+
+@dataclass
+class Sweep:
+    """Jobs with a common folder.
+
+    Attributes:
+        folder: theirs lie in it.
+        cfg: the configuration of the sweep as a whole, with Hydra's own section.
+        words: what was typed.
+        jobs: in the order of the grid; no two are the same run.
+    """
+
+    folder: Path
+    cfg: DictConfig
+    words: list[str]
+    jobs: list[Job]
+
+    @property
+    def fail_fast(self) -> bool:
+        """Whether to stop at the first run that fails."""
+        return switch("sweep.fail_fast", self.cfg.sweep.fail_fast)
+
+
+def read(words: list[str]) -> Sweep:
+    """The sweep that words make; within `composing` only.
+
+    Raises:
+        UserError: if a job can't be composed, or an option of the sweep is wrong.
+    """
+    cfg, typed = options(words)
+    lines = OmegaConf.to_container(cfg.sweep.jobs, resolve=False)
+    if not isinstance(lines, list) or not lines or not all(isinstance(line, str) for line in lines):
+        rule = "must be a list of lines, each the words of one grid"
+        raise OptionError("sweep.jobs", shown(lines), rule, ["model=resnet_20,resnet_32"])
+    words_of_jobs = [as_trained(job) for job in grid.expand(lines, typed, cfg.seeds)]
+    folder = Path(str(cfg.hydra.sweep.dir))
+    folders, names = Folders(folder), job_names(words_of_jobs)
+    jobs: dict[str, Job] = {}
+    for name, job in zip(names, words_of_jobs, strict=True):
+        config = _composed(job)
+        jobs.setdefault(identity(config), Job(job, config, folders.place(name, config)))
+    return Sweep(folder, cfg, words, list(jobs.values()))
+
+
+def options(words: list[str]) -> tuple[DictConfig, list[str]]:
+    """The configuration of a sweep as a whole, named; and the words that all its jobs share."""
+    if any(key(word) == "hydra.run.dir" for word in words):
+        raise UserError("hydra.run.dir= is for single runs; a sweep's folder is named by sweep.name=")
+    varying = grid.swept(grid.job_words(words))
+    choices = [word for word in words if key(word) in GROUPS and key(word) not in varying]
+    cfg = compose([*grid.sweep_words(words), *choices], with_hydra=True)
+    params = cfg.hydra.sweeper.get("params") or {}
+    typed = [f"{name}={value}" for name, value in params.items()] + grid.job_words(words)
+    if cfg.sweep.name is None:
+        chosen = {name: str(choice) for name, choice in cfg.hydra.runtime.choices.items()}
+        with open_dict(cfg):
+            cfg.sweep.name = sweep_name(typed, grid.swept(typed), chosen)
+    if not isinstance(cfg.sweep.name, str):
+        raise OptionError("sweep.name", cfg.sweep.name, "must name a folder below outputs/", "growth")
+    return cfg, typed
+
+
+def note(sweep: Sweep) -> None:
+    """Write down in the sweep's folder what was typed, beside what was typed for it before."""
+    sweep.folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(sweep.folder / ".lock", timeout=60):
+        commands, names = typed_before(sweep.folder)
+        if sweep.words not in commands:
+            commands.append(sweep.words)
+        names += [job.folder.name for job in sweep.jobs if job.folder.name not in names]
+        content = {"commands": commands, "jobs": names}
+        replace_file(sweep.folder / FILE, yaml.safe_dump(content, sort_keys=False))
+
+
+def typed_before(folder: Path) -> tuple[list[list[str]], list[str]]:
+    """The commands that were typed for a sweep's folder, and the names of their jobs' folders."""
+    path = folder / FILE
+    if not path.exists():
+        return [], []
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return list(content["commands"]), list(content["jobs"])
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+
+
+def _composed(words: list[str]) -> dict[str, Any]:
+    try:
+        return {**resolved(compose(words)), "next_steps": []}
+    except (HydraException, OmegaConfBaseException, UserError) as error:
+        message = str(error) if isinstance(error, UserError) else explain(error, words)
+        raise UserError(f"{message} (in the job: {' '.join(words)})") from error

@@ -1,0 +1,64 @@
+"""The places of this machine at which the jobs of a sweep run: a GPU or a share of the cores each."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from omegaconf import DictConfig
+
+from densenet_cli import launch
+from densenet_cli.options import OptionError, whole_number
+from densenet_cli.sweep.jobs import Job
+from densenet_cli.workers import Place
+
+WITHOUT_GPU = 2  # jobs at once, unless typed
+
+
+def shared_out(cfg: DictConfig, jobs: Sequence[Job]) -> list[Place]:
+    """One place for all jobs, or with hydra/launcher=parallel several.
+
+    Raises:
+        OptionError: if there are fewer GPUs or cores than jobs at once.
+    """
+    if "jobs" not in cfg.hydra.launcher:
+        return [Place()]
+    wanted = cfg.hydra.launcher.jobs
+    if wanted is not None:
+        whole_number("hydra.launcher.jobs", wanted, example=2)
+    gpus = _gpus() if any(job.config["trainer"]["accelerator"] != "cpu" for job in jobs) else []
+    for job in jobs if gpus else []:
+        if launch.needs_worker(job.config["trainer"]):
+            rule = "each job has one GPU with hydra/launcher=parallel"
+            raise OptionError("trainer.devices", job.config["trainer"]["devices"], rule, 1)
+    number = wanted or len(gpus) or WITHOUT_GPU
+    folder = jobs[0].folder.parent if jobs else None
+    logs = [folder / f"worker-{place}.log" if folder else None for place in range(number)]
+    if gpus:
+        if number > len(gpus):
+            raise OptionError("hydra.launcher.jobs", number, f"there are {len(gpus)} GPUs", len(gpus))
+        seen = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus]
+        return [Place(None, seen[place], logs[place]) for place in range(number)]
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if cores and number > len(cores):
+        raise OptionError("hydra.launcher.jobs", number, f"there are {len(cores)} cores", len(cores))
+    share = max(1, (len(cores) or os.cpu_count() or 1) // number)
+    return [
+        Place(
+            frozenset(cores[place * share : (place + 1) * share]) or None,
+            {"OMP_NUM_THREADS": str(share)},
+            logs[place],
+        )
+        for place in range(number)
+    ]
+
+
+def _gpus() -> list[str]:
+    """The GPUs that torch sees, as CUDA_VISIBLE_DEVICES names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = "import torch; print(torch.cuda.device_count())"
+    answer = subprocess.run([sys.executable, "-c", count], capture_output=True, text=True, check=True)
+    number = int(answer.stdout)
+    return named.split(",")[:number] if named else [str(gpu) for gpu in range(number)]

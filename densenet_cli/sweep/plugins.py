@@ -1,0 +1,59 @@
+"""Hydra's launcher plugins (joblib, submitit, ray): the jobs of a sweep run where they say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf
+
+from densenet_cli import resolvers
+from densenet_cli.compose import compose, quoted, resolved
+from densenet_cli.options import UserError
+from densenet_cli.sweep import grid
+from densenet_cli.sweep.jobs import Job, Sweep
+from densenet_cli.workers import supervise
+
+OURS = ("densenet_cli.", "hydra._internal.core_plugins.basic_launcher.")
+
+
+def wanted(cfg: DictConfig) -> bool:
+    """Whether the jobs are launched by a plugin."""
+    return not str(cfg.hydra.launcher._target_).startswith(OURS)
+
+
+def launch(sweep: Sweep, jobs: list[Job]) -> None:
+    """Hand the jobs to the launcher that hydra/launcher= names, and wait for it.
+
+    Raises:
+        UserError: if the launcher itself fails, as where there is no SLURM.
+    """
+    if not jobs:
+        return
+    folder = sweep.folder.resolve()
+    words = [word for word in grid.sweep_words(sweep.words) if not word.startswith("hydra.sweep.dir")]
+    cfg = compose([*words, f"hydra.sweep.dir={quoted(str(folder))}"], with_hydra=True)
+    loader = GlobalHydra.instance().config_loader()
+    context = HydraContext(config_loader=loader, callbacks=Callbacks(cfg))
+    overrides = [[*job.words, f"hydra.sweep.subdir={quoted(job.folder.name)}"] for job in jobs]
+    try:
+        launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=context, task_function=task, config=cfg
+        )
+        launcher.launch(overrides, initial_job_idx=0)
+    except Exception as error:
+        name = str(cfg.hydra.launcher._target_).rpartition(".")[2]
+        raise UserError(f"hydra/launcher ({name}): {type(error).__name__}: {error}") from error
+
+
+def task(cfg: DictConfig) -> int:
+    """One job, in a process or on a machine of the launcher's; the exit status."""
+    resolvers.register()
+    words = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    assert isinstance(words, list)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    return supervise(folder, resolved(cfg), words, "either")

@@ -1,0 +1,186 @@
+"""The processes that runs have to themselves: told what to run, watched, and outlived."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any
+
+from densenet_cli import launch
+from densenet_cli.record import Begin, RunRecord, now
+from densenet_cli.whole_file import replace_file
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a process runs: its share of the machine.
+
+    Attributes:
+        cores: the processor cores it may use; None for all.
+        environment: variables added to ours.
+        log: the file that takes what it prints; None for our terminal.
+    """
+
+    cores: frozenset[int] | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+    log: Path | None = None
+
+
+class Worker:
+    """A process that runs jobs, one after another; a new one follows it if it dies.
+
+    It never sees Hydra. Lightning starts the further processes of a run by typing the first one's
+    command again: with Hydra in that command each of them would start the whole sweep again. So a run
+    of several processes gets a worker for itself, whose command can be typed again.
+    """
+
+    def __init__(self, place: Place | None = None) -> None:
+        self.place = place or Place()
+        self._process: subprocess.Popen[str] | None = None
+        self._answers: IO[str] | None = None
+        self._told = False
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def run(self, folder: Path, config: dict[str, Any], overrides: list[str], begin: Begin) -> int:
+        """Execute a run, and wait for it; see densenet_cli.run.execute.
+
+        Returns:
+            The exit status: 0 done, 1 failed, 130 or 143 interrupted, 75 held by another process. A
+            run whose process died is recorded as failed.
+        """
+        self._told = False
+        job = {"folder": str(folder), "config": config, "overrides": overrides, "begin": begin}
+        alone = launch.needs_worker(config["trainer"])
+        answered, status = self._run_alone(folder, job) if alone else self._serve(job)
+        if answered:
+            return status
+        if self._told:
+            return 130
+        return _record_end(folder, config, overrides, status)
+
+    def signal(self, number: int) -> None:
+        """Pass a signal on to the process, if there is one."""
+        self._told = True
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
+
+    def close(self) -> None:
+        """End the process, and all that it started."""
+        process, answers, self._process, self._answers = self._process, self._answers, None, None
+        if process is None:
+            return
+        if process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()  # it ends by itself
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=10)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if answers is not None:
+            answers.close()
+
+    def _serve(self, job: dict[str, Any]) -> tuple[bool, int]:
+        """Give the job to the process that waits for one; whether it answered, and its status."""
+        if self._process is None or self._process.poll() is not None:
+            self.close()
+            ours, theirs = os.pipe()
+            self._process = self._start(["--serve", str(theirs)], pass_fds=(theirs,))
+            os.close(theirs)
+            self._answers = os.fdopen(ours)
+        assert self._process.stdin is not None
+        assert self._answers is not None
+        answer = ""
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(job) + "\n")
+            self._process.stdin.flush()
+            answer = self._answers.readline()
+        if answer:
+            return True, int(answer)
+        status = self._process.wait()
+        self.close()
+        return False, status
+
+    def _run_alone(self, folder: Path, job: dict[str, Any]) -> tuple[bool, int]:
+        """Run the job in a process of its own; whether that ended by itself, and its status."""
+        self.close()
+        file = folder / f".job-{os.getpid()}.json"
+        replace_file(file, json.dumps(job))
+        self._process = self._start([str(file)])
+        try:
+            status = self._process.wait()
+        finally:
+            self.close()  # no process of the run outlives it
+            file.unlink(missing_ok=True)
+        return status >= 0, status
+
+    def _start(self, words: list[str], pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[str]:
+        output = None if self.place.log is None else self.place.log.open("a", encoding="utf-8")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "densenet_cli.worker", *words],
+            stdin=subprocess.PIPE,  # closes when we die, which tells the worker
+            stdout=output,
+            stderr=None if output is None else subprocess.STDOUT,
+            text=True,
+            env={**os.environ, **self.place.environment},
+            pass_fds=pass_fds,
+            start_new_session=True,  # so that only the first of its processes is told of Ctrl-C
+        )
+        if output is not None:
+            output.close()
+        if self.place.cores is not None and hasattr(os, "sched_setaffinity"):
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(process.pid, self.place.cores)
+        return process
+
+
+@contextlib.contextmanager
+def passing_on_signals(workers: list[Worker], also: Callable[[], Any] = lambda: None) -> Iterator[None]:
+    """Within, Ctrl-C and SIGTERM go to the workers, and `also` is called."""
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        also()
+        for worker in workers:
+            worker.signal(number)
+
+    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def supervise(folder: Path, config: dict[str, Any], overrides: list[str], begin: Begin) -> int:
+    """Execute one run in a process of its own, and wait for it; the exit status."""
+    with Worker() as worker, passing_on_signals([worker]):
+        return worker.run(folder, config, overrides, begin)
+
+
+def _record_end(folder: Path, config: dict[str, Any], overrides: list[str], status: int) -> int:
+    """Record that a run's first process ended before the run did; the exit status."""
+    message = launch.take_message(folder)
+    if message is None and status < 0:
+        name = signal.Signals(-status).name
+        message = f"the run's process was killed ({name}); out of memory?"
+    message = message or f"the run's process ended with status {status}"
+    if (folder / "run.json").exists():
+        record = RunRecord.read(folder)
+    else:
+        record = RunRecord.create(folder, config, overrides)
+    record.update(state="failed", error=message, ended=now())
+    print(f"densenet-run: {message} (see {folder / 'run.log'})", file=sys.stderr)
+    return 1
