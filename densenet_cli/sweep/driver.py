@@ -1,23 +1,20 @@
-"""Runs the jobs of a sweep that are not done yet, and says at the end how all of them stand."""
+"""densenet-run --multirun: a sweep is read, planned or run, and shown."""
 
 from __future__ import annotations
 
 import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from densenet_cli.compose import composing, key, quoted, value
-from densenet_cli.hold import BUSY, InUse, hold
 from densenet_cli.identity import WITHOUT_EFFECT
 from densenet_cli.options import UserError
 from densenet_cli.summary import relative
 from densenet_cli.sweep import jobs, places, plugins, table
-from densenet_cli.sweep.jobs import Job, Sweep
+from densenet_cli.sweep.jobs import Sweep
+from densenet_cli.sweep.runner import Runner
 from densenet_cli.sweep.standing import Standing
-from densenet_cli.workers import Worker, passing_on_signals
 
-POLL_S = 2.0  # between looks at a job that another process runs
+SEARCH = "densenet_cli.sweep.search"  # hydra/sweeper=optuna
 
 
 def run(words: list[str]) -> int:
@@ -25,114 +22,57 @@ def run(words: list[str]) -> int:
     config_dir, typed = _without_flags(words)
     with composing(config_dir) as own:
         if folder := value(typed, "resume"):
-            sweep = _resumed(Path(folder).expanduser(), typed, own)
+            commands = _resumed(Path(folder).expanduser(), typed)
         else:
-            sweep = jobs.read([*own, *typed])
-        if sweep.cfg.plan:
-            from densenet_cli.sweep import plan
+            commands = [typed]
+        commands = [[*own, *command] for command in commands]
+        cfg, _ = jobs.options(commands[-1])
+        if cfg.hydra.sweeper._target_ == SEARCH:
+            from densenet_cli.sweep import search
 
-            return plan.show(sweep)
-        jobs.note(sweep)
-        state = Standing(sweep.jobs)
-        _say(f"{len(sweep.jobs)} jobs in {relative(sweep.folder)}{state.already()}")
-        if plugins.wanted(sweep.cfg):
-            plugins.launch(sweep, [job for job in sweep.jobs if not state.of(job).finished])
-        else:
-            Runner(state, places.shared_out(sweep.cfg, sweep.jobs), sweep.fail_fast).run()
-    table.show(sweep, state)
+            return search.run(commands[-1])
+        return _run(_united([jobs.read(command) for command in commands]))
+
+
+def _run(sweep: Sweep) -> int:
+    if sweep.cfg.plan:
+        from densenet_cli.sweep import plan
+
+        return plan.show(sweep)
+    jobs.note(sweep)
+    state = Standing(sweep.jobs)
+    before = state.count("done before")
+    already = f", {before} of them done already" if before else ""
+    _say(f"{len(sweep.jobs)} jobs in {relative(sweep.folder)}{already}")
+    if plugins.wanted(sweep.cfg):
+        plugins.launch(sweep, state.left())
+        for job in state.left():
+            state.look(job)
+    else:
+        trainers = [job.config["trainer"] for job in sweep.jobs]
+        where = places.shared_out(sweep.cfg, trainers, sweep.folder)
+        Runner(state, where, jobs.fail_fast(sweep.cfg)).run()
+    table.show(sweep.folder, state)
     return state.exit_status()
 
 
-class Runner:
-    """Runs jobs at one or several places of this machine, beside other processes that do the same.
-
-    Args:
-        state: how the jobs stand; kept up to date.
-        where: the places, each running a job at a time.
-        fail_fast: whether to stop at the first job that fails.
-    """
-
-    def __init__(self, state: Standing, where: list[places.Place], fail_fast: bool) -> None:
-        self.state, self.fail_fast = state, fail_fast
-        self.workers = [Worker(place) for place in where]
-        self._choosing = threading.Lock()
-        self._stopped = threading.Event()
-
-    def run(self) -> None:
-        """Run until every job is finished here or elsewhere, or the sweep is stopped."""
-        with passing_on_signals(self.workers, also=self._stopped.set):
-            if len(self.workers) == 1:
-                self._work(self.workers[0])
-                return
-            with ThreadPoolExecutor(len(self.workers)) as pool:
-                for ended in [pool.submit(self._work, worker) for worker in self.workers]:
-                    ended.result()
-
-    def _work(self, worker: Worker) -> None:
-        try:
-            while (job := self._next()) is not None:
-                self._announce(job)
-                status = worker.run(job.folder, job.config, job.words, "either")
-                self._settle(job, status)
-        finally:
-            worker.close()
-
-    def _next(self) -> Job | None:
-        """A job to run now; None when there is none left. Waits for jobs that are run elsewhere."""
-        told = False
-        while not self._stopped.is_set():
-            with self._choosing:
-                for job in self.state.jobs:
-                    if self.state.of(job).state in ("to do", "elsewhere") and self._is_ours(job):
-                        self.state.of(job).state = "running"
-                        return job
-            elsewhere = self.state.count("elsewhere")
-            if not elsewhere:
-                return None
-            if not told:
-                _say(f"waiting for {elsewhere} jobs that another process runs")
-                told = True
-            self._stopped.wait(POLL_S)
-        return None
-
-    def _is_ours(self, job: Job) -> bool:
-        """Whether the job is still to be run, and by nobody else."""
-        job.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            with hold(job.folder):
-                self.state.look(job)
-        except InUse:
-            self.state.of(job).state = "elsewhere"
-            return False
-        return not self.state.of(job).finished
-
-    def _settle(self, job: Job, status: int) -> None:
-        states = {0: "done", BUSY: "elsewhere", 130: "interrupted", 143: "interrupted"}
-        self.state.of(job).state = states.get(status, "failed")
-        if status in (130, 143) or (self.fail_fast and self.state.of(job).state == "failed"):
-            self._stopped.set()
-        if len(self.workers) > 1:
-            _say(table.line(job, self.state))
-
-    def _announce(self, job: Job) -> None:
-        number = self.state.jobs.index(job) + 1
-        _say(f"[{number}/{len(self.state.jobs)}] {job.folder.name}")
-
-
-def _resumed(folder: Path, typed: list[str], own: list[str]) -> Sweep:
-    """The jobs of all commands that were typed for a sweep's folder."""
+def _resumed(folder: Path, typed: list[str]) -> list[list[str]]:
+    """The commands that were typed for a sweep's folder, each with the words typed now."""
     others = [word for word in typed if key(word) != "resume"]
     for word in others:
-        if key(word) not in WITHOUT_EFFECT and not key(word).startswith(("hydra", "sweep.fail_fast")):
+        may_change = ("hydra", "sweep.fail_fast", "plan")
+        if key(word) not in WITHOUT_EFFECT and not key(word).startswith(may_change):
             rule = "cannot change when a sweep is continued: its jobs would be others"
             raise UserError(f"{word}: {rule}; type it with --multirun and sweep.name={folder.name}")
     commands, _ = jobs.typed_before(folder)
-    sweeps = [
-        jobs.read([*own, *words, f"hydra.sweep.dir={quoted(str(folder))}", *others])
-        for words in commands
-    ]
-    known = {str(job.folder): job for sweep in sweeps for job in sweep.jobs}
-    return Sweep(folder, sweeps[-1].cfg, sweeps[-1].words, list(known.values()))
+    here = f"hydra.sweep.dir={quoted(str(folder))}"
+    return [[*command, here, *others] for command in commands]
+
+
+def _united(sweeps: list[Sweep]) -> Sweep:
+    known = {job.folder: job for sweep in sweeps for job in sweep.jobs}
+    last = sweeps[-1]
+    return Sweep(last.folder, last.cfg, last.words, list(known.values()))
 
 
 def _without_flags(words: list[str]) -> tuple[str | None, list[str]]:

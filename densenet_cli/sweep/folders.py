@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,18 @@ def job_names(jobs: list[list[str]]) -> list[str]:
     """A name for each job: the options in which the jobs differ, as in growth_rate=24,seed=1."""
     options = [{key(word): word.partition("=")[2] for word in job} for job in jobs]
     keys = list(dict.fromkeys(name for job in options for name in job))
-    varying = [name for name in keys if len({job.get(name) for job in options}) > 1]
-    if not varying:
-        varying = keys
-    short = dict(zip(varying, _short(varying), strict=True))
-    names = [_name(f"{short[name]}={job[name]}" for name in varying if name in job) for job in options]
+    varying = [name for name in keys if len({job.get(name) for job in options}) > 1] or keys
+    names = [name_of({name: job.get(name) for name in varying}) for job in options]
     return [
         name if names.count(name) == 1 else f"{name}~{_digest(' '.join(job))}"
         for name, job in zip(names, jobs, strict=True)
     ]
+
+
+def name_of(options: Mapping[str, str | None]) -> str:
+    """A job's name: its options by the last part of their keys; those that are None are left out."""
+    short = zip(_short(list(options)), options.values(), strict=True)
+    return _name(f"{name}={value}" for name, value in short if value is not None)
 
 
 def sweep_name(words: list[str], varying: Iterable[str], choices: dict[str, str]) -> str:
@@ -88,7 +91,7 @@ def _short(keys: list[str]) -> list[str]:
 
 def _name(parts: Iterable[str], separator: str = ",") -> str:
     """Parts as a name that shells and file systems take as it is."""
-    safe = [re.sub(r"[^A-Za-z0-9._+=~]+", "-", part).strip("-.") for part in parts]
+    safe = [re.sub(r"[^A-Za-z0-9._+=~]+", "-", part).replace("=-", "=").strip("-.") for part in parts]
     name = separator.join(part for part in safe if part)
     if len(name) > LONGEST:
         name = f"{name[: LONGEST - 7]}~{_digest(name)}"

@@ -41,10 +41,10 @@ def expand(lines: Iterable[str], typed: list[str], seeds: int | None) -> list[li
         HydraException: if a word can't be read.
     """
     jobs = []
-    own = _parse(typed)
+    own = parse(typed)
     replaced = {override.get_key_element() for override in own}
     for line in lines:
-        kept = [one for one in _parse(shlex.split(line)) if one.get_key_element() not in replaced]
+        kept = [one for one in parse(shlex.split(line)) if one.get_key_element() not in replaced]
         jobs += [list(words) for words in itertools.product(*map(_choices, [*kept, *own]))]
     if seeds is not None:
         whole_number("seeds", seeds, example=5)
@@ -54,12 +54,14 @@ def expand(lines: Iterable[str], typed: list[str], seeds: int | None) -> list[li
 
 def swept(words: list[str]) -> list[str]:
     """The keys for which several values are typed."""
-    return [one.get_key_element() for one in _parse(words) if one.is_sweep_override()]
+    return [one.get_key_element() for one in parse(words) if one.is_sweep_override()]
 
 
-def _parse(words: list[str]) -> list[Override]:
+def parse(words: list[str]) -> list[Override]:
+    """The words by Hydra's grammar, the last of each key; within `composing` only."""
     loader = GlobalHydra.instance().config_loader()
-    return OverridesParser.create(config_loader=loader).parse_overrides(words)
+    overrides = OverridesParser.create(config_loader=loader).parse_overrides(words)
+    return list({one.get_key_element(): one for one in overrides}.values())
 
 
 def _choices(override: Override) -> list[str]:
@@ -73,7 +75,8 @@ def _choices(override: Override) -> list[str]:
             f"{override.get_key_element()}=0.05,0.1,0.2, or search it by hydra/sweeper=optuna"
         )
     name = override.get_key_element()
-    return [f"{name}={value}" for value in override.sweep_string_iterator()]
+    values = override.sweep_string_iterator()
+    return [f"{name}={text.lower() if text in ('True', 'False') else text}" for text in values]
 
 
 def _with_seeds(job: list[str], seeds: int) -> Iterable[list[str]]:

@@ -54,11 +54,6 @@ class Sweep:
     words: list[str]
     jobs: list[Job]
 
-    @property
-    def fail_fast(self) -> bool:
-        """Whether to stop at the first run that fails."""
-        return switch("sweep.fail_fast", self.cfg.sweep.fail_fast)
-
 
 def read(words: list[str]) -> Sweep:
     """The sweep that words make; within `composing` only.
@@ -67,18 +62,17 @@ def read(words: list[str]) -> Sweep:
         UserError: if a job can't be composed, or an option of the sweep is wrong.
     """
     cfg, typed = options(words)
-    lines = OmegaConf.to_container(cfg.sweep.jobs, resolve=False)
+    lines = OmegaConf.to_container(cfg.sweep, resolve=False)["jobs"]  # type: ignore[index,call-overload]
     if not isinstance(lines, list) or not lines or not all(isinstance(line, str) for line in lines):
         rule = "must be a list of lines, each the words of one grid"
         raise OptionError("sweep.jobs", shown(lines), rule, ["model=resnet_20,resnet_32"])
     words_of_jobs = [as_trained(job) for job in grid.expand(lines, typed, cfg.seeds)]
-    folder = Path(str(cfg.hydra.sweep.dir))
-    folders, names = Folders(folder), job_names(words_of_jobs)
+    folders, names = Folders(folder(cfg)), job_names(words_of_jobs)
     jobs: dict[str, Job] = {}
     for name, job in zip(names, words_of_jobs, strict=True):
-        config = _composed(job)
+        config = composed(job)
         jobs.setdefault(identity(config), Job(job, config, folders.place(name, config)))
-    return Sweep(folder, cfg, words, list(jobs.values()))
+    return Sweep(folder(cfg), cfg, words, list(jobs.values()))
 
 
 def options(words: list[str]) -> tuple[DictConfig, list[str]]:
@@ -123,7 +117,22 @@ def typed_before(folder: Path) -> tuple[list[list[str]], list[str]]:
         raise UserError(f"{path} cannot be read: {error}") from None
 
 
-def _composed(words: list[str]) -> dict[str, Any]:
+def folder(cfg: DictConfig) -> Path:
+    """The folder of a sweep whose configuration has a name."""
+    return Path(str(cfg.hydra.sweep.dir))
+
+
+def fail_fast(cfg: DictConfig) -> bool:
+    """Whether to stop at the first run that fails. Raises OptionError."""
+    return switch("sweep.fail_fast", cfg.sweep.fail_fast)
+
+
+def composed(words: list[str]) -> dict[str, Any]:
+    """The configuration of one job; within `composing` only.
+
+    Raises:
+        UserError: if the words make none.
+    """
     try:
         return {**resolved(compose(words)), "next_steps": []}
     except (HydraException, OmegaConfBaseException, UserError) as error:

@@ -6,19 +6,25 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
 from densenet_cli import launch
 from densenet_cli.options import OptionError, whole_number
-from densenet_cli.sweep.jobs import Job
 from densenet_cli.workers import Place
 
 WITHOUT_GPU = 2  # jobs at once, unless typed
 
 
-def shared_out(cfg: DictConfig, jobs: Sequence[Job]) -> list[Place]:
+def shared_out(cfg: DictConfig, trainers: Sequence[dict[str, Any]], folder: Path) -> list[Place]:
     """One place for all jobs, or with hydra/launcher=parallel several.
+
+    Args:
+        cfg: the configuration of the sweep as a whole.
+        trainers: the section `trainer` of each job.
+        folder: where the jobs' words are logged if several run at once.
 
     Raises:
         OptionError: if there are fewer GPUs or cores than jobs at once.
@@ -28,14 +34,13 @@ def shared_out(cfg: DictConfig, jobs: Sequence[Job]) -> list[Place]:
     wanted = cfg.hydra.launcher.jobs
     if wanted is not None:
         whole_number("hydra.launcher.jobs", wanted, example=2)
-    gpus = _gpus() if any(job.config["trainer"]["accelerator"] != "cpu" for job in jobs) else []
-    for job in jobs if gpus else []:
-        if launch.needs_worker(job.config["trainer"]):
+    gpus = _gpus() if any(trainer["accelerator"] != "cpu" for trainer in trainers) else []
+    for trainer in trainers if gpus else []:
+        if launch.needs_worker(trainer):
             rule = "each job has one GPU with hydra/launcher=parallel"
-            raise OptionError("trainer.devices", job.config["trainer"]["devices"], rule, 1)
+            raise OptionError("trainer.devices", trainer["devices"], rule, 1)
     number = wanted or len(gpus) or WITHOUT_GPU
-    folder = jobs[0].folder.parent if jobs else None
-    logs = [folder / f"worker-{place}.log" if folder else None for place in range(number)]
+    logs = [folder / f"worker-{place}.log" for place in range(number)]
     if gpus:
         if number > len(gpus):
             raise OptionError("hydra.launcher.jobs", number, f"there are {len(gpus)} GPUs", len(gpus))

@@ -2,62 +2,57 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from densenet_cli.options import UserError
 from densenet_cli.record import RunRecord, now
 from densenet_cli.sweep.jobs import Job
 
-
-@dataclass
-class Outcome:
-    """How a job stands for this command.
-
-    Attributes:
-        state: to do, running, elsewhere (another process runs it), done, done before, failed or
-            interrupted.
-    """
-
-    state: str = "to do"
-
-    @property
-    def finished(self) -> bool:
-        """Whether this command has nothing left to do for the job."""
-        return self.state in ("done", "done before", "failed", "interrupted")
+FINISHED = ("done", "done before", "failed", "interrupted")  # nothing left to do for this command
 
 
 class Standing:
-    """How all jobs of a sweep stand, as this command has found or made them."""
+    """The state of each job, as this command has found or made it.
 
-    def __init__(self, of_jobs: list[Job]) -> None:
+    States: to do, running (here), elsewhere (another process runs it), and those of FINISHED.
+    """
+
+    def __init__(self, jobs: Iterable[Job]) -> None:
         self.began = now()
-        self.jobs = of_jobs
-        self._outcomes = [Outcome() for _ in of_jobs]
-        for job in of_jobs:
-            if state_on_disk(job) == "done":
-                self.of(job).state = "done before"
+        self.jobs: list[Job] = []
+        self._states: dict[Path, str] = {}
+        for job in jobs:
+            self.add(job)
 
-    def of(self, job: Job) -> Outcome:
-        """The job's outcome so far."""
-        return self._outcomes[self.jobs.index(job)]
+    def __getitem__(self, job: Job) -> str:
+        return self._states[job.folder]
+
+    def __setitem__(self, job: Job, state: str) -> None:
+        self._states[job.folder] = state
+
+    def add(self, job: Job) -> None:
+        """Take in one more job; nothing happens if it is known."""
+        if job.folder not in self._states:
+            self.jobs.append(job)
+            self[job] = "done before" if record(job).get("state") == "done" else "to do"
+
+    def left(self) -> list[Job]:
+        """The jobs that are not finished."""
+        return [job for job in self.jobs if self[job] not in FINISHED]
 
     def count(self, *states: str) -> int:
         """How many jobs are in one of these states."""
-        return sum(outcome.state in states for outcome in self._outcomes)
-
-    def already(self) -> str:
-        """A half-sentence on the jobs that were done before."""
-        done = self.count("done before")
-        return f", {done} of them done already" if done else ""
+        return sum(state in states for state in self._states.values())
 
     def look(self, job: Job) -> None:
-        """Note what the record of a job says that is finished, by whichever process."""
+        """Note what the job's record says: another process may have finished it meanwhile."""
         fields = record(job)
         if fields.get("state") == "done":
-            self.of(job).state = "done"
+            self[job] = "done"
         elif fields.get("state") == "failed" and (fields.get("ended") or "") >= self.began:
-            self.of(job).state = "failed"
+            self[job] = "failed"
 
     def exit_status(self) -> int:
         """0 if all is done, 130 after an interruption, else 1."""
@@ -72,8 +67,3 @@ def record(job: Job) -> dict[str, Any]:
         return RunRecord.read(job.folder).fields
     except UserError:
         return {}
-
-
-def state_on_disk(job: Job) -> str | None:
-    """The state that the job's record names."""
-    return record(job).get("state")

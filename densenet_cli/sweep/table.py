@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -9,55 +11,49 @@ from rich.text import Text
 
 from densenet_cli.duration import duration
 from densenet_cli.summary import relative
-from densenet_cli.sweep.jobs import Job, Sweep
-from densenet_cli.sweep.standing import Standing, record
+from densenet_cli.sweep.jobs import Job
+from densenet_cli.sweep.standing import FINISHED, Standing, record
 
 STYLES = {"done": "green", "done before": "green", "failed": "red", "interrupted": "yellow"}
 
 
-def show(sweep: Sweep, state: Standing) -> None:
-    """Print the table, why jobs failed, the sums, and what to type next."""
-    console = Console(soft_wrap=True)
+def show(folder: Path, state: Standing) -> None:
+    """Print all jobs, why some failed, the sums, and what to type next."""
+    console = Console(soft_wrap=True, highlight=False)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("job", overflow="fold")
     table.add_column("state", no_wrap=True)
     table.add_column("test error", justify="right", no_wrap=True)
     table.add_column("time", justify="right", no_wrap=True)
-    for job in sweep.jobs:
-        outcome, error, seconds, _ = cells(job, state)
+    for job in state.jobs:
+        outcome, error, seconds = _cells(job, state)
         table.add_row(Text(job.folder.name), Text(outcome, STYLES.get(outcome, "")), error, seconds)
     console.print(table, soft_wrap=False)
-    for job in sweep.jobs:
-        if why := cells(job, state)[3]:
-            console.print(
-                Text(f"{job.folder.name} failed: {why} (see {relative(job.folder)}/run.log)\n")
-            )
-    counts = [(state.count(name), name) for name in ("done", "done before", "failed", "interrupted")]
-    left = len(sweep.jobs) - sum(number for number, _ in counts)
-    words = [f"{number} {name}" for number, name in [*counts, (left, "not run")] if number]
-    console.print(f"{len(sweep.jobs)} jobs: {', '.join(words)}", highlight=False)
-    folder = relative(sweep.folder)
+    for job in state.jobs:
+        if state[job] == "failed":
+            reason = (record(job).get("error") or "its record cannot be read").split("\n")[0]
+            where = relative(job.folder) / "run.log"
+            console.print(Text(f"{job.folder.name} failed: {reason} (see {where})\n"))
+    counts = {name: state.count(name) for name in FINISHED}
+    counts["not run"] = len(state.jobs) - sum(counts.values())
+    words = ", ".join(f"{number} {name}" for name, number in counts.items() if number)
+    console.print(f"{len(state.jobs)} jobs: {words}")
     if state.exit_status():
-        console.print(f"go on with: densenet-run resume={folder}", highlight=False)
-    console.print(f"compare by: densenet-results table {folder}", highlight=False)
+        console.print(f"go on with: densenet-run resume={relative(folder)}")
+    console.print(f"compare by: densenet-results table {relative(folder)}")
 
 
 def line(job: Job, state: Standing) -> str:
     """One job in a line, for where several run at once."""
-    return "  ".join(part for part in (job.folder.name, *cells(job, state)) if part)
+    return "  ".join(part for part in (job.folder.name, *_cells(job, state)) if part)
 
 
-def cells(job: Job, state: Standing) -> tuple[str, str, str, str]:
-    """State, test error, time and note of a job."""
-    fields, outcome = record(job), state.of(job).state
-    error = fields.get("results", {}).get("test_error")
-    seconds = fields.get("seconds")
-    note = fields.get("error") or ""
-    if outcome == "to do":
-        outcome = "not run"
+def _cells(job: Job, state: Standing) -> tuple[str, str, str]:
+    """State, test error and time of a job."""
+    fields, outcome = record(job), state[job]
+    error, seconds = fields.get("results", {}).get("test_error"), fields.get("seconds")
     return (
-        outcome,
+        outcome if outcome in FINISHED else "not run",
         "" if error is None else f"{error:.2f} %",
         "" if seconds is None else duration(seconds),
-        note.split("\n", maxsplit=1)[0] if outcome == "failed" else "",
     )

@@ -1,0 +1,91 @@
+"""plan=true: what a sweep would run and cost, and what of it is done, without training anything."""
+
+from __future__ import annotations
+
+import math
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from densenet_cli.duration import duration
+from densenet_cli.summary import relative
+from densenet_cli.sweep.cost_estimate import Estimate, estimate
+from densenet_cli.sweep.jobs import Sweep
+from densenet_cli.sweep.standing import record
+
+STATES = {None: "to do", "running": "broken off", "interrupted": "broken off"}
+
+
+def show(sweep: Sweep) -> int:
+    """Measure what is not known yet, and print the plan; the exit status.
+
+    Returns:
+        0, or 1 if a job cannot be run as it is typed.
+    """
+    status = Console(stderr=True)
+    with status.status("measuring") as line:
+        estimates = estimate([job.config for job in sweep.jobs], line.update)
+    states = [record(job).get("state") for job in sweep.jobs]
+    done = [_epochs_done(sweep, number) for number in range(len(sweep.jobs))]
+    left = [_left(one, part) for one, part in zip(estimates, done, strict=True)]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("job", overflow="fold")
+    table.add_column("state", no_wrap=True)
+    for title in ("parameters", "multiply-adds", "memory", "time", "left"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for job, state, one, rest in zip(sweep.jobs, states, estimates, left, strict=True):
+        cells = [_count(one.parameters), _count(one.multiply_adds), _bytes(one.peak_memory_bytes)]
+        outcome = "cannot run" if one.error else STATES.get(state, state)
+        table.add_row(Text(job.folder.name), outcome, *cells, _time(one.seconds), _time(rest))
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(table, soft_wrap=False)
+    for job, one in zip(sweep.jobs, estimates, strict=True):
+        if one.error:
+            console.print(Text(f"{job.folder.name} cannot run: {one.error}\n"))
+    _sums(console, sweep, estimates, left, states.count("done"))
+    return 1 if any(one.error for one in estimates) else 0
+
+
+def _sums(
+    console: Console, sweep: Sweep, estimates: list[Estimate], left: list[float | None], done: int
+) -> None:
+    console.print(f"{len(sweep.jobs)} jobs in {relative(sweep.folder)}, {done} done")
+    whole = sum(one.seconds or 0 for one in estimates)
+    rest = sum(seconds or 0 for seconds in left)
+    memory = max((one.peak_memory_bytes or 0 for one in estimates), default=0)
+    text = (
+        f"one after another {duration(whole)} in all, {duration(rest)} left; {_bytes(memory)} at most"
+    )
+    console.print(text)
+    devices = ", ".join(dict.fromkeys(one.device for one in estimates if one.device))
+    console.print(f"estimated from short runs on {devices}" if devices else "nothing could be measured")
+
+
+def _epochs_done(sweep: Sweep, number: int) -> float:
+    """The part of a job's epochs that its record says is over, 0..1."""
+    job = sweep.jobs[number]
+    fields = record(job)
+    if fields.get("state") == "done":
+        return 1.0
+    return min(1.0, (fields.get("epoch") or 0) / job.config["epochs"])
+
+
+def _left(one: Estimate, done: float) -> float | None:
+    return None if one.seconds is None else one.seconds * (1 - done)
+
+
+def _time(seconds: float | None) -> str:
+    return "?" if seconds is None else duration(seconds)
+
+
+def _count(number: int | None) -> str:
+    return "?" if number is None else f"{number:,}"
+
+
+def _bytes(number: int | None) -> str:
+    if not number:
+        return "?"
+    unit, name = (2**30, "GiB") if number >= 2**30 else (2**20, "MiB")
+    return f"{math.ceil(number / unit * 10) / 10:g} {name}"

@@ -1,0 +1,180 @@
+"""hydra/sweeper=optuna: a search that proposes the next runs by the results of those before.
+
+The search is kept in optuna.db (SQLite) in the sweep's folder, so that the same command goes on with
+it; runs that were broken off are continued first.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from omegaconf import DictConfig
+from rich.console import Console
+
+from densenet_cli.hold import InUse, hold
+from densenet_cli.identity import identity
+from densenet_cli.options import OptionError, UserError, choice, whole_number
+from densenet_cli.summary import relative
+from densenet_cli.sweep import grid, jobs, places, table
+from densenet_cli.sweep.folders import Folders, name_of
+from densenet_cli.sweep.jobs import Job, Sweep
+from densenet_cli.sweep.runner import Runner
+from densenet_cli.sweep.standing import Standing, record
+
+try:
+    import optuna
+    from optuna.distributions import (
+        BaseDistribution,
+        CategoricalDistribution,
+        FloatDistribution,
+        IntDistribution,
+    )
+    from optuna.trial import TrialState
+except ImportError as missing:
+    raise UserError("hydra/sweeper=optuna needs: pip install 'densenet-cli[search]'") from missing
+
+FILE = "optuna.db"
+
+
+def run(words: list[str]) -> int:
+    """Search until as many trials as wanted are over; the exit status. Within `composing` only."""
+    cfg, typed = jobs.options(words)
+    search = Search(cfg, typed)
+    jobs.note(Sweep(search.folder, cfg, words, []))
+    print(f"densenet-run: searching in {relative(search.folder)}", file=sys.stderr, flush=True)
+    search.run()
+    table.show(search.folder, search.state)
+    search.show_best(Console(soft_wrap=True, highlight=False))
+    return search.state.exit_status()
+
+
+class Search(Runner):
+    """Runs what an Optuna study proposes, and tells it the validation errors.
+
+    Args:
+        cfg: the configuration of the sweep as a whole.
+        typed: the words for its jobs; those with several values or an interval are searched.
+
+    Raises:
+        OptionError: if nothing is to be searched, or no images are held out to judge by.
+    """
+
+    def __init__(self, cfg: DictConfig, typed: list[str]) -> None:
+        options = cfg.hydra.sweeper
+        self.trials = whole_number("hydra.sweeper.trials", options.trials, example=20)
+        choice("hydra.sweeper.sampler", options.sampler, ["tpe", "random"])
+        whole_number("hydra.sweeper.seed", options.seed, example=0, at_least=0)
+        overrides = grid.parse(typed)
+        self.space = {
+            one.get_key_element(): distribution(one) for one in overrides if one.is_sweep_override()
+        }
+        self.fixed = [one.input_line or "" for one in overrides if not one.is_sweep_override()]
+        if not self.space:
+            rule = "one value is nothing to search; type several, or an interval"
+            raise OptionError("model.growth_rate", 12, rule, "12,24,40")
+        config = jobs.composed(self.fixed)
+        if config["data"].get("validation") == 0:
+            rule = "a search needs held-out images to judge by, since the test images must not choose"
+            raise OptionError("data.validation", 0, rule, 5000)
+        self.folder = jobs.folder(cfg)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folders = Folders(self.folder)
+        self.study = self._study(str(options.sampler), int(options.seed))
+        self._numbers: dict[str, int] = {}  # identity of a job -> the trial it is run for
+        where = places.shared_out(cfg, [config["trainer"]], self.folder)
+        super().__init__(Standing([]), where, jobs.fail_fast(cfg))
+
+    def next_job(self) -> Job | None:
+        """The run of a trial that was broken off, or of a new one; None when enough are over."""
+        with self._choosing:
+            while not self.stopped.is_set():
+                waiting = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+                for trial in waiting:
+                    job = self._job(trial.params)
+                    if identity(job.config) not in self._numbers and self._is_to_run(job, trial.number):
+                        return job
+                if len(self.study.get_trials(deepcopy=False)) >= self.trials:
+                    return None
+                self.study.ask(self.space)
+        return None
+
+    def show_best(self, console: Console) -> None:
+        """Print the settings with the lowest validation error, as one types them."""
+        if any(trial.state == TrialState.COMPLETE for trial in self.study.get_trials(deepcopy=False)):
+            best = self.study.best_trial
+            words = " ".join(f"{name}={value}" for name, value in best.params.items())
+            console.print(f"best of {len(self.study.trials)} trials: {words}")
+            console.print(f"its error on held-out images: {best.value:.2f} %")
+
+    def _is_to_run(self, job: Job, number: int) -> bool:
+        """Whether a trial's run is ours to do now; if it is over already the study is told."""
+        self.state.add(job)
+        job.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with hold(job.folder):
+                self.state.look(job)
+        except InUse:
+            return False
+        if record(job).get("state") == "done":
+            self._tell(job, number)
+            return False
+        self._numbers[identity(job.config)] = number
+        self.state[job] = "running"
+        return True
+
+    def _settle(self, job: Job, status: int) -> None:
+        super()._settle(job, status)
+        number = self._numbers.pop(identity(job.config))
+        if self.state[job] == "done":
+            self._tell(job, number)
+        elif self.state[job] == "failed":
+            self.study.tell(number, state=TrialState.FAIL)
+
+    def _number(self, job: Job) -> str:
+        return f"[{self._numbers[identity(job.config)] + 1}/{self.trials}]"
+
+    def _tell(self, job: Job, number: int) -> None:
+        kind = job.config["recipe"]["report"]
+        error = record(job)["results"].get(f"validation_error_{kind}")
+        if error is None:
+            self.study.tell(number, state=TrialState.FAIL)
+        else:
+            self.study.tell(number, error)
+
+    def _job(self, params: dict[str, Any]) -> Job:
+        words = [*self.fixed, *(f"{name}={value}" for name, value in params.items())]
+        config = jobs.composed(words)
+        rounded = {
+            name: f"{value:.6g}" if isinstance(value, float) else str(value)
+            for name, value in params.items()
+        }
+        return Job(words, config, self.folders.place(name_of(rounded), config))
+
+    def _study(self, sampler: str, seed: int) -> optuna.Study:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = optuna.create_study(
+            storage=f"sqlite:///{self.folder / FILE}", study_name="search", load_if_exists=True
+        )
+        kind = optuna.samplers.TPESampler if sampler == "tpe" else optuna.samplers.RandomSampler
+        # A search that goes on must not propose what it began with once more.
+        study.sampler = kind(seed=seed + len(study.get_trials(deepcopy=False)))
+        return study
+
+
+def distribution(override: Override) -> BaseDistribution:
+    """What a word such as key=12,24 or key=tag(log,interval(0.01,1)) lets the search choose from."""
+    sweep = override.value()
+    if isinstance(sweep, IntervalSweep):
+        low, high, is_log = sweep.start, sweep.end, "log" in sweep.tags
+        if isinstance(low, int) and isinstance(high, int):
+            return IntDistribution(low, high, log=is_log)
+        assert low is not None
+        assert high is not None
+        return FloatDistribution(float(low), float(high), log=is_log)
+    if isinstance(sweep, RangeSweep) and isinstance(sweep.start, int) and isinstance(sweep.step, int):
+        assert isinstance(sweep.stop, int)
+        last = sweep.start + (sweep.stop - 1 - sweep.start) // sweep.step * sweep.step
+        return IntDistribution(sweep.start, last, step=sweep.step)
+    return CategoricalDistribution(tuple(override.sweep_string_iterator()))

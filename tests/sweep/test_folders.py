@@ -1,0 +1,73 @@
+"""Which folder holds which run: found by configuration, never overwritten."""
+
+import copy
+
+import pytest
+
+from densenet_cli.identity import identity, setting
+from densenet_cli.record import RunRecord
+from densenet_cli.sweep.folders import Folders
+
+
+@pytest.fixture
+def one(config):
+    return config("experiment=quickstart")
+
+
+def _recorded(folder, config):
+    folder.mkdir(parents=True)
+    RunRecord.create(folder, config, [])
+
+
+def test_a_run_is_found_whatever_its_folder_is_called(one, tmp_path):
+    _recorded(tmp_path / "sweep/some name", one)
+    assert Folders(tmp_path / "sweep").place("growth_rate=12", one) == tmp_path / "sweep/some name"
+
+
+def test_a_folder_of_another_configuration_is_not_taken(one, config, tmp_path):
+    other = config("experiment=quickstart", "epochs=3")
+    _recorded(tmp_path / "sweep/growth_rate=12", one)
+    place = Folders(tmp_path / "sweep").place("growth_rate=12", other)
+    assert place.name == f"growth_rate=12~{identity(other)[:6]}"
+
+
+def test_names_that_differ_in_case_alone_are_kept_apart(one, config, tmp_path):
+    folders = Folders(tmp_path / "sweep")
+    other = config("experiment=quickstart", "epochs=3")
+    assert folders.place("shortcut=a", one).name == "shortcut=a"
+    assert folders.place("shortcut=A", other).name != "shortcut=A"
+
+
+def test_a_record_that_cannot_be_read_is_left_alone(one, tmp_path):
+    (tmp_path / "sweep/growth_rate=12").mkdir(parents=True)
+    (tmp_path / "sweep/growth_rate=12/run.json").write_text("{")
+    place = Folders(tmp_path / "sweep").place("growth_rate=12", one)
+    assert place.name == f"growth_rate=12~{identity(one)[:6]}"
+
+
+@pytest.mark.parametrize(
+    "word", ["data.root=elsewhere", "data.num_workers=3", "logger=tensorboard", "checkpoint_minutes=1"]
+)
+def test_where_things_lie_makes_no_other_run(word, config):
+    assert identity(config(word)) == identity(config())
+
+
+@pytest.mark.parametrize(
+    "word", ["seed=1", "epochs=299", "trainer=cpu", "data.augment=false", "model.compression=0.6"]
+)
+def test_what_changes_a_result_makes_another_run(word, config):
+    assert identity(config(word)) != identity(config())
+
+
+def test_the_seed_alone_makes_no_other_setting(config):
+    assert setting(config("seed=1")) == setting(config())
+    assert setting(config("epochs=3")) != setting(config())
+
+
+def test_a_configuration_is_the_same_once_it_was_recorded(one, tmp_path):
+    _recorded(tmp_path / "run", one)
+    assert identity(RunRecord.read(tmp_path / "run").fields["config"]) == identity(one)
+    changed = copy.deepcopy(one)
+    changed["recipe"]["optimizer"]["lr"] = float("inf")
+    _recorded(tmp_path / "infinite", changed)
+    assert identity(RunRecord.read(tmp_path / "infinite").fields["config"]) == identity(changed)

@@ -1,0 +1,177 @@
+"""densenet-run --multirun as a user types it: skipped, continued, run, shared, shown."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from tiny_run import TINY
+
+DIES = "model._target_=dying_network.Network"
+NETWORK = """
+from densenet_cli.models.densenet import DenseNet
+
+class Network(DenseNet):
+    def __init__(self, dies=False, **options):
+        super().__init__(**options)
+        self.dies = dies
+
+    def forward(self, images):
+        if self.dies and self.training:
+            raise RuntimeError("has had enough")
+        return super().forward(images)
+"""
+
+
+@pytest.fixture
+def sweep(command, tmp_path):
+    """Type densenet-run --multirun with tiny networks: exit status, what it said, records by folder."""
+    (tmp_path / "dying_network.py").write_text(NETWORK)
+
+    def run(*words, flags=("--multirun",), tiny=True):
+        said = command(*flags, *(TINY if tiny else ()), *words, PYTHONPATH=str(tmp_path))
+        assert "Traceback" not in said.stderr
+        return said.returncode, said.stdout + said.stderr, _records(tmp_path / "outputs")
+
+    return run
+
+
+def _records(outputs):
+    return {path.parent.name: json.loads(path.read_text()) for path in outputs.glob("*/*/run.json")}
+
+
+def _weights(folder):
+    return torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+
+
+def test_a_sweep_is_a_folder_of_runs_each_as_if_it_were_alone(sweep, command, tmp_path):
+    status, said, records = sweep("model.growth_rate=4,6", "seeds=2", "sweep.name=mine")
+    assert status == 0, said
+    assert set(records) == {f"growth_rate={k},seed={seed}" for k in (4, 6) for seed in (0, 1)}
+    assert {record["state"] for record in records.values()} == {"done"}
+    assert "4 jobs: 4 done" in said
+    for name in (
+        "growth_rate=4,seed=0",
+        "growth_rate=6,seed=1",
+    ):  # the first of its process, and the last
+        words = [word.replace("growth_rate", "model.growth_rate") for word in name.split(",")]
+        alone = f"outputs/alone-{records[name]['seed']}"
+        answer = command(*TINY, *words, f"hydra.run.dir={alone}")
+        assert answer.returncode == 0, answer.stderr
+        weights = _weights(tmp_path / "outputs/mine" / name)
+        for key, value in _weights(tmp_path / alone).items():
+            assert torch.equal(value, weights[key]), key
+
+
+def test_a_wider_grid_runs_only_what_is_new_and_overwrites_nothing(sweep, tmp_path):
+    words = ["model.growth_rate=4,6", "epochs=1", "sweep.name=mine"]
+    _, _, before = sweep(*words)
+    status, said, after = sweep("model.growth_rate=4,6,8", *words[1:], "model.compression=0.5")
+    assert status == 0, said
+    assert "2 done before" in said
+    assert {name: after[name] for name in before} == before
+    assert set(after) - set(before) == {"growth_rate=8"}
+    status, said, last = sweep("model.growth_rate=4", "epochs=2", "sweep.name=mine")
+    assert status == 0, said
+    assert {name: last[name] for name in after} == after
+    (name,) = set(last) - set(after)
+    assert last[name]["config"]["epochs"] == 2
+
+
+def test_a_broken_off_sweep_is_completed_by_the_same_command(sweep, tmp_path):
+    """One job fails, one is done, one is broken off by kill -9, one is not begun."""
+    words = [DIES, "+model.dies=true,false", "model.growth_rate=4,6", "epochs=6", "sweep.name=mine"]
+    words += ["checkpoint_minutes=0.0001"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "densenet_cli.cli", "--multirun", *TINY, *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    last = tmp_path / "outputs/mine/growth_rate=6,dies=false/metrics.csv"
+    while not last.exists():
+        assert process.poll() is None
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = _records(tmp_path / "outputs")
+    states = {name: record["state"] for name, record in before.items()}
+    assert states == {
+        "growth_rate=4,dies=true": "failed",
+        "growth_rate=6,dies=true": "failed",
+        "growth_rate=4,dies=false": "done",
+        "growth_rate=6,dies=false": "running",
+    }
+    status, said, after = sweep(*words)
+    assert status == 1
+    done = "growth_rate=4,dies=false"
+    assert after[done] == before[done]
+    broken = after["growth_rate=6,dies=false"]
+    assert (broken["state"], broken["resumed"]) == ("done", 1)
+    folder = tmp_path / "outputs/mine/growth_rate=6,dies=false"
+    assert len((folder / "metrics.csv").read_text().splitlines()) == 7
+    assert "has had enough" in after["growth_rate=4,dies=true"]["error"]
+    assert "Traceback" in (tmp_path / "outputs/mine/growth_rate=4,dies=true/run.log").read_text()
+    assert "4 jobs: 1 done, 1 done before, 2 failed" in said
+    assert said.count("failed: RuntimeError: has had enough") == 2
+    status, said, _ = sweep("resume=outputs/mine", flags=(), tiny=False)
+    assert status == 1
+    assert "4 jobs: 2 done before, 2 failed" in said
+
+
+def test_fail_fast_stops_at_the_first_failure(sweep):
+    status, said, records = sweep(DIES, "+model.dies=true,false", "sweep.fail_fast=true")
+    assert status == 1
+    assert [record["state"] for record in records.values()] == ["failed"]
+    assert "1 failed, 1 not run" in said
+
+
+def test_two_processes_share_a_sweep(tmp_path):
+    words = ["--multirun", *TINY, "model.growth_rate=4,6,8,10", "epochs=4", "sweep.name=mine"]
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-m", "densenet_cli.cli", *words],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=240)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    records = _records(tmp_path / "outputs")
+    assert {record["state"] for record in records.values()} == {"done"}
+    assert len(records) == 4
+    assert all("resumed" not in record for record in records.values())
+    assert sum(text.count("training DenseNet, ") for text in said) == 4
+    assert all("4 jobs: " in text and "failed" not in text for text in said)
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["model=resnet_20,resnet_21"], "model=resnet_21: there is no such choice; did you mean"),
+        (["model=resnet_20", "model.growth_rate=12,24"], "there is no such option"),
+        (["hydra.run.dir=x", "seed=0,1"], "sweep.name="),
+        (["sweep=paper_tabel2_c10"], "there is no such choice"),
+        (["seeds=0"], "seeds=0: must be a whole number"),
+        (["sweep.fail_fast=perhaps", "seed=0,1"], "must be true or false"),
+        (["hydra/launcher=parallel", "hydra.launcher.jobs=99999"], "cores"),
+        (["hydra/sweeper=optuna"], "nothing to search"),
+        (["hydra/sweeper=optuna", "model.growth_rate=4,6"], "data.validation=5000"),
+        (["sweep.jobs=5"], "must be a list"),
+    ],
+)
+def test_a_wrong_word_stops_a_sweep_before_it_begins(words, part, typed, tmp_path):
+    tiny = [word for word in TINY if not word.startswith("model.")]
+    status, message = typed("--multirun", *tiny, *words)
+    assert status == 1
+    assert part in message
+    assert message.startswith("densenet-run: ")
+    assert not list((tmp_path / "outputs").glob("*/*/run.json"))
