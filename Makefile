@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/installed
 
-.PHONY: run test test-all check smoke install clean
+.PHONY: run test test-all bench check smoke install clean
 
 run: $(INSTALLED) ## train and test a DenseNet on the embedded digits
 	$(BIN)/densenet-run experiment=quickstart
@@ -15,6 +15,9 @@ test: $(INSTALLED) ## the fast tests
 
 test-all: $(INSTALLED) ## all tests
 	$(BIN)/python -m pytest -q -n 2 -m ''
+
+bench: $(INSTALLED) ## how fast 10,000 records are read and tabulated
+	$(BIN)/python tests/benchmarks/bench_results.py
 
 check: $(INSTALLED) ## style and types
 	$(BIN)/ruff format --check .

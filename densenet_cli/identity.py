@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
-from densenet_cli.record import finite
 
-# Where things lie, what is shown and how often is saved: none of it changes a result.
+# Where things lie, what is shown and how often is saved: none of it changes a result. (Where images of
+# one's own lie does: data.root is left in if the images are not those of a data set that has a name.)
 WITHOUT_EFFECT = (
     "resume",
     "next_steps",
@@ -35,12 +35,12 @@ def identity(config: dict[str, Any]) -> str:
     Returns:
         Twelve hexadecimal digits.
     """
-    return _digest(_without(config, WITHOUT_EFFECT))
+    return _digest(_without(config, _without_effect(config)))
 
 
 def setting(config: dict[str, Any]) -> str:
     """As `identity`, but equal also for runs that differ in nothing but the seed."""
-    return _digest(_without(config, WITHOUT_EFFECT + SEEDS))
+    return _digest(_without(config, (*_without_effect(config), *SEEDS)))
 
 
 def flat(config: dict[str, Any], section: str = "") -> dict[str, Any]:
@@ -57,18 +57,35 @@ def _flat(config: dict[str, Any], section: str) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
+def _without_effect(config: dict[str, Any]) -> tuple[str, ...]:
+    data = config.get("data")
+    is_known = isinstance(data, dict) and "download" in data
+    return WITHOUT_EFFECT if is_known else tuple(name for name in WITHOUT_EFFECT if name != "data.root")
+
+
 def _without(config: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    left = copy.deepcopy(config)
+    left = {key: dict(node) if isinstance(node, dict) else node for key, node in config.items()}
     for name in names:
-        *sections, key = name.split(".")
-        node: Any = left
-        for section in sections:
-            node = node.get(section) if isinstance(node, dict) else None
+        section, _, key = name.rpartition(".")
+        node = left.get(section) if section else left
         if isinstance(node, dict):
             node.pop(key, None)
     return left
 
 
 def _digest(value: dict[str, Any]) -> str:
-    text = json.dumps(finite(value), sort_keys=True)
+    text = json.dumps(_plain(value), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _plain(value: Any) -> Any:
+    """The value as run.json gives it back, and 1.0 as 1."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
+        return int(value) if value.is_integer() else value
+    return value

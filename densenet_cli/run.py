@@ -190,6 +190,7 @@ def _facts(job: Job) -> dict[str, Any]:
             "statistics": data.statistics,
         },
         "device": devices.device_name(job.device),
+        "device_type": job.device,  # cpu, cuda or mps
         "processes": job.trainer.world_size,
         "precision": job.trainer.precision,
         "epochs": job.config["epochs"],

@@ -65,21 +65,49 @@ def test_two_processes_give_the_weights_of_one(command, tmp_path):
 
 
 def test_a_sweep_goes_on_after_a_process_has_died(command, tmp_path):
-    words = [*WORDS, "trainer=ddp_cpu", "epochs=1", "hydra.sweep.dir=outputs/sweep"]
+    words = [*WORDS, "trainer=ddp_cpu", "epochs=1", "sweep.name=sweep"]
     answer = command("--multirun", *words, "model.dies=true,false")
     assert answer.returncode == 1
     assert "Traceback" not in answer.stderr
     assert "process 1: RuntimeError: the second process has had enough" in answer.stderr
-    jobs = sorted((tmp_path / "outputs/sweep").glob("*/run.json"))
-    records = [json.loads(path.read_text()) for path in jobs]
-    assert [record["state"] for record in records] == ["failed", "done"]
-    assert "the second process has had enough" in records[0]["error"]
-    assert "has had enough" in (jobs[0].parent / "run.log").read_text()
-    assert sorted(path.name for path in (tmp_path / "outputs/sweep").iterdir()) == [
-        "0",
-        "1",
-        "multirun.yaml",
-    ]
+    sweep = tmp_path / "outputs/sweep"
+    died, lived = (json.loads((sweep / f"dies={it}/run.json").read_text()) for it in ("true", "false"))
+    assert (died["state"], lived["state"]) == ("failed", "done")
+    assert "the second process has had enough" in died["error"]
+    assert "has had enough" in (sweep / "dies=true/run.log").read_text()
+    assert {path.name for path in sweep.iterdir()} == {"dies=true", "dies=false", "sweep.yaml", ".lock"}
+
+
+@pytest.mark.slow
+def test_a_sweep_of_two_processes_a_job_is_resumed(command, tmp_path):
+    """Killed with -9 in its second job, with all that it started; then completed."""
+    import signal
+    import subprocess
+    import sys
+    import time
+
+    alone = [*WORDS, "trainer=ddp_cpu", "epochs=4", "checkpoint_minutes=0.0001"]
+    words = ["--multirun", *alone, "seed=0,1", "sweep.name=sweep"]
+    process = subprocess.Popen([sys.executable, "-m", "densenet_cli.cli", *words], cwd=tmp_path)
+    second = tmp_path / "outputs/sweep/seed=1"
+    while not (second / "metrics.csv").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    first = (tmp_path / "outputs/sweep/seed=0/run.json").read_text()
+    answer = command(*words)
+    assert answer.returncode == 0, answer.stderr
+    assert "2 jobs: 1 done, 1 done before" in answer.stdout
+    assert (tmp_path / "outputs/sweep/seed=0/run.json").read_text() == first
+    record = json.loads((second / "run.json").read_text())
+    assert (record["state"], record["resumed"], record["processes"]) == ("done", 1, 2)
+    assert len((second / "metrics.csv").read_text().splitlines()) == 5
+    whole = command(*alone, "seed=1", "hydra.run.dir=outputs/whole")
+    assert whole.returncode == 0, whole.stderr
+    weights = _weights(second)
+    for key, value in _weights(tmp_path / "outputs/whole").items():
+        assert torch.equal(value, weights[key]), key
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(command):

@@ -6,24 +6,34 @@ from pathlib import Path
 import densenet_cli
 
 PACKAGE = Path(densenet_cli.__file__).parent
-ANYWHERE = {"options", "whole_file"}
+ANYWHERE = {"options", "whole_file", "duration"}
 MAY_IMPORT = {  # room -> rooms
     "models": set(),
     "data": set(),
     "training": set(),
     "options": set(),
     "whole_file": set(),
+    "duration": set(),
+    "hold": set(),
     "schema": set(),
     "record": {"schema"},
-    "summary": {"training"},
+    "identity": set(),
+    "summary": set(),
     "complaint": set(),
     "instantiation": set(),
-    "launch": {"record"},
+    "launch": set(),
     "resolvers": {"launch"},
+    "compose": {"schema", "record"},
     "assembly": {"launch", "data", "training", "instantiation"},
-    "run": {"launch", "summary", "assembly", "models", "record", "training"},
+    "run": {"launch", "summary", "assembly", "hold", "identity", "models", "record", "training"},
     "worker": {"launch", "run"},
-    "cli": {"launch", "schema", "resolvers", "complaint", "record", "run"},
+    "workers": {"launch", "record"},
+    "sweep": {
+        *("complaint", "compose", "hold", "identity", "launch", "record", "resolvers", "summary"),
+        *("workers", "assembly", "models", "training"),  # the last three to measure a cost only
+    },
+    "cli": {"launch", "resolvers", "complaint", "compose", "hold", "record", "run", "workers", "sweep"},
+    "results": {"duration", "hold", "identity", "record"},
 }
 
 

@@ -28,6 +28,11 @@ def sweep_words(typed: list[str]) -> list[str]:
     return about + experiments
 
 
+def search_path(typed: list[str]) -> list[str]:
+    """The words that say where choices of the user's own lie."""
+    return [word for word in typed if key(word) == "hydra.searchpath"]
+
+
 def expand(lines: Iterable[str], typed: list[str], seeds: int | None) -> list[list[str]]:
     """The words of every job, in order, each job once; within `composing` only.
 

@@ -70,7 +70,7 @@ def read(words: list[str]) -> Sweep:
     folders, names = Folders(folder(cfg)), job_names(words_of_jobs)
     jobs: dict[str, Job] = {}
     for name, job in zip(names, words_of_jobs, strict=True):
-        config = composed(job)
+        config = composed(job, grid.search_path(words))
         jobs.setdefault(identity(config), Job(job, config, folders.place(name, config)))
     return Sweep(folder(cfg), cfg, words, list(jobs.values()))
 
@@ -127,14 +127,18 @@ def fail_fast(cfg: DictConfig) -> bool:
     return switch("sweep.fail_fast", cfg.sweep.fail_fast)
 
 
-def composed(words: list[str]) -> dict[str, Any]:
+def composed(words: list[str], search_path: list[str]) -> dict[str, Any]:
     """The configuration of one job; within `composing` only.
+
+    Args:
+        words: what one would type for it alone.
+        search_path: the words that say where choices of the user's own lie.
 
     Raises:
         UserError: if the words make none.
     """
     try:
-        return {**resolved(compose(words)), "next_steps": []}
+        return {**resolved(compose([*search_path, *words])), "next_steps": []}
     except (HydraException, OmegaConfBaseException, UserError) as error:
         message = str(error) if isinstance(error, UserError) else explain(error, words)
         raise UserError(f"{message} (in the job: {' '.join(words)})") from error

@@ -41,7 +41,7 @@ FILE = "optuna.db"
 def run(words: list[str]) -> int:
     """Search until as many trials as wanted are over; the exit status. Within `composing` only."""
     cfg, typed = jobs.options(words)
-    search = Search(cfg, typed)
+    search = Search(cfg, typed, grid.search_path(words))
     jobs.note(Sweep(search.folder, cfg, words, []))
     print(f"densenet-run: searching in {relative(search.folder)}", file=sys.stderr, flush=True)
     search.run()
@@ -56,12 +56,13 @@ class Search(Runner):
     Args:
         cfg: the configuration of the sweep as a whole.
         typed: the words for its jobs; those with several values or an interval are searched.
+        search_path: the words that say where choices of the user's own lie.
 
     Raises:
         OptionError: if nothing is to be searched, or no images are held out to judge by.
     """
 
-    def __init__(self, cfg: DictConfig, typed: list[str]) -> None:
+    def __init__(self, cfg: DictConfig, typed: list[str], search_path: list[str]) -> None:
         options = cfg.hydra.sweeper
         self.trials = whole_number("hydra.sweeper.trials", options.trials, example=20)
         choice("hydra.sweeper.sampler", options.sampler, ["tpe", "random"])
@@ -74,7 +75,8 @@ class Search(Runner):
         if not self.space:
             rule = "one value is nothing to search; type several, or an interval"
             raise OptionError("model.growth_rate", 12, rule, "12,24,40")
-        config = jobs.composed(self.fixed)
+        self.search_path = search_path
+        config = jobs.composed(self.fixed, search_path)
         if config["data"].get("validation") == 0:
             rule = "a search needs held-out images to judge by, since the test images must not choose"
             raise OptionError("data.validation", 0, rule, 5000)
@@ -145,7 +147,7 @@ class Search(Runner):
 
     def _job(self, params: dict[str, Any]) -> Job:
         words = [*self.fixed, *(f"{name}={value}" for name, value in params.items())]
-        config = jobs.composed(words)
+        config = jobs.composed(words, self.search_path)
         rounded = {
             name: f"{value:.6g}" if isinstance(value, float) else str(value)
             for name, value in params.items()

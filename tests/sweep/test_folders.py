@@ -52,6 +52,15 @@ def test_where_things_lie_makes_no_other_run(word, config):
     assert identity(config(word)) == identity(config())
 
 
+def test_where_images_of_ones_own_lie_makes_another_run(config):
+    one, other = (config("data=image_folder", f"data.root={root}") for root in ("birds", "fish"))
+    assert identity(one) != identity(other)
+
+
+def test_a_number_is_the_same_however_it_is_typed(config):
+    assert identity(config("model.compression=1")) == identity(config("model.compression=1.0"))
+
+
 @pytest.mark.parametrize(
     "word", ["seed=1", "epochs=299", "trainer=cpu", "data.augment=false", "model.compression=0.6"]
 )

@@ -1,0 +1,83 @@
+"""hydra/sweeper=optuna: what is searched, and a search that goes on after a kill."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+from tiny_run import TINY
+
+from densenet_cli.compose import composing
+from densenet_cli.sweep import grid
+
+optuna = pytest.importorskip("optuna")
+
+SEARCH = [
+    "--multirun",
+    "hydra/sweeper=optuna",
+    "hydra.sweeper.trials=4",
+    *TINY,
+    "data.validation=200",
+    "model.growth_rate=range(4,9,2)",
+    "model.compression=0.5,1.0",
+    "recipe.optimizer.lr=tag(log,interval(0.01,1))",
+    "sweep.name=mine",
+]
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("k=12,24", optuna.distributions.CategoricalDistribution(("12", "24"))),
+        ("k=choice(a,b)", optuna.distributions.CategoricalDistribution(("a", "b"))),
+        ("k=range(12,41,4)", optuna.distributions.IntDistribution(12, 40, step=4)),
+        ("k=range(12,24,5)", optuna.distributions.IntDistribution(12, 22, step=5)),
+        ("k=int(interval(1,9))", optuna.distributions.IntDistribution(1, 9)),
+        ("k=interval(0.1,1)", optuna.distributions.FloatDistribution(0.1, 1.0)),
+        ("k=tag(log,interval(0.1,1))", optuna.distributions.FloatDistribution(0.1, 1.0, log=True)),
+    ],
+)
+def test_what_is_typed_says_what_is_searched(word, expected):
+    from densenet_cli.sweep.search import distribution
+
+    with composing():
+        (override,) = grid.parse([word])
+    assert distribution(override) == expected
+
+
+@pytest.mark.slow
+def test_a_killed_search_goes_on(command, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "densenet_cli.cli", *SEARCH],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while len(list(tmp_path.glob("outputs/mine/*/metrics.csv"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    before = _records(tmp_path)
+    assert sorted(record["state"] for record in before.values()) == ["done", "running"]
+    answer = command(*SEARCH)
+    assert answer.returncode == 0, answer.stderr
+    after = _records(tmp_path)
+    assert len(after) == 4
+    assert {record["state"] for record in after.values()} == {"done"}
+    (done,) = (name for name, record in before.items() if record["state"] == "done")
+    assert after[done] == before[done]
+    study = optuna.load_study(study_name="search", storage=f"sqlite:///{tmp_path}/outputs/mine/optuna.db")
+    told = {round(trial.params["recipe.optimizer.lr"], 12): trial.value for trial in study.trials}
+    for record in after.values():
+        rate = round(record["config"]["recipe"]["optimizer"]["lr"], 12)
+        assert told.pop(rate) == record["results"]["validation_error_last"]
+    assert not told
+    best = min(record["results"]["validation_error_last"] for record in after.values())
+    assert f"its error on held-out images: {best:.2f} %" in answer.stdout
+
+
+def _records(folder):
+    paths = folder.glob("outputs/mine/*/run.json")
+    return {path.parent.name: json.loads(path.read_text()) for path in paths}
