@@ -35,12 +35,12 @@ def identity(config: dict[str, Any]) -> str:
     Returns:
         Twelve hexadecimal digits.
     """
-    return _digest(_without(config, _without_effect(config)))
+    return _digest(_without(config, without_effect(config)))
 
 
 def setting(config: dict[str, Any]) -> str:
     """As `identity`, but equal also for runs that differ in nothing but the seed."""
-    return _digest(_without(config, (*_without_effect(config), *SEEDS)))
+    return _digest(_without(config, (*without_effect(config), *SEEDS)))
 
 
 def flat(config: dict[str, Any], section: str = "") -> dict[str, Any]:
@@ -57,7 +57,8 @@ def _flat(config: dict[str, Any], section: str) -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def _without_effect(config: dict[str, Any]) -> tuple[str, ...]:
+def without_effect(config: dict[str, Any]) -> tuple[str, ...]:
+    """The options of a configuration that cannot change a result."""
     data = config.get("data")
     is_known = isinstance(data, dict) and "download" in data
     return WITHOUT_EFFECT if is_known else tuple(name for name in WITHOUT_EFFECT if name != "data.root")

@@ -1,0 +1,154 @@
+"""The columns of the table of results: what each shows of a setting, and what it is sorted by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from densenet_cli.duration import duration
+from densenet_cli.results import units
+from densenet_cli.results.published import Comparison
+from densenet_cli.results.records import Run
+from densenet_cli.results.settings import Setting
+
+MANY_CLASSES = 100  # from so many on, papers give the top-5 error too
+SHORT_REASON = 60  # characters of a failure's message
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Args:
+        setting: what it shows.
+        comparison: with the published figure; None if it was not asked for.
+    """
+
+    setting: Setting
+    comparison: Comparison | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Args:
+        heading: above it.
+        text: what stands in a row; empty if there is nothing to say.
+        key: what rows are sorted by; None goes last.
+        is_number: whether it is aligned to the right.
+    """
+
+    heading: str
+    text: Callable[[Row], str]
+    key: Callable[[Row], Any]
+    is_number: bool = True
+
+
+def _mean(quantity: str, unit: Callable[[float], str]) -> tuple[Callable, Callable]:
+    """Text and sorting key of a column that shows a mean."""
+
+    def text(row: Row) -> str:
+        value = row.setting.mean(quantity)
+        return "" if value is None else unit(value)
+
+    return text, lambda row: row.setting.mean(quantity)
+
+
+def _error(quantity: str) -> tuple[Callable, Callable]:
+    def text(row: Row) -> str:
+        value = row.setting.mean(quantity)
+        return "" if value is None else units.percent(value, row.setting.std(quantity))
+
+    return text, lambda row: row.setting.mean(quantity)
+
+
+def _best(row: Row) -> str:
+    text = _error("error_best")[0](row)
+    return f"{text} †" if text and row.setting.best_on_test else text
+
+
+def _top5(row: Row) -> str:
+    return _error("top5")[0](row) if _classes(row.setting) >= MANY_CLASSES else ""
+
+
+def _classes(setting: Setting) -> int:
+    counts = [run.fields.get("data", {}).get("num_classes") for run in setting.done]
+    return max((number for number in counts if isinstance(number, int)), default=0)
+
+
+def _memory(row: Row) -> str:
+    text = _mean("peak_memory_bytes", units.memory)[0](row)
+    return f"{text} ‡" if text and any(map(on_cpu, row.setting.done)) else text
+
+
+def on_cpu(run: Run) -> bool:
+    """Whether the run was on a CPU."""
+    return run.fields.get("device_type") == "cpu"
+
+
+def unfinished(setting: Setting) -> str:
+    """The runs that are averaged into nothing: "1 running; 2 failed: out of memory"."""
+    parts = []
+    for status, number in setting.counts.items():
+        if status != "done":
+            reasons = {failure(run) for run in setting.runs if run.status == status} - {""}
+            parts.append(f"{number} {status}" + (f": {'; '.join(sorted(reasons))}" if reasons else ""))
+    return "; ".join(parts)
+
+
+def failure(run: Run) -> str:
+    """Why a run failed, in one short line; empty if it did not."""
+    if run.status != "failed":
+        return ""
+    message = str(run.fields.get("error") or "")
+    if "out of memory" in message.lower():
+        return "out of memory"
+    line = message.strip().split("\n", maxsplit=1)[0]
+    return line if len(line) <= SHORT_REASON else line[: SHORT_REASON - 1].rstrip() + "…"
+
+
+def _published(row: Row) -> str:
+    found = row.comparison.published if row.comparison else None
+    return units.percent(found.error) if found else ""
+
+
+def _difference(row: Row) -> str:
+    value = row.comparison.difference if row.comparison else None
+    return "" if value is None else units.difference(value)
+
+
+COLUMNS = {
+    "network": Column("network", lambda row: row.setting.title, lambda row: row.setting.title, False),
+    "data": Column("data", lambda row: row.setting.data, lambda row: row.setting.data, False),
+    "error": Column("error %", *_error("error")),
+    "n": Column("n", lambda row: str(row.setting.n), lambda row: row.setting.n),
+    "paper": Column(
+        "published %",
+        _published,
+        lambda row: (
+            row.comparison.published.error if row.comparison and row.comparison.published else None
+        ),
+    ),
+    "difference": Column(
+        "ours − published",
+        _difference,
+        lambda row: row.comparison.difference if row.comparison else None,
+    ),
+    "last": Column("last %", *_error("error_last")),
+    "best": Column("best %", _best, _error("error_best")[1]),
+    "validation": Column("validation %", *_error("validation_error")),
+    "top5": Column("top-5 %", _top5, _error("top5")[1]),
+    "parameters": Column("parameters", *_mean("parameters", units.count)),
+    "multiply_adds": Column("multiply-adds", *_mean("multiply_adds", units.count)),
+    "time": Column("time", *_mean("seconds", duration)),
+    "speed": Column("images/s", *_mean("images_per_second", lambda value: f"{value:,.0f}")),
+    "memory": Column("memory", _memory, _mean("peak_memory_bytes", str)[1]),
+    "unfinished": Column(
+        "not averaged",
+        lambda row: unfinished(row.setting),
+        lambda row: len(row.setting.runs) - row.setting.n,
+        False,
+    ),
+}

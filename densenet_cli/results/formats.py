@@ -1,0 +1,212 @@
+"""A table of results on a terminal, as Markdown and LaTeX to paste, as CSV and JSON to compute with."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console, Group
+from rich.table import Table as RichTable
+
+from densenet_cli.options import shown
+from densenet_cli.record import finite
+from densenet_cli.results.columns import Row
+from densenet_cli.results.records import Run
+from densenet_cli.results.settings import measured
+from densenet_cli.results.table import Table
+from densenet_cli.results.terminal import plain
+
+FORMATS = ("rich", "csv", "json", "markdown", "latex")
+
+# quantity -> its columns in CSV and JSON: NAME_mean, NAME_std, NAME_runs (of each finished run)
+RAW_NAMES = {
+    "error": "error_percent",
+    "error_last": "error_last_percent",
+    "error_best": "error_best_percent",
+    "validation_error": "validation_error_percent",
+    "top5": "top5_error_percent",
+    "parameters": "parameters",
+    "multiply_adds": "multiply_adds",
+    "seconds": "seconds",
+    "train_seconds": "train_seconds",
+    "images_per_second": "images_per_second",
+    "peak_memory_bytes": "peak_memory_bytes",
+}
+TEXT_WIDTH = 22  # the least for a column of text, where the terminal is narrow
+# Columns that a narrow terminal goes without, in this order.
+FIRST_LEFT_OUT = (
+    "images/s",
+    "multiply-adds",
+    "memory",
+    "top-5 %",
+    "time",
+    "validation %",
+    "last %",
+    "best %",
+)
+LATEX = {
+    "\\": r"\textbackslash{}",
+    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "θ": r"$\theta$",
+    "†": r"\dag{}",
+    "‡": r"\ddag{}",
+    "…": r"\dots{}",
+}
+
+
+def as_rich(table: Table, console: Console) -> Group:
+    """For a terminal: cells wrap, columns without room are left out and named, nothing is markup."""
+    left_out: list[str] = []
+    for heading in FIRST_LEFT_OUT:
+        if _width(table, left_out) <= console.width:
+            break
+        left_out += [heading] if heading in table.headings else []
+    notes = [f"No room for {', '.join(left_out)}: widen the terminal."] if left_out else []
+    return Group(_drawn(table, left_out), *map(plain, table.notes + notes))
+
+
+def _width(table: Table, left_out: Sequence[str]) -> int:
+    """The least width of a table without some columns; those of text can wrap."""
+    widths = []
+    for heading, is_number, *cells in zip(table.headings, table.numeric, *table.rows, strict=True):
+        if heading not in left_out:
+            natural = max(map(cell_len, [heading, *cells]))
+            widths.append(natural if is_number else min(natural, TEXT_WIDTH))
+    return sum(widths) + 3 * len(widths) - 1  # gaps of three, and a margin
+
+
+def _drawn(table: Table, left_out: Sequence[str]) -> RichTable:
+    drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    kept = [index for index, heading in enumerate(table.headings) if heading not in left_out]
+    for index in kept:
+        heading = plain(table.headings[index])
+        if table.numeric[index]:
+            drawn.add_column(heading, justify="right", no_wrap=True)
+        else:
+            drawn.add_column(heading, overflow="fold")
+    for cells in table.rows:
+        drawn.add_row(*(plain(cells[index]) for index in kept))
+    return drawn
+
+
+def as_markdown(table: Table) -> str:
+    """A table of GitHub's Markdown, notes below."""
+    rule = ["---:" if is_number else "---" for is_number in table.numeric]
+    lines = [map(_markdown, table.headings), rule, *(map(_markdown, cells) for cells in table.rows)]
+    text = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    return text + "".join(f"\n{_markdown(note)}\n" for note in table.notes)
+
+
+def as_latex(table: Table) -> str:
+    """A table for the package booktabs, notes below."""
+    alignment = "".join("r" if is_number else "l" for is_number in table.numeric)
+    lines = [" & ".join(map(_latex, cells)) + r" \\" for cells in [table.headings, *table.rows]]
+    lines = [f"\\begin{{tabular}}{{{alignment}}}", r"\toprule", lines[0], r"\midrule", *lines[1:]]
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    notes = "".join(f"\n\n{_latex(note)}" for note in table.notes)
+    return "\n".join(lines) + notes + "\n"
+
+
+def as_csv(rows: Sequence[Row]) -> str:
+    """All that is known, unrounded, a row a setting; the names of columns are stable.
+
+    title, family, network, data, n, not_averaged, seeds, then of each of RAW_NAMES the mean, the
+    sample standard deviation and the values of all finished runs (separated by ";"), best_on_test,
+    devices, published_error_percent, published_source, difference_points, why_not_compared, and the
+    options in which the settings differ, as they are typed.
+    """
+    raw = [_csv_row(row) for row in rows]
+    columns = list(dict.fromkeys(name for cells in raw for name in cells))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows(raw)
+    return text.getvalue()
+
+
+def as_json(rows: Sequence[Row]) -> str:
+    """As `as_csv`, with each setting's runs in "runs" and its options in "options"."""
+    return json.dumps(finite([_json_row(row) for row in rows]), indent=2, ensure_ascii=False) + "\n"
+
+
+def _csv_row(row: Row) -> dict[str, Any]:
+    setting = row.setting
+    cells = _named(row) | {"seeds": ";".join(shown(run.seed) for run in setting.done)}
+    for quantity, name in RAW_NAMES.items():
+        cells[f"{name}_mean"] = setting.mean(quantity)
+        cells[f"{name}_std"] = setting.std(quantity)
+        values = [measured(run, quantity) for run in setting.done]
+        cells[f"{name}_runs"] = ";".join("" if value is None else str(value) for value in values)
+    cells |= _judged(row)
+    cells["devices"] = ";".join(cells["devices"])
+    return cells | {name: shown(value) for name, value in setting.options.items()}
+
+
+def _json_row(row: Row) -> dict[str, Any]:
+    setting = row.setting
+    spread = {
+        f"{name}_{kind}": value
+        for quantity, name in RAW_NAMES.items()
+        for kind, value in (("mean", setting.mean(quantity)), ("std", setting.std(quantity)))
+    }
+    runs = [_json_run(run) for run in setting.runs]
+    averaged = {"averaged_over": list(setting.averaged_over)}
+    return _named(row) | spread | _judged(row) | averaged | {"options": setting.options, "runs": runs}
+
+
+def _json_run(run: Run) -> dict[str, Any]:
+    known = {
+        "folder": run.name,
+        "seed": run.seed,
+        "state": run.status,
+        "reason": run.fields.get("error"),
+    }
+    return known | {name: measured(run, quantity) for quantity, name in RAW_NAMES.items()}
+
+
+def _named(row: Row) -> dict[str, Any]:
+    setting = row.setting
+    return {
+        "title": setting.title,
+        "family": setting.family,
+        "network": setting.network,
+        "data": setting.data,
+        "n": setting.n,
+        "not_averaged": len(setting.runs) - setting.n,
+    }
+
+
+def _judged(row: Row) -> dict[str, Any]:
+    setting, comparison = row.setting, row.comparison
+    found = comparison.published if comparison else None
+    return {
+        "best_on_test": setting.best_on_test,
+        "devices": sorted({str(run.fields.get("device")) for run in setting.done}),
+        "published_error_percent": found.error if found else None,
+        "published_top5_error_percent": found.top5 if found else None,
+        "published_source": found.source if found else None,
+        "difference_points": comparison.difference if comparison else None,
+        "why_not_compared": comparison.reason if comparison else None,
+    }
+
+
+def _markdown(text: str) -> str:
+    text = " ".join(text.split())
+    for letter in "\\`*_|<>[]":
+        text = text.replace(letter, f"\\{letter}")
+    return text
+
+
+def _latex(text: str) -> str:
+    return "".join(LATEX.get(letter, letter) for letter in " ".join(text.split()))

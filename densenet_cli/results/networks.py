@@ -1,0 +1,76 @@
+"""What the field calls a network, told from its configuration alone."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+# Growth rates of the ImageNet DenseNets that are called by their depth alone (arXiv:1608.06993,
+# table 1; 161: version 3 of it; 232: arXiv:1707.06990).
+IMAGENET_GROWTH_RATES = {121: 32, 161: 48, 169: 32, 201: 32, 232: 48, 264: 32}
+
+# The options that a name tells; whatever else a network has must be said beside it.
+NAMED = ("_target_", "depth", "growth_rate", "block_config", "bottleneck", "widen_factor", "name")
+
+
+def family(model: dict[str, Any]) -> str:
+    """The kind of network: "DenseNet-BC", "ResNet", "Wide ResNet", ...
+
+    Args:
+        model: the section `model` of a configuration.
+
+    Returns:
+        For torchvision's and timm's "ResNet" if it is one, else the name; for a class that is not
+        of this package the name of the class.
+    """
+    kind = _kind(model)
+    if kind == "DenseNet":
+        letters = ("B" if model.get("bottleneck") else "") + ("C" if _compresses(model) else "")
+        return f"DenseNet-{letters}" if letters else "DenseNet"
+    if kind == "ResNet":
+        return "ResNet" if model.get("survival_probability") is None else "ResNet, stochastic depth"
+    if kind in ("torchvision_model", "timm_model"):
+        name = str(model.get("name"))
+        return "ResNet" if re.fullmatch(r"resnet\d+", name) else name
+    return {"PreActResNet": "Pre-activation ResNet", "WideResNet": "Wide ResNet"}.get(kind, kind)
+
+
+def network_name(model: dict[str, Any]) -> str:
+    """The network: "DenseNet-BC (L=100, k=12)", "DenseNet-121", "ResNet-110", "WRN-28-10", ..."""
+    kind, depth = _kind(model), model.get("depth")
+    if kind == "DenseNet":
+        return _densenet_name(model)
+    if kind == "ResNet":
+        return family(model).replace("ResNet", f"ResNet-{depth}")
+    if kind == "PreActResNet":
+        return f"Pre-activation ResNet-{depth}"
+    if kind == "WideResNet":
+        return f"WRN-{depth}-{model.get('widen_factor')}"
+    if kind in ("torchvision_model", "timm_model"):
+        return re.sub(r"^resnet(\d+)$", r"ResNet-\1", str(model.get("name")))
+    return kind
+
+
+def _densenet_name(model: dict[str, Any]) -> str:
+    blocks, growth_rate = model.get("block_config"), model.get("growth_rate")
+    depth = model.get("depth")
+    if isinstance(blocks, list):
+        size = "-".join(map(str, blocks))
+        return f"{family(model)} ({size}, k={growth_rate})"
+    if (
+        model.get("stem") == "imagenet"
+        and family(model) == "DenseNet-BC"
+        and isinstance(depth, int)
+        and IMAGENET_GROWTH_RATES.get(depth) == growth_rate
+    ):
+        return f"DenseNet-{depth}"
+    return f"{family(model)} (L={depth}, k={growth_rate})"
+
+
+def _compresses(model: dict[str, Any]) -> bool:
+    compression = model.get("compression")
+    return isinstance(compression, (int, float)) and compression < 1
+
+
+def _kind(model: dict[str, Any]) -> str:
+    return str(model.get("_target_")).rpartition(".")[2]

@@ -1,0 +1,170 @@
+"""Published test errors, and whether a setting was run by the protocol that one was measured by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from densenet_cli.options import shown
+from densenet_cli.results.differences import acting_options, phrase
+from densenet_cli.results.networks import NAMED
+from densenet_cli.results.settings import Setting
+
+FILE = Path(__file__).with_name("published.yaml")
+
+# Neither part of a protocol, nor able to change a result beyond rounding.
+NO_PROTOCOL = {f"model.{name}" for name in NAMED} | {
+    "model.survival_probability",  # told by the name
+    "data._target_",
+    "data.root",
+    "data.test_fraction",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.strategy",
+    "trainer.precision",
+    "trainer.sync_batchnorm",
+    "trainer.deterministic",
+    "trainer.benchmark",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Published:
+    """A published test error.
+
+    Args:
+        source: authors, year, document and table.
+        network: its name, as `networks.network_name` has it.
+        data: the data set, as `Setting.data` has it.
+        error: top-1, in percent.
+        top5: top-5 error in percent; None where it is not published.
+        protocol: what the options of a run must be.
+        train_images: training images, without those held out.
+        beyond: what else was done that no option can say; None if nothing.
+    """
+
+    source: str
+    network: str
+    data: str
+    error: float
+    top5: float | None
+    protocol: dict[str, Any]
+    train_images: int
+    beyond: str | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A setting beside what is published of its network on its data.
+
+    Args:
+        published: the figure measured by the same protocol; None if there is none.
+        difference: ours less theirs, in points; None if there is no such figure.
+        reason: why there is none: what differs from the nearest protocol.
+    """
+
+    published: Published | None
+    difference: float | None
+    reason: str
+
+
+@cache
+def published() -> tuple[Published, ...]:
+    """All figures of published.yaml, in its order."""
+    content = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    return tuple(_figures(content))
+
+
+def compare(setting: Setting) -> Comparison:
+    """Find the published figure that a setting may be set beside, or say why there is none."""
+    error = setting.mean("error")
+    if error is None:
+        return Comparison(None, None, "no finished run")
+    if setting.averaged_over:
+        return Comparison(None, None, f"averaged over {', '.join(setting.averaged_over)}")
+    figures = [
+        item for item in published() if (item.network, item.data) == (setting.network, setting.data)
+    ]
+    if not figures:
+        return Comparison(None, None, "none published for this network and data")
+    faults = {item: _departures(setting, item) for item in figures}
+    nearest = min(figures, key=lambda item: len(faults[item]))
+    if faults[nearest]:
+        return Comparison(None, None, "; ".join(faults[nearest]))
+    return Comparison(nearest, error - nearest.error, "")
+
+
+def _figures(content: dict[str, Any]) -> Iterator[Published]:
+    for entry in content["results"]:
+        for network, errors in entry["networks"].items():
+            for data, error in errors.items():
+                protocol = content["protocols"][entry["protocols"][data]] | entry.get("options", {})
+                yield Published(
+                    source=content["sources"][entry["source"]],
+                    network=network,
+                    data=data,
+                    error=error,
+                    top5=entry.get("top5", {}).get(network),
+                    train_images=protocol.pop("train_images"),
+                    beyond=protocol.pop("beyond", None),
+                    protocol=protocol,
+                )
+
+
+def _departures(setting: Setting, figure: Published) -> list[str]:
+    """What was done otherwise than for the figure, each in a few words."""
+    options = acting_options(setting.config)
+    faults = [
+        _departure(name, options.get(name), figure.protocol[name])
+        for name in [*options, *(figure.protocol.keys() - options.keys())]
+        if name in figure.protocol
+        and not _same(options.get(name), figure.protocol[name])
+        and not _of_another_class(name, options, figure)
+    ]
+    sizes = [run.fields.get("data", {}).get("sizes", {}).get("train") for run in setting.done]
+    if not faults and set(sizes) != {figure.train_images}:
+        images = ", ".join(sorted({str(size) for size in sizes}))
+        faults.append(f"{images} training images, the paper {figure.train_images}")
+    if figure.beyond:
+        return [*faults, f"the paper: {figure.beyond}"]
+    return faults + [
+        phrase(name, ours)
+        for name, ours in options.items()
+        if ours is not None
+        and name not in NO_PROTOCOL
+        and name not in figure.protocol
+        and not _of_another_class(name, options, figure)
+    ]
+
+
+def _departure(name: str, ours: Any, theirs: Any) -> str:
+    if name.endswith("_target_"):
+        return phrase(name, ours)
+    return f"{phrase(name, ours)}, the paper {shown(theirs)}"
+
+
+def _of_another_class(name: str, options: dict[str, Any], figure: Published) -> bool:
+    """Whether the option is an argument of a class that the figure was measured without."""
+    section = f"{name.rpartition('.')[0]}._target_"
+    theirs = figure.protocol.get(section)
+    return name != section and theirs is not None and options.get(section) != theirs
+
+
+def _same(ours: Any, theirs: Any) -> bool:
+    if isinstance(theirs, list):
+        return (
+            isinstance(ours, list)
+            and len(ours) == len(theirs)
+            and all(_same(*pair) for pair in zip(ours, theirs, strict=True))
+        )
+    if isinstance(theirs, bool) or not isinstance(theirs, (int, float)):
+        return ours == theirs and isinstance(ours, type(theirs))
+    is_number = isinstance(ours, (int, float)) and not isinstance(ours, bool)
+    return is_number and math.isclose(ours, theirs, rel_tol=1e-6)

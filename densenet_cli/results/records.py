@@ -1,0 +1,190 @@
+"""Finding and reading the records that runs have left: run.json and metrics.csv."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from densenet_cli import identity
+from densenet_cli.hold import is_held
+from densenet_cli.options import UserError
+from densenet_cli.record import RunRecord
+
+STATES = ("done", "failed", "interrupted", "running")
+BROKEN_OFF = "broken off"  # says "running", but its process is gone
+
+MAPPINGS = ("results", "config", "config.model", "config.data", "config.recipe", "config.trainer")
+MAPPINGS_IF_PRESENT = ("versions", "data", "data.sizes", "data.statistics")
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run, as its record tells it.
+
+    Args:
+        folder: the run's folder, as it was found below the folder typed.
+        fields: what run.json holds.
+    """
+
+    folder: Path
+    fields: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The folder as one types it."""
+        return str(self.folder)
+
+    @property
+    def state(self) -> str:
+        """One of STATES, as recorded."""
+        return self.fields["state"]
+
+    @cached_property
+    def status(self) -> str:
+        """`state`, but BROKEN_OFF for a run that was killed and could not say so."""
+        return BROKEN_OFF if self.state == "running" and not is_held(self.folder) else self.state
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration."""
+        return self.fields["config"]
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """Errors in percent by name; empty until the run is done."""
+        return self.fields["results"]
+
+    @property
+    def seed(self) -> Any:
+        """The seed; None where the record names none."""
+        return self.fields.get("seed")
+
+    @cached_property
+    def setting(self) -> str:
+        """Equal for runs that differ in nothing but the seed."""
+        return identity.setting(self.config)
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A record that cannot be used.
+
+    Args:
+        path: the file or folder.
+        reason: the rest of a sentence that begins with the path.
+    """
+
+    path: Path
+    reason: str
+
+
+def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[Unreadable]]:
+    """All runs below some folders, each once, in order of their folders' names.
+
+    Args:
+        folders: folders of runs, of sweeps, or of whole projects, searched to any depth.
+
+    Returns:
+        The runs, and what could not be read.
+
+    Raises:
+        UserError: if one of the folders does not exist.
+    """
+    runs: list[Run] = []
+    unreadable: list[Unreadable] = []
+    seen: set[tuple[int, int]] = set()
+    for top in folders:
+        if not top.is_dir():
+            raise UserError(f"{top}: there is no such folder; name folders of runs, as outputs")
+        for folder in _run_folders(top, unreadable):
+            place = folder.stat()
+            if (place.st_dev, place.st_ino) not in seen:
+                seen.add((place.st_dev, place.st_ino))
+                record = _read(folder)
+                (runs if isinstance(record, Run) else unreadable).append(record)  # type: ignore[arg-type]
+    return runs, list(dict.fromkeys(unreadable))
+
+
+def read_run(folder: Path) -> Run:
+    """The run in one folder. Raises UserError if it holds none, or its record cannot be used."""
+    record = _read(folder)
+    if isinstance(record, Unreadable):
+        raise UserError(f"{record.path} {record.reason}" if record.path.exists() else record.reason)
+    return record
+
+
+def read_metrics(run: Run) -> list[dict[str, float | None]]:
+    """The rows of metrics.csv, one an epoch; None where a cell is empty.
+
+    Returns:
+        No rows if no epoch has ended.
+
+    Raises:
+        UserError: if the file is no table of numbers.
+    """
+    path = run.folder / "metrics.csv"
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [_numbers(row) for row in csv.DictReader(file)]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+
+
+def _numbers(row: dict[Any, Any]) -> dict[str, float | None]:
+    if None in row:
+        raise ValueError("a row has more cells than there are columns")
+    return {name: float(cell) if cell else None for name, cell in row.items()}
+
+
+def _run_folders(top: Path, unreadable: list[Unreadable]) -> Iterator[Path]:
+    """Folders with a run.json; what lies within such a folder is the run's own."""
+
+    def note(error: OSError) -> None:
+        unreadable.append(Unreadable(Path(error.filename), f"cannot be read: {error.strerror}"))
+
+    for folder, subfolders, files in os.walk(top, onerror=note):
+        subfolders.sort(key=in_natural_order)
+        if "run.json" in files or "run.json" in subfolders:
+            subfolders.clear()
+            yield Path(folder)
+
+
+def in_natural_order(name: str) -> list[str | int]:
+    """A key to sort folders by: "seed=2" before "seed=10"."""
+    return [int(part) if index % 2 else part for index, part in enumerate(re.split(r"([0-9]+)", name))]
+
+
+def _read(folder: Path) -> Run | Unreadable:
+    path = folder / "run.json"
+    try:
+        fields = RunRecord.read(folder).fields
+    except UserError as error:
+        return Unreadable(path, str(error).removeprefix(f"{path} "))
+    except RecursionError:
+        return Unreadable(path, "cannot be read: it is nested too deeply")
+    fault = _fault(fields)
+    return Unreadable(path, fault) if fault else Run(folder, fields)
+
+
+def _fault(fields: dict[str, Any]) -> str | None:
+    """What all the rest relies on and the record lacks."""
+    if fields["state"] not in STATES:
+        return f"has the state {fields['state']!r}, which is none of {', '.join(STATES)}"
+    for name in MAPPINGS + MAPPINGS_IF_PRESENT:
+        node: Any = fields
+        for key in name.split("."):
+            node = node.get(key) if isinstance(node, dict) else None
+        if not isinstance(node, dict) and (node is not None or name in MAPPINGS):
+            return f"holds no section {name}"
+    for section in ("model", "data"):
+        if not isinstance(fields["config"][section].get("_target_"), str):
+            return f"does not say what config.{section} is: _target_ is missing"
+    return None

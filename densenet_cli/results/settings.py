@@ -1,0 +1,215 @@
+"""Runs -> settings: what was tried, each with the runs that differ in nothing but the seed."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from densenet_cli.identity import flat
+from densenet_cli.options import UserError, nearest, shown
+from densenet_cli.results.differences import acting_options, differing, differing_among_peers, phrase
+from densenet_cli.results.networks import NAMED, family, network_name
+from densenet_cli.results.records import Run
+
+# Papers call a data set so, with "+" where the training images are augmented.
+DATA_NAMES = {"Cifar10": "C10", "Cifar100": "C100", "Svhn": "SVHN", "Digits": "digits"}
+IMAGENET = (1000, 1_281_167)  # classes and training images of ILSVRC-2012
+TOLD_ELSEWHERE = {f"model.{name}" for name in NAMED} | {"data._target_", "data.augment"}
+
+RESULTS = {  # quantity -> its name among the results; errors in percent
+    "error": "test_error",
+    "error_last": "test_error_last",
+    "error_best": "test_error_best",
+    "top5": "test_top5_error",
+    "validation_error": "validation_error_last",  # or _best: see `measured`
+}
+COSTS = (
+    "parameters",
+    "multiply_adds",
+    "seconds",
+    "train_seconds",
+    "images_per_second",
+    "peak_memory_bytes",
+)
+QUANTITIES = (*RESULTS, *COSTS)
+PSEUDO_OPTIONS: dict[str, Callable[[Run], str]] = {  # what runs can be grouped by beside options
+    "family": lambda run: family(run.config["model"]),
+    "network": lambda run: network_name(run.config["model"]),
+    "data": lambda run: data_name(run),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """Runs that differ in nothing but the seed, or that were grouped by some options.
+
+    Args:
+        title: the network's name, and whatever else but the data differs between the settings shown.
+        family: "DenseNet-BC", "ResNet", ...; several are separated by commas.
+        network: its name; several are separated by commas.
+        data: "C10+", "C10", "C100+", "SVHN", ...: with "+" if augmented.
+        config: the configuration of the first of its runs.
+        options: those in which the settings shown differ, as typed: {"model.growth_rate": 12, ...}.
+        runs: all of them, also failed and unfinished ones.
+        averaged_over: options that vary between its runs, where they were grouped.
+    """
+
+    title: str
+    family: str
+    network: str
+    data: str
+    config: dict[str, Any]
+    options: dict[str, Any]
+    runs: list[Run]
+    averaged_over: tuple[str, ...] = ()
+
+    @cached_property
+    def done(self) -> list[Run]:
+        """The finished runs: none but these are ever averaged."""
+        return [run for run in self.runs if run.status == "done"]
+
+    @property
+    def n(self) -> int:
+        """The number of finished runs."""
+        return len(self.done)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many runs there are of each status: {"done": 3, "failed": 1}."""
+        return dict(Counter(run.status for run in self.runs))
+
+    @property
+    def best_on_test(self) -> bool:
+        """Whether "error_best" was chosen by the test images, and so is no result."""
+        return any(run.results.get("best_on_test") for run in self.done)
+
+    @cached_property
+    def _values(self) -> dict[str, list[float]]:
+        found = {name: [measured(run, name) for run in self.done] for name in QUANTITIES}
+        return {name: [value for value in own if value is not None] for name, own in found.items()}
+
+    def values(self, quantity: str) -> list[float]:
+        """One of QUANTITIES in each finished run that measured it."""
+        return self._values[quantity]
+
+    def mean(self, quantity: str) -> float | None:
+        """The mean over the finished runs; None if none measured it."""
+        values = self.values(quantity)
+        return math.fsum(values) / len(values) if values else None
+
+    def std(self, quantity: str) -> float | None:
+        """The sample standard deviation over the finished runs; None for fewer than two."""
+        values, mean = self.values(quantity), self.mean(quantity)
+        if mean is None or len(values) < 2:
+            return None
+        return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+def measured(run: Run, quantity: str) -> float | None:
+    """One of QUANTITIES, as a run recorded it; None if it did not, or not as a finite number.
+
+    The validation error is that of the epoch whose test error counts, the last or the best one.
+    """
+    if quantity == "validation_error" and run.config["recipe"].get("report") == "best":
+        value = run.results.get("validation_error_best")
+    elif quantity in RESULTS:
+        value = run.results.get(RESULTS[quantity])
+    else:
+        value = run.fields.get(quantity)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return value
+
+
+def data_name(run: Run) -> str:
+    """The data set in the papers' notation: "C10+", "SVHN", ...; other classes by their own names."""
+    data, facts = run.config["data"], run.fields.get("data", {})
+    kind = data["_target_"].rpartition(".")[2]
+    name = DATA_NAMES.get(kind) or str(facts.get("name") or kind)
+    if (facts.get("num_classes"), facts.get("sizes", {}).get("train")) == IMAGENET:
+        name = "ImageNet"
+    return f"{name}+" if data.get("augment") is True else name
+
+
+def settings(runs: Sequence[Run], group_by: Sequence[str] = ()) -> list[Setting]:
+    """The settings of some runs, in order of first appearance.
+
+    Args:
+        runs: what `records.read_runs` gives.
+        group_by: options as typed (`model.growth_rate`), or "family", "network" or "data": runs
+            that agree in these make one setting, averaged over all else.
+
+    Raises:
+        UserError: if `group_by` names an option that no run has.
+    """
+    if group_by:
+        return _grouped(runs, group_by)
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.setting, []).append(run)
+    flats = [acting_options(group[0].config) for group in groups.values()]
+    families = [family(group[0].config["model"]) for group in groups.values()]
+    told, peculiar = differing(flats), differing_among_peers(flats, families)
+    return [
+        Setting(
+            title=_title(network_name(group[0].config["model"]), options, names),
+            family=kind,
+            network=network_name(group[0].config["model"]),
+            data=data_name(group[0]),
+            config=group[0].config,
+            options={name: options[name] for name in told if name in options},
+            runs=group,
+        )
+        for group, options, kind, names in zip(groups.values(), flats, families, peculiar, strict=True)
+    ]
+
+
+def _title(network: str, options: dict[str, Any], names: Sequence[str]) -> str:
+    return ", ".join([network, *(phrase(n, options[n]) for n in names if n not in TOLD_ELSEWHERE)])
+
+
+def _grouped(runs: Sequence[Run], names: Sequence[str]) -> list[Setting]:
+    options = [_values(run, names) for run in runs]
+    for name in names:
+        if not any(name in found for found in options):
+            known = sorted({key for run in runs for key in flat(run.config)} | PSEUDO_OPTIONS.keys())
+            near = nearest(name, known)
+            hint = f"did you mean {near}?" if near else "for example model.growth_rate"
+            raise UserError(f"--group-by {name}: no run has such an option; {hint}")
+    groups: dict[str, list[Run]] = {}
+    found: dict[str, dict[str, Any]] = {}
+    for run, values in zip(runs, options, strict=True):
+        key = shown([(name, values.get(name, "")) for name in names])
+        groups.setdefault(key, []).append(run)
+        found[key] = values
+    return [_group(group, found[key], names) for key, group in groups.items()]
+
+
+def _values(run: Run, names: Sequence[str]) -> dict[str, Any]:
+    options = flat(run.config) if set(names) - PSEUDO_OPTIONS.keys() else {}
+    options |= {name: PSEUDO_OPTIONS[name](run) for name in names if name in PSEUDO_OPTIONS}
+    return {name: options[name] for name in names if name in options}
+
+
+def _group(group: list[Run], values: dict[str, Any], names: Sequence[str]) -> Setting:
+    models = [run.config["model"] for run in group]
+    distinct = {run.setting: acting_options(run.config) for run in group}
+    parts = [phrase(name, values[name]) if name in values else f"without {name}" for name in names]
+    return Setting(
+        title=", ".join(parts),
+        family=_all(map(family, models)),
+        network=_all(map(network_name, models)),
+        data=_all(map(data_name, group)),
+        config=group[0].config,
+        options=values,
+        runs=group,
+        averaged_over=tuple(name for name in differing(list(distinct.values())) if name not in names),
+    )
+
+
+def _all(names: Any) -> str:
+    return ", ".join(dict.fromkeys(names))

@@ -1,0 +1,75 @@
+"""The table of results: a row a setting, with the columns that have something to say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from densenet_cli.options import UserError, nearest
+from densenet_cli.results.columns import COLUMNS, Row
+from densenet_cli.results.notes import notes
+from densenet_cli.results.published import compare
+from densenet_cli.results.settings import Setting
+
+
+@dataclass(frozen=True)
+class Table:
+    """Texts, ready to be laid out.
+
+    Args:
+        headings: of the columns.
+        numeric: which columns are aligned to the right.
+        rows: the cells, row by row.
+        notes: sentences below the table.
+    """
+
+    headings: list[str]
+    numeric: list[bool]
+    rows: list[list[str]]
+    notes: list[str]
+
+
+def rows(settings: Sequence[Setting], paper: bool = False, sort: str | None = None) -> list[Row]:
+    """The rows in order.
+
+    Args:
+        settings: what `settings.settings` gives.
+        paper: whether to look up the published figures.
+        sort: the name of a column, with "-" before it for descending; rows with nothing in that
+            column go last. None: by data set, family and parameters, as papers do.
+
+    Raises:
+        UserError: if there is no such column.
+    """
+    found = [Row(setting, compare(setting) if paper else None) for setting in settings]
+    if sort is None:
+        return sorted(found, key=_as_papers_do)
+    name = sort.removeprefix("-")
+    if name not in COLUMNS:
+        near = nearest(name, COLUMNS)
+        hint = f"did you mean {near}? " if near else ""
+        raise UserError(f"--sort {sort}: there is no such column; {hint}There are {', '.join(COLUMNS)}")
+    key = COLUMNS[name].key
+    known = [row for row in found if key(row) is not None]
+    unknown = [row for row in found if key(row) is None]
+    return sorted(known, key=key, reverse=sort.startswith("-")) + unknown
+
+
+def table(found: Sequence[Row]) -> Table:
+    """The columns that have something to say, and what must be said about them."""
+    shown = {name: column for name, column in COLUMNS.items() if any(map(column.text, found))}
+    if all(row.setting.values("error") == row.setting.values("error_last") for row in found):
+        shown.pop("last", None)
+    return Table(
+        headings=[column.heading for column in shown.values()],
+        numeric=[column.is_number for column in shown.values()],
+        rows=[[column.text(row) for column in shown.values()] for row in found],
+        notes=notes(found, shown),
+    )
+
+
+def _as_papers_do(row: Row) -> tuple[Any, ...]:
+    setting = row.setting
+    return setting.data, setting.family, setting.mean("parameters") or math.inf, setting.title

@@ -1,0 +1,116 @@
+"""densenet-results as one types it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from example_record import write
+
+COMMAND = [sys.executable, "-m", "densenet_cli.results.cli"]
+
+
+def typed(*words, **options):
+    return subprocess.run(
+        [*COMMAND, *words], capture_output=True, text=True, timeout=60, check=False, **options
+    )
+
+
+def test_nothing_typed_is_answered_with_help_and_examples():
+    answer = typed()
+    assert answer.returncode == 0
+    assert answer.stdout == typed("--help").stdout
+    for word in ("table", "plot", "report", "watch", "compare", "densenet-results table --paper"):
+        assert word in answer.stdout
+
+
+def test_the_default_folder_is_outputs(tmp_path):
+    write(tmp_path / "outputs/run", 4.5)
+    answer = typed("table", "--format", "csv", cwd=tmp_path)
+    assert answer.stdout.count("\n") == 2
+    assert ",4.5," in answer.stdout
+
+
+def test_several_folders_and_options_together(tmp_path):
+    write(tmp_path / "a/0", 4.0)
+    write(tmp_path / "b/0", 5.0, model__growth_rate=24)
+    words = ["--group-by", "model.growth_rate,data", "--sort", "-error", "--format", "markdown"]
+    answer = typed("table", "a", "b", *words, cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    first, second = answer.stdout.splitlines()[2:4]
+    assert first.startswith("| k=24, C10+ | C10+ | 5.00 |")
+    assert second.startswith("| k=12, C10+ | C10+ | 4.00 |")
+
+
+def test_a_damaged_record_is_named_beside_the_table(tmp_path):
+    write(tmp_path / "good")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/run.json").write_text("{")
+    answer = typed("table", str(tmp_path))
+    assert answer.returncode == 0
+    assert f"densenet-results: left out: {tmp_path}/bad/run.json cannot be read: " in answer.stderr
+    assert "DenseNet-BC (L=100, k=12)" in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["table"], "outputs: there is no such folder"),
+        (["table", "."], ".: there is no run below"),
+        (["watch", "nowhere"], "nowhere: there is no such folder"),
+        (["compare", "a", "b"], "a holds no run: there is no run.json in it"),
+    ],
+)
+def test_what_is_wrong_is_one_message(tmp_path, words, message):
+    answer = typed(*words, cwd=tmp_path)
+    assert answer.returncode == 1
+    assert answer.stderr.startswith(f"densenet-results: {message}")
+    assert answer.stderr.count("\n") == 1
+    assert answer.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["tabel"], "invalid choice: 'tabel'"),
+        (["table", "--format", "excel"], "invalid choice: 'excel'"),
+        (["watch", "--interval", "0"], "must be from 0.1 to 3600 seconds"),
+        (["compare", "a"], "the following arguments are required: b"),
+    ],
+)
+def test_words_that_cannot_be_read_are_answered_with_the_usage(words, message):
+    answer = typed(*words)
+    assert answer.returncode == 2
+    assert message in answer.stderr
+    assert answer.stderr.startswith("usage: densenet-results")
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly(tmp_path):
+    for index in range(300):
+        write(tmp_path / str(index), model__growth_rate=index + 1)
+    line = f"{' '.join(COMMAND)} table {tmp_path} --format csv | head -1"
+    answer = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
+    assert answer.stdout.startswith("title,family,network")
+    assert answer.stderr == ""
+
+
+def test_tables_are_shown_on_a_terminal_without_unicode(tmp_path):
+    write(tmp_path / "a", model__compression=0.5)
+    write(tmp_path / "b", model__compression=0.6)
+    environment = {"PYTHONIOENCODING": "ascii", "PATH": ""}
+    answer = typed("table", str(tmp_path), env=environment)
+    assert answer.returncode == 0, answer.stderr
+    assert "?=0.6" in answer.stdout
+
+
+def test_tables_need_neither_torch_nor_matplotlib(tmp_path):
+    write(tmp_path / "a")
+    line = (
+        "import sys; from densenet_cli.results.cli import main; "
+        f"sys.argv = ['densenet-results', 'table', {str(tmp_path)!r}, '--paper']; main(); "
+        "heavy = {'torch', 'lightning', 'matplotlib', 'hydra', 'numpy'} & sys.modules.keys(); "
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    answer = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr

@@ -1,0 +1,214 @@
+"""The table: what is shown, in which order, what is said below, and how it is written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from example_record import RESNET, fields
+from rich.console import Console
+
+from densenet_cli.options import UserError
+from densenet_cli.results import formats
+from densenet_cli.results.records import Run
+from densenet_cli.results.settings import settings
+from densenet_cli.results.table import rows, table
+
+
+def run(test_error=None, /, **options):
+    return Run(Path("outputs/run"), fields(test_error, **options))
+
+
+def shown(*runs, **options):
+    return table(rows(settings(runs), **options))
+
+
+def column(found, heading):
+    index = found.headings.index(heading)
+    return [cells[index] for cells in found.rows]
+
+
+def test_one_row_a_setting_with_mean_deviation_and_n():
+    found = shown(run(4.4, seed=0), run(4.5, seed=1), run(4.9, seed=2))
+    assert found.headings == [
+        "network", "data", "error %", "n", "best %",
+        "parameters", "multiply-adds", "time", "images/s", "memory",
+    ]  # fmt: skip
+    assert found.rows == [
+        ["DenseNet-BC (L=100, k=12)", "C10+", "4.60 ± 0.26", "3", "4.40 ± 0.26 †", "769k", "288M",
+         "10:00:00 h", "441", "2.82 GB"],
+    ]  # fmt: skip
+    assert found.notes == [
+        "error: test error of the last epoch; mean ± sample standard deviation over n seeds.",
+        "† the lowest of all epochs, chosen by the test images: no result to report.",
+    ]
+
+
+def test_failed_and_unfinished_runs_are_shown_as_such():
+    memory = "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB"
+    found = shown(
+        run(4.5, seed=0),
+        run(99.0, seed=1, state="failed", error=memory),
+        run(99.0, seed=2, state="failed", error="RuntimeError: " + "x" * 200 + "\nmore"),
+        run(99.0, seed=3, state="interrupted"),
+    )
+    assert column(found, "error %") == ["4.50"]
+    (text,) = column(found, "not averaged")
+    assert text == "2 failed: RuntimeError: " + "x" * 45 + "…; out of memory; 1 interrupted"
+
+
+def test_a_setting_without_a_finished_run_has_a_row_too():
+    found = shown(run(4.5), run(model=RESNET, state="failed", error="UserError: no"))
+    assert column(found, "n") == ["1", "0"]
+    assert column(found, "error %") == ["4.50", ""]
+
+
+def test_the_last_epochs_error_stands_beside_one_chosen_by_validation():
+    record = fields(4.4, recipe__report="best")
+    record["results"] |= {"test_error_last": 4.7, "best_on_test": False, "validation_error_best": 4.1}
+    found = shown(Run(Path("run"), record))
+    assert column(found, "last %") == ["4.70"]
+    assert column(found, "validation %") == ["4.10"]
+    assert column(found, "best %") == ["4.20"]
+    assert found.notes == ["error: test error of the epoch with the lowest validation error."]
+
+
+def test_top5_errors_only_of_many_classes():
+    assert "top-5 %" not in shown(run()).headings
+    record = fields()
+    record["data"]["num_classes"] = 100
+    assert column(shown(Run(Path("run"), record)), "top-5 %") == ["0.10"]
+
+
+def test_what_does_not_compare_is_said():
+    found = shown(run(4.5), run(4.6, seed=1, device="Xeon, 2 threads", device_type="cpu"))
+    assert column(found, "memory") == ["2.82 GB ‡"]
+    assert (
+        "Time, images/s and memory do not compare: measured on NVIDIA H100; Xeon, 2 threads."
+        in found.notes
+    )
+    assert "‡ of the whole process, on a CPU; elsewhere what the GPU's allocator held." in found.notes
+
+
+def test_grouped_rows_say_over_what_they_average():
+    runs = [run(4.0), run(5.0, model__depth=40)]
+    found = table(rows(settings(runs, ["model.growth_rate"])))
+    assert found.rows[0][:4] == ["k=12", "C10+", "4.50 ± 0.71", "2"]
+    assert (
+        found.notes[0]
+        == "error: test error of the last epoch; mean ± sample standard deviation over n runs."
+    )
+    assert "Rows average over runs with different model.depth." in found.notes
+
+
+def test_published_figures_stand_beside_with_the_difference_or_a_reason():
+    found = shown(run(4.6), run(5.3, epochs=5), paper=True)
+    assert column(found, "published %") == ["4.51", ""]
+    assert column(found, "ours − published") == ["+0.09", ""]
+    assert "published: Huang et al. 2017, arXiv:1608.06993v5, table 2." in found.notes
+    reason = "No published figure beside DenseNet-BC (L=100, k=12), 5 epochs: 5 epochs, the paper 300."
+    assert reason in found.notes
+
+
+def test_what_else_differs_from_the_published_runs_is_said():
+    found = shown(run(4.6, precision="bf16-mixed", data__verify=False), paper=True)
+    assert "Ours in bf16-mixed, the published ones in 32 bits." in found.notes
+    assert "Some runs read other files than the official ones (data.verify=false)." in found.notes
+
+
+def test_rows_come_as_in_the_papers_or_as_asked_for():
+    runs = [
+        run(5.0, model=RESNET, parameters=1_700_000),
+        run(3.0, parameters=27_000_000, model__growth_rate=24),
+        run(4.0, parameters=770_000),
+        run(model__depth=40, state="failed", parameters=170_000),
+    ]
+    ours = [
+        "DenseNet-BC (L=100, k=12)",
+        "DenseNet-BC (L=100, k=24)",
+        "DenseNet-BC (L=40, k=12)",
+        "ResNet-110",
+    ]
+    assert column(shown(*runs), "network") == ours
+    by_error = [ours[1], ours[0], ours[3], ours[2]]
+    assert column(shown(*runs, sort="error"), "network") == by_error
+    falling = [ours[3], ours[0], ours[1], ours[2]]
+    assert column(shown(*runs, sort="-error"), "network") == falling
+
+
+def test_a_wrong_column_to_sort_by_is_answered_with_the_right_ones():
+    with pytest.raises(UserError, match="--sort -eror: there is no such column; did you mean error"):
+        shown(run(), sort="-eror")
+
+
+def test_csv_holds_all_numbers_under_stable_names():
+    runs = [run(4.4, seed=0), run(4.9, seed=1), run(9.0, seed=2, state="failed")]
+    other = run(6.0, model__growth_rate=24)
+    first, second = csv.DictReader(io.StringIO(formats.as_csv(rows(settings([*runs, other])))))
+    assert first["title"] == "DenseNet-BC (L=100, k=12)"
+    assert (first["n"], first["not_averaged"], first["seeds"]) == ("2", "1", "0;1")
+    assert float(first["error_percent_mean"]) == pytest.approx(4.65)
+    assert float(first["error_percent_std"]) == pytest.approx(0.3535534)
+    assert first["error_percent_runs"] == "4.4;4.9"
+    assert first["parameters_runs"] == "769162;769162"
+    assert first["validation_error_percent_mean"] == ""
+    assert (first["model.growth_rate"], second["model.growth_rate"]) == ("12", "24")
+    assert first["best_on_test"] == "True"
+
+
+def test_json_holds_every_run():
+    failed = run(9.0, seed=1, state="failed", error="out of memory", seconds=float("nan"))
+    (row,) = json.loads(formats.as_json(rows(settings([run(4.4), failed]), paper=True)))
+    assert row["error_percent_mean"] == 4.4
+    assert row["published_error_percent"] == 4.51
+    assert row["difference_points"] == pytest.approx(-0.11)
+    assert [(item["seed"], item["state"], item["reason"]) for item in row["runs"]] == [
+        (0, "done", None),
+        (1, "failed", "out of memory"),
+    ]
+    assert (row["runs"][0]["seconds"], row["runs"][1]["seconds"]) == (36000.0, None)
+
+
+def test_markdown_is_ready_to_paste():
+    hostile = run(4.4, model={"_target_": "x.A|B_*<b>"})
+    lines = formats.as_markdown(shown(hostile)).splitlines()
+    assert lines[1].startswith("| --- | --- | ---: | ---: |")
+    assert lines[2].startswith("| A\\|B\\_\\*\\<b\\> | C10+ | 4.40 | 1 | 4.20 † |")
+
+
+def test_latex_is_ready_to_paste():
+    text = formats.as_latex(
+        shown(run(4.4, model__compression=0.5), run(4.6, seed=1, model__compression=0.5))
+    )
+    assert text.startswith("\\begin{tabular}{llrrrrrrrr}\n\\toprule\nnetwork & data & error \\% & n")
+    assert "C10+ & 4.50 $\\pm$ 0.14 & 2 & 4.30 $\\pm$ 0.14 \\dag{} & 769k" in text
+    assert "\\bottomrule\n\\end{tabular}\n" in text
+    hostile = formats.as_latex(shown(run(model={"_target_": "x.50%_$&{}\\~^"})))
+    assert (
+        "50\\%\\_\\$\\&\\{\\}\\textbackslash{}\\textasciitilde{}\\textasciicircum{} & C10+" in hostile
+    )
+
+
+def drawn(found, width):
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(formats.as_rich(found, console))
+    return console.export_text()
+
+
+def test_a_narrow_terminal_goes_without_some_columns_and_says_so():
+    found = shown(run(4.4), run(model=RESNET))
+    assert "No room for" not in drawn(found, 140)
+    text = drawn(found, 80)
+    assert "No room for images/s, multiply-adds, memory: widen the terminal." in text
+    assert "images/s " not in text.splitlines()[1]
+    for kept in ("DenseNet-BC", "ResNet-110", "4.40", "769k", "10:00:00 h"):
+        assert kept in text
+
+
+def test_nothing_in_a_record_takes_effect_on_the_terminal():
+    text = drawn(shown(run(model={"_target_": "x.[red]Net[/red]\x1b[2J"})), 140)
+    assert "[red]Net[/red]?[2J" in text
+    assert "\x1b" not in text

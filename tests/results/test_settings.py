@@ -1,0 +1,152 @@
+"""Runs become settings: only finished runs are averaged, and each setting says what is its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from example_record import RESNET, fields
+
+from densenet_cli.options import UserError
+from densenet_cli.results.records import Run
+from densenet_cli.results.settings import settings
+
+ONE_CYCLE = {
+    "_target_": "torch.optim.lr_scheduler.OneCycleLR",
+    "max_lr": 0.1,
+    "pct_start": 0.3,
+    "cycle_momentum": False,
+}
+
+
+def run(test_error=None, /, **options):
+    return Run(Path("run"), fields(test_error, **options))
+
+
+def titles(*runs):
+    return [setting.title for setting in settings(runs)]
+
+
+def test_mean_and_sample_standard_deviation_over_seeds():
+    (setting,) = settings([run(4.4, seed=0), run(4.5, seed=1), run(4.9, seed=2)])
+    # By hand: mean 13.8 / 3; squares 0.04 + 0.01 + 0.09 = 0.14, over 2, root.
+    assert setting.n == 3
+    assert setting.mean("error") == pytest.approx(4.6)
+    assert setting.std("error") == pytest.approx(0.2645751)
+    assert setting.mean("error_best") == pytest.approx(4.4)
+    assert setting.values("parameters") == [769162] * 3
+    assert setting.std("parameters") == 0
+    assert setting.best_on_test
+
+
+def test_one_run_has_no_deviation_and_none_no_mean():
+    (setting,) = settings([run(4.5)])
+    assert (setting.mean("error"), setting.std("error")) == (4.5, None)
+    (setting,) = settings([run(4.5, state="failed")])
+    assert (setting.n, setting.mean("error"), setting.std("error")) == (0, None, None)
+    assert not setting.best_on_test
+
+
+@pytest.mark.parametrize("state", ["failed", "interrupted", "running"])
+def test_what_is_not_finished_is_counted_and_never_averaged(state):
+    (setting,) = settings([run(4.5, seed=0), run(99.0, seed=1, state=state)])
+    assert setting.mean("error") == 4.5
+    assert setting.counts == {"done": 1, "broken off" if state == "running" else state: 1}
+
+
+def test_the_validation_error_is_that_of_the_epoch_tested():
+    record = fields()
+    record["results"] |= {"validation_error_last": 6.0, "validation_error_best": 5.0}
+    (setting,) = settings([Run(Path("run"), record)])
+    assert setting.mean("validation_error") == 6.0
+    record["config"]["recipe"]["report"] = "best"
+    (setting,) = settings([Run(Path("run"), record)])
+    assert setting.mean("validation_error") == 5.0
+
+
+def test_a_title_tells_what_differs_and_nothing_else():
+    assert titles(run()) == ["DenseNet-BC (L=100, k=12)"]
+    assert titles(run(model__compression=0.5), run(model__compression=0.8)) == [
+        "DenseNet-BC (L=100, k=12), θ=0.5",
+        "DenseNet-BC (L=100, k=12), θ=0.8",
+    ]
+    assert titles(run(epochs=5), run(epochs=300, recipe__batch_size=128)) == [
+        "DenseNet-BC (L=100, k=12), 5 epochs",
+        "DenseNet-BC (L=100, k=12), 300 epochs",
+    ]
+
+
+def test_a_title_tells_no_option_of_another_kind_of_network_or_schedule():
+    assert titles(run(), run(model=RESNET)) == ["DenseNet-BC (L=100, k=12)", "ResNet-110"]
+    assert titles(run(), run(recipe__schedule=ONE_CYCLE)) == [
+        "DenseNet-BC (L=100, k=12), step schedule",
+        "DenseNet-BC (L=100, k=12), one-cycle schedule",
+    ]
+    faster = run(recipe__schedule={**ONE_CYCLE, "max_lr": 0.2}, recipe__optimizer__lr=0.2)
+    assert titles(run(recipe__schedule=ONE_CYCLE), faster) == [
+        "DenseNet-BC (L=100, k=12), lr=0.1",
+        "DenseNet-BC (L=100, k=12), lr=0.2",
+    ]
+
+
+def test_what_decides_no_result_makes_no_setting():
+    here, there = run(data__root="here"), run(data__root="there", data__num_workers=4)
+    assert [setting.n for setting in settings([here, there])] == [2]
+
+
+def test_options_that_differ_are_told():
+    first, second = settings([run(model__growth_rate=12), run(model__growth_rate=24)])
+    assert first.options == {"model.growth_rate": 12}
+    assert second.options == {"model.growth_rate": 24}
+
+
+@pytest.mark.parametrize(
+    ("target", "augment", "name"),
+    [
+        ("Cifar10", True, "C10+"),
+        ("Cifar100", False, "C100"),
+        ("Svhn", False, "SVHN"),
+        ("Digits", True, "digits+"),
+    ],
+)
+def test_data_in_the_notation_of_the_papers(target, augment, name):
+    options = {"data___target_": f"densenet_cli.data.{target}", "data__augment": augment}
+    (setting,) = settings([run(**options)])
+    assert setting.data == name
+
+
+def test_imagenet_is_known_by_its_images():
+    record = fields(data___target_="densenet_cli.data.image_folder.ImageFolder")
+    record["data"] |= {"name": "image_folder", "num_classes": 1000}
+    record["data"]["sizes"]["train"] = 1_281_167
+    assert settings([Run(Path("run"), record)])[0].data == "ImageNet+"
+    record["data"]["sizes"]["train"] = 1_281_166
+    assert settings([Run(Path("run"), record)])[0].data == "image_folder+"
+
+
+def test_grouping_averages_over_all_else_and_says_over_what():
+    runs = [
+        run(5.0, model__growth_rate=12, model__compression=0.5),
+        run(5.2, model__growth_rate=12, model__compression=1.0, seed=1),
+        run(4.0, model__growth_rate=24, model__compression=0.5),
+    ]
+    twelve, twenty_four = settings(runs, ["model.growth_rate"])
+    assert (twelve.title, twelve.n, twelve.averaged_over) == ("k=12", 2, ("model.compression",))
+    assert twelve.mean("error") == pytest.approx(5.1)
+    assert twelve.family == "DenseNet-BC, DenseNet-B"
+    assert (twenty_four.title, twenty_four.mean("error")) == ("k=24", 4.0)
+    assert twenty_four.averaged_over == ()
+
+
+def test_grouping_by_family_and_by_an_option_that_some_lack():
+    runs = [run(), run(model__depth=40), run(model=RESNET)]
+    assert [(s.title, s.n) for s in settings(runs, ["family"])] == [("DenseNet-BC", 2), ("ResNet", 1)]
+    named = [setting.title for setting in settings(runs, ["model.growth_rate"])]
+    assert named == ["k=12", "without model.growth_rate"]
+
+
+def test_an_unknown_option_to_group_by_is_answered_with_the_right_one():
+    with pytest.raises(
+        UserError, match=r"no run has such an option; did you mean model\.growth_rate\?"
+    ):
+        settings([run()], ["growth_rate"])

@@ -1,0 +1,167 @@
+"""A sweep's live table, from records alone."""
+
+from __future__ import annotations
+
+import io
+import time
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+from example_record import write
+from rich.console import Console
+
+from densenet_cli.options import UserError
+from densenet_cli.results.watch import Job, read_jobs, seconds_left, summary, view, watch
+
+METRICS = """\
+epoch,test_error,images_per_second,seconds
+1,60,500,90
+2,50,520,100
+3,40,510,110
+4,30,530,120
+"""
+
+
+def running(folder: Path, seconds_ago: float = 0, **options) -> Path:
+    """A run of 10 epochs that has completed 4 and gives signs of life."""
+    updated = datetime.now(timezone.utc) - timedelta(seconds=seconds_ago)
+    times = {"updated": updated.isoformat(), "seconds": 420.0}
+    unknown = {"results": {}, "images_per_second": None}
+    write(folder, state="running", epochs=10, **{"epoch": 4, **times, **unknown, **options})
+    (folder / "metrics.csv").write_text(METRICS)
+    (folder / ".alive").touch()
+    return folder
+
+
+def text(folder: Path) -> str:
+    console = Console(width=120, file=io.StringIO(), record=True)
+    console.print(view(folder, read_jobs(folder)))
+    return " ".join(console.export_text().split())
+
+
+def test_a_running_job_with_its_epoch_error_speed_and_time_left(tmp_path):
+    running(tmp_path / "k=12", seconds_ago=30)
+    (job,) = read_jobs(tmp_path)
+    assert (job.name, job.status, job.epoch, job.epochs) == ("k=12", "running", 4, 10)
+    assert (job.error, job.images_per_second) == (30, 530)
+    assert job.seconds == pytest.approx(450, abs=2)  # 420 until the record, 30 since
+    assert job.seconds_left == pytest.approx(6 * 110 - 30, abs=2)  # the last three took 110 s each
+
+
+def test_each_state_is_told(tmp_path):
+    running(tmp_path / "a")
+    write(tmp_path / "b", 4.5)
+    write(tmp_path / "c", state="failed", error="CUDA out of memory.", results={})
+    (running(tmp_path / "d") / ".alive").unlink()
+    write(tmp_path / "e", state="interrupted")
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f/run.json").write_text("{")
+    (tmp_path / "sweep.yaml").write_text("commands: []\njobs: [a, b, c, d, e, f, k=4, k=12]\n")
+    found = {job.name: (job.status, job.note) for job in read_jobs(tmp_path)}
+    assert list(found) == ["a", "c", "d", "e", "f", "b", "k=4", "k=12"]
+    assert found["c"] == ("failed", "out of memory")
+    assert found["d"] == ("broken off", "")
+    assert found["f"][0] == "unreadable"
+    assert found["f"][1].startswith("cannot be read: Expecting property name")
+    assert found["k=12"] == ("to do", "")
+    shown = text(tmp_path)
+    assert (
+        "8 jobs: 1 running, 1 failed, 1 broken off, 1 interrupted, 1 unreadable, 1 done, 2 to do"
+        in shown
+    )
+    assert "4.50" in shown
+
+
+def test_a_done_run_shows_its_result_and_needs_no_metrics(tmp_path):
+    write(tmp_path / "a", 4.5)
+    (tmp_path / "a/metrics.csv").write_text("nonsense\n1,2,3\n")
+    (job,) = read_jobs(tmp_path)
+    assert (job.error, job.images_per_second, job.seconds, job.seconds_left) == (
+        4.5,
+        441.2,
+        36000,
+        None,
+    )
+
+
+def test_a_run_before_its_first_epoch(tmp_path):
+    folder = running(tmp_path / "a", epoch=None, seconds=None)
+    (folder / "metrics.csv").unlink()
+    (job,) = read_jobs(tmp_path)
+    assert (job.status, job.epoch, job.error, job.seconds_left) == ("running", None, None, None)
+
+
+def of(status, seconds=None, left=None):
+    return Job("job", status, seconds=seconds, seconds_left=left)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "expected"),
+    [
+        ([of("running", 40, 60), of("running", 70, 20)], 60),
+        # Two side by side: 60 + 20 s left of these, 3 more of 100, 90 and 110 s, in the mean 100.
+        ([of("running", 40, 60), of("running", 70, 20), of("done", 110), *[of("to do")] * 3], 190),
+        ([of("running", 40), of("to do")], None),  # its first epoch has not ended
+        ([of("done", 100), of("to do")], None),  # nobody runs
+        ([of("done", 100), of("failed")], None),
+    ],
+)
+def test_when_all_will_be_done(jobs, expected):
+    assert seconds_left(jobs) == expected
+
+
+def test_the_header_tells_when_all_will_be_done():
+    line = summary([of("running", 40, 3600), of("done", 100)])
+    moment = datetime.now() + timedelta(seconds=3600)
+    assert line.startswith("2 jobs: 1 running, 1 done; all done in about 1:00:00 h, at ")
+    assert line.endswith((f"{moment:%H:%M}", f"{moment - timedelta(seconds=60):%H:%M}"))
+
+
+def test_a_folder_without_runs_is_one_message(tmp_path):
+    with pytest.raises(UserError, match="there is no run below; name the folder of a sweep"):
+        watch(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["jobs: 3", "[]", "jobs: [", "\x00"])
+def test_a_damaged_plan_is_named(tmp_path, content):
+    (tmp_path / "sweep.yaml").write_text(content)
+    with pytest.raises(UserError, match=r"sweep\.yaml cannot be read"):
+        watch(tmp_path)
+
+
+def test_it_leaves_when_all_are_done(tmp_path):
+    write(tmp_path / "a")
+    write(tmp_path / "b", state="failed", error="no")
+    watch(tmp_path, interval=60)  # would hang if it waited
+
+
+def test_it_follows_the_records(tmp_path, monkeypatch, capsys):
+    running(tmp_path / "a")
+    waited = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        write(tmp_path / "a", 4.5)
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    watch(tmp_path, interval=7)
+    assert waited == [7]
+    assert "1 job: 1 done" in capsys.readouterr().out
+
+
+def test_ctrl_c_leaves_it_with_the_last_view(tmp_path, monkeypatch, capsys):
+    running(tmp_path / "a")
+
+    def sleep(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    watch(tmp_path)
+    assert "1 job: 1 running" in capsys.readouterr().out
+
+
+def test_once_shows_a_running_sweep_and_leaves(tmp_path, capsys):
+    running(tmp_path / "a")
+    watch(tmp_path, interval=3600, once=True)
+    assert "1 job: 1 running" in capsys.readouterr().out
