@@ -41,9 +41,9 @@ def sweep_name(words: list[str], varying: Iterable[str], choices: dict[str, str]
     Args:
         words: all that is typed for the jobs.
         varying: the keys that are swept.
-        choices: the choice made for each group, as {"model": "densenet_bc_100"}.
+        choices: the choice made for each group that has one, as {"model": "densenet_bc_100"}.
     """
-    named = ["experiment"] if choices.get("experiment", "null") != "null" else ["model", "data"]
+    named = ["experiment"] if "experiment" in choices else ["model", "data"]
     parts = [choices[name] for name in named if name not in varying]
     left_out = {*named, *varying, *WITHOUT_EFFECT, "seed", "trainer"}
     for name, value in ((key(word), word.partition("=")[2]) for word in words):

@@ -85,7 +85,7 @@ def options(words: list[str]) -> tuple[DictConfig, list[str]]:
     params = cfg.hydra.sweeper.get("params") or {}
     typed = [f"{name}={value}" for name, value in params.items()] + grid.job_words(words)
     if cfg.sweep.name is None:
-        chosen = {name: str(choice) for name, choice in cfg.hydra.runtime.choices.items()}
+        chosen = {name: str(choice) for name, choice in cfg.hydra.runtime.choices.items() if choice}
         with open_dict(cfg):
             cfg.sweep.name = sweep_name(typed, grid.swept(typed), chosen)
     if not isinstance(cfg.sweep.name, str):

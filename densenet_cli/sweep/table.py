@@ -29,18 +29,27 @@ def show(folder: Path, state: Standing) -> None:
         outcome, error, seconds = _cells(job, state)
         table.add_row(Text(job.folder.name), Text(outcome, STYLES.get(outcome, "")), error, seconds)
     console.print(table, soft_wrap=False)
-    for job in state.jobs:
-        if state[job] == "failed":
-            reason = (record(job).get("error") or "its record cannot be read").split("\n")[0]
-            where = relative(job.folder) / "run.log"
-            console.print(Text(f"{job.folder.name} failed: {reason} (see {where})\n"))
+    for reason, names in _failures(state).items():
+        console.print(Text(f"{' '.join(names)} failed: {reason}"))
     counts = {name: state.count(name) for name in FINISHED}
     counts["not run"] = len(state.jobs) - sum(counts.values())
     words = ", ".join(f"{number} {name}" for name, number in counts.items() if number)
     console.print(f"{len(state.jobs)} jobs: {words}")
+    if any(state[job] == "failed" for job in state.jobs):
+        console.print(f"see run.log in {relative(folder)}/<job>")
     if state.exit_status():
         console.print(f"go on with: densenet-run resume={relative(folder)}")
     console.print(f"compare by: densenet-results table {relative(folder)}")
+
+
+def _failures(state: Standing) -> dict[str, list[str]]:
+    """Why jobs failed, and which did for that reason."""
+    names: dict[str, list[str]] = {}
+    for job in state.jobs:
+        if state[job] == "failed":
+            reason = (record(job).get("error") or "its record cannot be read").split("\n")[0]
+            names.setdefault(reason, []).append(job.folder.name)
+    return names
 
 
 def line(job: Job, state: Standing) -> str:
