@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-
 # Where things lie, what is shown and how often is saved: none of it changes a result. (Where images of
 # one's own lie does: data.root is left in if the images are not those of a data set that has a name.)
 WITHOUT_EFFECT = (

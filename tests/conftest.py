@@ -15,8 +15,8 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; subprocesses in
 import pytest
 
 from densenet_cli import cli, resolvers
-from densenet_cli.compose import composing, resolved
 from densenet_cli.compose import compose as hydra_compose
+from densenet_cli.compose import composing, resolved
 
 resolvers.register()
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from densenet_cli.identity import flat
+from densenet_cli.options import OptionError, number, shown, whole_number
 from densenet_cli.sweep.measured_steps import Measurement, Measurements, short_run
 
 
@@ -36,18 +37,22 @@ class Estimate:
 def estimate(configs: Sequence[dict[str, Any]], on_progress: Callable[[str], object]) -> list[Estimate]:
     """The cost of each job, by short runs on this machine; what was measured before is remembered.
 
-    Jobs that differ only in seeds, schedule or numbers of epochs and steps share a short run.
+    Jobs that differ only in seeds, schedule or numbers of epochs and steps share a short run. A limit
+    in time (trainer.max_time) is not considered.
 
     Args:
         configs: resolved configurations.
         on_progress: called with a line of text before each short run.
+
+    Raises:
+        UserError: if the measurements cannot be written down.
     """
     measurements = Measurements()
     short_runs = [short_run(config) for config in configs]
     missing = [short for short in short_runs if measurements.get(short) is None]
     missing = [short for index, short in enumerate(missing) if short not in missing[:index]]
-    for number, short in enumerate(missing, start=1):
-        on_progress(f"measuring {number} of {len(missing)}: {_name(short)}")
+    for index, short in enumerate(missing, start=1):
+        on_progress(f"measuring {index} of {len(missing)}: {_name(short)}")
         measurements.measure(short)
     return [
         _estimate(config, measurements[short])
@@ -56,10 +61,13 @@ def estimate(configs: Sequence[dict[str, Any]], on_progress: Callable[[str], obj
 
 
 def _estimate(config: dict[str, Any], measured: Measurement) -> Estimate:
-    seconds = seconds_per_epoch = None
-    if measured.error is None:
-        seconds_per_epoch = _epoch_seconds(config, measured)
-        seconds = _run_seconds(config, measured)
+    seconds, seconds_per_epoch, error = None, None, measured.error
+    try:
+        _check_amounts(config)
+        if error is None:
+            seconds, seconds_per_epoch = _seconds(config, measured)
+    except OptionError as wrong:
+        error = str(wrong)
     return Estimate(
         measured.parameters,
         measured.multiply_adds,
@@ -67,55 +75,59 @@ def _estimate(config: dict[str, Any], measured: Measurement) -> Estimate:
         seconds,
         seconds_per_epoch,
         measured.device,
-        measured.error,
+        error,
     )
 
 
-def _epoch_seconds(config: dict[str, Any], measured: Measurement) -> float:
+def _check_amounts(config: dict[str, Any]) -> None:
+    """Check what the short run replaced by numbers of its own. Raises OptionError."""
+    trainer = config["trainer"]
+    whole_number("epochs", config["epochs"], example=300)
+    number("recipe.optimizer.lr", config["recipe"]["optimizer"]["lr"], example=0.1, above=0)
+    for name, least in (("max_steps", -1), ("check_val_every_n_epoch", 1)):
+        if trainer.get(name) is not None:
+            whole_number(f"trainer.{name}", trainer[name], example=1, at_least=least)
+    for name in ("limit_train_batches", "limit_val_batches", "limit_test_batches"):
+        if isinstance(trainer.get(name), float):
+            number(f"trainer.{name}", trainer[name], example=0.5, at_least=0, at_most=1)
+        elif trainer.get(name) is not None:
+            whole_number(f"trainer.{name}", trainer[name], example=10, at_least=0)
+
+
+def _seconds(config: dict[str, Any], measured: Measurement) -> tuple[float, float]:
+    """Seconds of the whole run and of one epoch."""
+
+    def images(split: str, limit: str) -> float:
+        return _limited(config, measured.sizes[split], limit)
+
+    train_images = images("train", "limit_train_batches")
+    test_s = images("test", "limit_test_batches") / measured.evaluation_images_per_second
+    evaluation_images = images(measured.evaluation_split, "limit_val_batches")
     every = config["trainer"].get("check_val_every_n_epoch") or 1
-    return (
-        _train_images(config, measured) / measured.images_per_second
-        + _evaluation_images(config, measured, measured.evaluation_split) / every
-        / measured.evaluation_images_per_second
+    epoch_s = (
+        train_images / measured.images_per_second
+        + evaluation_images / measured.evaluation_images_per_second / every
         + measured.epoch_end_seconds
-    )  # fmt: skip
-
-
-def _run_seconds(config: dict[str, Any], measured: Measurement) -> float:
-    test_images = _evaluation_images(config, measured, "test")
-    test_seconds = test_images / measured.evaluation_images_per_second
+    )
     if config["task"] == "test":
-        return measured.start_seconds + test_seconds
-    # With held-out images the last epoch's network is tested, and the best epoch's.
+        return measured.start_seconds + test_s, epoch_s
+    # With held-out images the network of the last epoch is tested, and that of the best one.
     tests = 1 if measured.evaluation_split == "test" else 2
-    epochs = _epochs(config, measured)
-    return (
-        measured.start_seconds
-        + epochs * _epoch_seconds(config, measured)
-        + tests * test_seconds
-    )  # fmt: skip
+    epochs = _epochs(config, train_images)
+    return measured.start_seconds + epochs * epoch_s + tests * test_s, epoch_s
 
 
-def _epochs(config: dict[str, Any], measured: Measurement) -> float:
-    """Epochs of the run, the last one maybe broken off by trainer.max_steps."""
-    most = config["trainer"].get("max_steps", -1)
-    if most < 0:
+def _epochs(config: dict[str, Any], train_images: float) -> float:
+    """Epochs of the run; trainer.max_steps may end it within one."""
+    steps = config["trainer"].get("max_steps", -1)
+    if steps < 0 or not train_images:
         return config["epochs"]
     step_images = config["data"]["batch_size"] * config["trainer"].get("accumulate_grad_batches", 1)
-    return min(config["epochs"], most * step_images / _train_images(config, measured))
-
-
-def _train_images(config: dict[str, Any], measured: Measurement) -> float:
-    return _limited(config, measured.sizes["train"], "limit_train_batches")
-
-
-def _evaluation_images(config: dict[str, Any], measured: Measurement, split: str) -> float:
-    limit = "limit_val_batches" if split == measured.evaluation_split else "limit_test_batches"
-    return _limited(config, measured.sizes[split], limit)
+    return min(config["epochs"], steps * step_images / train_images)
 
 
 def _limited(config: dict[str, Any], images: int, limit: str) -> float:
-    """The images left by a limit: a number of batches, or a share of all (Lightning's Trainer)."""
+    """The images left by a limit: so many batches, or a share of all (arguments of the Trainer)."""
     most = config["trainer"].get(limit)
     if most is None:
         return images
@@ -126,7 +138,7 @@ def _limited(config: dict[str, Any], images: int, limit: str) -> float:
 
 def _name(config: dict[str, Any]) -> str:
     """The network, with its options, and the data."""
-    model = dict(config["model"])
-    network = model.pop("_target_").rpartition(".")[2]
-    options = " ".join(f"{name}={value}" for name, value in flat(model).items() if value is not None)
-    return f"{network} {options}, {config['data']['_target_'].rpartition('.')[2]}"
+    model, data = dict(config["model"]), config["data"]
+    network = str(model.pop("_target_")).rpartition(".")[2]
+    options = [f"{name}={shown(value)}" for name, value in flat(model).items() if value is not None]
+    return f"{' '.join([network, *options])}, {str(data['_target_']).rpartition('.')[2]}"

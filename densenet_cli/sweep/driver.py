@@ -21,25 +21,25 @@ def run(words: list[str]) -> int:
     """Run, or with plan=true only show, the sweep that words make; the exit status."""
     config_dir, typed = _without_flags(words)
     with composing(config_dir) as own:
-        if folder := value(typed, "resume"):
-            commands = _resumed(Path(folder).expanduser(), typed)
-        else:
-            commands = [typed]
+        folder = value(typed, "resume")
+        commands = _resumed(Path(folder).expanduser(), typed) if folder else [typed]
         commands = [[*own, *command] for command in commands]
         cfg, _ = jobs.options(commands[-1])
         if cfg.hydra.sweeper._target_ == SEARCH:
             from densenet_cli.sweep import search
 
             return search.run(commands[-1])
-        return _run(_united([jobs.read(command) for command in commands]))
+        sweep = _united([jobs.read(command) for command in commands])
+        if sweep.cfg.plan:
+            from densenet_cli.sweep import plan
+
+            return plan.show(sweep)
+        if not folder:
+            jobs.note(sweep)
+        return _run(sweep)
 
 
 def _run(sweep: Sweep) -> int:
-    if sweep.cfg.plan:
-        from densenet_cli.sweep import plan
-
-        return plan.show(sweep)
-    jobs.note(sweep)
     state = Standing(sweep.jobs)
     before = state.count("done before")
     already = f", {before} of them done already" if before else ""

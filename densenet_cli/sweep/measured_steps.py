@@ -111,9 +111,27 @@ class Measurements:
     def _read(self) -> dict[str, Measurement]:
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
-            return {key: Measurement(**fields) for key, fields in content.items()}
-        except (OSError, ValueError, TypeError, AttributeError):
+        except (OSError, ValueError):
             return {}
+        entries = content.items() if isinstance(content, dict) else ()
+        return {key: Measurement(**fields) for key, fields in entries if _is_sound(fields)}
+
+
+def _is_sound(fields: Any) -> bool:
+    """Whether an entry of the file is a measurement that succeeded."""
+    if not isinstance(fields, dict) or fields.keys() != asdict(Measurement()).keys():
+        return False
+    sizes = fields["sizes"]
+    speeds = [fields["images_per_second"], fields["evaluation_images_per_second"]]
+    numbers = [fields[name] for name in ("parameters", "multiply_adds", "peak_memory_bytes")]
+    numbers += [fields["start_seconds"], fields["epoch_end_seconds"]]
+    return (
+        isinstance(sizes, dict)
+        and sizes.keys() == {"train", "validation", "test"}
+        and fields["evaluation_split"] in sizes
+        and all(isinstance(one, (int, float)) for one in [*speeds, *numbers, *sizes.values()])
+        and min(speeds) > 0
+    )
 
 
 def _measured(short: dict[str, Any]) -> Measurement:

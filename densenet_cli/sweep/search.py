@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from densenet_cli.hold import InUse, hold
@@ -41,6 +41,9 @@ FILE = "optuna.db"
 def run(words: list[str]) -> int:
     """Search until as many trials as wanted are over; the exit status. Within `composing` only."""
     cfg, typed = jobs.options(words)
+    for name, unset in (("seeds", None), ("sweep.jobs", [""]), ("plan", False)):
+        if (value := OmegaConf.select(cfg, name)) != unset:
+            raise OptionError(name, value, "is for grids, not for a search; leave it out")
     search = Search(cfg, typed, grid.search_path(words))
     jobs.note(Sweep(search.folder, cfg, words, []))
     print(f"densenet-run: searching in {relative(search.folder)}", file=sys.stderr, flush=True)

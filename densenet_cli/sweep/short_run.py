@@ -36,7 +36,7 @@ class Stopwatch:
 
     def mark(self, images: int = 0) -> None:
         """Note that so many more images are done; the first call starts the clock."""
-        if torch.cuda.is_available():
+        if torch.cuda.is_initialized():
             torch.cuda.synchronize()
         done = self._marks[-1][1] if self._marks else 0
         self._marks.append((time.monotonic(), done + images))

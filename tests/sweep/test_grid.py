@@ -1,4 +1,4 @@
-"""Words -> jobs and their names; what Hydra's own multirun would make of the same words is the oracle."""
+"""Words -> jobs and their names."""
 
 import pytest
 
@@ -69,7 +69,7 @@ def test_seeds_must_be_a_number_of_them(expand, seeds):
 
 
 def test_two_grids_of_seeds_are_refused(expand):
-    with pytest.raises(UserError, match="seed=.*seeds=2"):
+    with pytest.raises(UserError, match=r"seed=.*seeds=2"):
         expand([""], ["seed=a"], seeds=2)
 
 

@@ -34,7 +34,7 @@ def test_each_job_gets_a_gpu_of_its_own(monkeypatch, tmp_path):
     assert [place.environment["CUDA_VISIBLE_DEVICES"] for place in found] == ["3", "5"]
     with pytest.raises(OptionError, match="there are 2 GPUs"):
         places.shared_out(_launcher(jobs=3), [trainer], tmp_path)
-    with pytest.raises(OptionError, match="trainer.devices=2"):
+    with pytest.raises(OptionError, match=r"trainer\.devices=2"):
         places.shared_out(_launcher(jobs=2), [{**trainer, "devices": 2}], tmp_path)
 
 

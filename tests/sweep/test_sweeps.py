@@ -121,9 +121,11 @@ def test_a_broken_off_sweep_is_completed_by_the_same_command(sweep, tmp_path):
     assert (
         "growth_rate=4,dies=true growth_rate=6,dies=true failed: RuntimeError: has had enough" in said
     )
+    plan = (tmp_path / "outputs/mine/sweep.yaml").read_text()
     status, said, _ = sweep("resume=outputs/mine", flags=(), tiny=False)
     assert status == 1
     assert "4 jobs: 2 done before, 2 failed" in said
+    assert (tmp_path / "outputs/mine/sweep.yaml").read_text() == plan
 
 
 def test_fail_fast_stops_at_the_first_failure(sweep):
@@ -167,6 +169,8 @@ def test_two_processes_share_a_sweep(tmp_path):
         (["hydra/launcher=parallel", "hydra.launcher.jobs=99999"], "cores"),
         (["hydra/sweeper=optuna"], "nothing to search"),
         (["hydra/sweeper=optuna", "model.growth_rate=4,6"], "data.validation=5000"),
+        (["hydra/sweeper=optuna", "model.growth_rate=4,6", "seeds=3"], "seeds=3: is for grids"),
+        (["hydra/sweeper=optuna", "seed=0,1", "sweep=small_figure4"], "sweep.jobs="),
         (["sweep.jobs=5"], "must be a list"),
     ],
 )
