@@ -9,6 +9,7 @@ import torch
 from densenet_cli.cli import CONF
 from densenet_cli.instantiation import build
 from densenet_cli.models import cost
+from densenet_cli.results import cli as results
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
@@ -52,3 +53,17 @@ def test_every_command_composes(config):
         if "--multirun" in words:
             words = [word.split(",")[0] for word in words if word != "--multirun"]
         config(*[word for word in words if not word.startswith("resume=")])
+
+
+def test_every_results_command_is_one(capsys):
+    lines = re.findall(r"^(densenet-results .*?)(?:\s+#.*)?$", README, re.MULTILINE)
+    assert len(lines) >= 6
+    for line in lines:
+        results._parser().parse_args(line.split()[1:])
+
+
+def test_the_table_of_sweeps_holds_every_one():
+    table = README.split("| `sweep=` | what |")[1].split("\n\n")[0]
+    named = set(re.findall(r"`(\w+)`", table))
+    named = {f"paper_table2{name}" if name.startswith("_") else name for name in named}
+    assert named == {path.stem for path in (CONF / "sweep").glob("*.yaml")}

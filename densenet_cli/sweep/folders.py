@@ -20,7 +20,9 @@ GROUPS = ("model", "data", "recipe")
 def job_names(jobs: list[list[str]]) -> list[str]:
     """A name for each job: the options in which the jobs differ, as in growth_rate=24,seed=1."""
     options = [{key(word): word.partition("=")[2] for word in job} for job in jobs]
-    keys = list(dict.fromkeys(name for job in options for name in job))
+    keys = sorted(
+        dict.fromkeys(name for job in options for name in job), key=lambda name: name == "seed"
+    )
     varying = [name for name in keys if len({job.get(name) for job in options}) > 1] or keys
     names = [name_of({name: job.get(name) for name in varying}) for job in options]
     return [

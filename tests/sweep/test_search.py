@@ -68,7 +68,9 @@ def test_a_killed_search_goes_on(command, tmp_path):
     assert {record["state"] for record in after.values()} == {"done"}
     (done,) = (name for name, record in before.items() if record["state"] == "done")
     assert after[done] == before[done]
-    study = optuna.load_study(study_name="search", storage=f"sqlite:///{tmp_path}/outputs/mine/optuna.db")
+    study = optuna.load_study(
+        study_name="search", storage=f"sqlite:///{tmp_path}/outputs/mine/optuna.db"
+    )
     told = {round(trial.params["recipe.optimizer.lr"], 12): trial.value for trial in study.trials}
     for record in after.values():
         rate = round(record["config"]["recipe"]["optimizer"]["lr"], 12)

@@ -10,6 +10,9 @@ import pytest
 import torch
 from tiny_run import TINY
 
+from densenet_cli.compose import composing
+from densenet_cli.sweep import jobs
+
 DIES = "model._target_=dying_network.Network"
 NETWORK = """
 from densenet_cli.models.densenet import DenseNet
@@ -155,6 +158,35 @@ def test_two_processes_share_a_sweep(tmp_path):
     assert all("resumed" not in record for record in records.values())
     assert sum(text.count("training DenseNet, ") for text in said) == 4
     assert all("4 jobs: " in text and "failed" not in text for text in said)
+
+
+def test_options_of_a_swept_choice_are_judged_by_that_choice():
+    """model.shortcut is unknown to the default model, but known to both that are swept."""
+    with composing():
+        sweep = jobs.read(["model=resnet_20,resnet_32", "model.shortcut=B"])
+    assert [(job.config["model"]["depth"], job.config["model"]["shortcut"]) for job in sweep.jobs] == [
+        (20, "B"),
+        (32, "B"),
+    ]
+    assert [job.folder.as_posix() for job in sweep.jobs] == [
+        "outputs/cifar10-shortcut=B/model=resnet_20",
+        "outputs/cifar10-shortcut=B/model=resnet_32",
+    ]
+
+
+def test_a_sweep_may_stand_in_a_file_of_ones_own(tmp_path):
+    (tmp_path / "mine/sweep").mkdir(parents=True)
+    (tmp_path / "mine/sweep/own.yaml").write_text(
+        "name: own\njobs: [model=resnet_20 epochs=3, 'model=densenet_bc model.depth=16,22 epochs=3']\n"
+    )
+    with composing("mine") as own:
+        sweep = jobs.read([*own, "sweep=own", "epochs=5", "seed=0,1"])
+    assert [job.folder.as_posix() for job in sweep.jobs][2:4] == [
+        "outputs/own/model=densenet_bc,depth=16,seed=0",
+        "outputs/own/model=densenet_bc,depth=16,seed=1",
+    ]
+    assert {job.config["epochs"] for job in sweep.jobs} == {5}
+    assert len(sweep.jobs) == 6
 
 
 @pytest.mark.parametrize(
