@@ -48,11 +48,15 @@ def expand(lines: Iterable[str], typed: list[str], seeds: int | None) -> list[li
     jobs = []
     own = parse(typed)
     replaced = {override.get_key_element() for override in own}
+    if seeds is not None:
+        whole_number("seeds", seeds, example=5)
+        replaced.add("seed")
+        if "seed" in swept(typed):
+            raise UserError(f"seed= has several values, and seeds={seeds}: type one of them")
     for line in lines:
         kept = [one for one in parse(shlex.split(line)) if one.get_key_element() not in replaced]
         jobs += [list(words) for words in itertools.product(*map(_choices, [*kept, *own]))]
     if seeds is not None:
-        whole_number("seeds", seeds, example=5)
         jobs = [words for job in jobs for words in _with_seeds(job, seeds)]
     return [list(words) for words in dict.fromkeys(map(tuple, jobs))]
 

@@ -59,6 +59,7 @@ def test_typed_words_replace_those_of_a_line(expand):
 def test_seeds_repeat_each_job(expand):
     jobs = expand([""], ["model.growth_rate=12,24", "seed=7"], seeds=3)
     assert [job[-1] for job in jobs] == ["seed=7", "seed=8", "seed=9"] * 2
+    assert expand(["seed=4,5"], [], seeds=2) == [["seed=0"], ["seed=1"]]
     assert expand([""], ["epochs=1"], seeds=2) == [["epochs=1", "seed=0"], ["epochs=1", "seed=1"]]
 
 
@@ -69,6 +70,8 @@ def test_seeds_must_be_a_number_of_them(expand, seeds):
 
 
 def test_two_grids_of_seeds_are_refused(expand):
+    with pytest.raises(UserError, match="type one of them"):
+        expand([""], ["seed=1,2"], seeds=2)
     with pytest.raises(UserError, match=r"seed=.*seeds=2"):
         expand([""], ["seed=a"], seeds=2)
 
