@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,9 @@ def job_names(jobs: list[list[str]]) -> list[str]:
     )
     varying = [name for name in keys if len({job.get(name) for job in options}) > 1] or keys
     names = [name_of({name: job.get(name) for name in varying}) for job in options]
+    times = Counter(names)
     return [
-        name if names.count(name) == 1 else f"{name}~{_digest(' '.join(job))}"
+        name if times[name] == 1 else f"{name}~{_digest(' '.join(job))}"
         for name, job in zip(names, jobs, strict=True)
     ]
 
@@ -63,11 +65,9 @@ class Folders:
         self._taken: dict[str, str] = {}  # names as a file system that ignores case would see them
         for path in sorted(folder.glob("*/run.json")):
             try:
-                config = RunRecord.read(path.parent).fields["config"]
-            except UserError:  # left as it is, and its name unused
+                self._note(path.parent, identity(RunRecord.read(path.parent).fields["config"]))
+            except (UserError, KeyError, TypeError, AttributeError):  # left as it is, its name unused
                 self._taken[path.parent.name.casefold()] = ""
-                continue
-            self._note(path.parent, identity(config))
 
     def place(self, name: str, config: dict[str, Any]) -> Path:
         """The folder that holds the job's run, or a free one, named so or nearly so."""

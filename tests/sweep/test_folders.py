@@ -38,9 +38,10 @@ def test_names_that_differ_in_case_alone_are_kept_apart(one, config, tmp_path):
     assert folders.place("shortcut=A", other).name != "shortcut=A"
 
 
-def test_a_record_that_cannot_be_read_is_left_alone(one, tmp_path):
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": 1, "state": "done"}'])
+def test_a_record_that_cannot_be_read_is_left_alone(text, one, tmp_path):
     (tmp_path / "sweep/growth_rate=12").mkdir(parents=True)
-    (tmp_path / "sweep/growth_rate=12/run.json").write_text("{")
+    (tmp_path / "sweep/growth_rate=12/run.json").write_text(text)
     place = Folders(tmp_path / "sweep").place("growth_rate=12", one)
     assert place.name == f"growth_rate=12~{identity(one)[:6]}"
 
