@@ -1,0 +1,150 @@
+"""How figures look: sizes, colours, markers, line styles, ticks. What they show is not known here.
+
+Colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), told apart by the colour-blind;
+each family has a marker and a line style of its own too, so that a print in grey loses nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+INK = "#1d1d21"  # text, axes and the Pareto front
+GREY = "#7d7d85"
+PAPER = "#fefefe"  # behind everything; its own shade of white, so that a dark page can replace it
+COLOURS = {
+    "paper": PAPER,
+    "ink": INK,
+    "grey": GREY,
+    "blue": "#0072b2",
+    "sky": "#56b4e9",
+    "green": "#009e73",
+    "purple": "#cc79a7",
+    "vermilion": "#d55e00",
+    "orange": "#e69f00",
+}
+RC: Any = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so that figures are the same everywhere
+    "font.size": 8,
+    "text.parse_math": False,  # a dollar in a record is a dollar
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": GREY,
+    "grid.alpha": 0.22,
+    "grid.linewidth": 0.5,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 5.5,
+    "hatch.linewidth": 0.6,
+    **{f"{part}.color": INK for part in ("text", "xtick", "ytick")},
+    "hatch.color": GREY,
+    "axes.edgecolor": INK,
+    "axes.facecolor": PAPER,
+    "figure.facecolor": PAPER,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "savefig.dpi": 200,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "densenet-results",  # else the names inside an SVG are drawn by chance
+    "pdf.fonttype": 42,
+}
+COLUMN, PAGE = 5.0, 7.4  # inches: one panel, two side by side
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How a family is drawn: a colour, a marker and a line style, as matplotlib calls them."""
+
+    colour: str
+    marker: str
+    line: Any
+
+
+FAMILIES = {
+    "DenseNet-BC": Mark(COLOURS["blue"], "o", "-"),
+    "DenseNet": Mark(COLOURS["sky"], "s", (0, (5, 1.5))),
+    "DenseNet-B": Mark(COLOURS["green"], "D", (0, (3, 1, 1, 1))),
+    "DenseNet-C": Mark(COLOURS["purple"], "v", (0, (1, 1))),
+    "ResNet": Mark(COLOURS["vermilion"], "^", (0, (4, 1, 1, 1, 1, 1))),
+    "ResNet, stochastic depth": Mark(GREY, "h", (0, (2, 2))),
+    "Pre-activation ResNet": Mark(COLOURS["orange"], "P", (0, (7, 2))),
+    "Wide ResNet": Mark(INK, "X", (0, (1, 2.5))),
+}
+OTHERS = [
+    Mark(COLOURS[colour], marker, (0, (6, 1, 1, 1)))
+    for colour, marker in itertools.product(("purple", "green", "vermilion", "sky", "blue"), "<>p*d8")
+]
+
+
+def marks(families: Iterable[str]) -> dict[str, Mark]:
+    """A mark for each family: its own for those of the paper, the others in order of their names."""
+    others = itertools.cycle(OTHERS)
+    return {name: FAMILIES.get(name) or next(others) for name in sorted(set(families))}
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure in inches, which can measure its texts."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def settle(figure: Figure) -> None:
+    """Lay the figure out now, and leave it so, for what is then placed by measure."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
+def panels(number: int, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure of so many panels: one alone in a column's width, else two a row; `height` of a row."""
+    columns = min(number, 2)
+    rows = math.ceil(number / columns)
+    figure = new_figure(PAGE if columns == 2 else COLUMN, height * rows)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+    for spare in grid[number:]:
+        spare.remove()
+    return figure, grid[:number]
+
+
+def styled() -> Any:
+    """A context in which matplotlib draws and saves in this style."""
+    return matplotlib.rc_context(RC)
+
+
+def logarithmic(axes: Axes, name: str, text: Callable[[float], str]) -> None:
+    """Make the axis "x" or "y" logarithmic, with ticks at round numbers and plain words on them."""
+    axes.set(**{f"{name}scale": "log"})
+    axis = {"x": axes.xaxis, "y": axes.yaxis}[name]
+    low, high = axis.get_view_interval()
+    decades = math.log10(high / low)
+    steps = (1,) if decades > 4 else (1, 3) if decades > 1.8 else (1, 2, 3, 5, 7)
+    axis.set_major_locator(LogLocator(subs=steps, numticks=20))
+    axis.set_major_formatter(FuncFormatter(lambda number, _: text(number)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def duration_unit(longest: float) -> tuple[float, str]:
+    """The seconds in the unit that suits the longest time, and its name."""
+    for seconds, name in ((3600.0, "h"), (60.0, "min")):
+        if longest >= 2 * seconds:
+            return seconds, name
+    return 1.0, "s"

@@ -1,0 +1,87 @@
+"""One page of HTML with tables, figures, configurations and environments; it needs no network."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from densenet_cli.results import figures
+from densenet_cli.results.records import Run, Unreadable
+from densenet_cli.results.report import content
+from densenet_cli.results.report.inline_svg import inline_svg, width_inches
+from densenet_cli.results.settings import Setting
+from densenet_cli.whole_file import replace_file
+
+HERE = Path(__file__).parent
+TITLES = {
+    "error_parameters": "Error and parameters",
+    "error_multiply_adds": "Error and multiply-adds",
+    "learning_curves": "Learning curves",
+    "growth_compression": "Growth rate and compression",
+    "training_time": "Time",
+    "memory": "Memory",
+}
+
+
+def write(
+    settings: Sequence[Setting], runs: Sequence[Run], unreadable: Sequence[Unreadable], path: Path
+) -> Path:
+    """Write the page.
+
+    Args:
+        settings: what the runs are gathered into.
+        runs: all of them.
+        unreadable: records that were left out; the page names them.
+        path: the file; an old one is replaced as a whole.
+
+    Returns:
+        The path.
+
+    Raises:
+        UserError: if it can't be written.
+    """
+    script = (HERE / "page.js").read_text(encoding="utf-8")
+    page = _templates().get_template("page.html.j2")
+    text = page.render(
+        summary=content.summary(settings, runs),
+        table=content.results_table(settings, runs),
+        figures=_figures(settings),
+        unfinished=content.unfinished(settings),
+        environments=content.environments(runs),
+        unreadable=unreadable,
+        style=Markup((HERE / "page.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+    replace_file(path, text)
+    return path
+
+
+def _templates() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(HERE),
+        autoescape=True,  # a record's words are shown, never obeyed
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _figures(settings: Sequence[Setting]) -> list[dict[str, object]]:
+    drawings = {kind: figures.draw(settings, kind) for kind in figures.KINDS}
+    return [
+        {
+            "name": kind,
+            "title": TITLES[kind],
+            "svg": Markup(inline_svg(drawing, kind)),
+            "width": width_inches(drawing),
+            "note": drawing.note,
+        }
+        for kind, drawing in drawings.items()
+        if drawing
+    ]
