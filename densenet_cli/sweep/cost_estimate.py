@@ -37,8 +37,9 @@ class Estimate:
 def estimate(configs: Sequence[dict[str, Any]], on_progress: Callable[[str], object]) -> list[Estimate]:
     """The cost of each job, by short runs on this machine; what was measured before is remembered.
 
-    Jobs that differ only in seeds, schedule or numbers of epochs and steps share a short run. A limit
-    in time (trainer.max_time) is not considered.
+    Jobs that differ only in seeds, schedule or numbers of epochs and steps share a short run. A job of
+    several processes is measured as one of them, with its share of a batch. Not considered: what the
+    processes tell each other, and a limit in time (trainer.max_time).
 
     Args:
         configs: resolved configurations.
@@ -47,15 +48,19 @@ def estimate(configs: Sequence[dict[str, Any]], on_progress: Callable[[str], obj
     Raises:
         UserError: if the measurements cannot be written down.
     """
-    measurements = Measurements()
     short_runs = [short_run(config) for config in configs]
-    missing = [short for short in short_runs if measurements.get(short) is None]
-    missing = [short for index, short in enumerate(missing) if short not in missing[:index]]
-    for index, short in enumerate(missing, start=1):
-        on_progress(f"measuring {index} of {len(missing)}: {_name(short)}")
-        measurements.measure(short)
+    distinct = [short for index, short in enumerate(short_runs) if short not in short_runs[:index]]
+    measurements = Measurements()
+    missing = [short for short in distinct if measurements.get(short) is None]
+    found = []
+    for short in distinct:
+        measured = measurements.get(short)
+        if measured is None:
+            on_progress(f"measuring {missing.index(short) + 1} of {len(missing)}: {_name(short)}")
+            measured = measurements.measure(short)
+        found.append(measured)
     return [
-        _estimate(config, measurements[short])
+        _estimate(config, found[distinct.index(short)])
         for config, short in zip(configs, short_runs, strict=True)
     ]
 

@@ -93,20 +93,19 @@ class Measurements:
         self.path = path or cache / "densenet-cli" / "measured_steps.json"
         self._known = self._read()
 
-    def __getitem__(self, short: dict[str, Any]) -> Measurement:
-        return self._known[_key(short)]
-
     def get(self, short: dict[str, Any]) -> Measurement | None:
         """The measurement of a short run, None if there is none."""
         return self._known.get(_key(short))
 
-    def measure(self, short: dict[str, Any]) -> None:
+    def measure(self, short: dict[str, Any]) -> Measurement:
         """Make a short run, and keep what it showed. Raises UserError if the file can't be written."""
+        key = _key(short)
         measured = _measured(short)
-        # The key is made again: the run may have brought the data.
-        self._known = {**self._read(), **self._known, _key(short): measured}
-        kept = {key: asdict(one) for key, one in self._known.items() if one.error is None}
-        replace_file(self.path, json.dumps(kept, indent=1))
+        if measured.error is None:
+            self._known = {**self._read(), **self._known, key: measured}
+            kept = {name: asdict(one) for name, one in self._known.items()}
+            replace_file(self.path, json.dumps(kept, indent=1))
+        return measured
 
     def _read(self) -> dict[str, Measurement]:
         try:
@@ -167,7 +166,7 @@ def _key(short: dict[str, Any]) -> str:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     decides = {
         "config": short,
-        "images": _folders(short["data"].get("root")),
+        "images": _folders(short["data"]),
         "machine": [platform.node(), cores],
         "environment": {
             name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
@@ -177,9 +176,10 @@ def _key(short: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _folders(root: Any) -> list[tuple[str, int]]:
-    """Folders below the root of the data, and when each changed: they tell if images came or went."""
-    if not isinstance(root, str):
+def _folders(data: dict[str, Any]) -> list[tuple[str, int]]:
+    """The folders of a user's own images, and when images last came to each or went."""
+    root = data.get("root")
+    if not isinstance(root, str) or "download" in data:  # published data stay as they are
         return []
     path = Path(root).expanduser()
     found = [*path.glob("*/"), *path.glob("*/*/")]

@@ -5,6 +5,7 @@ FOLDER/config.json is the configuration; FOLDER/measurement.json will be a measu
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -25,7 +26,9 @@ from densenet_cli.training import devices
 from densenet_cli.training.interruption import Interruption
 from densenet_cli.whole_file import replace_file
 
-ENOUGH_S = 4.0  # of training steps; the one that is under way is finished
+# So long training lasts, to the end of a step; memory and speed settle within three steps.
+ENOUGH_S = 4.0  # once there were three
+LONG_S = 20.0  # before
 
 
 class Stopwatch:
@@ -74,7 +77,8 @@ class StepTimer(Callback):
     ) -> None:
         """Time a step."""
         self.train.mark(len(batch[1]))
-        trainer.should_stop = self.train.ended - self.train.started > ENOUGH_S
+        lasted = self.train.ended - self.train.started
+        trainer.should_stop = lasted > (ENOUGH_S if batch_idx >= 2 else LONG_S)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the evaluation's clock."""
@@ -97,6 +101,9 @@ def main() -> None:
     """Make the short run; a failure that a user would be told of stands in the measurement."""
     folder = Path(sys.argv[1])
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    with contextlib.suppress(OSError):  # no Linux
+        # Where memory runs out, this process is to be killed before any other.
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
     known = Measurement()
     try:
         processes, config = _alone(config, folder)
