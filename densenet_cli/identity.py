@@ -81,7 +81,7 @@ def _digest(value: dict[str, Any]) -> str:
 def _plain(value: Any) -> Any:
     """The value as run.json gives it back, and 1.0 as 1."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if isinstance(value, float):

@@ -19,6 +19,9 @@ from densenet_cli import launch
 
 def main() -> None:
     """Execute the run that a file describes, or with --serve those that come by standard input."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # until a run obeys them in its own way
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
     if sys.argv[1] == "--serve":
         _serve(answers=int(sys.argv[2]))
     _run_one(Path(sys.argv[1]))
@@ -38,8 +41,6 @@ def _run_one(file: Path) -> NoReturn:
 
 def _serve(answers: int) -> NoReturn:
     """Answer each line of standard input, a run, by a line: its exit status."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
     jobs: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     busy = threading.Event()
 

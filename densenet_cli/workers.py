@@ -15,6 +15,8 @@ from types import FrameType
 from typing import IO, Any
 
 from densenet_cli import launch
+from densenet_cli.hold import BUSY, InUse, hold
+from densenet_cli.identity import identity
 from densenet_cli.record import Begin, RunRecord, now
 from densenet_cli.whole_file import replace_file
 
@@ -61,7 +63,8 @@ class Worker:
             The exit status: 0 done, 1 failed, 130 or 143 interrupted, 75 held by another process. A
             run whose process died is recorded as failed.
         """
-        self._told = False
+        if self._told:
+            return 130
         job = {"folder": str(folder), "config": config, "overrides": overrides, "begin": begin}
         alone = launch.needs_worker(config["trainer"])
         answered, status = self._run_alone(folder, job) if alone else self._serve(job)
@@ -74,8 +77,9 @@ class Worker:
     def signal(self, number: int) -> None:
         """Pass a signal on to the process, if there is one."""
         self._told = True
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(number)
+        process = self._process  # another thread may be closing it
+        if process is not None and process.poll() is None:
+            process.send_signal(number)
 
     def close(self) -> None:
         """End the process, and all that it started."""
@@ -129,16 +133,21 @@ class Worker:
 
     def _start(self, words: list[str], pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[str]:
         output = None if self.place.log is None else self.place.log.open("a", encoding="utf-8")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "densenet_cli.worker", *words],
-            stdin=subprocess.PIPE,  # closes when we die, which tells the worker
-            stdout=output,
-            stderr=None if output is None else subprocess.STDOUT,
-            text=True,
-            env={**os.environ, **self.place.environment},
-            pass_fds=pass_fds,
-            start_new_session=True,  # so that only the first of its processes is told of Ctrl-C
-        )
+        # The worker inherits this, and unblocks them once it can obey.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "densenet_cli.worker", *words],
+                stdin=subprocess.PIPE,  # closes when we die, which tells the worker
+                stdout=output,
+                stderr=None if output is None else subprocess.STDOUT,
+                text=True,
+                env={**os.environ, **self.place.environment},
+                pass_fds=pass_fds,
+                start_new_session=True,  # so that only the first of its processes is told of Ctrl-C
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if output is not None:
             output.close()
         if self.place.cores is not None and hasattr(os, "sched_setaffinity"):
@@ -148,11 +157,13 @@ class Worker:
 
 
 @contextlib.contextmanager
-def passing_on_signals(workers: list[Worker], also: Callable[[], Any] = lambda: None) -> Iterator[None]:
-    """Within, Ctrl-C and SIGTERM go to the workers, and `also` is called."""
+def passing_on_signals(
+    workers: list[Worker], also: Callable[[int], Any] = lambda number: None
+) -> Iterator[None]:
+    """Within, Ctrl-C and SIGTERM go to the workers, and `also` is called with their number."""
 
     def forward(number: int, frame: FrameType | None) -> None:
-        also()
+        also(number)
         for worker in workers:
             worker.signal(number)
 
@@ -177,10 +188,17 @@ def _record_end(folder: Path, config: dict[str, Any], overrides: list[str], stat
         name = signal.Signals(-status).name
         message = f"the run's process was killed ({name}); out of memory?"
     message = message or f"the run's process ended with status {status}"
-    if (folder / "run.json").exists():
-        record = RunRecord.read(folder)
-    else:
-        record = RunRecord.create(folder, config, overrides)
-    record.update(state="failed", error=message, ended=now())
+    try:
+        with hold(folder):
+            if not (folder / "run.json").exists():
+                RunRecord.create(folder, config, overrides)
+            record = RunRecord.read(folder)
+            if identity(record.fields["config"]) != identity(config):
+                return 1
+            if record.fields["state"] == "done":
+                return 0
+            record.update(state="failed", error=message, ended=now())
+    except InUse:
+        return BUSY
     print(f"densenet-run: {message} (see {folder / 'run.log'})", file=sys.stderr)
     return 1

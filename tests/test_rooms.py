@@ -27,7 +27,7 @@ MAY_IMPORT = {  # room -> rooms
     "assembly": {"launch", "data", "training", "instantiation"},
     "run": {"launch", "summary", "assembly", "hold", "identity", "models", "record", "training"},
     "worker": {"launch", "run"},
-    "workers": {"launch", "record"},
+    "workers": {"hold", "identity", "launch", "record"},
     "sweep": {
         *("complaint", "compose", "hold", "identity", "launch", "record", "resolvers", "summary"),
         *("workers", "assembly", "models", "training"),  # the last three to measure a cost only

@@ -10,6 +10,7 @@ from densenet_cli.identity import WITHOUT_EFFECT
 from densenet_cli.options import UserError
 from densenet_cli.summary import relative
 from densenet_cli.sweep import jobs, places, plugins, table
+from densenet_cli.sweep.folders import Folders
 from densenet_cli.sweep.jobs import Sweep
 from densenet_cli.sweep.runner import Runner
 from densenet_cli.sweep.standing import Standing
@@ -29,7 +30,8 @@ def run(words: list[str]) -> int:
             from densenet_cli.sweep import search
 
             return search.run(commands[-1])
-        sweep = _united([jobs.read(command) for command in commands])
+        folders = Folders(jobs.folder(cfg))
+        sweep = _united([jobs.read(command, folders) for command in commands])
         if sweep.cfg.plan:
             from densenet_cli.sweep import plan
 
@@ -51,7 +53,11 @@ def _run(sweep: Sweep) -> int:
     else:
         trainers = [job.config["trainer"] for job in sweep.jobs]
         where = places.shared_out(sweep.cfg, trainers, sweep.folder)
-        Runner(state, where, jobs.fail_fast(sweep.cfg)).run()
+        runner = Runner(state, where, jobs.fail_fast(sweep.cfg))
+        runner.run()
+        if runner.signalled:
+            table.show(sweep.folder, state)
+            return 128 + runner.signalled
     table.show(sweep.folder, state)
     return state.exit_status()
 
@@ -60,8 +66,9 @@ def _resumed(folder: Path, typed: list[str]) -> list[list[str]]:
     """The commands that were typed for a sweep's folder, each with the words typed now."""
     others = [word for word in typed if key(word) != "resume"]
     for word in others:
-        may_change = ("hydra", "sweep.fail_fast", "plan")
-        if key(word) not in WITHOUT_EFFECT and not key(word).startswith(may_change):
+        name = key(word)
+        may_change = {*WITHOUT_EFFECT, "hydra/launcher", "sweep.fail_fast", "plan"} - {"data.root"}
+        if name not in may_change and not name.startswith("hydra.launcher."):
             rule = "cannot change when a sweep is continued: its jobs would be others"
             raise UserError(f"{word}: {rule}; type it with --multirun and sweep.name={folder.name}")
     commands, _ = jobs.typed_before(folder)
@@ -70,7 +77,7 @@ def _resumed(folder: Path, typed: list[str]) -> list[list[str]]:
 
 
 def _united(sweeps: list[Sweep]) -> Sweep:
-    known = {job.folder: job for sweep in sweeps for job in sweep.jobs}
+    known = {job.identity: job for sweep in sweeps for job in sweep.jobs}
     last = sweeps[-1]
     return Sweep(last.folder, last.cfg, last.words, list(known.values()))
 

@@ -93,11 +93,16 @@ def _short(keys: list[str]) -> list[str]:
 
 def _name(parts: Iterable[str], separator: str = ",") -> str:
     """Parts as a name that shells and file systems take as it is."""
-    safe = [re.sub(r"[^A-Za-z0-9._+=~]+", "-", part).replace("=-", "=").strip("-.") for part in parts]
-    name = separator.join(part for part in safe if part)
+    name = separator.join(part for part in map(_safe, parts) if part)
     if len(name) > LONGEST:
         name = f"{name[: LONGEST - 7]}~{_digest(name)}"
     return name or "default"
+
+
+def _safe(part: str) -> str:
+    key, equals, value = part.rpartition("=")
+    value = re.sub(r"^[^A-Za-z0-9._+~-]+|[^A-Za-z0-9._+~-]+$", "", value)
+    return re.sub(r"[^A-Za-z0-9._+=~-]+", "-", f"{key}{equals}{value}").strip(".")
 
 
 def _digest(text: str) -> str:

@@ -24,13 +24,18 @@ def job_words(typed: list[str]) -> list[str]:
 def sweep_words(typed: list[str]) -> list[str]:
     """The typed words that are about the sweep; an experiment's file may say how it is swept."""
     about = [word for word in typed if _section(word) in OF_THE_SWEEP and key(word) != "resume"]
-    experiments = [word for word in typed if key(word) == "experiment" and "," not in word]
+    experiments = [word for word in typed if key(word) == "experiment" and not set(",(") & set(word)]
     return about + experiments
 
 
 def search_path(typed: list[str]) -> list[str]:
     """The words that say where choices of the user's own lie."""
     return [word for word in typed if key(word) == "hydra.searchpath"]
+
+
+def is_search(typed: list[str]) -> bool:
+    """Whether the words are those of a search."""
+    return "hydra/sweeper=optuna" in typed
 
 
 def expand(lines: Iterable[str], typed: list[str], seeds: int | None) -> list[list[str]]:

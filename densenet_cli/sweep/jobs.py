@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,11 @@ class Job:
     config: dict[str, Any]
     folder: Path
 
+    @cached_property
+    def identity(self) -> str:
+        """What it is a run of."""
+        return identity(self.config)
+
 
 @dataclass
 class Sweep:
@@ -55,8 +61,12 @@ class Sweep:
     jobs: list[Job]
 
 
-def read(words: list[str]) -> Sweep:
+def read(words: list[str], folders: Folders | None = None) -> Sweep:
     """The sweep that words make; within `composing` only.
+
+    Args:
+        words: as typed.
+        folders: those of the sweep, if other words for it have been read before.
 
     Raises:
         UserError: if a job can't be composed, or an option of the sweep is wrong.
@@ -67,11 +77,12 @@ def read(words: list[str]) -> Sweep:
         rule = "must be a list of lines, each the words of one grid"
         raise OptionError("sweep.jobs", shown(lines), rule, ["model=resnet_20,resnet_32"])
     words_of_jobs = [as_trained(job) for job in grid.expand(lines, typed, cfg.seeds)]
-    folders, names = Folders(folder(cfg)), job_names(words_of_jobs)
+    folders, names = folders or Folders(folder(cfg)), job_names(words_of_jobs)
     jobs: dict[str, Job] = {}
     for name, job in zip(names, words_of_jobs, strict=True):
         config = composed(job, grid.search_path(words))
-        jobs.setdefault(identity(config), Job(job, config, folders.place(name, config)))
+        one = Job(job, config, folders.place(name, config))
+        jobs.setdefault(one.identity, one)
     return Sweep(folder(cfg), cfg, words, list(jobs.values()))
 
 
@@ -88,8 +99,11 @@ def options(words: list[str]) -> tuple[DictConfig, list[str]]:
         chosen = {name: str(choice) for name, choice in cfg.hydra.runtime.choices.items() if choice}
         with open_dict(cfg):
             cfg.sweep.name = sweep_name(typed, grid.swept(typed), chosen)
-    if not isinstance(cfg.sweep.name, str):
+    name = Path(str(cfg.sweep.name))
+    if name.is_absolute() or not name.parts or ".." in name.parts:
         raise OptionError("sweep.name", cfg.sweep.name, "must name a folder below outputs/", "growth")
+    fail_fast(cfg)
+    switch("plan", cfg.plan)
     return cfg, typed
 
 
@@ -98,6 +112,9 @@ def note(sweep: Sweep) -> None:
     sweep.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(sweep.folder / ".lock", timeout=60):
         commands, names = typed_before(sweep.folder)
+        if any(grid.is_search(command) != grid.is_search(sweep.words) for command in commands):
+            rule = "a grid and a search do not share a folder; choose another by sweep.name="
+            raise UserError(f"{sweep.folder}: {rule}")
         if sweep.words not in commands:
             commands.append(sweep.words)
         names += [job.folder.name for job in sweep.jobs if job.folder.name not in names]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 from densenet_cli.hold import BUSY, InUse, hold
+from densenet_cli.options import UserError
 from densenet_cli.sweep import table
 from densenet_cli.sweep.jobs import Job
-from densenet_cli.sweep.standing import FINISHED, Standing
+from densenet_cli.sweep.standing import FINISHED, Standing, record
 from densenet_cli.workers import Place, Worker, passing_on_signals
 
 POLL_S = 2.0  # between looks at a job that another process runs
@@ -27,13 +29,14 @@ class Runner:
     def __init__(self, state: Standing, places: list[Place], fail_fast: bool) -> None:
         self.state, self.fail_fast = state, fail_fast
         self.workers = [Worker(place) for place in places]
-        self.stopped = threading.Event()
+        self.stopped = False
+        self.signalled = 0  # by which signal
         self._choosing = threading.Lock()
         self._has_waited = False
 
     def run(self) -> None:
         """Run until no job is left, or the sweep is stopped."""
-        with passing_on_signals(self.workers, also=self.stopped.set):
+        with passing_on_signals(self.workers, also=self._stop):
             if len(self.workers) == 1:
                 self._work(self.workers[0])
                 return
@@ -45,12 +48,16 @@ class Runner:
         with worker:
             while (job := self.next_job()) is not None:
                 say(f"{self._number(job)} {job.folder.name}")
-                status = worker.run(job.folder, job.config, job.words, "either")
+                try:
+                    status = worker.run(job.folder, job.config, job.words, "either")
+                except (OSError, UserError) as error:
+                    self.state.fail(job, str(error))
+                    status = 1
                 self._settle(job, status)
 
     def next_job(self) -> Job | None:
         """A job to run now; None when none is left. Waits for those that run elsewhere."""
-        while not self.stopped.is_set():
+        while not self.stopped:
             with self._choosing:
                 for job in self.state.jobs:
                     if self.state[job] in ("to do", "elsewhere") and self._is_ours(job):
@@ -61,25 +68,38 @@ class Runner:
             if not self._has_waited:
                 self._has_waited = True
                 say(f"waiting for {elsewhere} of the jobs, which another process runs")
-            self.stopped.wait(POLL_S)
+            self._pause()
         return None
+
+    def _pause(self) -> None:
+        until = time.monotonic() + POLL_S
+        while not self.stopped and time.monotonic() < until:
+            time.sleep(0.1)
+
+    def _stop(self, signal: int) -> None:
+        self.signalled, self.stopped = signal, True
 
     def _is_ours(self, job: Job) -> bool:
         """Whether the job is still to be run, and by nobody else."""
-        job.folder.mkdir(parents=True, exist_ok=True)
         try:
+            job.folder.mkdir(parents=True, exist_ok=True)
             with hold(job.folder):
+                if (job.folder / "run.json").exists() and not record(job):  # another process was first
+                    job.folder = job.folder.with_name(f"{job.folder.name}~{job.identity[:6]}")
+                    return self._is_ours(job)
                 self.state.look(job)
         except InUse:
             self.state[job] = "elsewhere"
             return False
+        except OSError as error:
+            self.state.fail(job, f"{job.folder}: cannot be made or written: {error.strerror or error}")
         return self.state[job] not in FINISHED
 
     def _settle(self, job: Job, status: int) -> None:
         states = {0: "done", BUSY: "elsewhere", 130: "interrupted", 143: "interrupted"}
         self.state[job] = states.get(status, "failed")
         if status in (130, 143) or (self.fail_fast and self.state[job] == "failed"):
-            self.stopped.set()
+            self.stopped = True
         if len(self.workers) > 1:
             say(f"{self._number(job)} {table.line(job, self.state)}")
 

@@ -7,20 +7,19 @@ it; runs that were broken off are continued first.
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from densenet_cli.hold import InUse, hold
+from densenet_cli.hold import InUse, hold, is_held
 from densenet_cli.identity import identity
 from densenet_cli.options import OptionError, UserError, choice, whole_number
 from densenet_cli.summary import relative
 from densenet_cli.sweep import grid, jobs, places, table
 from densenet_cli.sweep.folders import Folders, name_of
 from densenet_cli.sweep.jobs import Job, Sweep
-from densenet_cli.sweep.runner import Runner
+from densenet_cli.sweep.runner import Runner, say
 from densenet_cli.sweep.standing import Standing, record
 
 try:
@@ -50,7 +49,9 @@ def run(words: list[str]) -> int:
     search.run()
     table.show(search.folder, search.state)
     search.show_best(Console(soft_wrap=True, highlight=False))
-    return search.state.exit_status()
+    if search.signalled:
+        return 128 + search.signalled
+    return 1 if search.refused else search.state.exit_status()
 
 
 class Search(Runner):
@@ -79,7 +80,7 @@ class Search(Runner):
             rule = "one value is nothing to search; type several, or an interval"
             raise OptionError("model.growth_rate", 12, rule, "12,24,40")
         self.search_path = search_path
-        config = jobs.composed(self.fixed, search_path)
+        self.config = config = jobs.composed(self.fixed, search_path)
         if config["data"].get("validation") == 0:
             rule = "a search needs held-out images to judge by, since the test images must not choose"
             raise OptionError("data.validation", 0, rule, 5000)
@@ -88,22 +89,45 @@ class Search(Runner):
         self.folders = Folders(self.folder)
         self.study = self._study(str(options.sampler), int(options.seed))
         self._numbers: dict[str, int] = {}  # identity of a job -> the trial it is run for
+        self.refused = 0  # trials whose words make no configuration
         where = places.shared_out(cfg, [config["trainer"]], self.folder)
         super().__init__(Standing([]), where, jobs.fail_fast(cfg))
+        for trial in self.study.get_trials(
+            deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL)
+        ):
+            if (job := self._job(trial)) is not None:
+                self.state.add(job)
+                if self.state[job] != "done before":
+                    self.state[job] = "failed"
 
     def next_job(self) -> Job | None:
         """The run of a trial that was broken off, or of a new one; None when enough are over."""
-        with self._choosing:
-            while not self.stopped.is_set():
+        while not self.stopped:
+            with self._choosing:
                 waiting = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
                 for trial in waiting:
-                    job = self._job(trial.params)
-                    if identity(job.config) not in self._numbers and self._is_to_run(job, trial.number):
+                    job = self._job(trial)
+                    if job is None:
+                        self.refused += 1
+                        self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+                    elif job.identity not in self._numbers and self._is_to_run(job, trial.number):
                         return job
-                if len(self.study.get_trials(deepcopy=False)) >= self.trials:
+                if len(self.study.get_trials(deepcopy=False)) < self.trials:
+                    self.study.ask(self.space)
+                    continue
+                self._look_elsewhere()
+                if not self.state.count("elsewhere"):
                     return None
-                self.study.ask(self.space)
+            self._pause()
         return None
+
+    def _look_elsewhere(self) -> None:
+        """Note which runs of other processes are over."""
+        for job in self.state.jobs:
+            if self.state[job] == "elsewhere":
+                self.state.look(job)
+                if self.state[job] == "elsewhere" and not is_held(job.folder):
+                    self.state.fail(job, "ended in another process")
 
     def show_best(self, console: Console) -> None:
         """Print the settings with the lowest validation error, as one types them."""
@@ -121,36 +145,43 @@ class Search(Runner):
             with hold(job.folder):
                 self.state.look(job)
         except InUse:
+            self.state[job] = "elsewhere"
             return False
         if record(job).get("state") == "done":
             self._tell(job, number)
             return False
-        self._numbers[identity(job.config)] = number
+        self._numbers[job.identity] = number
         self.state[job] = "running"
         return True
 
     def _settle(self, job: Job, status: int) -> None:
         super()._settle(job, status)
-        number = self._numbers.pop(identity(job.config))
+        number = self._numbers.pop(job.identity)
         if self.state[job] == "done":
             self._tell(job, number)
         elif self.state[job] == "failed":
-            self.study.tell(number, state=TrialState.FAIL)
+            self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
 
     def _number(self, job: Job) -> str:
-        return f"[{self._numbers[identity(job.config)] + 1}/{self.trials}]"
+        return f"[{self._numbers[job.identity] + 1}/{self.trials}]"
 
     def _tell(self, job: Job, number: int) -> None:
         kind = job.config["recipe"]["report"]
         error = record(job)["results"].get(f"validation_error_{kind}")
-        if error is None:
-            self.study.tell(number, state=TrialState.FAIL)
-        else:
-            self.study.tell(number, error)
+        state = TrialState.FAIL if error is None else None
+        self.study.tell(number, error, state=state, skip_if_finished=True)
 
-    def _job(self, params: dict[str, Any]) -> Job:
+    def _job(self, trial: optuna.trial.FrozenTrial) -> Job | None:
+        """The run of a trial; None if its words make none, or a kill left it without all of them."""
+        params = trial.params
         words = [*self.fixed, *(f"{name}={value}" for name, value in params.items())]
-        config = jobs.composed(words, self.search_path)
+        try:
+            config = jobs.composed(words, self.search_path)
+        except UserError as error:
+            say(str(error))
+            return None
+        if params.keys() != self.space.keys():
+            return None
         rounded = {
             name: f"{value:.6g}" if isinstance(value, float) else str(value)
             for name, value in params.items()
@@ -162,6 +193,14 @@ class Search(Runner):
         study = optuna.create_study(
             storage=f"sqlite:///{self.folder / FILE}", study_name="search", load_if_exists=True
         )
+        asked = {name: repr(one) for name, one in self.space.items()}
+        asked["fixed"] = identity(self.config)
+        if study.user_attrs.setdefault("asked", asked) != asked:
+            raise UserError(
+                f"{self.folder} holds a search among other values, or with other options; choose "
+                "another folder by sweep.name="
+            )
+        study.set_user_attr("asked", asked)
         kind = optuna.samplers.TPESampler if sampler == "tpe" else optuna.samplers.RandomSampler
         # A search that goes on must not propose what it began with once more.
         study.sampler = kind(seed=seed + len(study.get_trials(deepcopy=False)))

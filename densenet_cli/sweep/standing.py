@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
+from densenet_cli.identity import identity
 from densenet_cli.options import UserError
 from densenet_cli.record import RunRecord, now
 from densenet_cli.sweep.jobs import Job
@@ -22,19 +22,29 @@ class Standing:
     def __init__(self, jobs: Iterable[Job]) -> None:
         self.began = now()
         self.jobs: list[Job] = []
-        self._states: dict[Path, str] = {}
+        self._states: dict[str, str] = {}
+        self._reasons: dict[str, str] = {}
         for job in jobs:
             self.add(job)
 
     def __getitem__(self, job: Job) -> str:
-        return self._states[job.folder]
+        return self._states[job.identity]
 
     def __setitem__(self, job: Job, state: str) -> None:
-        self._states[job.folder] = state
+        self._states[job.identity] = state
+
+    def fail(self, job: Job, reason: str) -> None:
+        """Note a failure that the job's record cannot tell of."""
+        self[job] = "failed"
+        self._reasons[job.identity] = reason
+
+    def reason(self, job: Job) -> str:
+        """Why a job failed."""
+        return self._reasons.get(job.identity) or record(job).get("error") or "it left no word"
 
     def add(self, job: Job) -> None:
         """Take in one more job; nothing happens if it is known."""
-        if job.folder not in self._states:
+        if job.identity not in self._states:
             self.jobs.append(job)
             self[job] = "done before" if record(job).get("state") == "done" else "to do"
 
@@ -62,8 +72,9 @@ class Standing:
 
 
 def record(job: Job) -> dict[str, Any]:
-    """What run.json holds of a job; nothing if there is none that can be read."""
+    """What run.json holds of this very job; nothing if there is none that can be read."""
     try:
-        return RunRecord.read(job.folder).fields
-    except UserError:
+        fields = RunRecord.read(job.folder).fields
+        return fields if identity(fields["config"]) == job.identity else {}
+    except (UserError, KeyError, TypeError, AttributeError):
         return {}

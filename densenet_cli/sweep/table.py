@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from rich import box
@@ -20,6 +21,8 @@ STYLES = {"done": "green", "done before": "green", "failed": "red", "interrupted
 def show(folder: Path, state: Standing) -> None:
     """Print all jobs, why some failed, the sums, and what to type next."""
     console = Console(soft_wrap=True, highlight=False)
+    if not console.is_terminal:
+        console.width = 1000  # nothing is folded on its way to a file
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("job", overflow="fold")
     table.add_column("state", no_wrap=True)
@@ -35,11 +38,12 @@ def show(folder: Path, state: Standing) -> None:
     counts["not run"] = len(state.jobs) - sum(counts.values())
     words = ", ".join(f"{number} {name}" for name, number in counts.items() if number)
     console.print(f"{len(state.jobs)} jobs: {words}")
+    path = str(relative(folder))
     if any(state[job] == "failed" for job in state.jobs):
-        console.print(f"see run.log in {relative(folder)}/<job>")
+        console.print(f"see run.log in {path}/<job>")
     if state.exit_status():
-        console.print(f"go on with: densenet-run resume={relative(folder)}")
-    console.print(f"compare by: densenet-results table {relative(folder)}")
+        console.print("go on with: " + shlex.join(["densenet-run", f"resume={path}"]))
+    console.print("compare by: " + shlex.join(["densenet-results", "table", path]))
 
 
 def _failures(state: Standing) -> dict[str, list[str]]:
@@ -47,8 +51,7 @@ def _failures(state: Standing) -> dict[str, list[str]]:
     names: dict[str, list[str]] = {}
     for job in state.jobs:
         if state[job] == "failed":
-            reason = (record(job).get("error") or "its record cannot be read").split("\n")[0]
-            names.setdefault(reason, []).append(job.folder.name)
+            names.setdefault(state.reason(job).split("\n")[0], []).append(job.folder.name)
     return names
 
 

@@ -1,12 +1,20 @@
 """Which folder holds which run: found by configuration, never overwritten."""
 
 import copy
+from pathlib import Path
 
 import pytest
 
+from densenet_cli import workers
+from densenet_cli.compose import composing
 from densenet_cli.identity import identity, setting
 from densenet_cli.record import RunRecord
+from densenet_cli.sweep import driver, jobs
 from densenet_cli.sweep.folders import Folders
+from densenet_cli.sweep.jobs import Job
+from densenet_cli.sweep.runner import Runner
+from densenet_cli.sweep.standing import Standing
+from densenet_cli.workers import Place
 
 
 @pytest.fixture
@@ -81,3 +89,46 @@ def test_a_configuration_is_the_same_once_it_was_recorded(one, tmp_path):
     changed["recipe"]["optimizer"]["lr"] = float("inf")
     _recorded(tmp_path / "infinite", changed)
     assert identity(RunRecord.read(tmp_path / "infinite").fields["config"]) == identity(changed)
+
+
+def test_what_another_run_left_in_the_folder_is_no_result_of_this_job(one, config, tmp_path):
+    """As when two processes chose one name for two runs at the same moment."""
+    other = config("experiment=quickstart", "seed=1")
+    _recorded(tmp_path / "sweep/growth_rate=4", other)
+    RunRecord.read(tmp_path / "sweep/growth_rate=4").update(state="done", results={"test_error": 1.0})
+    standing = Standing([Job([], one, tmp_path / "sweep/growth_rate=4")])
+    (job,) = standing.jobs
+    standing.look(job)
+    assert standing[job] == "to do"
+    runner = Runner(standing, [Place()], fail_fast=False)
+    assert runner.next_job() is job
+    assert job.folder.name == f"growth_rate=4~{identity(one)[:6]}"
+
+
+def test_the_end_of_a_worker_changes_no_record_that_is_finished_or_of_another_run(
+    one, config, tmp_path
+):
+    _recorded(tmp_path / "run", one)
+    RunRecord.read(tmp_path / "run").update(state="done")
+    assert workers._record_end(tmp_path / "run", one, [], -9) == 0
+    assert workers._record_end(tmp_path / "run", config("experiment=quickstart", "seed=1"), [], -9) == 1
+    assert RunRecord.read(tmp_path / "run").fields["state"] == "done"
+    RunRecord.read(tmp_path / "run").update(state="running")
+    assert workers._record_end(tmp_path / "run", one, [], -9) == 1
+    fields = RunRecord.read(tmp_path / "run").fields
+    assert fields["state"] == "failed"
+    assert "SIGKILL" in fields["error"]
+
+
+def test_commands_for_one_sweep_are_united_without_loss_or_repetition():
+    """Neither has begun, so that no record keeps their folders apart."""
+    with composing():
+        folders = Folders(Path("outputs/mine"))
+        narrow, wide, other_seed = (
+            jobs.read(["model.growth_rate=4,6", *words, "sweep.name=mine"], folders)
+            for words in ([], ["model.compression=0.5,1.0"], ["seed=1"])
+        )
+    united = driver._united([narrow, wide, other_seed]).jobs
+    assert len(united) == 6
+    assert len({job.identity for job in united}) == 6
+    assert len({job.folder for job in united}) == 6

@@ -99,6 +99,7 @@ def test_jobs_are_named_by_what_varies():
         (["[6,12]", "[8,8,8]"], ["block_config=6-12", "block_config=8-8-8"]),
         (["a/b", "../c"], ["block_config=a-b", "block_config=..-c"]),
         (["'x y'", "$(rm)"], ["block_config=x-y", "block_config=rm"]),
+        (["-1", "1"], ["block_config=-1", "block_config=1"]),
         (["A", "é"], ["block_config=A", "block_config="]),
     ],
 )

@@ -204,6 +204,8 @@ def test_a_sweep_may_stand_in_a_file_of_ones_own(tmp_path):
         (["hydra/sweeper=optuna", "model.growth_rate=4,6", "seeds=3"], "seeds=3: is for grids"),
         (["hydra/sweeper=optuna", "seed=0,1", "sweep=small_figure4"], "sweep.jobs="),
         (["sweep.jobs=5"], "must be a list"),
+        (["sweep.name=../elsewhere", "seed=0,1"], "below outputs/"),
+        (["plan=maybe"], "plan=maybe: must be true or false"),
     ],
 )
 def test_a_wrong_word_stops_a_sweep_before_it_begins(words, part, typed, tmp_path):
