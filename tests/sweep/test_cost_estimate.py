@@ -218,6 +218,7 @@ def test_speed_leaves_out_the_first_batch(marks, speed, monkeypatch):
     assert watch.images_per_second == speed
 
 
+@pytest.mark.slow  # what is timed depends on what else the machine does
 def test_estimates_agree_with_a_run(command, config, tmp_path):
     words = [*TINY, "model.growth_rate=8", "epochs=10", "data.validation=200"]
     answer = command(*words, "hydra.run.dir=outputs/run")
