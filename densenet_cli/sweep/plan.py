@@ -14,6 +14,7 @@ from densenet_cli.summary import relative
 from densenet_cli.sweep.cost_estimate import Estimate, estimate
 from densenet_cli.sweep.jobs import Sweep
 from densenet_cli.sweep.standing import record
+from densenet_cli.sweep.table import output
 
 STATES = {None: "to do", "running": "broken off", "interrupted": "broken off"}
 
@@ -39,7 +40,7 @@ def show(sweep: Sweep) -> int:
         cells = [_count(one.parameters), _count(one.multiply_adds), _bytes(one.peak_memory_bytes)]
         outcome = "cannot run" if one.error else STATES.get(state, state)
         table.add_row(Text(job.folder.name), outcome, *cells, _time(one.seconds), _time(rest))
-    console = Console(soft_wrap=True, highlight=False)
+    console = output()
     console.print(table, soft_wrap=False)
     for job, one in zip(sweep.jobs, estimates, strict=True):
         if one.error:
@@ -87,5 +88,5 @@ def _count(number: int | None) -> str:
 def _bytes(number: int | None) -> str:
     if not number:
         return "?"
-    unit, name = (2**30, "GiB") if number >= 2**30 else (2**20, "MiB")
-    return f"{math.ceil(number / unit * 10) / 10:g} {name}"
+    unit, name = (1e9, "GB") if number >= 1e9 else (1e6, "MB")
+    return f"{math.ceil(number / unit * 100) / 100:.3g} {name}"

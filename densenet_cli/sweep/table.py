@@ -18,11 +18,17 @@ from densenet_cli.sweep.standing import FINISHED, Standing, record
 STYLES = {"done": "green", "done before": "green", "failed": "red", "interrupted": "yellow"}
 
 
-def show(folder: Path, state: Standing) -> None:
-    """Print all jobs, why some failed, the sums, and what to type next."""
+def output() -> Console:
+    """The terminal; or a file, on the way to which nothing is folded."""
     console = Console(soft_wrap=True, highlight=False)
     if not console.is_terminal:
-        console.width = 1000  # nothing is folded on its way to a file
+        console.width = 1000
+    return console
+
+
+def show(folder: Path, state: Standing) -> None:
+    """Print all jobs, why some failed, the sums, and what to type next."""
+    console = output()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("job", overflow="fold")
     table.add_column("state", no_wrap=True)

@@ -138,6 +138,25 @@ def test_fail_fast_stops_at_the_first_failure(sweep):
     assert "1 failed, 1 not run" in said
 
 
+@pytest.mark.slow
+def test_a_plan_tells_what_is_done_and_what_is_left_and_trains_nothing(sweep, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    words = ["model.growth_rate=4,6", "epochs=1", "sweep.name=mine"]
+    assert sweep(*words)[0] == 0
+    words = ["model.growth_rate=4,8", *words[1:], "model.compression=0.5,1.5", "plan=true"]
+    status, said, records = sweep(*words)
+    assert status == 1  # θ = 1.5 cannot run
+    assert len(records) == 2
+    rows = {
+        line.split()[0]: line for line in said.splitlines() if line.strip().startswith("growth_rate=")
+    }
+    assert "done" in rows["growth_rate=4"]
+    assert "0.0 s" in rows["growth_rate=4"]
+    assert "to do" in rows["growth_rate=8,compression=0.5"]
+    assert "cannot run" in rows["growth_rate=8,compression=1.5"]
+    assert "4 jobs in outputs/mine, 1 done" in said
+
+
 def test_two_processes_share_a_sweep(tmp_path):
     words = ["--multirun", *TINY, "model.growth_rate=4,6,8,10", "epochs=4", "sweep.name=mine"]
     both = [
