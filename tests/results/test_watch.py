@@ -130,10 +130,14 @@ def test_a_damaged_plan_is_named(tmp_path, content):
         watch(tmp_path)
 
 
-def test_it_leaves_when_all_are_done(tmp_path):
+def test_it_leaves_when_all_are_done(tmp_path, monkeypatch, capsys):
     write(tmp_path / "a")
     write(tmp_path / "b", state="failed", error="no")
-    watch(tmp_path, interval=60)  # would hang if it waited
+    waited = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    watch(tmp_path, interval=60)
+    assert not waited
+    assert "2 jobs: 1 failed, 1 done" in capsys.readouterr().out
 
 
 def test_it_follows_the_records(tmp_path, monkeypatch, capsys):
