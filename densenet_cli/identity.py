@@ -22,6 +22,8 @@ WITHOUT_EFFECT = (
     "data.check",
     "trainer.enable_progress_bar",
 )
+# Options that earlier versions did not have: at these values a run is what it was without them.
+SINCE_ADDED = {"model.implementation": "auto"}
 SEEDS = ("seed", "data.seed")
 
 
@@ -60,7 +62,11 @@ def without_effect(config: dict[str, Any]) -> tuple[str, ...]:
     """The options of a configuration that cannot change a result."""
     data = config.get("data")
     is_known = isinstance(data, dict) and "download" in data
-    return WITHOUT_EFFECT if is_known else tuple(name for name in WITHOUT_EFFECT if name != "data.root")
+    known = (
+        WITHOUT_EFFECT if is_known else tuple(name for name in WITHOUT_EFFECT if name != "data.root")
+    )
+    options = flat(config)
+    return (*known, *(name for name, value in SINCE_ADDED.items() if options.get(name) == value))
 
 
 def _without(config: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

@@ -5,13 +5,17 @@ Shapes: N images, C channels, H × W pixels, k = growth_rate.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from densenet_cli.kernels import selection
+from densenet_cli.kernels.trunk import Convolution, Trunk
 from densenet_cli.models.depth import repeats
 from densenet_cli.models.initialisation import initialise
 from densenet_cli.options import OptionError, UserError, choice, number, switch, whole_number
@@ -40,6 +44,10 @@ class PlainLayer(nn.Module):
         """The k new maps of the maps x."""
         return self.dropout(self.conv1(F.relu(self.norm1(x))))
 
+    def convolutions(self) -> list[Convolution]:
+        """What the layer computes, one after the other."""
+        return [Convolution(self.norm1, self.conv1, self.dropout.p)]
+
 
 class BottleneckLayer(nn.Module):
     """BN-ReLU-conv1x1-BN-ReLU-conv3x3: (N, C, H, W) -> (N, k, H, W), the new maps alone."""
@@ -57,6 +65,14 @@ class BottleneckLayer(nn.Module):
         """The k new maps of the maps x."""
         x = self.dropout(self.conv1(F.relu(self.norm1(x))))  # (N, 4k, H, W)
         return self.dropout(self.conv2(F.relu(self.norm2(x))))
+
+    def convolutions(self) -> list[Convolution]:
+        """What the layer computes, one after the other."""
+        dropout = self.dropout.p
+        return [
+            Convolution(self.norm1, self.conv1, dropout),
+            Convolution(self.norm2, self.conv2, dropout),
+        ]
 
 
 class DenseBlock(nn.ModuleDict):
@@ -119,8 +135,12 @@ class DenseNet(nn.Module):
             2k for all others; only so do the sizes in table 2 come out.
         dropout: chance in [0, 1) that an element is dropped, after every convolution but the
             first (sec. 3; the paper uses 0.2 on data without augmentation).
+        implementation: "reference": the modules compute; "fused": the kernels do, with the same
+            numbers but for rounding (dropout: of the same distribution); "auto": fused where it is
+            faster.
 
     Attributes:
+        implementation: as given; what it came to once `choose_implementation` was called.
         block_config: layers in each block.
         depth: convolutions and linear layers, counted: 265 for the net that table 1 calls 264, 233
             for 232.
@@ -141,8 +161,10 @@ class DenseNet(nn.Module):
         stem: str = "cifar",
         init_channels: int | None = None,
         dropout: float = 0.0,
+        implementation: str = "auto",
     ) -> None:
         super().__init__()
+        self.implementation = choice("implementation", implementation, selection.IMPLEMENTATIONS)
         whole_number("num_classes", num_classes, example=10)
         whole_number("growth_rate", growth_rate, example=12)
         number("compression", compression, example=0.5, above=0, at_most=1)
@@ -181,8 +203,45 @@ class DenseNet(nn.Module):
                 f"{len(self.block_config)} blocks: {self.smallest_image} × {self.smallest_image} "
                 "is the least"
             )
-        maps = F.relu(self.features(images))
-        return self.classifier(maps.mean(dim=(2, 3)))
+        return self.classifier(self._means(images))
+
+    def choose_implementation(self, device: str) -> str:
+        """Settle what "auto" means on a kind of device (cpu, cuda, ...); what it is.
+
+        Compiles the kernels if need be, which otherwise the first batch would wait for.
+
+        Raises:
+            OptionError: fused was asked for and cannot be had there.
+        """
+        self.implementation = selection.choose(self.implementation, device)
+        return self.implementation
+
+    def trunk(self) -> Trunk:
+        """The modules between stem and classifier, as the kernels compute them."""
+        blocks, transitions = [], []
+        for module in self.features.children():
+            if isinstance(module, DenseBlock):
+                layers = cast(Iterable[BottleneckLayer | PlainLayer], module.values())
+                blocks.append([layer.convolutions() for layer in layers])
+            elif isinstance(module, Transition):
+                transitions.append(Convolution(module.norm, module.conv, module.dropout.p))
+        return Trunk(blocks, transitions, cast(nn.BatchNorm2d, self.features.norm5))
+
+    def _means(self, images: Tensor) -> Tensor:
+        """The mean of each of the last maps, (N, C)."""
+        device = images.device.type
+        if device != "meta" and self.choose_implementation(device) == "fused":
+            trunk = self.trunk()
+            if selection.obstacle(self.features, trunk, images) is None:
+                stem = images
+                for module in itertools.takewhile(_is_stem, self.features.children()):
+                    stem = module(stem)
+                return trunk(stem, selection.engine(device), self.training)
+        return F.relu(self.features(images)).mean(dim=(2, 3))
+
+
+def _is_stem(module: nn.Module) -> bool:
+    return not isinstance(module, DenseBlock)
 
 
 def _layers_of_blocks(

@@ -1,0 +1,1 @@
+"""The dense blocks of a DenseNet computed faster, with the same numbers."""

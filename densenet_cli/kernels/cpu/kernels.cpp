@@ -1,0 +1,43 @@
+// What Python calls; see densenet_cli/kernels/cpu_engine.py.
+#include "convolution.h"
+#include "maps.h"
+
+#ifdef __AMX_BF16__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+extern "C" {
+
+// Whether this processor runs the library; asks the system for AMX tiles where it was built with them.
+int densenet_start() {
+#ifdef __AMX_BF16__
+    constexpr int REQUEST_PERMISSION = 0x1023, TILE_DATA = 18;  // arch_prctl(2)
+    if (syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) != 0) return 0;
+#endif
+    return 1;
+}
+
+// Whether bfloat16 is multiplied as such.
+int densenet_multiplies_bfloat16() {
+#ifdef __AMX_BF16__
+    return 1;
+#else
+    return 0;
+#endif
+}
+
+#define FOR_STORED(name, Stored)                                                                        \
+    void convolve_##name(const Convolution* c) { NormalisedConvolution<Stored>(*c).forward(); }         \
+    void convolve_backward_##name(const Convolution* c) { NormalisedConvolution<Stored>(*c).backward(); } \
+    void copy_##name(const MapWork* w) { Maps<Stored>(*w).copy(); }                                     \
+    void correct_##name(const MapWork* w) { Maps<Stored>(*w).correct(); }                               \
+    void average_pool_##name(const MapWork* w) { Maps<Stored>(*w).average_pool(); }                     \
+    void average_pool_backward_##name(const MapWork* w) { Maps<Stored>(*w).average_pool_backward(); }   \
+    void mean_activation_##name(const MapWork* w) { Maps<Stored>(*w).mean_activation(); }               \
+    void mean_activation_backward_##name(const MapWork* w) { Maps<Stored>(*w).mean_activation_backward(); }
+
+FOR_STORED(bfloat16, bfloat16)
+FOR_STORED(float32, float)
+FOR_STORED(float64, double)
+}

@@ -1,0 +1,181 @@
+// What happens to maps outside of the convolutions: copying into a buffer, pooling, the last average.
+#pragma once
+
+#include <omp.h>
+
+#include <vector>
+
+#include "statistics.h"
+#include "strips.h"
+
+// As densenet_cli/kernels/cpu_engine.py fills it. Maps hold a row a pixel, pitch numbers a row.
+struct MapWork {
+    int64_t images, height, width, channels, threads;
+    void* source;
+    int64_t source_pitch;
+    void* destination;
+    int64_t destination_pitch;
+    void *mean, *variance;        // real (channels): statistics of the destination, or null
+    const void *slope, *offset;   // real (channels) or null, see below
+    const void* maps;             // what slope is about
+    int64_t maps_pitch;
+    const void *rstd, *gamma, *beta;       // real (channels)
+    void *gamma_gradient, *beta_gradient;  // real (channels)
+};
+
+template <class Stored>
+class Maps {
+    using Real = RealOf<Stored>;
+    static constexpr int L = lanes_of<Real>;
+    static constexpr int64_t BLOCK = 64;  // pixels worked on at a time
+    const MapWork& w;
+
+    template <class T>
+    static const T* as(const void* pointer) {
+        return static_cast<const T*>(pointer);
+    }
+    int64_t pixels() const { return w.images * w.height * w.width; }
+
+    template <class Work>
+    void share(int64_t count, Work work) const {
+        const int threads = int(w.threads);
+#pragma omp parallel num_threads(threads)
+        {
+            const Share share(count, omp_get_thread_num(), threads);
+            for (int64_t i = share.begin; i < share.end; ++i) work(i);
+        }
+    }
+
+    // Writes pixels of the destination that `make(pixel, channel, known)` gives, and measures them.
+    template <class Make>
+    void write(int64_t pixels, Make make) const {
+        static thread_local Moments<Real> moments;
+        const int threads = int(w.threads);
+        std::vector<Moments<Real>*> parts(threads);
+#pragma omp parallel num_threads(threads)
+        {
+            parts[omp_get_thread_num()] = &moments;
+            moments.start(w.channels);
+            const Share share(pixels, omp_get_thread_num(), threads);
+            for (int64_t first = share.begin; first < share.end; first += BLOCK)
+                for (int64_t i = 0; i < w.channels; i += L) {
+                    const int known = int(std::min<int64_t>(L, w.channels - i));
+                    moments.measure(i, std::min(BLOCK, share.end - first), [&](int64_t p) {
+                        const Vector<Real> value = as_stored<Stored>(make(first + p, i, known));
+                        store((Stored*)w.destination + (first + p) * w.destination_pitch + i, value, known);
+                        return value;
+                    });
+                }
+        }
+        if (w.mean) finish_moments(parts, w.channels, pixels, (Real*)w.mean, (Real*)w.variance);
+    }
+
+    // source + slope·(maps - mean) + offset: the gradient of maps that their statistics depend on too.
+    Vector<Real> corrected(int64_t pixel, int64_t i, int known) const {
+        Vector<Real> g = load(as<Stored>(w.source) + pixel * w.source_pitch + i, known);
+        if (!w.slope) return g;
+        const Vector<Real> x = load(as<Stored>(w.maps) + pixel * w.maps_pitch + i, known);
+        return g + load(as<Real>(w.slope) + i, known) * (x - load(as<Real>(w.mean) + i, known)) +
+               load(as<Real>(w.offset) + i, known);
+    }
+
+public:
+    explicit Maps(const MapWork& work) : w(work) {}
+
+    // destination = source.
+    void copy() const {
+        write(pixels(), [&](int64_t p, int64_t i, int known) {
+            return load(as<Stored>(w.source) + p * w.source_pitch + i, known);
+        });
+    }
+
+    // destination (H/2 · W/2 pixels an image) = the mean of 2x2 pixels of the source.
+    void average_pool() const {
+        const int64_t height = w.height / 2, width = w.width / 2;
+        write(w.images * height * width, [&](int64_t p, int64_t i, int known) {
+            const int64_t y = p / width, row = y / height * w.height + y % height * 2;
+            const Stored* from = as<Stored>(w.source) + (row * w.width + p % width * 2) * w.source_pitch + i;
+            const Stored* below = from + w.width * w.source_pitch;
+            return Real(0.25) * (load(from, known) + load(from + w.source_pitch, known) + load(below, known) +
+                                 load(below + w.source_pitch, known));
+        });
+    }
+
+    // destination = the corrected gradient in source.
+    void correct() const {
+        share(pixels(), [&](int64_t p) {
+            for (int64_t i = 0; i < w.channels; i += L)
+                store((Stored*)w.destination + p * w.destination_pitch + i,
+                      corrected(p, i, int(std::min<int64_t>(L, w.channels - i))), int(w.channels - i));
+        });
+    }
+
+    // As average_pool, backwards: the source is the pooled pixels' gradient, corrected on the way.
+    void average_pool_backward() const {
+        const int64_t height = w.height / 2, width = w.width / 2;
+        share(w.images * w.height, [&](int64_t row) {
+            const int64_t y = row % w.height / 2;
+            for (int64_t x = 0; x < w.width; ++x) {
+                Stored* to = (Stored*)w.destination + (row * w.width + x) * w.destination_pitch;
+                const int64_t p = (row / w.height * height + y) * width + x / 2;
+                for (int64_t i = 0; i < w.channels; i += L) {
+                    const int known = int(std::min<int64_t>(L, w.channels - i));
+                    const bool outside = y >= height || x / 2 >= width;
+                    store(to + i, outside ? Vector<Real>{} : Real(0.25) * corrected(p, i, known), known);
+                }
+            }
+        });
+    }
+
+    // destination (images, channels) = mean over an image's pixels of ReLU(BN(source)).
+    void mean_activation() const {
+        share(w.images, [&](int64_t image) {
+            const int64_t area = w.height * w.width;
+            for (int64_t i = 0; i < w.channels; i += L) {
+                const int known = int(std::min<int64_t>(L, w.channels - i));
+                const auto [a, b, centre] = scales(i, known);
+                Vector<Real> sum{};
+                const Stored* from = as<Stored>(w.source) + image * area * w.source_pitch + i;
+                for (int64_t p = 0; p < area; ++p) sum += relu<Real>(load(from + p * w.source_pitch, known) * a + b);
+                store((Stored*)w.destination + image * w.destination_pitch + i, sum / Real(area), known);
+            }
+        });
+    }
+
+    // From the gradient of that mean (source) to scale · the gradient of the batch norm's output
+    // (destination); `maps` is what was averaged.
+    void mean_activation_backward() const {
+        const int64_t area = w.height * w.width, registers = (w.channels + L - 1) / L;
+        share(registers, [&](int64_t r) {
+            const int64_t i = r * L;
+            const int known = int(std::min<int64_t>(L, w.channels - i));
+            const auto [a, b, centre] = scales(i, known);
+            double gamma[L] = {}, beta[L] = {};
+            for (int64_t image = 0; image < w.images; ++image) {
+                Vector<Real> of_image_gamma{}, of_image_beta{};
+                const Vector<Real> d = load(as<Stored>(w.source) + image * w.source_pitch + i, known) / Real(area);
+                for (int64_t p = image * area; p < (image + 1) * area; ++p) {
+                    const Vector<Real> x = load(as<Stored>(w.maps) + p * w.maps_pitch + i, known), zero{};
+                    const Vector<Real> dy = x * a + b > zero ? d : zero;
+                    of_image_beta += dy, of_image_gamma += dy * (x - centre);
+                    store((Stored*)w.destination + p * w.destination_pitch + i, dy * a, known);
+                }
+                for (int l = 0; l < L; ++l) gamma[l] += of_image_gamma[l], beta[l] += of_image_beta[l];
+            }
+            for (int l = 0; l < known; ++l) {
+                ((Real*)w.gamma_gradient)[i + l] = Real(gamma[l] * as<Real>(w.rstd)[i + l]);
+                ((Real*)w.beta_gradient)[i + l] = Real(beta[l]);
+            }
+        });
+    }
+
+private:
+    struct Scales {
+        Vector<Real> scale, shift, centre;
+    };
+    Scales scales(int64_t i, int known) const {
+        const Vector<Real> centre = load(as<Real>(w.mean) + i, known);
+        const Vector<Real> scale = load(as<Real>(w.gamma) + i, known) * load(as<Real>(w.rstd) + i, known);
+        return {scale, load(as<Real>(w.beta) + i, known) - centre * scale, centre};
+    }
+};

@@ -1,0 +1,341 @@
+// Matrix products of a few hundred rows, out of cache: with AMX tiles for bfloat16 where the processor
+// has them, else with vectors of reals.
+//
+// Both engines have the same functions, for
+//     positions  rows of the left matrix: pixels;
+//     runs       parts of the inner dimension: each is `depth` numbers that follow one another in the
+//                left matrix, from offset[run] on. A 3x3 convolution has three, one for each row of
+//                its kernel: neighbours in a row of pixels follow one another.
+#pragma once
+
+#include <cmath>
+
+#include "scratch.h"
+
+constexpr int GROUP = 32;  // channels that are worked on at a time
+
+struct Runs {
+    int count;
+    int64_t depth;
+    int64_t offset[3];
+};
+
+#ifdef __AMX_BF16__
+// Products of bfloat16 by AMX: a tile is 16 rows of 64 bytes.
+struct Tiles {
+    using Operand = bfloat16;
+    static constexpr bool transposes = true;
+
+    static int64_t padded(int64_t depth) { return round_up(depth, 32); }
+    static int64_t columns(int64_t width) { return round_up(width, 16); }
+    static int64_t packed_size(const Runs& runs, int64_t width) {
+        return runs.count * padded(runs.depth) * columns(width);
+    }
+
+    struct Session {  // of one thread
+        Session() {
+            struct alignas(64) {
+                uint8_t palette = 1, start = 0, reserved[14] = {};
+                uint16_t row_bytes[16] = {};
+                uint8_t rows[16] = {};
+            } shapes;
+            for (int tile = 0; tile < 8; ++tile) shapes.row_bytes[tile] = 64, shapes.rows[tile] = 16;
+            asm volatile("ldtilecfg %0" ::"m"(shapes));
+        }
+        ~Session() { asm volatile("tilerelease" ::: "memory"); }
+    };
+
+    // The right matrix in tiles: [run][depth / 32][columns / 16][16 pairs of rows][16 columns][2].
+    template <class Element>
+    static void pack(Operand* packed, const Runs& runs, int64_t width, Element element) {
+        const int64_t wide = columns(width), deep = padded(runs.depth);
+        float line[16];
+        for (int run = 0; run < runs.count; ++run)
+            for (int64_t k = 0; k < deep; k += 2)
+                for (int64_t n = 0; n < wide; n += 16) {
+                    Operand* to = packed + run * deep * wide + (k / 32) * 32 * wide + n * 32 + (k % 32) * 16;
+                    uint16_t halves[2][16];
+                    for (int i = 0; i < 2; ++i) {
+                        for (int64_t j = 0; j < 16; ++j)
+                            line[j] = k + i < runs.depth && n + j < width ? element(run, k + i, n + j) : 0;
+                        store((bfloat16*)halves[i], load(line));
+                    }
+                    for (int j = 0; j < 16; ++j) to[2 * j].bits = halves[0][j], to[2 * j + 1].bits = halves[1][j];
+                }
+    }
+
+    template <int tile>
+    static void read(const void* from, int64_t row_bytes) {
+        asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(from), "r"(row_bytes), "i"(tile) : "memory");
+    }
+    template <int tile>
+    static void write(void* to, int64_t row_bytes) {
+        asm volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(to), "r"(row_bytes), "i"(tile) : "memory");
+    }
+    template <int tile>
+    static void zero() {
+        asm volatile("tilezero %%tmm%c0" ::"i"(tile));
+    }
+    template <int sum, int left, int right>
+    static void add_product() {
+        asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(sum), "i"(left), "i"(right));
+    }
+
+    // 16·M positions times 16·N columns, M·N <= 4.
+    template <int M, int N>
+    static void block(const Operand* left, int64_t stride, const Runs& runs, const Operand* packed,
+                      int64_t wide, float* out, int64_t out_stride) {
+        const int64_t row = stride * 2;
+        zero<0>();
+        if constexpr (M * N > 1) zero<1>();
+        if constexpr (M * N > 2) zero<2>();
+        if constexpr (M * N > 3) zero<3>();
+        for (int run = 0; run < runs.count; ++run) {
+            const Operand* a = left + runs.offset[run];
+            for (int64_t k = 0; k < runs.depth; k += 32, a += 32, packed += 32 * wide) {
+                if constexpr (M == 2 && N == 2) {
+                    read<6>(packed, 64), read<4>(a, row), add_product<0, 4, 6>();
+                    read<5>(a + 16 * stride, row), add_product<2, 5, 6>();
+                    read<7>(packed + 512, 64), add_product<1, 4, 7>(), add_product<3, 5, 7>();
+                } else if constexpr (N == 1) {
+                    read<7>(packed, 64), read<4>(a, row), add_product<0, 4, 7>();
+                    if constexpr (M > 1) read<5>(a + 16 * stride, row), add_product<1, 5, 7>();
+                    if constexpr (M > 2) read<6>(a + 32 * stride, row), add_product<2, 6, 7>();
+                    if constexpr (M > 3) read<4>(a + 48 * stride, row), add_product<3, 4, 7>();
+                } else {
+                    static_assert(M == 1 && N == 3);
+                    read<4>(a, row), read<5>(packed, 64), add_product<0, 4, 5>();
+                    read<6>(packed + 512, 64), add_product<1, 4, 6>();
+                    read<7>(packed + 1024, 64), add_product<2, 4, 7>();
+                }
+            }
+        }
+        const int64_t to = out_stride * 4;
+        write<0>(out, to);
+        if constexpr (M == 2 && N == 2) {
+            write<1>(out + 16, to), write<2>(out + 16 * out_stride, to);
+            write<3>(out + 16 * out_stride + 16, to);
+        } else if constexpr (N == 1) {
+            if constexpr (M > 1) write<1>(out + 16 * out_stride, to);
+            if constexpr (M > 2) write<2>(out + 32 * out_stride, to);
+            if constexpr (M > 3) write<3>(out + 48 * out_stride, to);
+        } else {
+            write<1>(out + 16, to), write<2>(out + 32, to);
+        }
+    }
+
+    // out (positions rounded up to 64, columns) = left · packed.
+    static void multiply(const Operand* left, int64_t stride, int64_t positions, const Runs& runs,
+                         const Operand* packed, int64_t width, float* out, int64_t out_stride) {
+        const int64_t wide = columns(width);
+        int64_t n = 0;
+        if (wide == 48) {
+            for (int64_t p = 0; p < positions; p += 16)
+                block<1, 3>(left + p * stride, stride, runs, packed, wide, out + p * out_stride, out_stride);
+            return;
+        }
+        for (; n + 32 <= wide; n += 32)
+            for (int64_t p = 0; p < positions; p += 32)
+                block<2, 2>(left + p * stride, stride, runs, packed + n * 32, wide,
+                            out + p * out_stride + n, out_stride);
+        if (n < wide)
+            for (int64_t p = 0; p < positions; p += 64)
+                block<4, 1>(left + p * stride, stride, runs, packed + n * 32, wide,
+                            out + p * out_stride + n, out_stride);
+    }
+
+    // Room in the sums of a weight's gradient: for each group of input channels and each tap
+    // [columns(outputs)][GROUP].
+    static int64_t sums_size(int64_t outputs, int taps) { return taps * columns(outputs) * GROUP; }
+
+    // sums[tap][output][channel] += Σ over positions of gradient[output][position + shift[tap]]
+    // times input[position][channel].
+    //
+    // gradient: transposed, `stride` positions a row. input: pairs of positions,
+    // [positions / 2][GROUP][2]; positions a multiple of 32.
+    static void add_weight_gradient(const Operand* gradient, int64_t stride, const Operand* input,
+                                    int64_t positions, int64_t outputs, const int64_t* shift, int taps,
+                                    float* sums) {
+        const int64_t tiles = columns(outputs) / 16, all = taps * tiles;
+        auto from = [&](int64_t i) { return gradient + (i % tiles) * 16 * stride + shift[i / tiles]; };
+        auto sum = [&](int64_t i) { return sums + i * 16 * GROUP; };
+        const int64_t row = stride * 2;
+        int64_t i = 0;
+        for (; i + 2 <= all; i += 2) {
+            const Operand *a = from(i), *b = from(i + 1);
+            read<0>(sum(i), GROUP * 4), read<1>(sum(i) + 16, GROUP * 4);
+            read<2>(sum(i + 1), GROUP * 4), read<3>(sum(i + 1) + 16, GROUP * 4);
+            for (int64_t p = 0; p < positions; p += 32) {
+                read<6>(input + p * GROUP, GROUP * 4), read<4>(a + p, row), add_product<0, 4, 6>();
+                read<5>(b + p, row), add_product<2, 5, 6>();
+                read<7>(input + p * GROUP + 32, GROUP * 4), add_product<1, 4, 7>(), add_product<3, 5, 7>();
+            }
+            write<0>(sum(i), GROUP * 4), write<1>(sum(i) + 16, GROUP * 4);
+            write<2>(sum(i + 1), GROUP * 4), write<3>(sum(i + 1) + 16, GROUP * 4);
+        }
+        for (; i < all; ++i) {
+            const Operand* a = from(i);
+            read<0>(sum(i), GROUP * 4), read<1>(sum(i) + 16, GROUP * 4);
+            for (int64_t p = 0; p < positions; p += 32) {
+                read<6>(input + p * GROUP, GROUP * 4), read<4>(a + p, row), add_product<0, 4, 6>();
+                read<7>(input + p * GROUP + 32, GROUP * 4), add_product<1, 4, 7>();
+            }
+            write<0>(sum(i), GROUP * 4), write<1>(sum(i) + 16, GROUP * 4);
+        }
+    }
+
+    // to[channel][position] = from[position][channel] for `positions`, a multiple of 32, and
+    // `channels`, rounded up to 16; from has `stride` numbers a position, to has `to_stride` a channel.
+    static void transpose(const Operand* from, int64_t stride, int64_t positions, int64_t channels,
+                          Operand* to, int64_t to_stride) {
+        for (int64_t c = 0; c < channels; c += 16) {
+            const __mmask16 known = channels - c < 16 ? (1u << (channels - c)) - 1 : 0xffff;
+            for (int64_t p = 0; p < positions; p += 32) {
+                __m512i pairs[16];
+                for (int i = 0; i < 16; ++i) {
+                    const Operand* row = from + (p + 2 * i) * stride + c;
+                    const __m512i even = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(known, row));
+                    const __m512i odd = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(known, row + stride));
+                    pairs[i] = _mm512_or_si512(even, _mm512_slli_epi32(odd, 16));
+                }
+                transpose_square(pairs);
+                for (int i = 0; i < 16; ++i) _mm512_storeu_si512(to + (c + i) * to_stride + p, pairs[i]);
+            }
+        }
+    }
+
+    // Two positions' numbers of one register of channels, as `add_weight_gradient` reads them.
+    static void put_pair(Operand* to, __m512 even, __m512 odd) {
+        const __m512i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(even));
+        const __m512i high = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(odd));
+        _mm512_storeu_si512(to, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+    }
+
+private:
+    static void transpose_square(__m512i (&r)[16]) {  // 16 x 16 numbers of 32 bits
+        __m512i t[16];
+        for (int i = 0; i < 16; i += 2) {
+            t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+            t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+        }
+        for (int i = 0; i < 16; i += 4)
+            for (int j = 0; j < 2; ++j) {
+                r[i + 2 * j] = _mm512_unpacklo_epi64(t[i + j], t[i + j + 2]);
+                r[i + 2 * j + 1] = _mm512_unpackhi_epi64(t[i + j], t[i + j + 2]);
+            }
+        for (int i = 0; i < 16; i += 8)
+            for (int j = 0; j < 4; ++j) {
+                t[i + j] = _mm512_shuffle_i32x4(r[i + j], r[i + j + 4], 0x88);
+                t[i + j + 4] = _mm512_shuffle_i32x4(r[i + j], r[i + j + 4], 0xdd);
+            }
+        for (int j = 0; j < 8; ++j) {
+            r[j] = _mm512_shuffle_i32x4(t[j], t[j + 8], 0x88);
+            r[j + 8] = _mm512_shuffle_i32x4(t[j], t[j + 8], 0xdd);
+        }
+    }
+};
+#endif
+
+// Products of reals on any processor.
+template <class Real>
+struct Vectors {
+    using Operand = Real;
+    static constexpr bool transposes = false;
+    static constexpr int L = lanes_of<Real>;
+    static constexpr int ROWS = 6, REGISTERS = 2;  // 12 sums at a time
+
+    static int64_t padded(int64_t depth) { return depth; }
+    static int64_t columns(int64_t width) { return round_up(width, REGISTERS * L); }
+    static int64_t packed_size(const Runs& runs, int64_t width) {
+        return runs.count * runs.depth * columns(width);
+    }
+
+    struct Session {
+        ~Session() {}
+    };
+
+    // The right matrix in panels: [columns / panel][run][depth][panel].
+    template <class Element>
+    static void pack(Operand* packed, const Runs& runs, int64_t width, Element element) {
+        constexpr int64_t panel = REGISTERS * L;
+        for (int64_t n = 0; n < columns(width); n += panel)
+            for (int run = 0; run < runs.count; ++run)
+                for (int64_t k = 0; k < runs.depth; ++k)
+                    for (int64_t j = 0; j < panel; ++j)
+                        *packed++ = n + j < width ? element(run, k, n + j) : 0;
+    }
+
+    template <int M>
+    static void block(const Real* left, int64_t stride, const Runs& runs, const Real* packed, Real* out,
+                      int64_t out_stride) {
+        Vector<Real> sums[M][REGISTERS] = {};
+        for (int run = 0; run < runs.count; ++run) {
+            const Real* a = left + runs.offset[run];
+            for (int64_t k = 0; k < runs.depth; ++k, packed += REGISTERS * L)
+                for (int r = 0; r < REGISTERS; ++r) {
+                    const Vector<Real> b = load(packed + r * L);
+                    for (int m = 0; m < M; ++m) sums[m][r] += a[m * stride + k] * b;
+                }
+        }
+        for (int m = 0; m < M; ++m)
+            for (int r = 0; r < REGISTERS; ++r) store(out + m * out_stride + r * L, sums[m][r]);
+    }
+
+    static void multiply(const Real* left, int64_t stride, int64_t positions, const Runs& runs,
+                         const Real* packed, int64_t width, Real* out, int64_t out_stride) {
+        for (int64_t n = 0; n < columns(width); n += REGISTERS * L) {
+            const Real* panel = packed + n * runs.count * runs.depth;
+            int64_t p = 0;
+            for (; p + ROWS <= positions; p += ROWS)
+                block<ROWS>(left + p * stride, stride, runs, panel, out + p * out_stride + n, out_stride);
+            for (; p < positions; ++p)
+                block<1>(left + p * stride, stride, runs, panel, out + p * out_stride + n, out_stride);
+        }
+    }
+
+    static int64_t sums_size(int64_t outputs, int taps) { return taps * outputs * GROUP; }
+
+    template <int M>
+    static void add_outer_products(const Real* gradient, int64_t stride, const Real* input,
+                                   int64_t positions, Real* sums) {
+        for (int c = 0; c < GROUP; c += REGISTERS * L) {
+            Vector<Real> total[M][REGISTERS];
+            for (int m = 0; m < M; ++m)
+                for (int r = 0; r < REGISTERS; ++r) total[m][r] = load(sums + m * GROUP + c + r * L);
+            for (int64_t p = 0; p < positions; ++p)
+                for (int r = 0; r < REGISTERS; ++r) {
+                    const Vector<Real> x = load(input + p * GROUP + c + r * L);
+                    for (int m = 0; m < M; ++m) total[m][r] += gradient[p * stride + m] * x;
+                }
+            for (int m = 0; m < M; ++m)
+                for (int r = 0; r < REGISTERS; ++r) store(sums + m * GROUP + c + r * L, total[m][r]);
+        }
+    }
+
+    // As Tiles::add_weight_gradient, with the gradient as it is, `stride` numbers a position, and
+    // input[position][GROUP].
+    static void add_weight_gradient(const Real* gradient, int64_t stride, const Real* input,
+                                    int64_t positions, int64_t outputs, const int64_t* shift, int taps,
+                                    Real* sums) {
+        for (int tap = 0; tap < taps; ++tap) {
+            const Real* shifted = gradient + shift[tap] * stride;
+            Real* to = sums + tap * outputs * GROUP;
+            int64_t m = 0;
+            for (; m + ROWS <= outputs; m += ROWS)
+                add_outer_products<ROWS>(shifted + m, stride, input, positions, to + m * GROUP);
+            for (; m < outputs; ++m)
+                add_outer_products<1>(shifted + m, stride, input, positions, to + m * GROUP);
+        }
+    }
+};
+
+template <class Stored>
+struct EngineOf {
+    using type = Vectors<RealOf<Stored>>;
+};
+#ifdef __AMX_BF16__
+template <>
+struct EngineOf<bfloat16> {
+    using type = Tiles;
+};
+#endif

@@ -1,0 +1,38 @@
+// Memory that a thread keeps between calls.
+#pragma once
+
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <vector>
+
+#include "vectors.h"
+
+// Aligned memory that only grows. All bytes are zero when it is made; later it holds what was left.
+template <class T>
+class Buffer {
+public:
+    Buffer() = default;
+    Buffer(const Buffer&) = delete;
+    Buffer& operator=(const Buffer&) = delete;
+    ~Buffer() { std::free(data_); }
+
+    T* at_least(int64_t count) {
+        if (count > count_) {
+            std::free(data_);
+            count_ = count;
+            data_ = static_cast<T*>(std::aligned_alloc(64, round_up(count * sizeof(T), 64)));
+            if (!data_) throw std::bad_alloc();
+            std::memset((void*)data_, 0, count * sizeof(T));
+        }
+        return data_;
+    }
+    T* zeroed(int64_t count) {
+        std::memset((void*)at_least(count), 0, count * sizeof(T));
+        return data_;
+    }
+
+private:
+    T* data_ = nullptr;
+    int64_t count_ = 0;
+};

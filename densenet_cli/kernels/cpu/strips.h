@@ -1,0 +1,68 @@
+// How images are cut into pieces that stay in a core's cache.
+#pragma once
+
+#include <algorithm>
+
+#include "vectors.h"
+
+// A piece of work for one thread: consecutive rows of pixels.
+//
+// In scratch memory its pixels lie at positions: row r, column c at r * pitch + c. For a 3x3
+// convolution the pitch leaves one or two zero pixels between rows, so that the left neighbour of a
+// row's first pixel and the right one of its last are zero; it is even.
+struct Strip {
+    int64_t first;  // the pixel it begins with, counted over all images
+    int64_t rows;
+    int64_t above, below;  // whether pixels of the same image lie there, 0 or 1
+};
+
+class Strips {
+public:
+    // bytes: of scratch memory that a pixel takes.
+    Strips(int64_t images, int64_t height, int64_t width, int size, int64_t bytes, int threads)
+        : size_(size) {
+        if (size == 1) {  // pixels in any number
+            const int64_t pixels = images * height * width;
+            const int64_t fit = std::clamp<int64_t>(CACHE / bytes / 64 * 64, 64, 256);
+            width_ = pitch_ = std::min(fit, round_up((pixels + threads - 1) / threads, 2));
+            pixels_ = pixels, images_ = 1, height_ = (pixels + width_ - 1) / width_, rows_ = 1;
+        } else {
+            width_ = width, pitch_ = round_up(width + 1, 2);
+            pixels_ = images * height * width, images_ = images, height_ = height;
+            const int64_t fit = std::clamp<int64_t>(CACHE / (bytes * pitch_) - 2, 1, height);
+            const int64_t share = std::max<int64_t>(1, images * height / (2 * threads));
+            const int64_t strips = (height + std::min(fit, share) - 1) / std::min(fit, share);
+            rows_ = (height + strips - 1) / strips;
+        }
+        per_image_ = (height_ + rows_ - 1) / rows_;
+    }
+
+    int64_t count() const { return images_ * per_image_; }
+    int64_t width() const { return width_; }
+    int64_t pitch() const { return pitch_; }
+    int64_t positions() const { return rows_ * pitch_; }  // of a whole strip
+    int64_t halo() const { return size_ == 1 ? 0 : 1; }
+
+    Strip operator[](int64_t index) const {
+        const int64_t row = index % per_image_ * rows_;
+        const int64_t rows = std::min(rows_, height_ - row);
+        const int64_t first = (index / per_image_ * height_ + row) * width_;
+        return {first, rows, row > 0, row + rows < height_};
+    }
+    // Pixels in a row of a strip; only the last row of all can be shorter.
+    int64_t length(const Strip& strip, int64_t row) const {
+        return std::min(width_, pixels_ - (strip.first + row * width_));
+    }
+
+private:
+    static constexpr int64_t CACHE = 256 << 10;  // bytes; less than any second-level cache of today
+    int size_;
+    int64_t width_, pitch_, height_, rows_, per_image_, images_, pixels_;
+};
+
+// The part of `count` pieces that thread `index` of `threads` does.
+struct Share {
+    int64_t begin, end;
+    Share(int64_t count, int index, int threads)
+        : begin(count * index / threads), end(count * (index + 1) / threads) {}
+};

@@ -1,0 +1,209 @@
+"""The steps of a DenseNet on the CPU, by the compiled library."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from densenet_cli.kernels.engine import Correction
+from densenet_cli.kernels.maps import REAL, Maps, Norm
+
+ADDRESS, NUMBER = ctypes.c_void_p, ctypes.c_int64
+
+
+class _Convolution(ctypes.Structure):  # as in cpu/convolution.h
+    _fields_ = (
+        ("images", NUMBER), ("height", NUMBER), ("width", NUMBER),
+        ("in_channels", NUMBER), ("out_channels", NUMBER), ("size", NUMBER), ("threads", NUMBER),
+        ("input", ADDRESS), ("input_pitch", NUMBER),
+        ("mean", ADDRESS), ("rstd", ADDRESS), ("gamma", ADDRESS), ("beta", ADDRESS),
+        ("weight", ADDRESS), ("weight_strides", NUMBER * 4),
+        ("output", ADDRESS), ("output_pitch", NUMBER),
+        ("dropout", ctypes.c_double), ("seed", ctypes.c_uint64),
+        ("output_mean", ADDRESS), ("output_variance", ADDRESS),
+        ("output_gradient", ADDRESS), ("output_gradient_pitch", NUMBER),
+        ("slope", ADDRESS), ("offset", ADDRESS),
+        ("input_gradient", ADDRESS), ("input_gradient_pitch", NUMBER), ("accumulate", NUMBER),
+        ("weight_gradient", ADDRESS), ("gamma_gradient", ADDRESS), ("beta_gradient", ADDRESS),
+    )  # fmt: skip
+
+
+class _MapWork(ctypes.Structure):  # as in cpu/maps.h
+    _fields_ = (
+        ("images", NUMBER), ("height", NUMBER), ("width", NUMBER), ("channels", NUMBER),
+        ("threads", NUMBER),
+        ("source", ADDRESS), ("source_pitch", NUMBER),
+        ("destination", ADDRESS), ("destination_pitch", NUMBER),
+        ("mean", ADDRESS), ("variance", ADDRESS), ("slope", ADDRESS), ("offset", ADDRESS),
+        ("maps", ADDRESS), ("maps_pitch", NUMBER),
+        ("rstd", ADDRESS), ("gamma", ADDRESS), ("beta", ADDRESS),
+        ("gamma_gradient", ADDRESS), ("beta_gradient", ADDRESS),
+    )  # fmt: skip
+
+
+class CpuEngine:
+    """Computes with the functions of `library` on torch's number of threads; see `Engine`."""
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
+
+    def copy(self, values: Tensor, target: Maps) -> None:
+        """Write values (N, C, H, W) into the first C columns of target."""
+        values = values.contiguous(memory_format=torch.channels_last)
+        channels = values.shape[1]
+        self._maps(
+            "copy",
+            target,
+            channels,
+            source=values.data_ptr(),
+            source_pitch=channels,
+            **_written(target),
+        )
+
+    def convolve(
+        self,
+        source: Maps,
+        norm: Norm,
+        weight: Tensor,
+        target: Maps,
+        column: int,
+        dropout: float,
+        seed: int,
+    ) -> None:
+        """Columns `column`... of target = dropout(conv(ReLU(norm(first columns of source))))."""
+        work = _convolution(source, norm, weight, target, column, dropout, seed)
+        self._call("convolve", target, work)
+
+    def convolve_backward(
+        self, source: Maps, norm: Norm, weight: Tensor, target: Maps, column: int,
+        dropout: float, seed: int, correction: Correction, accumulate: bool,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        """Add to source.gradient, or write it unless accumulate; the gradients of weight, γ and β."""
+        assert source.gradient is not None
+        assert target.gradient is not None
+        work = _convolution(source, norm, weight, target, column, dropout, seed)
+        gradients = torch.empty_like(weight), torch.empty_like(norm.gamma), torch.empty_like(norm.beta)
+        work.output_gradient = _address(target.gradient, column)
+        work.output_gradient_pitch = target.pitch
+        work.slope, work.offset = _addresses(correction)
+        work.input_gradient, work.input_gradient_pitch = source.gradient.data_ptr(), source.pitch
+        work.accumulate = accumulate
+        work.weight_gradient, work.gamma_gradient, work.beta_gradient = _addresses(gradients)
+        self._call("convolve_backward", source, work)
+        return gradients
+
+    def average_pool(self, source: Maps, target: Maps) -> None:
+        """Write means of 2x2 pixels of source into the first columns of target."""
+        self._maps(
+            "average_pool", source, source.channels,
+            source=source.values.data_ptr(), source_pitch=source.pitch, **_written(target),
+        )  # fmt: skip
+
+    def average_pool_backward(self, source: Maps, target: Maps, correction: Correction) -> None:
+        """Write source.gradient: that of the target's first columns, completed and shared out."""
+        assert source.gradient is not None
+        self._maps(
+            "average_pool_backward", source, source.channels,
+            destination=source.gradient.data_ptr(), destination_pitch=source.pitch,
+            **_completed(target, correction),
+        )  # fmt: skip
+
+    def mean_activation(self, source: Maps, norm: Norm) -> Tensor:
+        """The mean of ReLU(norm(source)) over each image, (N, C)."""
+        means = source.values.new_empty(source.images, source.channels)
+        self._maps(
+            "mean_activation", source, source.channels,
+            source=source.values.data_ptr(), source_pitch=source.pitch,
+            destination=means.data_ptr(), destination_pitch=source.channels, **_normalising(norm),
+        )  # fmt: skip
+        return means
+
+    def mean_activation_backward(
+        self, source: Maps, norm: Norm, gradient: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Write source.gradient from the gradient (N, C) of the means; the gradients of γ and β."""
+        assert source.gradient is not None
+        gradients = torch.empty_like(norm.gamma), torch.empty_like(norm.beta)
+        gradient = gradient.to(source.values.dtype).contiguous()
+        gamma_gradient, beta_gradient = _addresses(gradients)
+        self._maps(
+            "mean_activation_backward", source, source.channels,
+            source=gradient.data_ptr(), source_pitch=source.channels,
+            destination=source.gradient.data_ptr(), destination_pitch=source.pitch,
+            maps=source.values.data_ptr(), maps_pitch=source.pitch,
+            gamma_gradient=gamma_gradient, beta_gradient=beta_gradient, **_normalising(norm),
+        )  # fmt: skip
+        return gradients
+
+    def corrected(self, source: Maps, channels: int, correction: Correction) -> Tensor:
+        """The completed gradient of the first columns of source, (N, channels, H, W)."""
+        size = source.images, channels, source.height, source.width
+        gradient = torch.empty(size, dtype=source.values.dtype, memory_format=torch.channels_last)
+        self._maps(
+            "correct", source, channels,
+            destination=gradient.data_ptr(), destination_pitch=channels,
+            **_completed(source, correction),
+        )  # fmt: skip
+        return gradient
+
+    def _maps(self, function: str, shape: Maps, channels: int, **fields: Any) -> None:
+        work = _MapWork(
+            shape.images, shape.height, shape.width, channels, torch.get_num_threads(), **fields
+        )
+        self._call(function, shape, work)
+
+    def _call(self, function: str, maps: Maps, work: ctypes.Structure) -> None:
+        name = str(maps.values.dtype).removeprefix("torch.")
+        getattr(self._library, f"{function}_{name}")(ctypes.byref(work))
+
+
+def _address(tensor: Tensor, column: int) -> int:
+    return tensor.data_ptr() + column * tensor.element_size()
+
+
+def _addresses(tensors: tuple[Tensor, ...] | None) -> tuple[int | None, ...]:
+    return (None, None) if tensors is None else tuple(tensor.data_ptr() for tensor in tensors)
+
+
+def _convolution(
+    source: Maps, norm: Norm, weight: Tensor, target: Maps, column: int, dropout: float, seed: int
+) -> _Convolution:
+    outputs, inputs, size, _ = weight.shape
+    assert weight.dtype == REAL[source.values.dtype]
+    work = _Convolution(source.images, source.height, source.width, inputs, outputs, size)
+    work.threads = torch.get_num_threads()
+    work.input, work.input_pitch = source.values.data_ptr(), source.pitch
+    work.mean, work.rstd, work.gamma, work.beta = _addresses(norm)
+    work.weight, work.weight_strides = weight.data_ptr(), (NUMBER * 4)(*weight.stride())
+    work.output, work.output_pitch = _address(target.values, column), target.pitch
+    work.dropout, work.seed = dropout, seed
+    if target.measured:
+        work.output_mean = _address(target.mean, column)
+        work.output_variance = _address(target.variance, column)
+    return work
+
+
+def _written(target: Maps) -> dict[str, Any]:
+    """Fields for the first columns of maps that are to be written."""
+    fields = {"destination": target.values.data_ptr(), "destination_pitch": target.pitch}
+    if target.measured:
+        fields |= {"mean": target.mean.data_ptr(), "variance": target.variance.data_ptr()}
+    return fields
+
+
+def _completed(source: Maps, correction: Correction) -> dict[str, Any]:
+    """Fields for the completed gradient of the first columns of maps."""
+    assert source.gradient is not None
+    slope, offset = _addresses(correction)
+    return {
+        "source": source.gradient.data_ptr(), "source_pitch": source.pitch,
+        "maps": source.values.data_ptr(), "maps_pitch": source.pitch,
+        "slope": slope, "offset": offset, "mean": source.mean.data_ptr(),
+    }  # fmt: skip
+
+
+def _normalising(norm: Norm) -> dict[str, int | None]:
+    return dict(zip(("mean", "rstd", "gamma", "beta"), _addresses(norm), strict=True))

@@ -1,0 +1,100 @@
+"""Feature maps in one buffer, with what all their readers share."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+REAL = {torch.bfloat16: torch.float32, torch.float32: torch.float32, torch.float64: torch.float64}
+"""The number format of statistics and parameters, by that of the maps."""
+
+LINE = 64  # bytes of a line of cache
+
+
+class Norm(NamedTuple):
+    """A batch norm's numbers, (C,) each: y = (x - mean)·rstd·gamma + beta."""
+
+    mean: Tensor
+    rstd: Tensor
+    gamma: Tensor
+    beta: Tensor
+
+
+class Maps:
+    """Feature maps of N images, channels last, their statistics and their gradient.
+
+    A layer of a dense block reads the first columns and writes the next ones: nothing is concatenated.
+    Mean and variance of a map do not depend on who reads it: they are measured once, when it is made.
+
+    Args:
+        like: a tensor of the number format and on the device that the maps shall have.
+        images, height, width, channels: N, H, W, C.
+        measured: whether those who write maps measure their statistics.
+
+    Attributes:
+        pixels: N·H·W.
+        values: (pixels, pitch) where pitch is C or, so that a pixel begins where a line of cache does,
+            some more.
+        mean, variance: (C,) over all pixels, if measured; the variance is the biased one.
+        gradient: like values; Σ over readers of scale·(gradient of their batch norm's output), which
+            lacks what the statistics' own dependence on the maps adds: see `correction`.
+    """
+
+    def __init__(
+        self, like: Tensor, images: int, height: int, width: int, channels: int, measured: bool
+    ) -> None:
+        self.images, self.height, self.width, self.channels = images, height, width, channels
+        self.measured, self.pixels = measured, images * height * width
+        line = LINE // like.element_size()
+        self.pitch = channels if channels < 2 * line else -(-channels // line) * line
+        self.values = like.new_empty(self.pixels, self.pitch)
+        self.mean, self.variance = like.new_empty(2, channels, dtype=REAL[like.dtype])
+        self.gradient: Tensor | None = None
+
+    def norm(self, module: nn.BatchNorm2d) -> Norm:
+        """A batch norm of the first columns: by their statistics if measured, else its running ones."""
+        channels = module.num_features
+        mean, variance = module.running_mean, module.running_var
+        if self.measured:
+            mean, variance = self.mean[:channels], self.variance[:channels]
+        assert mean is not None
+        assert variance is not None
+        return Norm(
+            mean, (variance + module.eps).rsqrt_(), module.weight.detach(), module.bias.detach()
+        )
+
+    def start_gradient(self) -> bool:
+        """Make room for the gradient unless there is; whether this is the first to add to it."""
+        if self.gradient is not None:
+            return False
+        self.gradient = torch.empty(
+            self.pixels, self.pitch, dtype=self.values.dtype, device=self.values.device
+        )
+        self._beta_sum, self._slope_sum = torch.zeros_like(self.mean), torch.zeros_like(self.mean)
+        return True
+
+    def add_reader(self, norm: Norm, gamma_gradient: Tensor, beta_gradient: Tensor) -> None:
+        """Note what a reader of the first columns found, when it has added to the gradient."""
+        scale, channels = norm.gamma * norm.rstd, len(norm.gamma)
+        self._beta_sum[:channels].addcmul_(scale, beta_gradient)
+        self._slope_sum[:channels].addcmul_(scale.mul_(norm.rstd), gamma_gradient)
+
+    def correction(self, begin: int, end: int) -> tuple[Tensor, Tensor] | None:
+        """What completes the gradient of columns begin to end once all their readers added to it.
+
+        With x̂ = (x - mean)·rstd, a batch norm passes back scale·(dy - mean(dy) - x̂·mean(dy·x̂)),
+        where scale = γ·rstd, and Σ dy and Σ dy·x̂ are the gradients of its β and γ. Mean and x are
+        the same for all readers, so their last two terms together are slope·(x - mean) + offset.
+
+        Returns:
+            slope and offset, (end - begin,) each; None if the maps are not measured.
+        """
+        if not self.measured:
+            return None
+        return self._slope_sum[begin:end] / -self.pixels, self._beta_sum[begin:end] / -self.pixels
+
+    def forget_values(self) -> None:
+        """Free the maps; their gradient is still of the same shape."""
+        self.values = self.values.new_empty(0)

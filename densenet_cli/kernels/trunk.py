@@ -1,0 +1,253 @@
+"""A DenseNet from its stem to its last average, as one function with a gradient of its own.
+
+The maps of a block share one buffer and their statistics (see `Maps`). Forwards each layer reads the
+buffer's first columns once and writes its k new ones; backwards the same columns are read once more,
+normalised again rather than remembered, and the gradients of all readers are added up in one buffer
+like it. Kept for the backward pass are the maps themselves and the 4k maps of each bottleneck, which
+is linear in depth. The idea of sharing buffers and computing again is that of Pleiss et al. 2017
+(arXiv:1707.06990); that of taking batch norm apart, of Jung et al. 2019 (arXiv:1807.01702).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from densenet_cli.kernels.engine import Engine
+from densenet_cli.kernels.maps import Maps, Norm
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """BN-ReLU-convolution-dropout."""
+
+    norm: nn.BatchNorm2d
+    conv: nn.Conv2d
+    dropout: float
+
+
+Layer = Sequence[Convolution]
+"""One convolution, or a bottleneck and the one that reads it."""
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """The modules of a DenseNet between its stem and its classifier.
+
+    Attributes:
+        blocks: the layers of each block.
+        transitions: what stands between blocks; each is followed by 2x2 average pooling.
+        last: the batch norm before the classifier, followed by ReLU and the mean of each map.
+    """
+
+    blocks: Sequence[Sequence[Layer]]
+    transitions: Sequence[Convolution]
+    last: nn.BatchNorm2d
+
+    def __call__(self, stem: Tensor, engine: Engine, training: bool) -> Tensor:
+        """The classifier's input (N, C) from the stem's maps (N, C0, H, W).
+
+        Args:
+            training: normalise by the batch's statistics, update the running ones, drop; else
+                normalise by the running ones.
+
+        Raises:
+            ValueError: if training with a single value a channel, as nn.BatchNorm2d.
+        """
+        parameters = [parameter for step in self.convolutions() for parameter in _parameters(step)]
+        parameters += [self.last.weight, self.last.bias]
+        return _TrunkFunction.apply(self, engine, training, stem, *parameters)
+
+    def convolutions(self) -> list[Convolution]:
+        """All convolutions, in the order they are computed."""
+        steps: list[Convolution] = []
+        for index, block in enumerate(self.blocks):
+            steps += [step for layer in block for step in layer]
+            steps += self.transitions[index : index + 1]
+        return steps
+
+    def width(self, block: int, channels: int) -> int:
+        """Maps at the end of a block that begins with `channels`."""
+        return channels + sum(layer[-1].conv.out_channels for layer in self.blocks[block])
+
+
+def _parameters(step: Convolution) -> tuple[Tensor, Tensor, Tensor]:
+    return step.conv.weight, step.norm.weight, step.norm.bias
+
+
+class _TrunkFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, trunk: Trunk, engine: Engine, training: bool, stem: Tensor, *_: Tensor
+    ) -> Tensor:
+        ctx.passed = passed = _Pass(trunk, engine, training, keep=any(ctx.needs_input_grad))
+        return passed.forward(stem)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.passed is None:
+            raise RuntimeError(
+                "Trying to backward through the fused DenseNet a second time, but what it kept was "
+                "freed; specify retain_graph=True the first time"
+            )
+        passed, retain = ctx.passed, torch._C._autograd._get_current_graph_task_keep_graph()
+        if not retain:
+            ctx.passed = None
+        return None, None, None, *passed.backward(gradient, retain)
+
+
+class _Convolved(NamedTuple):
+    """A convolution that was computed, from the first columns of source to `column`... of target."""
+
+    source: Maps
+    norm: Norm
+    weight: Tensor
+    target: Maps
+    column: int
+    dropout: float
+    seed: int
+
+    def backward(self, engine: Engine) -> tuple[Tensor, ...]:
+        """Pass the target's gradient on to the source; the gradients of the parameters."""
+        is_first = self.source.start_gradient()
+        correction = self.target.correction(self.column, self.column + len(self.weight))
+        gradients = engine.convolve_backward(*self, correction=correction, accumulate=not is_first)
+        self.source.add_reader(self.norm, *gradients[1:])
+        return gradients
+
+
+class _Pooled(NamedTuple):
+    """Average pooling that was computed, to the first columns of target."""
+
+    source: Maps
+    target: Maps
+
+    def backward(self, engine: Engine) -> tuple[Tensor, ...]:
+        """Pass the target's gradient on to the source."""
+        self.source.start_gradient()
+        correction = self.target.correction(0, self.source.channels)
+        engine.average_pool_backward(self.source, self.target, correction)
+        return ()
+
+
+class _Pass:
+    """A forward pass, and what is kept of it for the backward pass."""
+
+    def __init__(self, trunk: Trunk, engine: Engine, training: bool, keep: bool) -> None:
+        self.trunk, self.engine, self.training, self.keep = trunk, engine, training, keep
+        self.tape: list[_Convolved | _Pooled] = []
+        self.read: list[tuple[nn.BatchNorm2d, Maps]] = []
+        drops = training and any(step.dropout for step in trunk.convolutions())
+        self.seed = int(torch.randint(2**62, ())) if drops else 0  # by torch's generator, as nn.Dropout
+
+    def forward(self, stem: Tensor) -> Tensor:
+        """The means (N, C) of the last maps."""
+        images, column, height, width = stem.shape
+        maps = Maps(stem, images, height, width, self.trunk.width(0, column), self.training)
+        self.first, self.stem_channels = maps, column
+        self.engine.copy(stem, maps)
+        for index, block in enumerate(self.trunk.blocks):
+            for layer in block:
+                column = self._layer(layer, maps, column)
+            if index < len(self.trunk.transitions):
+                maps, column = self._transition(index, maps)
+        self.last = maps, self._norm(self.trunk.last, maps)
+        if self.training:
+            _update_running_statistics(self.read)
+        return self.engine.mean_activation(*self.last)
+
+    def backward(self, gradient: Tensor, retain: bool) -> list[Tensor]:
+        """The gradients of the stem's maps and of the parameters, in the order of `Trunk.__call__`.
+
+        Args:
+            gradient: that of the means.
+            retain: whether there will be another backward pass; else maps are freed on the way.
+        """
+        last = self._begin_backward(gradient, retain)
+        gradients: list[Tensor] = [*reversed(last)]
+        tape = self.tape.copy() if retain else self.tape
+        while tape:
+            gradients += reversed(tape.pop().backward(self.engine))
+        correction = self.first.correction(0, self.stem_channels)
+        stem = self.engine.corrected(self.first, self.stem_channels, correction)
+        for step in self.tape:
+            step.source.gradient = None
+        return [stem, *reversed(gradients)]
+
+    def _begin_backward(self, gradient: Tensor, retain: bool) -> tuple[Tensor, Tensor]:
+        """Pass the means' gradient on to the last maps; the gradients of the last γ and β."""
+        maps, norm = self.last
+        if not retain:
+            del self.last
+        maps.start_gradient()
+        gradients = self.engine.mean_activation_backward(maps, norm, gradient)
+        maps.add_reader(norm, *gradients)
+        return gradients
+
+    def _layer(self, layer: Layer, maps: Maps, column: int) -> int:
+        """Compute a layer's new maps, from `column` on; the column after them."""
+        source = maps
+        for step in layer[:-1]:
+            hidden = _maps_like(maps, step.conv.out_channels, self.training)
+            self._convolve(step, source, hidden, 0)
+            source = hidden
+        self._convolve(layer[-1], source, maps, column)
+        return column + layer[-1].conv.out_channels
+
+    def _transition(self, index: int, maps: Maps) -> tuple[Maps, int]:
+        """The next block's buffer with its first columns filled, and how many these are."""
+        step = self.trunk.transitions[index]
+        channels = step.conv.out_channels
+        fewer = _maps_like(maps, channels, measured=False)
+        self._convolve(step, maps, fewer, 0)
+        smaller = Maps(
+            maps.values, maps.images, maps.height // 2, maps.width // 2,
+            self.trunk.width(index + 1, channels), self.training,
+        )  # fmt: skip
+        self.engine.average_pool(fewer, smaller)
+        fewer.forget_values()
+        if self.keep:
+            self.tape.append(_Pooled(fewer, smaller))
+        return smaller, channels
+
+    def _convolve(self, step: Convolution, source: Maps, target: Maps, column: int) -> None:
+        dropout = step.dropout if self.training else 0.0
+        weight, norm = step.conv.weight.detach(), self._norm(step.norm, source)
+        self.seed += 2**40 if dropout else 0  # masks of their own: more than a layer has elements
+        convolved = _Convolved(source, norm, weight, target, column, dropout, self.seed)
+        self.engine.convolve(*convolved)
+        if self.keep:
+            self.tape.append(convolved)
+
+    def _norm(self, module: nn.BatchNorm2d, maps: Maps) -> Norm:
+        if self.training and maps.pixels == 1:
+            shape = (1, module.num_features, 1, 1)
+            raise ValueError(
+                f"Expected more than 1 value per channel when training, got input size {shape}"
+            )
+        self.read.append((module, maps))
+        return maps.norm(module)
+
+
+def _maps_like(maps: Maps, channels: int, measured: bool) -> Maps:
+    return Maps(maps.values, maps.images, maps.height, maps.width, channels, measured)
+
+
+def _update_running_statistics(read: list[tuple[nn.BatchNorm2d, Maps]]) -> None:
+    """Move running means and variances as nn.BatchNorm2d does: each batch norm's own, once a step."""
+    for module, maps in read:
+        assert module.running_mean is not None
+        assert module.running_var is not None
+        assert module.momentum is not None
+        channels, momentum = module.num_features, module.momentum
+        module.running_mean.lerp_(maps.mean[:channels], momentum)
+        unbiased = maps.variance[:channels] * (maps.pixels / (maps.pixels - 1))
+        module.running_var.lerp_(unbiased, momentum)
+        assert module.num_batches_tracked is not None
+        module.num_batches_tracked += 1

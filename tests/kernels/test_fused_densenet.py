@@ -1,0 +1,206 @@
+"""The fused DenseNet against the one that its modules compute."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from densenet_cli.kernels import library, selection
+from densenet_cli.models.densenet import DenseNet
+from densenet_cli.options import OptionError
+
+PLAIN = {"bottleneck": False, "compression": 1.0}
+NETWORKS = {  # options, images (N, H, W)
+    "BC": ({"growth_rate": 12, "depth": 16}, (4, 32, 32)),
+    "BC, k=5, odd sizes": ({"growth_rate": 5, "depth": 10}, (3, 9, 7)),
+    "BC, batch of 1": ({"growth_rate": 7, "depth": 10}, (1, 13, 8)),
+    "BC, k=40": ({"growth_rate": 40, "depth": 10}, (2, 12, 12)),
+    "B": ({"growth_rate": 12, "depth": 22, "compression": 1.0}, (2, 16, 16)),
+    "plain": ({"growth_rate": 12, "depth": 13, **PLAIN}, (3, 16, 16)),
+    "C, one layer a block": ({"growth_rate": 33, "depth": 7, "bottleneck": False}, (3, 9, 7)),
+    "imagenet stem": (
+        {"growth_rate": 32, "depth": 121, "block_config": [2, 3, 2], "stem": "imagenet"},
+        (2, 57, 63),
+    ),
+    "one pixel at the end": ({"growth_rate": 4, "depth": 10}, (5, 4, 4)),
+}
+
+
+def pair(options, dtype=torch.float64):
+    """The same network twice: computed by its modules, and fused. Batch norms not as at the start."""
+    torch.manual_seed(0)
+    reference = DenseNet(10, implementation="reference", **options).to(dtype)
+    for module in reference.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.5, 0.5)
+    fused = copy.deepcopy(reference)
+    fused.implementation = "fused"
+    return reference, fused
+
+
+def step(network, images, labels, autocast=False):
+    """All that a training step leaves: logits, gradients, buffers."""
+    images = images.clone().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        logits = network(images)
+    F.cross_entropy(logits.double(), labels).backward()
+    left = {"logits": logits, "images": images.grad, **dict(network.named_buffers())}
+    return left | {name: parameter.grad for name, parameter in network.named_parameters()}
+
+
+def assert_close(found, expected, tolerance):
+    """Differences of each tensor are small beside its largest number."""
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        scale = tensor.double().abs().max().item() or 1.0
+        difference = (found[name].double() - tensor.double()).abs().max().item()
+        assert difference <= tolerance * scale, f"{name}: {difference / scale}"
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-11), (torch.float32, 1e-4)])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_fused_equals_reference(name, dtype, tolerance):
+    options, (images, height, width) = NETWORKS[name]
+    reference, fused = pair(options, dtype)
+    batch = torch.randn(images, 3, height, width, dtype=dtype) + 0.5
+    labels = torch.randint(10, (images,))
+    for _ in range(2):  # running statistics move twice
+        assert_close(step(fused, batch, labels), step(reference, batch, labels), tolerance)
+    reference.eval()
+    fused.eval()
+    assert_close(step(fused, batch, labels), step(reference, batch, labels), tolerance)
+    with torch.no_grad():
+        assert_close({"": fused(batch)}, {"": reference(batch)}, tolerance)
+
+
+@pytest.mark.parametrize("name", ["BC", "plain", "imagenet stem"])
+def test_in_bfloat16_fused_is_as_near_to_the_truth_as_reference(name):
+    options, (images, height, width) = NETWORKS[name]
+    batch, labels = torch.randn(4 * images, 3, height, width), torch.randint(10, (4 * images,))
+    reference, fused = pair(options, torch.float32)
+    truth = step(copy.deepcopy(reference).double(), batch.double(), labels)
+    of_reference = step(reference, batch, labels, autocast=True)
+    of_fused = step(fused, batch, labels, autocast=True)
+
+    def distance(found):
+        return torch.stack([relative(found[key].double(), truth[key].double()) for key in truth])
+
+    def relative(found, true):
+        return (found - true).norm() / (true.norm() + 1e-12)
+
+    assert distance(of_fused).mean() <= 1.1 * distance(of_reference).mean()
+    assert 0 < distance(of_fused).median() < 0.2
+
+
+def test_gradients_are_those_of_finite_differences():
+    network = DenseNet(3, 2, 10, init_channels=3, implementation="fused").double()
+    batch = torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
+    parameters = dict(network.named_parameters())
+    some = [name for name in parameters if "denselayer1" in name or "transition1" in name]
+
+    def logits(images, *changed):
+        return torch.func.functional_call(network, dict(zip(some, changed, strict=True)), (images,))
+
+    with torch.random.fork_rng():
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.uniform_(module.bias, 0.5, 1.0)  # away from the corner of the ReLU
+    assert torch.autograd.gradcheck(logits, (batch, *(parameters[name] for name in some)))
+
+
+def test_dropout_drops_and_scales_and_its_gradient_is_that_of_the_same_mask():
+    network = DenseNet(3, 4, 10, dropout=0.3, implementation="fused").double()
+    batch = torch.randn(2, 3, 6, 5, dtype=torch.float64, requires_grad=True)
+
+    def logits(images):
+        torch.manual_seed(7)  # the same masks each time
+        return network(images)
+
+    assert torch.equal(logits(batch), logits(batch))
+    torch.manual_seed(8)
+    assert not torch.equal(network(batch), logits(batch))
+    assert torch.autograd.gradcheck(logits, (batch,))
+
+
+def test_dropout_is_of_the_distribution_of_torch():
+    layer = DenseNet(3, 8, 10, block_config=[1], dropout=0.25, **PLAIN, implementation="fused").eval()
+    images = torch.randn(200, 3, 8, 8)
+    undropped = layer(images)
+    layer.train()
+    layer.features.norm5.momentum = 1.0  # so that it holds the statistics of the dropped maps
+    layer(images)
+    fused = layer.features.norm5.running_mean.clone(), layer.features.norm5.running_var.clone()
+    layer.implementation = "reference"
+    layer(images)
+    mean, variance = layer.features.norm5.running_mean, layer.features.norm5.running_var
+    assert undropped.isfinite().all()
+    torch.testing.assert_close(fused[0][16:], mean[16:], rtol=0.05, atol=0.02)
+    torch.testing.assert_close(fused[1][16:], variance[16:], rtol=0.05, atol=0.0)
+
+
+def test_a_network_that_someone_looks_into_is_computed_by_its_modules():
+    _, network = pair({"growth_rate": 4, "depth": 10}, torch.float32)
+    images = torch.randn(2, 3, 8, 8)
+    trunk = network.trunk()
+    assert selection.obstacle(network.features, trunk, images) is None
+    seen = []
+    handle = network.features.denseblock2.register_forward_hook(lambda *_: seen.append(1))
+    network(images)
+    handle.remove()
+    network(images)
+    assert seen == [1]
+    network.features.norm5.eval()
+    assert "training" in selection.obstacle(network.features, trunk, images)
+    network.train()
+    assert "float16" in selection.obstacle(network.features, trunk, images.half())
+    network.features.norm5 = nn.Identity()
+    assert "batch norm" in selection.obstacle(network.features, network.trunk(), images)
+
+
+def test_operations_are_counted_as_those_of_the_modules():
+    counts = []
+    for network in pair({"growth_rate": 4, "depth": 10}, torch.float32):
+        with FlopCounterMode(display=False) as counter:
+            network(torch.randn(2, 3, 8, 8))
+        counts.append(counter.get_total_flops())
+    assert counts[0] == counts[1] > 0
+
+
+def test_a_second_backward_pass_must_be_asked_for():
+    _, network = pair({"growth_rate": 4, "depth": 10})
+    loss = network(torch.randn(2, 3, 8, 8, dtype=torch.float64)).sum()
+    loss.backward(retain_graph=True)
+    once = network.features.conv0.weight.grad.clone()
+    loss.backward()
+    torch.testing.assert_close(network.features.conv0.weight.grad, 2 * once)
+    with pytest.raises(RuntimeError, match="retain_graph"):
+        loss.backward()
+
+
+def test_one_value_a_channel_is_refused_in_training_as_by_batch_norm():
+    for network in pair({"growth_rate": 4, "depth": 10}):
+        with pytest.raises(ValueError, match="more than 1 value per channel"):
+            network(torch.randn(1, 3, 4, 4, dtype=torch.float64))
+        network.eval()(torch.randn(1, 3, 4, 4, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("compiler", ["no-such-compiler", "false"])
+def test_without_a_compiler_auto_is_the_reference_and_fused_an_error(
+    compiler, monkeypatch, tmp_path, caplog
+):
+    monkeypatch.setenv("CXX", compiler)
+    monkeypatch.setenv("DENSENET_KERNELS", str(tmp_path))
+    library.load.cache_clear()
+    selection.engine.cache_clear()
+    try:
+        assert selection.choose("auto", "cpu") == "reference"
+        assert compiler in caplog.text
+        with pytest.raises(OptionError, match=compiler):
+            selection.choose("fused", "cpu")
+    finally:
+        library.load.cache_clear()
+        selection.engine.cache_clear()
