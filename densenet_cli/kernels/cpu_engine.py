@@ -20,7 +20,7 @@ class _Convolution(ctypes.Structure):  # as in cpu/convolution.h
         ("in_channels", NUMBER), ("out_channels", NUMBER), ("size", NUMBER), ("threads", NUMBER),
         ("input", ADDRESS), ("input_pitch", NUMBER),
         ("mean", ADDRESS), ("rstd", ADDRESS), ("gamma", ADDRESS), ("beta", ADDRESS),
-        ("weight", ADDRESS), ("weight_strides", NUMBER * 4),
+        ("weight", ADDRESS),
         ("output", ADDRESS), ("output_pitch", NUMBER),
         ("dropout", ctypes.c_double), ("seed", ctypes.c_uint64),
         ("output_mean", ADDRESS), ("output_variance", ADDRESS),
@@ -74,6 +74,7 @@ class CpuEngine:
         seed: int,
     ) -> None:
         """Columns `column`... of target = dropout(conv(ReLU(norm(first columns of source))))."""
+        weight = weight.contiguous(memory_format=torch.channels_last)
         work = _convolution(source, norm, weight, target, column, dropout, seed)
         self._call("convolve", target, work)
 
@@ -84,6 +85,7 @@ class CpuEngine:
         """Add to source.gradient, or write it unless accumulate; the gradients of weight, γ and β."""
         assert source.gradient is not None
         assert target.gradient is not None
+        weight = weight.contiguous(memory_format=torch.channels_last)
         work = _convolution(source, norm, weight, target, column, dropout, seed)
         gradients = torch.empty_like(weight), torch.empty_like(norm.gamma), torch.empty_like(norm.beta)
         work.output_gradient = _address(target.gradient, column)
@@ -173,11 +175,12 @@ def _convolution(
 ) -> _Convolution:
     outputs, inputs, size, _ = weight.shape
     assert weight.dtype == REAL[source.values.dtype]
+    assert weight.is_contiguous(memory_format=torch.channels_last)
     work = _Convolution(source.images, source.height, source.width, inputs, outputs, size)
     work.threads = torch.get_num_threads()
     work.input, work.input_pitch = source.values.data_ptr(), source.pitch
     work.mean, work.rstd, work.gamma, work.beta = _addresses(norm)
-    work.weight, work.weight_strides = weight.data_ptr(), (NUMBER * 4)(*weight.stride())
+    work.weight = weight.data_ptr()
     work.output, work.output_pitch = _address(target.values, column), target.pitch
     work.dropout, work.seed = dropout, seed
     if target.measured:

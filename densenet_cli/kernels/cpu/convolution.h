@@ -21,8 +21,7 @@ struct Convolution {
     const void* input;  // maps, input_pitch numbers a pixel
     int64_t input_pitch;
     const void *mean, *rstd, *gamma, *beta;  // real (in_channels)
-    const void* weight;                      // real
-    int64_t weight_strides[4];               // of output, input, row, column; in numbers
+    const void* weight;                      // real (out_channels, size, size, in_channels)
     void* output;                            // maps
     int64_t output_pitch;
     double dropout;
@@ -36,7 +35,7 @@ struct Convolution {
     void* input_gradient;        // maps, like input: Σ of scale·gradient over all who read them
     int64_t input_gradient_pitch;
     int64_t accumulate;     // whether others have read the input, and added to its gradient, before
-    void* weight_gradient;  // real, strides as those of weight
+    void* weight_gradient;  // real, like weight
     void *gamma_gradient, *beta_gradient;  // real (in_channels)
 };
 
@@ -45,6 +44,7 @@ class NormalisedConvolution {
     using Real = RealOf<Stored>;
     using Engine = typename EngineOf<Stored>::type;
     using Operand = typename Engine::Operand;
+    using Self = NormalisedConvolution;
     static constexpr int L = lanes_of<Real>;
     static constexpr int REGISTERS = GROUP / L;
     static constexpr int64_t AHEAD = 16;  // pixels, for fetching
@@ -68,9 +68,9 @@ class NormalisedConvolution {
     static const T* as(const void* pointer) {
         return static_cast<const T*>(pointer);
     }
-    Real weight(int64_t out, int64_t in, int64_t row, int64_t column) const {
-        const int64_t* s = c.weight_strides;
-        return as<Real>(c.weight)[out * s[0] + in * s[1] + row * s[2] + column * s[3]];
+    // Where the weights of all inputs for an output begin.
+    int64_t weight(int64_t out, int64_t row, int64_t column) const {
+        return ((out * size + row) * size + column) * inputs;
     }
     Runs runs(int64_t channels, int64_t pitch) const {
         if (size == 1) return {1, channels, {0}};
@@ -118,9 +118,6 @@ public:
         const Strips strips(c.images, c.height, c.width, size, inputs * sizeof(Operand), threads);
         const Runs runs = this->runs(inputs, strips.pitch());
         Operand* packed = packed_memory.at_least(Engine::packed_size(runs, outputs));
-        Engine::pack(packed, runs, outputs, [&](int64_t run, int64_t k, int64_t n) {
-            return weight(n, k % inputs, run, k / inputs);
-        });
         Real* scale = scale_memory.at_least(2 * round_up(inputs, GROUP));
         Real* shift = scale + round_up(inputs, GROUP);
         make_scales(scale, shift);
@@ -131,6 +128,8 @@ public:
             Scratch& mine = scratch();
             parts[omp_get_thread_num()] = &mine.moments;
             mine.moments.start(outputs);
+            pack(packed, runs);
+#pragma omp barrier
             const Share share(strips.count(), omp_get_thread_num(), threads);
             for (int64_t s = share.begin; s < share.end; ++s)
                 forward(strips, strips[s], runs, packed, scale, shift, mine);
@@ -147,6 +146,7 @@ public:
         const Strips strips(c.images, c.height, c.width, size, bytes, threads);
         const Runs runs = this->runs(outputs, strips.pitch());
         const int64_t groups = (inputs + GROUP - 1) / GROUP, packed_size = Engine::packed_size(runs, GROUP);
+        const int64_t sums_size = taps * Engine::rows(outputs) * GROUP;
         Operand* packed = packed_memory.at_least(groups * packed_size);
         Real* scale = scale_memory.at_least(2 * groups * GROUP);
         Real* shift = scale + groups * GROUP;
@@ -157,7 +157,7 @@ public:
             typename Engine::Session session;
             Scratch& mine = scratch();
             parts[omp_get_thread_num()] = &mine;
-            mine.sums.zeroed(groups * Engine::sums_size(outputs, taps));
+            mine.sums.zeroed(groups * sums_size);
             mine.gamma_beta.zeroed(2 * groups * GROUP);
             const Share own(groups, omp_get_thread_num(), threads);
             for (int64_t g = own.begin; g < own.end; ++g) pack_group(packed + g * packed_size, runs, g * GROUP);
@@ -211,12 +211,23 @@ private:
         }
     }
 
+    // This thread's share of the weights as the right matrix.
+    void pack(Operand* packed, const Runs& runs) const {
+        const int64_t tiles = Engine::columns(outputs) / 16;
+        const Share share(tiles * runs.count, omp_get_thread_num(), threads);
+        for (int64_t i = share.begin; i < share.end; ++i)
+            Engine::pack_columns(packed, runs, int(i / tiles), outputs, i % tiles * 16, outputs, [&](int64_t n) {
+                return as<Real>(c.weight) + weight(n, i / tiles, 0);
+            });
+    }
+
     // The transposed weights of GROUP input channels, turned by half a turn.
     void pack_group(Operand* packed, const Runs& runs, int64_t first) const {
-        Engine::pack(packed, runs, GROUP, [&](int64_t run, int64_t k, int64_t j) -> Real {
-            if (first + j >= inputs) return 0;
-            return weight(k % outputs, first + j, size - 1 - run, size - 1 - k / outputs);
-        });
+        for (int run = 0; run < runs.count; ++run)
+            for (int64_t n = 0; n < GROUP; n += 16)
+                Engine::pack_rows(packed, runs, run, GROUP, n, inputs - first, [&](int64_t k) {
+                    return as<Real>(c.weight) + weight(k % outputs, size - 1 - run, size - 1 - k / outputs) + first;
+                });
     }
 
     void backward(const Strips& strips, const Strip& strip, const Runs& runs, const Operand* packed,
@@ -245,18 +256,16 @@ private:
         for (int64_t first = 0, g = 0; first < inputs; first += GROUP, ++g) {
             Engine::multiply(left, step, positions, runs, packed + g * Engine::packed_size(runs, GROUP), GROUP,
                              out, GROUP);
+            const bool whole = first + GROUP <= inputs;
+            const auto through = whole ? (c.accumulate ? &Self::through_norm<true, true> : &Self::through_norm<true, false>)
+                                       : (c.accumulate ? &Self::through_norm<false, true> : &Self::through_norm<false, false>);
             for (int64_t r = 0; r < strip.rows; ++r) {
                 const int64_t at = r * pitch * GROUP, pixel = strip.first + r * strips.width();
-                const int64_t length = strips.length(strip, r);
-                if (first + GROUP <= inputs)
-                    through_norm<true>(pixel, length, pitch, first, scale, shift, out + at, input + at, mine,
-                                       strip.rows * strips.width());
-                else
-                    through_norm<false>(pixel, length, pitch, first, scale, shift, out + at, input + at, mine,
-                                       strip.rows * strips.width());
+                (this->*through)(pixel, strips.length(strip, r), pitch, first, scale, shift, out + at, input + at,
+                                 strip.rows * strips.width(), mine);
             }
             Engine::add_weight_gradient(gradient, gradient_stride, input, blocks, outputs, shifts, taps,
-                                        mine.sums.at_least(0) + g * Engine::sums_size(outputs, taps));
+                                        mine.sums.at_least(0) + g * taps * Engine::rows(outputs) * GROUP);
         }
     }
 
@@ -280,67 +289,70 @@ private:
             store(to + n, broadcast(Real(dropout().factor(pixel * outputs + n))) * load(to + n, 1), 1);
     }
 
-    // A row of pixels and GROUP channels of the input: from the gradient of the activation (out) to
-    // that of the maps; and the activation itself, once more, for the weight's gradient.
-    template <bool whole>
-    void through_norm(int64_t pixel, int64_t length, int64_t pitch, int64_t first, const Real* scale,
-                      const Real* shift, const Real* out, Operand* input, Scratch& mine,
-                      int64_t strip_pixels) const {
-        const int channels = int(inputs - first);
-        const Stored* maps = as<Stored>(c.input) + pixel * c.input_pitch + first;
-        Stored* gradient = (Stored*)c.input_gradient + pixel * c.input_gradient_pitch + first;
-        const Real* mean = as<Real>(c.mean) + first;
-        Vector<Real> a[REGISTERS], b[REGISTERS], centre[REGISTERS], beta[REGISTERS], gamma[REGISTERS];
-        for (int v = 0; v < REGISTERS; ++v) {
-            a[v] = load(scale + first + v * L), b[v] = load(shift + first + v * L);
-            centre[v] = whole ? load(mean + v * L) : load(mean + v * L, std::max(0, channels - v * L));
-            beta[v] = gamma[v] = Vector<Real>{};
-        }
-        const bool accumulate = c.accumulate;
-        auto step = [&](int v, const Stored* x_from, const Real* d, Stored* sum) {
-            const int known = whole ? L : std::max(0, channels - v * L);
-            const Vector<Real> x = whole ? load(x_from + v * L) : load(x_from + v * L, known);
-            const Vector<Real> y = x * a[v] + b[v], zero{};
+    // GROUP channels of the input, on the way back through ReLU and batch norm.
+    template <bool whole, bool accumulate>
+    struct Backward {
+        Vector<Real> scale[REGISTERS], shift[REGISTERS], mean[REGISTERS];
+        Vector<Real> beta[REGISTERS] = {}, gamma[REGISTERS] = {};  // sums of dy and dy·(x - mean)
+        int known[REGISTERS];                                      // channels in a register, if not whole
+
+        // From the gradient d of an activation to the gradient of the map x, which is added to sum; the
+        // activation, once more.
+        Vector<Real> operator()(int v, const Stored* x_from, const Real* d, Stored* sum) {
+            const int count = whole ? L : known[v];
+            const Vector<Real> x = load(x_from + v * L, count), y = x * scale[v] + shift[v], zero{};
             const Vector<Real> dy = y > zero ? load(d + v * L) : zero;
             beta[v] += dy;
-            gamma[v] += dy * (x - centre[v]);
-            Vector<Real> p = dy * a[v];
-            if (accumulate) p += whole ? load(sum + v * L) : load(sum + v * L, known);
-            if (whole) store(sum + v * L, p);
-            else store(sum + v * L, p, known);
+            gamma[v] += dy * (x - mean[v]);
+            if constexpr (accumulate) store(sum + v * L, load(sum + v * L, count) + dy * scale[v], count);
+            else store(sum + v * L, dy * scale[v], count);
             return relu<Real>(y);
-        };
-        for (int64_t i = 0; i < pitch; i += 2) {
-            const Stored* x = maps + i * c.input_pitch;
-            Stored* sum = gradient + i * c.input_gradient_pitch;
-            for (int64_t later = strip_pixels; later < strip_pixels + 2; ++later) {
-                fetch_soon(x + later * c.input_pitch, GROUP);
-                fetch_soon(sum + later * c.input_gradient_pitch, GROUP);
-            }
-            for (int v = 0; v < REGISTERS; ++v) {
-                Vector<Real> even{}, odd{};
-                if (i < length) even = step(v, x, out + i * GROUP, sum);
-                if (i + 1 < length)
-                    odd = step(v, x + c.input_pitch, out + (i + 1) * GROUP, sum + c.input_gradient_pitch);
-                if constexpr (Engine::transposes) {
-                    Engine::put_pair(input + i * GROUP + 2 * v * L, (__m512)even, (__m512)odd);
-                } else {
-                    store(input + i * GROUP + v * L, even);
-                    store(input + (i + 1) * GROUP + v * L, odd);
-                }
-            }
         }
+    };
+
+    // Takes a row of pixels and GROUP channels, from `first` on, from the gradient of the activation
+    // (out) to that of the maps, and leaves the activation in `input` for the weight's gradient. Later
+    // it is the turn of pixels that lie `later` behind.
+    template <bool whole, bool accumulate>
+    void through_norm(int64_t pixel, int64_t length, int64_t pitch, int64_t first, const Real* scale,
+                      const Real* shift, const Real* out, Operand* input, int64_t later, Scratch& mine) const {
+        Backward<whole, accumulate> back;
+        for (int v = 0; v < REGISTERS; ++v) {
+            back.known[v] = int(std::clamp<int64_t>(inputs - first - v * L, 0, L));
+            back.scale[v] = load(scale + first + v * L), back.shift[v] = load(shift + first + v * L);
+            back.mean[v] = load(as<Real>(c.mean) + first + v * L, back.known[v]);
+        }
+        const int64_t step = c.input_pitch, sum_step = c.input_gradient_pitch;
+        const Stored* x = as<Stored>(c.input) + pixel * step + first;
+        Stored* sum = (Stored*)c.input_gradient + pixel * sum_step + first;
+        auto put = [&](int v, Vector<Real> even, Vector<Real> odd) {
+            if constexpr (Engine::transposes) Engine::put_pair(input + 2 * v * L, (__m512)even, (__m512)odd);
+            else store(input + v * L, even), store(input + GROUP + v * L, odd);
+        };
+        int64_t i = 0;
+        for (; i + 2 <= length; i += 2) {
+            for (int64_t p = later; p < later + 2; ++p)
+                fetch_soon(x + p * step, GROUP), fetch_soon(sum + p * sum_step, GROUP);
+            for (int v = 0; v < REGISTERS; ++v) {
+                const Vector<Real> even = back(v, x, out, sum);
+                put(v, even, back(v, x + step, out + GROUP, sum + sum_step));
+            }
+            x += 2 * step, sum += 2 * sum_step, out += 2 * GROUP, input += 2 * GROUP;
+        }
+        for (; i < pitch; i += 2, input += 2 * GROUP)  // a last odd pixel, and those between rows
+            for (int v = 0; v < REGISTERS; ++v)
+                put(v, i < length ? back(v, x, out, sum) : Vector<Real>{}, Vector<Real>{});
         double* total = mine.gamma_beta.at_least(0) + 2 * first;
         for (int v = 0; v < REGISTERS; ++v)
-            for (int l = 0; l < L; ++l) total[v * L + l] += gamma[v][l], total[GROUP + v * L + l] += beta[v][l];
+            for (int l = 0; l < L; ++l)
+                total[v * L + l] += back.gamma[v][l], total[GROUP + v * L + l] += back.beta[v][l];
     }
 
     // Adds up what the threads found for GROUP input channels.
     void reduce_group(const std::vector<Scratch*>& parts, int64_t first) const {
-        const int64_t rows = Engine::sums_size(outputs, taps) / (taps * GROUP);
-        const int64_t from = first / GROUP * Engine::sums_size(outputs, taps);
-        const int64_t* s = c.weight_strides;
-        for (int64_t j = 0; j < std::min<int64_t>(GROUP, inputs - first); ++j) {
+        const int64_t rows = Engine::rows(outputs), from = first / GROUP * taps * rows * GROUP;
+        const int known = int(std::min<int64_t>(GROUP, inputs - first));
+        for (int j = 0; j < known; ++j) {
             double gamma = 0, beta = 0;
             for (Scratch* part : parts) {
                 const double* total = part->gamma_beta.at_least(0) + 2 * first;
@@ -351,10 +363,11 @@ private:
         }
         for (int tap = 0; tap < taps; ++tap)
             for (int64_t n = 0; n < outputs; ++n)
-                for (int64_t j = 0; j < std::min<int64_t>(GROUP, inputs - first); ++j) {
-                    Real sum = 0;
-                    for (Scratch* part : parts) sum += part->sums.at_least(0)[from + (tap * rows + n) * GROUP + j];
-                    ((Real*)c.weight_gradient)[n * s[0] + (first + j) * s[1] + tap / 3 * s[2] + tap % 3 * s[3]] = sum;
+                for (int j = 0; j < known; j += L) {
+                    Vector<Real> sum{};
+                    for (Scratch* part : parts)
+                        sum += load(part->sums.at_least(0) + from + (tap * rows + n) * GROUP + j);
+                    store((Real*)c.weight_gradient + weight(n, tap / 3, tap % 3) + first + j, sum, known - j);
                 }
     }
 };

@@ -8,7 +8,7 @@
 //                its kernel: neighbours in a row of pixels follow one another.
 #pragma once
 
-#include <cmath>
+#include <algorithm>
 
 #include "scratch.h"
 
@@ -45,23 +45,34 @@ struct Tiles {
         ~Session() { asm volatile("tilerelease" ::: "memory"); }
     };
 
-    // The right matrix in tiles: [run][depth / 32][columns / 16][16 pairs of rows][16 columns][2].
-    template <class Element>
-    static void pack(Operand* packed, const Runs& runs, int64_t width, Element element) {
+    // The right matrix lies in tiles, [run][depth / 32][columns / 16][16 pairs of rows][16 columns][2].
+    // What is packed of it here: 16 columns of a run, from n on; those from `known` on are zero.
+    // `column(n)` is where a column begins in memory, `depth` numbers.
+    template <class Column>
+    static void pack_columns(Operand* packed, const Runs& runs, int run, int64_t width, int64_t n, int64_t known,
+                             Column column) {
         const int64_t wide = columns(width), deep = padded(runs.depth);
-        float line[16];
-        for (int run = 0; run < runs.count; ++run)
-            for (int64_t k = 0; k < deep; k += 2)
-                for (int64_t n = 0; n < wide; n += 16) {
-                    Operand* to = packed + run * deep * wide + (k / 32) * 32 * wide + n * 32 + (k % 32) * 16;
-                    uint16_t halves[2][16];
-                    for (int i = 0; i < 2; ++i) {
-                        for (int64_t j = 0; j < 16; ++j)
-                            line[j] = k + i < runs.depth && n + j < width ? element(run, k + i, n + j) : 0;
-                        store((bfloat16*)halves[i], load(line));
-                    }
-                    for (int j = 0; j < 16; ++j) to[2 * j].bits = halves[0][j], to[2 * j + 1].bits = halves[1][j];
-                }
+        packed += run * deep * wide + n * 32;
+        for (int64_t k = 0; k < deep; k += 32) {
+            __m512i pairs[16];
+            for (int64_t j = 0; j < 16; ++j)
+                pairs[j] = n + j < known ? pairs_of(column(n + j) + k, runs.depth - k) : _mm512_setzero_si512();
+            transpose_square(pairs);
+            for (int i = 0; i < 16; ++i) _mm512_store_si512(packed + k * wide + 32 * i, pairs[i]);
+        }
+    }
+    // The same if it is rows that lie in memory: `row(k)` is where row k's numbers of the columns begin.
+    template <class Row>
+    static void pack_rows(Operand* packed, const Runs& runs, int run, int64_t width, int64_t n, int64_t known,
+                          Row row) {
+        const int64_t wide = columns(width), deep = padded(runs.depth);
+        const int count = int(std::clamp<int64_t>(known - n, 0, 16));
+        packed += run * deep * wide + n * 32;
+        for (int64_t k = 0; k < deep; k += 2) {
+            const Vector<float> even = k < runs.depth ? load(row(k) + n, count) : Vector<float>{};
+            const Vector<float> odd = k + 1 < runs.depth ? load(row(k + 1) + n, count) : Vector<float>{};
+            put_pair(packed + k / 32 * 32 * wide + k % 32 * 16, (__m512)even, (__m512)odd);
+        }
     }
 
     template <int tile>
@@ -144,9 +155,8 @@ struct Tiles {
                             out + p * out_stride + n, out_stride);
     }
 
-    // Room in the sums of a weight's gradient: for each group of input channels and each tap
-    // [columns(outputs)][GROUP].
-    static int64_t sums_size(int64_t outputs, int taps) { return taps * columns(outputs) * GROUP; }
+    // In the sums of a weight's gradient, [tap][rows(outputs)][GROUP].
+    static int64_t rows(int64_t outputs) { return columns(outputs); }
 
     // sums[tap][output][channel] += Σ over positions of gradient[output][position + shift[tap]]
     // times input[position][channel].
@@ -212,6 +222,11 @@ struct Tiles {
     }
 
 private:
+    // Up to 32 numbers, rounded, two in 32 bits.
+    static __m512i pairs_of(const float* from, int64_t count) {
+        const int low = int(std::clamp<int64_t>(count, 0, 16)), high = int(std::clamp<int64_t>(count - 16, 0, 16));
+        return (__m512i)_mm512_cvtne2ps_pbh((__m512)load(from + 16, high), (__m512)load(from, low));
+    }
     static void transpose_square(__m512i (&r)[16]) {  // 16 x 16 numbers of 32 bits
         __m512i t[16];
         for (int i = 0; i < 16; i += 2) {
@@ -243,26 +258,32 @@ struct Vectors {
     static constexpr bool transposes = false;
     static constexpr int L = lanes_of<Real>;
     static constexpr int ROWS = 6, REGISTERS = 2;  // 12 sums at a time
+    static constexpr int64_t PANEL = REGISTERS * L;
 
     static int64_t padded(int64_t depth) { return depth; }
-    static int64_t columns(int64_t width) { return round_up(width, REGISTERS * L); }
+    static int64_t columns(int64_t width) { return round_up(width, std::max<int64_t>(PANEL, 16)); }
     static int64_t packed_size(const Runs& runs, int64_t width) {
         return runs.count * runs.depth * columns(width);
     }
 
     struct Session {
+        Session() {}
         ~Session() {}
     };
 
-    // The right matrix in panels: [columns / panel][run][depth][panel].
-    template <class Element>
-    static void pack(Operand* packed, const Runs& runs, int64_t width, Element element) {
-        constexpr int64_t panel = REGISTERS * L;
-        for (int64_t n = 0; n < columns(width); n += panel)
-            for (int run = 0; run < runs.count; ++run)
-                for (int64_t k = 0; k < runs.depth; ++k)
-                    for (int64_t j = 0; j < panel; ++j)
-                        *packed++ = n + j < width ? element(run, k, n + j) : 0;
+    // The right matrix lies in panels of columns, [columns / panel][run][depth][panel]; as in Tiles.
+    template <class Column>
+    static void pack_columns(Operand* packed, const Runs& runs, int run, int64_t, int64_t n, int64_t known,
+                             Column column) {
+        Operand* to = place(packed, runs, run, n);
+        for (int64_t j = 0; j < 16; ++j)
+            for (int64_t k = 0; k < runs.depth; ++k) to[k * PANEL + j] = n + j < known ? column(n + j)[k] : 0;
+    }
+    template <class Row>
+    static void pack_rows(Operand* packed, const Runs& runs, int run, int64_t, int64_t n, int64_t known, Row row) {
+        Operand* to = place(packed, runs, run, n);
+        for (int64_t k = 0; k < runs.depth; ++k)
+            for (int64_t j = 0; j < 16; ++j) to[k * PANEL + j] = n + j < known ? row(k)[n + j] : 0;
     }
 
     template <int M>
@@ -293,7 +314,7 @@ struct Vectors {
         }
     }
 
-    static int64_t sums_size(int64_t outputs, int taps) { return taps * outputs * GROUP; }
+    static int64_t rows(int64_t outputs) { return outputs; }
 
     template <int M>
     static void add_outer_products(const Real* gradient, int64_t stride, const Real* input,
@@ -326,6 +347,12 @@ struct Vectors {
             for (; m < outputs; ++m)
                 add_outer_products<1>(shifted + m, stride, input, positions, to + m * GROUP);
         }
+    }
+
+private:
+    static Operand* place(Operand* packed, const Runs& runs, int run, int64_t n) {
+        const int64_t panel = n / PANEL * PANEL;
+        return packed + panel * runs.count * runs.depth + run * runs.depth * PANEL + n % PANEL;
     }
 };
 
