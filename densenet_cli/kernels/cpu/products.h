@@ -257,11 +257,10 @@ struct Vectors {
     using Operand = Real;
     static constexpr bool transposes = false;
     static constexpr int L = lanes_of<Real>;
-    static constexpr int ROWS = 6, REGISTERS = 2;  // 12 sums at a time
-    static constexpr int64_t PANEL = REGISTERS * L;
+    static constexpr int SUMS = REGISTER_BYTES == 64 ? 24 : 12;  // registers for them; there are 32 or 16
 
     static int64_t padded(int64_t depth) { return depth; }
-    static int64_t columns(int64_t width) { return round_up(width, std::max<int64_t>(PANEL, 16)); }
+    static int64_t columns(int64_t width) { return round_up(width, 16); }
     static int64_t packed_size(const Runs& runs, int64_t width) {
         return runs.count * runs.depth * columns(width);
     }
@@ -271,47 +270,64 @@ struct Vectors {
         ~Session() {}
     };
 
-    // The right matrix lies in panels of columns, [columns / panel][run][depth][panel]; as in Tiles.
+    // The right matrix lies in panels of a register of columns, [columns / L][run][depth][L]; as in Tiles.
     template <class Column>
     static void pack_columns(Operand* packed, const Runs& runs, int run, int64_t, int64_t n, int64_t known,
                              Column column) {
-        Operand* to = place(packed, runs, run, n);
-        for (int64_t j = 0; j < 16; ++j)
-            for (int64_t k = 0; k < runs.depth; ++k) to[k * PANEL + j] = n + j < known ? column(n + j)[k] : 0;
+        for (int64_t j = n; j < n + 16; ++j) {
+            Operand* to = place(packed, runs, run, j);
+            const Real* from = j < known ? column(j) : nullptr;
+            for (int64_t k = 0; k < runs.depth; ++k) to[k * L] = from ? from[k] : 0;
+        }
     }
     template <class Row>
     static void pack_rows(Operand* packed, const Runs& runs, int run, int64_t, int64_t n, int64_t known, Row row) {
-        Operand* to = place(packed, runs, run, n);
-        for (int64_t k = 0; k < runs.depth; ++k)
-            for (int64_t j = 0; j < 16; ++j) to[k * PANEL + j] = n + j < known ? row(k)[n + j] : 0;
+        for (int64_t j = n; j < n + 16; j += L) {
+            Operand* to = place(packed, runs, run, j);
+            const int count = int(std::clamp<int64_t>(known - j, 0, L));
+            for (int64_t k = 0; k < runs.depth; ++k) store(to + k * L, load(row(k) + j, count));
+        }
     }
 
-    template <int M>
+    template <int M, int N>  // positions, registers of columns
     static void block(const Real* left, int64_t stride, const Runs& runs, const Real* packed, Real* out,
                       int64_t out_stride) {
-        Vector<Real> sums[M][REGISTERS] = {};
+        const int64_t panel = runs.count * runs.depth * L;
+        Vector<Real> sums[M][N] = {};
         for (int run = 0; run < runs.count; ++run) {
             const Real* a = left + runs.offset[run];
-            for (int64_t k = 0; k < runs.depth; ++k, packed += REGISTERS * L)
-                for (int r = 0; r < REGISTERS; ++r) {
-                    const Vector<Real> b = load(packed + r * L);
-                    for (int m = 0; m < M; ++m) sums[m][r] += a[m * stride + k] * b;
-                }
+            for (int64_t k = 0; k < runs.depth; ++k, packed += L) {
+                Vector<Real> b[N];
+                for (int n = 0; n < N; ++n) b[n] = load(packed + n * panel);
+                for (int m = 0; m < M; ++m)
+                    for (int n = 0; n < N; ++n) sums[m][n] += a[m * stride + k] * b[n];
+            }
         }
         for (int m = 0; m < M; ++m)
-            for (int r = 0; r < REGISTERS; ++r) store(out + m * out_stride + r * L, sums[m][r]);
+            for (int n = 0; n < N; ++n) store(out + m * out_stride + n * L, sums[m][n]);
+    }
+
+    template <int N>
+    static void multiply_panels(const Real* left, int64_t stride, int64_t positions, const Runs& runs,
+                                const Real* packed, Real* out, int64_t out_stride) {
+        constexpr int M = std::min(SUMS / N, 12);
+        int64_t p = 0;
+        for (; p + M <= positions; p += M)
+            block<M, N>(left + p * stride, stride, runs, packed, out + p * out_stride, out_stride);
+        for (; p < positions; ++p)
+            block<1, N>(left + p * stride, stride, runs, packed, out + p * out_stride, out_stride);
     }
 
     static void multiply(const Real* left, int64_t stride, int64_t positions, const Runs& runs,
                          const Real* packed, int64_t width, Real* out, int64_t out_stride) {
-        for (int64_t n = 0; n < columns(width); n += REGISTERS * L) {
-            const Real* panel = packed + n * runs.count * runs.depth;
-            int64_t p = 0;
-            for (; p + ROWS <= positions; p += ROWS)
-                block<ROWS>(left + p * stride, stride, runs, panel, out + p * out_stride + n, out_stride);
-            for (; p < positions; ++p)
-                block<1>(left + p * stride, stride, runs, panel, out + p * out_stride + n, out_stride);
-        }
+        const int64_t panels = columns(width) / L, panel = runs.count * runs.depth * L;
+        int64_t n = 0;
+        for (; n + 3 <= panels; n += 3)
+            multiply_panels<3>(left, stride, positions, runs, packed + n * panel, out + n * L, out_stride);
+        if (panels - n == 2)
+            multiply_panels<2>(left, stride, positions, runs, packed + n * panel, out + n * L, out_stride);
+        else if (panels - n == 1)
+            multiply_panels<1>(left, stride, positions, runs, packed + n * panel, out + n * L, out_stride);
     }
 
     static int64_t rows(int64_t outputs) { return outputs; }
@@ -319,17 +335,18 @@ struct Vectors {
     template <int M>
     static void add_outer_products(const Real* gradient, int64_t stride, const Real* input,
                                    int64_t positions, Real* sums) {
-        for (int c = 0; c < GROUP; c += REGISTERS * L) {
-            Vector<Real> total[M][REGISTERS];
+        constexpr int N = 2;  // registers of channels
+        for (int c = 0; c < GROUP; c += N * L) {
+            Vector<Real> total[M][N];
             for (int m = 0; m < M; ++m)
-                for (int r = 0; r < REGISTERS; ++r) total[m][r] = load(sums + m * GROUP + c + r * L);
+                for (int n = 0; n < N; ++n) total[m][n] = load(sums + m * GROUP + c + n * L);
             for (int64_t p = 0; p < positions; ++p)
-                for (int r = 0; r < REGISTERS; ++r) {
-                    const Vector<Real> x = load(input + p * GROUP + c + r * L);
-                    for (int m = 0; m < M; ++m) total[m][r] += gradient[p * stride + m] * x;
+                for (int n = 0; n < N; ++n) {
+                    const Vector<Real> x = load(input + p * GROUP + c + n * L);
+                    for (int m = 0; m < M; ++m) total[m][n] += gradient[p * stride + m] * x;
                 }
             for (int m = 0; m < M; ++m)
-                for (int r = 0; r < REGISTERS; ++r) store(sums + m * GROUP + c + r * L, total[m][r]);
+                for (int n = 0; n < N; ++n) store(sums + m * GROUP + c + n * L, total[m][n]);
         }
     }
 
@@ -342,8 +359,8 @@ struct Vectors {
             const Real* shifted = gradient + shift[tap] * stride;
             Real* to = sums + tap * outputs * GROUP;
             int64_t m = 0;
-            for (; m + ROWS <= outputs; m += ROWS)
-                add_outer_products<ROWS>(shifted + m, stride, input, positions, to + m * GROUP);
+            for (; m + SUMS / 2 <= outputs; m += SUMS / 2)
+                add_outer_products<SUMS / 2>(shifted + m, stride, input, positions, to + m * GROUP);
             for (; m < outputs; ++m)
                 add_outer_products<1>(shifted + m, stride, input, positions, to + m * GROUP);
         }
@@ -351,8 +368,7 @@ struct Vectors {
 
 private:
     static Operand* place(Operand* packed, const Runs& runs, int run, int64_t n) {
-        const int64_t panel = n / PANEL * PANEL;
-        return packed + panel * runs.count * runs.depth + run * runs.depth * PANEL + n % PANEL;
+        return packed + (n / L * runs.count + run) * runs.depth * L + n % L;
     }
 };
 
