@@ -1,6 +1,6 @@
 """Random changes of a whole batch at a time, on the device where the batch lies.
 
-Shapes: images (n, 3, H, W); draws (n,) int64, 63 random bits for each image, which alone decide
+Shapes: images (n, H, W, 3); draws (n,) int64, 63 random bits for each image, which alone decide
 what happens to it. Nothing here waits for the device.
 """
 
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from densenet_cli.data.colour_statistics import Statistics
 
 # Eigenvalues and eigenvectors (columns) of the colours of ImageNet's pixels, 0..1, red green blue:
 # Krizhevsky et al. 2012, sec. 4.1, in the numbers that fb.resnet.torch uses.
@@ -22,41 +24,123 @@ COLOUR_VECTORS = (
     (-0.5836, -0.6948, 0.4203),
 )
 
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
-def normalised(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """(images / 255 - mean) / std as float32.
 
-    Args:
-        images: uint8 0..255.
+@dataclass(frozen=True)
+class Scale:
+    """How bytes become numbers of mean 0 and standard deviation 1, ready on one device.
+
+    Attributes:
+        factor, offset: for a whole row of W pixels, (3 W,) float32, since loops over three
+            channels are slow: number = byte x factor + offset.
         mean, std: of each channel, (3,) float32 on a scale of 0..1.
     """
-    scale = (1 / (255 * std)).view(3, 1, 1)
-    return torch.addcmul((-mean / std).view(3, 1, 1), images.float(), scale)
+
+    factor: Tensor
+    offset: Tensor
+    mean: Tensor
+    std: Tensor
+
+    @classmethod
+    def of(cls, statistics: Statistics, width: int, device: torch.device) -> Scale:
+        """For images of `width` pixels of which mean and std are known."""
+        mean = torch.tensor(statistics["mean"], device=device)
+        std = torch.tensor(statistics["std"], device=device)
+        return cls((1 / (255 * std)).repeat(width), (-mean / std).repeat(width), mean, std)
+
+
+def normalised(images: Tensor, scale: Scale, padding: int = 0) -> Tensor:
+    """(images / 255 - mean) / std, within a frame of zeros, which are the mean colour.
+
+    Args:
+        images: (n, H, W, 3) uint8 0..255.
+        scale: for images of width W.
+        padding: width of the frame, in pixels.
+
+    Returns:
+        (n, H + 2 padding, W + 2 padding, 3) float32.
+    """
+    n, height, width, _ = images.shape
+    framed = scale.std.new_zeros(n, height + 2 * padding, 3 * (width + 2 * padding))
+    inside = framed.narrow(1, padding, height).narrow(2, 3 * padding, 3 * width)
+    torch.addcmul(scale.offset, images.flatten(2).float(), scale.factor, out=inside)
+    return framed.unflatten(2, (-1, 3))
 
 
 def flip_half(images: Tensor, draws: Tensor) -> Tensor:
-    """Mirror left and right in half of the images: those whose draw has bit 0 set."""
-    mirror = (draws & 1).bool().view(-1, 1, 1, 1)
-    return torch.where(mirror, images.flip(-1), images)
+    """Mirror left and right in half of the images, uint8: those whose draw has bit 0 set."""
+    mirrored = images.flip(2)
+    where = (-(draws & 1)).to(torch.uint8).view(-1, 1, 1, 1)  # 0 or 255; torch.where is slow on bytes
+    return images ^ (images ^ mirrored) & where
 
 
-def shift(images: Tensor, draws: Tensor, padding: int) -> Tensor:
-    """Pad with zeros on each side and cut out the original size at a random place.
+def crop(images: Tensor, draws: Tensor, padding: int) -> Tensor:
+    """Cut the original size out of images with a frame, at a random place.
 
-    After normalising a zero is the mean colour. Each of the (2 padding + 1)^2 places is as likely
-    as the others; bits 1 to 40 of a draw choose.
+    Each of the (2 padding + 1)^2 places is as likely as the others; bits 1 to 40 of a draw choose.
+
+    Args:
+        images: (n, H + 2 padding, W + 2 padding, 3).
+        draws: (n,).
+        padding: width of the frame, in pixels.
+
+    Returns:
+        (n, H, W, 3).
     """
-    height, width = images.shape[-2:]
-    padded = F.pad(images, [padding] * 4)
-    places = padded.unfold(2, height, 1).unfold(3, width, 1)  # (n, 3, y, x, H, W), a view
+    _, tall, wide, _ = images.shape
+    height, width = tall - 2 * padding, wide - 2 * padding
     y = _bits(draws, 1, 20) % (2 * padding + 1)
     x = _bits(draws, 21, 20) % (2 * padding + 1)
-    each = torch.arange(len(images), device=images.device)
-    return places[each, :, y, x]
+    first = torch.arange(0, len(draws) * tall * wide, tall * wide, device=draws.device)
+    begins = (first + y * wide + x)[:, None]  # upper left corners, in pixels of the whole batch
+    begins = begins + torch.arange(0, height * wide, wide, device=draws.device)
+    rows = images.flatten().unfold(0, 3 * width, 3)  # one beginning at each pixel, a view
+    return rows.index_select(0, begins.flatten()).view(-1, height, width, 3)
+
+
+def affine(images: Tensor, factors: Tensor, offsets: Tensor) -> Tensor:
+    """Each pixel, as a row of three colours, times a matrix, plus an offset, both of its image.
+
+    Args:
+        images: (n, H, W, 3) float32.
+        factors: (n, 3, 3).
+        offsets: (n, 3).
+    """
+    result = torch.bmm(images.flatten(1, 2), factors).view_as(images)
+    result.flatten(2).add_(offsets.repeat(1, images.shape[2])[:, None])
+    return result
+
+
+def colour_jitter(images: Tensor, draws: Tensor, strength: float = 0.4) -> tuple[Tensor, Tensor]:
+    """Brightness, contrast and saturation, each times 1 - 0.4 to 1 + 0.4.
+
+    As in fb.resnet.torch nothing is clipped, so that their order does not matter.
+
+    Args:
+        images: (n, H, W, 3) float32.
+        draws: (n,) int64.
+        strength: how far the three change at most.
+
+    Returns:
+        Factors (n, 3, 3) and offsets (n, 3), see `affine`.
+    """
+    mixed = draws * -7046029254386353131  # the bits serve elsewhere; those of a product do not
+    mixed = (mixed ^ mixed >> 32) * -4658895280553007687
+    fields = torch.stack([_bits(mixed, first, 20) for first in (1, 21, 41)], dim=1)
+    change = 1 + strength * (2 * (fields.float() + 0.5) / 2**20 - 1)
+    brightness, contrast, saturation = change.view(-1, 3, 1).unbind(1)  # (n, 1) each
+    grey = _grey(draws.device)
+    mean = images.flatten(2).mean(1).unflatten(1, (-1, 3)).mean(1)  # whole rows first
+    own = saturation[..., None] * torch.eye(3, device=draws.device)
+    of_grey = (1 - saturation)[..., None] * grey[:, None]
+    factors = (brightness * contrast)[..., None] * (own + of_grey)
+    offsets = brightness * (1 - contrast) * (mean @ grey)[:, None]
+    return factors, offsets.expand(-1, 3)
 
 
 def lighting(draws: Tensor, strength: float = 0.1) -> Tensor:
-    """Random change of light along ImageNet's main colours: (n, 3, 1, 1), to add to 0..1 images.
+    """Random change of light along ImageNet's main colours: (n, 3), to add to pixels of 0..1.
 
     Krizhevsky et al. 2012, sec. 4.1: each main colour times its variance times a normal number of
     standard deviation `strength`. Bits 1 to 60 of a draw choose.
@@ -64,13 +148,19 @@ def lighting(draws: Tensor, strength: float = 0.1) -> Tensor:
     fields = torch.stack([_bits(draws, first, 20) for first in (1, 21, 41)], dim=1)
     uniform = (fields.float() + 0.5) / 2**20
     normal = torch.erfinv(2 * uniform - 1) * math.sqrt(2)
-    return (strength * normal @ _main_colours(draws.device).T).view(-1, 3, 1, 1)
+    return strength * normal @ _main_colours(draws.device).T
 
 
 @functools.cache
 def _main_colours(device: torch.device) -> Tensor:
     """Eigenvectors times eigenvalues, (3, 3), copied to a device once."""
     return (torch.tensor(COLOUR_VECTORS) * torch.tensor(COLOUR_VALUES)).to(device)
+
+
+@functools.cache
+def _grey(device: torch.device) -> Tensor:
+    """How red, green and blue count in a pixel's brightness, (3,), copied to a device once."""
+    return torch.tensor(LUMA, device=device)
 
 
 def _bits(draws: Tensor, first: int, count: int) -> Tensor:

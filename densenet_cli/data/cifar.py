@@ -59,7 +59,7 @@ class Cifar10(InMemoryData):
         self.verify = switch("verify", verify)
 
     def arrays(self) -> tuple[Labelled, Labelled, list[str]]:
-        """All images, (n, 3, 32, 32), fetched if need be."""
+        """All images, (n, 32, 32, 3), fetched if need be."""
         make_available(self.published_set(), self.root, self.download, self.verify)
         folder = self.root / self.release.base_folder
         train = [folder / file for file, _ in self.release.train_list]
@@ -85,16 +85,16 @@ class Cifar10(InMemoryData):
         return [str(name) for name in names]
 
     def _read_images(self, paths: list[Path]) -> Labelled:
-        images, labels = [], []
+        parts, labels = [], []
         for path in paths:
             content = read_pickle(path)
-            images.append(np.asarray(content.get("data")))
+            planes = np.asarray(content.get("data"))
             labels.append(np.asarray(content.get(self.label_key)))
-            self._check(path, images[-1], labels[-1])
-        return Labelled(
-            torch.from_numpy(np.concatenate(images).reshape(-1, 3, 32, 32)),
-            torch.from_numpy(np.concatenate(labels)).long(),
-        )
+            self._check(path, planes, labels[-1])
+            parts.append(planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+        images = np.empty((sum(map(len, parts)), 32, 32, 3), np.uint8)
+        np.concatenate(parts, out=images)
+        return Labelled(torch.from_numpy(images), torch.from_numpy(np.concatenate(labels)).long())
 
     def _check(self, path: Path, images: np.ndarray, labels: np.ndarray) -> None:
         rows = images.shape[:1]

@@ -13,9 +13,9 @@ IMAGENET: Statistics = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.2
 
 
 def value_counts(images: Tensor) -> Tensor:
-    """How often each value occurs in each channel: (n, 3, H, W) uint8 -> (3, 256) int64."""
+    """How often each value occurs in each channel: (n, H, W, 3) uint8 -> (3, 256) int64."""
     return torch.stack(
-        [torch.bincount(images[:, channel].flatten(), minlength=256) for channel in range(3)]
+        [torch.bincount(images[..., channel].flatten(), minlength=256) for channel in range(3)]
     )
 
 

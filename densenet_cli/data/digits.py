@@ -37,10 +37,10 @@ class Digits(InMemoryData):
         super().__init__(batch_size, num_workers, augment, validation, seed, normalise)
 
     def arrays(self) -> tuple[Labelled, Labelled, list[str]]:
-        """1,437 training images and 360 test images, (n, 3, 8, 8)."""
+        """1,437 training images and 360 test images, (n, 8, 8, 3)."""
         digits = load_digits()
         grey = torch.from_numpy(digits.images).mul(255 / 16).round().byte()  # from 0..16
-        images = grey[:, None].repeat(1, 3, 1, 1)
+        images = grey[..., None].repeat(1, 1, 1, 3)
         labels = torch.from_numpy(digits.target).long()
         training, test = stratified(digits.target, self.test_images)
         names = [str(name) for name in digits.target_names]

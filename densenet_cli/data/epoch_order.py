@@ -9,15 +9,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch.utils.data import Sampler
 
 from densenet_cli.options import OptionError, UserError
 
-Ticket = tuple[int, int]  # (index of an image, draw: 63 random bits for its augmentation)
+Tickets = np.ndarray
+"""(n, 2) int64, one row an image: its index, and its draw, 63 random bits for its augmentation."""
 
 
-class EpochOrder(Sampler[list[Ticket]]):
+class EpochOrder(Sampler[Tickets]):
     """The training batches of an epoch, shuffled; each item is this rank's part of one batch.
 
     Rank r of R takes rows r, r + R, ... of every total batch. The short last batch is kept, cut
@@ -60,20 +62,20 @@ class EpochOrder(Sampler[list[Ticket]]):
         """Batches in a whole epoch, wherever the next iteration begins."""
         return -(-self.images // self.batch_size)
 
-    def __iter__(self) -> Iterator[list[Ticket]]:
+    def __iter__(self) -> Iterator[Tickets]:
         generator = torch.Generator().manual_seed(mixed(self.seed, self.epoch))
         order = torch.randperm(self.total, generator=generator)
         draws = torch.randint(2**63 - 1, (self.total,), generator=generator)
+        tickets = torch.stack([order, draws], dim=1).numpy()
         start_epoch, start_batch = self._start
         first = start_batch if self.epoch == start_epoch else 0
         for batch in range(first, len(self)):
             begin = batch * self.batch_size
             end = min(begin + self.batch_size, self.images)
-            rows = slice(begin + self.rank, end, self.world_size)
-            yield list(zip(order[rows].tolist(), draws[rows].tolist(), strict=True))
+            yield tickets[begin + self.rank : end : self.world_size]
 
 
-class EvaluationOrder(Sampler[list[Ticket]]):
+class EvaluationOrder(Sampler[Tickets]):
     """Every image once, in order: rank r of R takes images r, r + R, ...; draws are 0.
 
     All ranks make the same number of batches, since one that made more would wait for the others
@@ -85,16 +87,17 @@ class EvaluationOrder(Sampler[list[Ticket]]):
     def __init__(self, images: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         self.share = _images_per_rank(images, batch_size, world_size)
         self.batches = -(-(images // world_size) // self.share)
-        self.mine = range(rank, images, world_size)
+        self.mine = np.arange(rank, images, world_size)
 
     def __len__(self) -> int:
         return self.batches
 
-    def __iter__(self) -> Iterator[list[Ticket]]:
+    def __iter__(self) -> Iterator[Tickets]:
+        tickets = np.stack([self.mine, np.zeros_like(self.mine)], axis=1)
         for batch in range(self.batches):
             last = batch == self.batches - 1
             begin, end = batch * self.share, None if last else (batch + 1) * self.share
-            yield [(index, 0) for index in self.mine[begin:end]]
+            yield tickets[begin:end]
 
 
 def mixed(seed: int, epoch: int) -> int:

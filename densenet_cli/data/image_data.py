@@ -13,13 +13,13 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from densenet_cli.data.augmentation import normalised
+from densenet_cli.data.augmentation import Scale, normalised
 from densenet_cli.data.colour_statistics import Statistics
-from densenet_cli.data.epoch_order import EpochOrder, EvaluationOrder, Ticket
+from densenet_cli.data.epoch_order import EpochOrder, EvaluationOrder, Tickets
 from densenet_cli.options import OptionError, choice, switch, whole_number
 
 Batch = tuple[Tensor, ...]
-"""Images (n, 3, H, W) uint8, labels (n,) int64 and, if to be augmented, draws (n,) int64."""
+"""Images (n, H, W, 3) uint8, labels (n,) int64 and, if to be augmented, draws (n,) int64."""
 
 
 class Split:
@@ -28,7 +28,7 @@ class Split:
     def __len__(self) -> int:
         raise NotImplementedError
 
-    def __getitem__(self, tickets: list[Ticket]) -> Batch:
+    def __getitem__(self, tickets: Tickets) -> Batch:
         raise NotImplementedError
 
 
@@ -97,7 +97,7 @@ class ImageData(LightningDataModule):
         self._contents: Contents | None = None
         self._order: EpochOrder | None = None
         self._resume: tuple[int, int] | None = None
-        self._scales: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        self._scales: dict[torch.device, Scale] = {}
 
     def prepare(self) -> None:
         """Read what must be known before a network can be built; the second call does nothing.
@@ -125,7 +125,7 @@ class ImageData(LightningDataModule):
         raise NotImplementedError
 
     def augmented(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Change normalised training images (n, 3, H, W) as their draws (n,) say."""
+        """Normalise training images (n, H, W, 3) uint8 and change them as their draws (n,) say."""
         raise NotImplementedError
 
     def workers(self) -> int:
@@ -168,23 +168,19 @@ class ImageData(LightningDataModule):
         """Normalise and, in training, augment a batch on the device it was brought to.
 
         Returns:
-            Images (n, 3, H, W) float32 and labels (n,) int64.
+            Images (n, 3, H, W) float32, channels_last, and labels (n,) int64.
         """
         images, labels, *draws = batch
-        mean, std = self.scale_on(images.device)
-        images = normalised(images, mean, std)
         if draws:
             images = self.augmented(images, draws[0])
-        return images, labels
+        else:
+            images = normalised(images, self.scale_on(images.device))
+        return images.permute(0, 3, 1, 2), labels
 
-    def scale_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Mean and std, (3,) each, copied to a device once: a copy a batch would wait for it."""
+    def scale_on(self, device: torch.device) -> Scale:
+        """Mean and std, copied to a device once: a copy a batch would wait for it."""
         if device not in self._scales:
-            mean, std = self.statistics["mean"], self.statistics["std"]
-            self._scales[device] = (
-                torch.tensor(mean, device=device),
-                torch.tensor(std, device=device),
-            )
+            self._scales[device] = Scale.of(self.statistics, self.image_size[1], device)
         return self._scales[device]
 
     def _read_contents(self) -> Contents:
@@ -203,11 +199,11 @@ class ImageData(LightningDataModule):
         order = EvaluationOrder(len(split), self.batch_size, rank, world_size)
         return self._loader(split, order)
 
-    def _loader(self, split: Split, order: Sampler[list[Ticket]]) -> DataLoader:
+    def _loader(self, split: Split, order: Sampler[Tickets]) -> DataLoader:
         workers = self.workers()
         return LazyLoader(
             split,  # type: ignore[arg-type]
-            batch_size=None,  # a ticket list is a whole batch already
+            batch_size=None,  # tickets are a whole batch already
             sampler=order,
             num_workers=workers,
             persistent_workers=workers > 0,

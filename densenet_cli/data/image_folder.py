@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from densenet_cli.data.augmentation import flip_half, lighting
+from densenet_cli.data.augmentation import affine, colour_jitter, flip_half, lighting
 from densenet_cli.data.colour_statistics import (
     IMAGENET,
     UNCHANGED,
@@ -18,11 +18,11 @@ from densenet_cli.data.colour_statistics import (
     statistics_of,
     value_counts,
 )
-from densenet_cli.data.epoch_order import EvaluationOrder, Ticket
+from densenet_cli.data.epoch_order import EvaluationOrder, Tickets
 from densenet_cli.data.folder_layout import Files, class_names, labelled_files, split_folders
 from densenet_cli.data.image_check import check_images
 from densenet_cli.data.image_data import Batch, Contents, ImageData, Split, folder, usable_cores
-from densenet_cli.data.photo import centre_crop, colour_jitter, random_crop, read_rgb
+from densenet_cli.data.photo import centre_crop, random_crop
 from densenet_cli.data.splits import hold_out, stratified
 from densenet_cli.options import OptionError, UserError, number, switch, whole_number
 
@@ -35,7 +35,7 @@ class FolderSplit(Split):
     Args:
         files: what to read.
         image_size: height and width of the square images, in pixels.
-        augment: whether to cut and colour them at random, as each draw says.
+        augment: whether to cut them at random, as each draw says.
     """
 
     def __init__(self, files: Files, image_size: int, augment: bool = False) -> None:
@@ -47,26 +47,22 @@ class FolderSplit(Split):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, tickets: list[Ticket]) -> Batch:
-        images = torch.empty(len(tickets), 3, self.image_size, self.image_size, dtype=torch.uint8)
-        for row, ticket in enumerate(tickets):
-            images[row] = self._image(*ticket)
-        indices, draws = torch.tensor(tickets).unbind(1)
+    def __getitem__(self, tickets: Tickets) -> Batch:
+        images = torch.empty(len(tickets), self.image_size, self.image_size, 3, dtype=torch.uint8)
+        for row, (index, draw) in enumerate(tickets.tolist()):
+            images[row] = self._image(index, draw)
+        indices, draws = torch.from_numpy(tickets).unbind(1)
         batch = images, self.labels[indices]
         return (*batch, draws.clone()) if self.augment else batch
 
     def _image(self, index: int, draw: int) -> Tensor:
         path = os.fsdecode(self.paths[index])
         try:
-            image = read_rgb(path)
+            if self.augment:
+                return random_crop(path, self.image_size, random.Random(draw))
+            return centre_crop(path, self.image_size)
         except Exception as error:  # decoders raise nearly anything
             raise UserError(f"{path} cannot be read ({error}); mend or delete it") from error
-        if self.augment:
-            chance = random.Random(draw)
-            image = colour_jitter(random_crop(image, self.image_size, chance), chance)
-        else:
-            image = centre_crop(image, self.image_size)
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 class ImageFolder(ImageData):
@@ -130,9 +126,12 @@ class ImageFolder(ImageData):
         )
 
     def augmented(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Add light, then mirror half of the images."""
-        _, std = self.scale_on(images.device)
-        return flip_half(images + lighting(draws) / std.view(3, 1, 1), draws)
+        """Mirror half of the images, jitter their colours and add light."""
+        pixels = flip_half(images, draws).float()
+        factors, offsets = colour_jitter(pixels, draws)
+        scale = self.scale_on(images.device)
+        light = (lighting(draws) - scale.mean) / scale.std
+        return affine(pixels, factors / (255 * scale.std), offsets / (255 * scale.std) + light)
 
     def default_workers(self) -> int:
         """A core each, 8 at most; processes on one machine share its cores."""

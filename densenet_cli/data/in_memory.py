@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from densenet_cli.data.augmentation import flip_half, shift
+from densenet_cli.data.augmentation import crop, flip_half, normalised
 from densenet_cli.data.colour_statistics import (
     UNCHANGED,
     Statistics,
     statistics_of,
     value_counts,
 )
-from densenet_cli.data.epoch_order import Ticket
+from densenet_cli.data.epoch_order import Tickets
 from densenet_cli.data.image_data import Batch, Contents, ImageData, Split
 from densenet_cli.data.splits import hold_out
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Labelled:
-    """Images (N, 3, H, W) uint8 and their labels (N,) int64."""
+    """Images (N, H, W, 3) uint8, as one stores pictures, and their labels (N,) int64."""
 
     images: Tensor
     labels: Tensor
@@ -46,10 +46,10 @@ class InMemorySplit(Split):
     def __len__(self) -> int:
         return len(self.chosen)
 
-    def __getitem__(self, tickets: list[Ticket]) -> Batch:
-        rows, draws = torch.tensor(tickets).unbind(1)
+    def __getitem__(self, tickets: Tickets) -> Batch:
+        rows, draws = torch.from_numpy(tickets).unbind(1)
         indices = self.chosen[rows]
-        batch = self.source.images[indices], self.source.labels[indices]
+        batch = self.source.images.index_select(0, indices), self.source.labels[indices]
         return (*batch, draws.clone()) if self.augment else batch
 
 
@@ -80,7 +80,7 @@ class InMemoryData(ImageData):
         else:
             statistics = measured(train.images, training)
             self._compare_with_published(statistics, len(training))
-        height, width = train.images.shape[-2:]
+        height, width = train.images.shape[1:3]
         return Contents(
             class_names,
             (height, width),
@@ -93,8 +93,9 @@ class InMemoryData(ImageData):
     def augmented(self, images: Tensor, draws: Tensor) -> Tensor:
         """Mirror half of the images, pad with the mean colour, crop at a random place."""
         if self.flips:
-            images = flip_half(images, draws)
-        return shift(images, draws, self.padding)
+            images = flip_half(images, draws)  # while they are bytes
+        framed = normalised(images, self.scale_on(images.device), self.padding)
+        return crop(framed, draws, self.padding)
 
     def _compare_with_published(self, statistics: Statistics, images: int) -> None:
         if self.published is None:
@@ -111,10 +112,10 @@ class InMemoryData(ImageData):
 
 
 def measured(images: Tensor, chosen: np.ndarray) -> Statistics:
-    """Mean and std of the chosen ones of the images (N, 3, H, W) uint8, few at a time."""
+    """Mean and std of the chosen ones of the images (N, H, W, 3) uint8, few at a time."""
     counts = torch.zeros(3, 256, dtype=torch.int64)
     for chunk in torch.from_numpy(chosen).split(5000):
-        counts += value_counts(images[chunk])
+        counts += value_counts(images.index_select(0, chunk))
     return statistics_of(counts)
 
 

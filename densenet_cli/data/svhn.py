@@ -58,7 +58,7 @@ class Svhn(InMemoryData):
         self.verify = switch("verify", verify)
 
     def arrays(self) -> tuple[Labelled, Labelled, list[str]]:
-        """All images, (n, 3, 32, 32), fetched if need be; the training images come first."""
+        """All images, (n, 32, 32, 3), fetched if need be; the training images come first."""
         training = ["train", "extra"] if self.extra else ["train"]
         files = [PublishedFile(name, md5, url) for url, name, md5 in map(self._part, training)]
         url, name, md5 = self._part("test")
@@ -82,12 +82,12 @@ def read_mats(paths: list[Path]) -> Labelled:
         UserError: if a file is broken or holds something else.
     """
     total = sum(_shape(path)[3] for path in paths)
-    images = torch.empty(total, 3, 32, 32, dtype=torch.uint8)
+    images = torch.empty(total, 32, 32, 3, dtype=torch.uint8)
     labels = []
     begin = 0
     for path in paths:
         pixels, numbers = _read(path)
-        view = torch.from_numpy(pixels).permute(3, 2, 0, 1)
+        view = torch.from_numpy(pixels).permute(3, 0, 1, 2)
         images[begin : begin + len(view)].copy_(view)
         labels.append(torch.from_numpy(numbers % 10))
         begin += len(view)

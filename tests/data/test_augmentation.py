@@ -1,45 +1,63 @@
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from PIL import Image, ImageEnhance
 
-from densenet_cli.data.augmentation import flip_half, lighting, normalised, shift
+from densenet_cli.data.augmentation import (
+    Scale,
+    affine,
+    colour_jitter,
+    crop,
+    flip_half,
+    lighting,
+    normalised,
+)
+
+CPU = torch.device("cpu")
 
 
 def random_draws(count, seed=0):
     return torch.randint(2**63 - 1, (count,), generator=torch.Generator().manual_seed(seed))
 
 
+def scale(mean, std, width):
+    return Scale.of({"mean": mean, "std": std}, width, CPU)
+
+
+def random_images(count, height, width):
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (count, height, width, 3), dtype=torch.uint8, generator=generator)
+
+
 def test_normalising_takes_bytes_to_mean_zero_and_std_one():
-    images = torch.randint(0, 256, (5, 3, 7, 9), dtype=torch.uint8)
-    mean, std = torch.tensor([0.1, 0.5, 0.9]), torch.tensor([0.2, 0.3, 0.4])
-    expected = (images / 255 - mean[:, None, None]) / std[:, None, None]
-    found = normalised(images, mean, std)
+    images = random_images(5, 7, 9)
+    mean, std = [0.1, 0.5, 0.9], [0.2, 0.3, 0.4]
+    found = normalised(images, scale(mean, std, 9))
     assert found.dtype == torch.float32
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(found, (images / 255 - torch.tensor(mean)) / torch.tensor(std))
 
 
 def test_bit_zero_of_the_draw_mirrors_left_and_right():
-    images = torch.arange(2 * 3 * 2 * 3.0).view(2, 3, 2, 3)
-    mirrored = flip_half(images, torch.tensor([2, 3]))
+    images = random_images(2, 4, 5)
+    mirrored = flip_half(images, torch.tensor([2, 2**62 + 1]))
     assert torch.equal(mirrored[0], images[0])
-    assert torch.equal(mirrored[1], images[1].flip(-1))
+    assert torch.equal(mirrored[1], images[1].flip(1))
 
 
 @pytest.mark.parametrize(("height", "width", "padding"), [(32, 32, 4), (8, 8, 1), (5, 7, 2)])
-def test_shifted_images_are_windows_of_the_zero_padded_ones(height, width, padding):
-    images = torch.randn(300, 3, height, width)
-    found = shift(images, random_draws(300), padding)
+def test_each_draw_cuts_the_same_window_in_every_version(height, width, padding):
+    images, draws = random_images(300, height, width), random_draws(300)
+    to_numbers = scale([0.2, 0.5, 0.7], [0.3, 0.2, 0.25], width)
+    found = crop(normalised(images, to_numbers, padding), draws, padding)
+    plain = normalised(images, to_numbers)
     places = set()
-    for image, window in zip(images, found, strict=True):
-        padded = torch.zeros(3, height + 2 * padding, width + 2 * padding)
-        padded[:, padding:-padding, padding:-padding] = image
-        matches = [
-            (y, x)
-            for y in range(2 * padding + 1)
-            for x in range(2 * padding + 1)
-            if torch.equal(padded[:, y : y + height, x : x + width], window)
-        ]
-        assert len(matches) == 1
-        places.update(matches)
+    for image, window, draw in zip(plain, found, draws.tolist(), strict=True):
+        y, x = (draw >> first & 0xFFFFF for first in (1, 21))
+        y, x = y % (2 * padding + 1), x % (2 * padding + 1)
+        padded = F.pad(image, [0, 0, padding, padding, padding, padding])
+        assert torch.equal(window, padded[y : y + height, x : x + width])
+        places.add((y, x))
     if padding < 4:
         assert len(places) == (2 * padding + 1) ** 2
     assert {y for y, _ in places} == {x for _, x in places} == set(range(2 * padding + 1))
@@ -47,28 +65,66 @@ def test_shifted_images_are_windows_of_the_zero_padded_ones(height, width, paddi
 
 def test_all_places_and_both_sides_are_equally_likely_and_independent():
     draws = random_draws(81 * 2 * 200)
-    marker = torch.zeros(len(draws), 1, 9, 9)
-    marker[:, :, 4, 4] = 1
-    place = shift(marker, draws, 4).flatten(1).argmax(1)
-    mirrored = draws & 1
-    counts = torch.bincount(place * 2 + mirrored, minlength=162)
+    marker = torch.zeros(len(draws), 9, 9, 3)
+    marker[:, 4, 4] = 1
+    place = crop(marker, draws, 4)[..., 0].flatten()  # 1 x 1: the middle, or beside it
+    assert place.sum() == pytest.approx(len(draws) / 81, rel=0.25)
+    y, x = (draws >> first & 0xFFFFF for first in (1, 21))
+    counts = torch.bincount((y % 9 * 9 + x % 9) * 2 + (draws & 1), minlength=162)
     chi_squared = ((counts - 200.0) ** 2 / 200).sum()
     assert 90 < chi_squared < 250  # 161 degrees of freedom: mean 161, std 18
 
 
 def test_the_border_is_the_mean_colour():
-    mean, std = torch.tensor([0.2, 0.5, 0.7]), torch.tensor([0.2, 0.2, 0.2])
-    white = torch.full((50, 3, 6, 6), 255, dtype=torch.uint8)
-    images = shift(normalised(white, mean, std), random_draws(50), 2)
-    colours = (images * std[:, None, None] + mean[:, None, None]).permute(1, 0, 2, 3).flatten(1)
-    assert ((colours - 1).abs().amin(0) < 1e-5).any()
-    border = colours[:, (colours - 1).abs().amax(0) > 1e-3]
-    assert border.shape[1] > 100
-    torch.testing.assert_close(border, mean[:, None].expand_as(border))
+    mean, std = [0.2, 0.5, 0.7], [0.2, 0.2, 0.2]
+    white = torch.full((50, 6, 6, 3), 255, dtype=torch.uint8)
+    images = crop(normalised(white, scale(mean, std, 6), 2), random_draws(50), 2)
+    colours = (images * torch.tensor(std) + torch.tensor(mean)).flatten(0, 2)
+    assert ((colours - 1).abs().amax(1) < 1e-5).any()
+    border = colours[(colours - 1).abs().amin(1) > 1e-3]
+    assert len(border) > 100
+    torch.testing.assert_close(border, torch.tensor(mean).expand_as(border))
+
+
+def test_jitter_is_pillows_while_nothing_is_clipped():
+    image = random_images(1, 12, 10) // 8 + 100  # 100..131
+    draws = random_draws(40)
+    images = image.float().expand(40, -1, -1, -1).contiguous()
+    factors, offsets = colour_jitter(images, draws)
+    found = affine(images, factors, offsets)
+    grey, red = torch.full((3,), 90.0), torch.tensor([200.0, 90, 90])
+    for jittered, matrix, offset in zip(found, factors, offsets, strict=True):
+        both = matrix[:, 0].sum()  # brightness x contrast: what a grey difference is multiplied by
+        mean = images[0].mean((0, 1)) @ torch.tensor([0.299, 0.587, 0.114])
+        brightness = (both + offset[0] / mean).item()
+        saturation = (((red - grey) @ matrix)[0] - ((red - grey) @ matrix)[1]) / 110 / both
+        expected = Image.fromarray(image[0].numpy())
+        expected = ImageEnhance.Color(expected).enhance(saturation.item())
+        expected = ImageEnhance.Contrast(expected).enhance(both.item() / brightness)
+        expected = ImageEnhance.Brightness(expected).enhance(brightness)
+        difference = jittered - torch.from_numpy(np.array(expected))
+        assert difference.abs().max() < 5  # Pillow cuts off decimals three times
+        assert difference.abs().mean() < 2
+
+
+def test_brightness_contrast_and_saturation_change_by_two_fifths_independently():
+    draws = random_draws(20_000)
+    images = torch.full((len(draws), 1, 1, 3), 100.0)
+    factors, offsets = colour_jitter(images, draws)
+    both = factors.sum(1)[:, 0]
+    brightness = both + offsets[:, 0] / 100
+    saturation = (factors[:, 0, 0] - factors[:, 0, 1]) / both
+    changes = torch.stack([brightness, both / brightness, saturation])
+    torch.testing.assert_close(changes.amin(1), torch.full((3,), 0.6), atol=1e-3, rtol=0)
+    torch.testing.assert_close(changes.amax(1), torch.full((3,), 1.4), atol=1e-3, rtol=0)
+    others = torch.cat([changes, lighting(draws).T, (draws & 1)[None].float()])
+    correlations = others.corrcoef()[:3] - torch.eye(7)[:3]
+    assert correlations.abs().max() < 0.03  # 4 standard errors
+    torch.testing.assert_close(changes.std(1), torch.full((3,), 0.231), atol=4e-3, rtol=0)
 
 
 def test_light_changes_as_the_colours_of_imagenet_do():
-    changes = lighting(random_draws(200_000)).view(-1, 3)
+    changes = lighting(random_draws(200_000))
     vectors = torch.tensor(
         [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
     )
@@ -79,10 +135,12 @@ def test_light_changes_as_the_colours_of_imagenet_do():
 
 
 def test_images_are_changed_alike_alone_and_in_a_batch():
-    images, draws = torch.randn(6, 3, 8, 8), random_draws(6)
+    images, draws = random_images(6, 8, 8), random_draws(6)
+    to_numbers = scale([0.2, 0.5, 0.7], [0.2, 0.2, 0.2], 8)
 
     def changed(rows):
-        return shift(flip_half(images[rows], draws[rows]), draws[rows], 2)
+        mirrored = flip_half(images[rows], draws[rows])
+        return crop(normalised(mirrored, to_numbers, 2), draws[rows], 2)
 
     alone = torch.cat([changed(slice(row, row + 1)) for row in range(6)])
     assert torch.equal(alone, changed(slice(0, 6)))

@@ -29,9 +29,13 @@ def test_images_and_labels_are_read_in_the_order_of_the_files(cifar_root):
     assert (data.name, data.num_classes, data.image_size) == ("cifar10", 10, (32, 32))
     assert data.sizes == {"train": 100, "validation": 0, "test": 10}
     second = pickle.loads((cifar_root / "cifar-10-batches-py" / "data_batch_2").read_bytes())
-    images, labels = data._contents.train[[(20, 0), (23, 0)]]
-    assert torch.equal(images[0], torch.from_numpy(second["data"][0].reshape(3, 32, 32)))
-    assert torch.equal(images[1], torch.from_numpy(second["data"][3].reshape(3, 32, 32)))
+    images, labels = data._contents.train[np.array([(20, 0), (23, 0)])]
+    assert torch.equal(
+        images[0].permute(2, 0, 1), torch.from_numpy(second["data"][0].reshape(3, 32, 32))
+    )
+    assert torch.equal(
+        images[1].permute(2, 0, 1), torch.from_numpy(second["data"][3].reshape(3, 32, 32))
+    )
     assert labels.tolist() == [0, 3]
 
 
@@ -50,14 +54,14 @@ def test_cifar100_takes_the_fine_labels(tmp_path):
     data = Cifar100(str(tmp_path), 16, download=False, verify=False)
     data.prepare()
     assert data.num_classes == 100
-    assert [data._contents.test[[(row, 0)]][1].item() for row in (0, 57, 99)] == [0, 57, 99]
+    assert [data._contents.test[np.array([[row, 0]])][1].item() for row in (0, 57, 99)] == [0, 57, 99]
 
 
 def test_images_are_flipped_and_shifted(cifar_root):
     data = cifar(cifar_root)
-    mirrored = torch.ones(4, 3, 32, 32).cumsum(3)
+    mirrored = torch.ones(4, 32, 32, 3).cumsum(2).byte()
     changed = data.augmented(mirrored, torch.tensor([0, 1, 2, 3]))
-    rising = [bool(image[0, 10, 20] > image[0, 10, 10]) for image in changed]
+    rising = [bool(image[10, 20, 0] > image[10, 10, 0]) for image in changed]
     assert rising == [True, False, True, False]
 
 
@@ -67,7 +71,7 @@ def test_files_that_were_remade_can_be_read(cifar_root, protocol, form):
     content = pickle.loads(path.read_bytes())
     content["labels"] = form(content["labels"])
     path.write_bytes(pickle.dumps(content, protocol=protocol))
-    assert cifar(cifar_root)._contents.test[[(7, 0)]][1].item() == 7
+    assert cifar(cifar_root)._contents.test[np.array([[7, 0]])][1].item() == 7
 
 
 class Thief:

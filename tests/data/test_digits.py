@@ -24,10 +24,10 @@ def test_the_split_is_fixed_and_has_all_classes_alike():
 
 def test_images_are_grey_bytes_in_three_channels():
     images = digits()._contents.train.source.images
-    assert images.shape == (1437, 3, 8, 8)
+    assert images.shape == (1437, 8, 8, 3)
     assert images.dtype == torch.uint8
     assert (images.min(), images.max()) == (0, 255)
-    assert torch.equal(images[:, 0], images[:, 2])
+    assert torch.equal(images[..., 0], images[..., 2])
     assert set(images.unique().tolist()) == {round(value * 255 / 16) for value in range(17)}
 
 
@@ -40,10 +40,10 @@ def test_images_show_their_labels():
 
 
 def test_digits_are_shifted_by_one_pixel_at_most_and_never_mirrored():
-    data = digits()
-    image = torch.ones(200, 3, 8, 8).cumsum(3)  # 1 ... 8 from left to right
+    data = digits(normalise="scale")
+    image = torch.ones(200, 8, 8, 3).cumsum(2).byte()  # 1 ... 8 from left to right
     draws = torch.randint(2**63 - 1, (200,), generator=torch.Generator().manual_seed(0))
-    middles = data.augmented(image, draws)[:, 0, 4, 1:7]
+    middles = data.augmented(image, draws).mul(255).round()[:, 4, 1:7, 0]
     assert {tuple(row) for row in middles.tolist()} == {
         (1, 2, 3, 4, 5, 6), (2, 3, 4, 5, 6, 7), (3, 4, 5, 6, 7, 8)
     }  # fmt: skip

@@ -9,7 +9,8 @@ from PIL import Image
 from training_batches import same, training_batches
 
 from densenet_cli.data import image_check
-from densenet_cli.data.augmentation import lighting
+from densenet_cli.data.augmentation import affine, colour_jitter, lighting
+from densenet_cli.data.colour_statistics import IMAGENET
 from densenet_cli.data.image_folder import ImageFolder
 from densenet_cli.options import OptionError, UserError
 
@@ -151,15 +152,16 @@ def test_augmentation_depends_on_seed_and_epoch_alone(tmp_path, workers):
     ]
 
 
-def test_light_and_mirroring_come_after_normalising(tmp_path):
+def test_images_are_mirrored_jittered_lit_and_normalised(tmp_path):
     data = folder(fill(tmp_path / "a", 2))
-    images = torch.rand(2, 3, 16, 16)
-    changed = data.augmented(images, torch.tensor([6, 7]))
-    light = changed[0] - images[0]
-    expected = lighting(torch.tensor([6]))[0] / torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
-    assert expected.abs().min() > 0.01
-    torch.testing.assert_close(light, expected.expand(3, 16, 16), atol=1e-5, rtol=0)
-    torch.testing.assert_close(changed[1].flip(-1) - images[1], light, atol=1e-5, rtol=0)
+    images = torch.randint(0, 256, (9, 16, 16, 3), dtype=torch.uint8)
+    draws = torch.arange(9) * 2**57 + torch.arange(9)
+    changed = data.augmented(images, draws)
+    mirrored = torch.where((draws & 1).bool().view(-1, 1, 1, 1), images.flip(2), images).float()
+    pixels = affine(mirrored, *colour_jitter(mirrored, draws)) / 255
+    pixels += lighting(draws).view(-1, 1, 1, 3)
+    expected = (pixels - torch.tensor(IMAGENET["mean"])) / torch.tensor(IMAGENET["std"])
+    torch.testing.assert_close(changed, expected, atol=2e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("normalise", "mean"), [("imagenet", 0.485), ("scale", 0.0)])

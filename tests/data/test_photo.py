@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from densenet_cli.data.photo import centre_crop, colour_jitter, random_crop, read_rgb
+from densenet_cli.data.photo import centre_crop, random_box, random_crop, read_rgb
 
 GRADIENT = np.linspace(0, 255, 40).round().astype(np.uint8)[None].repeat(30, 0)  # 30 x 40, grey
 
@@ -17,7 +17,18 @@ def colour_picture():
 
 def read(image, path, **options):
     image.save(path, **options)
-    return np.array(read_rgb(path))
+    return read_rgb(path).numpy()
+
+
+def rough(size):
+    """A picture without fine detail."""
+    colours = np.random.RandomState(0).randint(0, 256, (20, 20, 3)).astype(np.uint8)
+    return Image.fromarray(colours).resize(size, Image.Resampling.BICUBIC)
+
+
+def difference(found, expected):
+    """Mean absolute difference, in levels of 255."""
+    return np.abs(found.numpy().astype(int) - np.array(expected)).mean()
 
 
 @pytest.mark.parametrize(
@@ -67,25 +78,30 @@ def test_what_is_transparent_is_white(tmp_path):
     assert (found[:, 1] == GRADIENT[0, 1]).all()
 
 
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_photos_are_upright(orientation, tmp_path):
+def test_photos_are_upright(orientation, suffix, tmp_path):
     undo = {
         2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
         4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
         6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
         8: Image.Transpose.ROTATE_270,
     }  # fmt: skip
-    upright = colour_picture()
+    upright = rough((800, 600))
     stored = upright.transpose(undo[orientation]) if orientation in undo else upright
     exif = Image.Exif()
     exif[0x0112] = orientation
-    assert (read(stored, tmp_path / "a.png", exif=exif) == np.array(upright)).all()
+    path = tmp_path / f"a.{suffix}"
+    stored.save(path, exif=exif, quality=95)
+    assert difference(read_rgb(path), upright) < 2
+    expected = random_crop_by_pillow(upright, 32, 5)
+    assert difference(random_crop(path, 32, random.Random(5)), expected) < 3
 
 
 def test_the_first_of_several_frames_is_read(tmp_path):
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])
-    assert np.array(read_rgb(tmp_path / "a.tif"))[0, 0].tolist() == [255, 0, 0]
+    assert read_rgb(tmp_path / "a.tif")[0, 0].tolist() == [255, 0, 0]
 
 
 def test_floating_point_pictures_are_refused(tmp_path):
@@ -94,62 +110,73 @@ def test_floating_point_pictures_are_refused(tmp_path):
         read_rgb(tmp_path / "a.tif")
 
 
+def random_crop_by_pillow(image, size, seed):
+    box = random_box(*image.size, random.Random(seed))
+    return image.crop(box).resize((size, size), Image.Resampling.BICUBIC)
+
+
 @pytest.mark.parametrize("size", [(300, 200), (200, 300), (256, 256), (500, 97), (64, 64)])
-def test_the_centre_crop_is_resize_then_crop(size):
-    chance = np.random.RandomState(0)
-    rough = Image.fromarray(chance.randint(0, 256, (20, 20, 3)).astype(np.uint8))
-    image = rough.resize(size, Image.Resampling.BICUBIC)
+def test_the_centre_crop_is_resize_then_crop(size, tmp_path):
+    image = rough(size)
+    image.save(tmp_path / "a.png")
     recipe = v2.Compose([v2.Resize(256, v2.InterpolationMode.BICUBIC), v2.CenterCrop(224)])
-    difference = np.array(centre_crop(image, 224)).astype(int) - np.array(recipe(image))
-    assert np.abs(difference).mean() < 2
-    assert centre_crop(image, 64).size == (64, 64)
+    assert difference(centre_crop(tmp_path / "a.png", 224), recipe(image)) < 2
+    assert centre_crop(tmp_path / "a.png", 64).shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize("size", [(300, 200), (1203, 901), (1000, 2001)])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_jpeg_files_are_decoded_small_where_the_cut_will_be(size, mode, tmp_path):
+    image, path = rough(size).convert(mode), tmp_path / "a.jpg"
+    image.save(path, quality=95)
+    image = image.convert("RGB")
+    for seed in range(3):
+        expected = random_crop_by_pillow(image, 64, seed)
+        assert difference(random_crop(path, 64, random.Random(seed)), expected) < 2
+    image.save(tmp_path / "a.bmp")
+    assert difference(centre_crop(path, 64), centre_crop(tmp_path / "a.bmp", 64).numpy()) < 2
+
+
+def test_jpeg_files_are_decoded_as_pillow_does_and_cut_off_ones_refused(tmp_path):
+    rough((123, 77)).save(tmp_path / "a.jpg")
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert difference(read_rgb(tmp_path / "a.jpg"), image) == 0
+    content = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(content[: len(content) // 2])
+    with pytest.raises(OSError, match="truncated"):
+        read_rgb(tmp_path / "a.jpg")
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50_000), (30_000, 3), (7, 9)])
-def test_photos_of_any_shape_can_be_cut(size):
-    image = Image.new("RGB", size, "red")
+def test_photos_of_any_shape_can_be_cut(size, tmp_path):
+    path = tmp_path / "a.png"
+    Image.new("RGB", size, "red").save(path)
     for seed in range(5):
-        cut = random_crop(image, 16, random.Random(seed))
-        assert cut.size == centre_crop(image, 16).size == (16, 16)
-        assert np.array(cut)[8, 8].tolist() == [255, 0, 0]
+        cut = random_crop(path, 16, random.Random(seed))
+        assert cut.shape == centre_crop(path, 16).shape == (16, 16, 3)
+        assert cut[8, 8].tolist() == [255, 0, 0]
 
 
-def test_random_crops_have_the_areas_and_ratios_of_the_recipe():
+def test_random_boxes_have_the_areas_and_ratios_of_the_recipe():
     width, height = 200, 160
-    x, y = np.meshgrid(np.arange(width), np.arange(height))
-    image = Image.fromarray(np.stack([x, y, 0 * x], axis=-1).astype(np.uint8))
-    areas, ratios = [], []
-    for seed in range(400):
-        cut = np.array(random_crop(image, 100, random.Random(seed))).astype(float)
-        covered = [
-            (cut[50, 89, 0] - cut[50, 10, 0]) / 79 * 100,
-            (cut[89, 50, 1] - cut[10, 50, 1]) / 79 * 100,
-        ]
-        areas.append(covered[0] * covered[1] / (width * height))
-        ratios.append(covered[0] / covered[1])
-    assert 0.07 < min(areas) < 0.12
-    assert 0.8 < max(areas) < 1.03
-    assert 0.70 < min(ratios) < 0.80
-    assert 1.25 < max(ratios) < 1.40
-    assert 0.4 < np.mean(np.array(ratios) > 1) < 0.6
+    boxes = np.array([random_box(width, height, random.Random(seed)) for seed in range(2000)])
+    assert (boxes[:, :2] >= 0).all()
+    assert (boxes[:, 2:] <= [width, height]).all()
+    sides = boxes[:, 2:] - boxes[:, :2]
+    areas, ratios = sides.prod(1) / (width * height), sides[:, 0] / sides[:, 1]
+    assert 0.075 < areas.min() < 0.1
+    assert 0.95 < areas.max() <= 1
+    assert 0.74 < ratios.min() < 0.77
+    assert 1.30 < ratios.max() < 1.36
+    assert 0.4 < np.mean(ratios > 1) < 0.6
 
 
-def test_jitter_keeps_within_its_strength_and_uses_every_order():
-    grey = Image.new("RGB", (4, 4), (100, 100, 100))
-    brightness = [np.array(colour_jitter(grey, random.Random(seed)))[0, 0, 0] for seed in range(500)]
-    assert 59 <= min(brightness) < 63
-    assert 137 < max(brightness) <= 141
-    assert 95 < np.mean(brightness) < 105
-    unchanged = colour_jitter(colour_picture(), random.Random(0), strength=0)
-    assert (np.array(unchanged) == np.array(colour_picture())).all()
-
-
-def test_chance_decides_all():
-    image = colour_picture().resize((90, 60))
+def test_chance_decides_all(tmp_path):
+    path = tmp_path / "a.png"
+    colour_picture().resize((90, 60)).save(path)
 
     def cut(seed):
-        chance = random.Random(seed)
-        return torch.from_numpy(np.array(colour_jitter(random_crop(image, 32, chance), chance)))
+        return random_crop(path, 32, random.Random(seed))
 
     assert torch.equal(cut(2**62 + 1), cut(2**62 + 1))
     assert not torch.equal(cut(2**62 + 1), cut(1))
