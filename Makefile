@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/installed
 
-.PHONY: run test test-all bench check smoke install clean
+.PHONY: run test test-all bench bench-gpu check smoke install clean
 
 run: $(INSTALLED) ## train and test a DenseNet on the embedded digits
 	$(BIN)/densenet-run experiment=quickstart
@@ -16,8 +16,13 @@ test: $(INSTALLED) ## the fast tests
 test-all: $(INSTALLED) ## all tests
 	$(BIN)/python -m pytest -q -n 2 -m ''
 
-bench: $(INSTALLED) ## how fast 10,000 records are read and tabulated
+bench: $(INSTALLED) ## how fast 10,000 records are tabulated, networks train and evaluate: half an hour
 	$(BIN)/python tests/benchmarks/bench_results.py
+	$(BIN)/python tests/benchmarks/bench_input.py
+	$(BIN)/python tests/benchmarks/bench_networks.py
+
+bench-gpu: $(INSTALLED) ## whether the fused DenseNet is right and fast on a GPU
+	$(BIN)/python tests/benchmarks/bench_gpu.py
 
 check: $(INSTALLED) ## style and types
 	$(BIN)/ruff format --check .

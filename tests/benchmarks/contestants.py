@@ -1,0 +1,121 @@
+"""Who competes: the same network with the same weights, by different hands and in different modes.
+
+gpleiss's efficient implementation is no package; torchvision's `memory_efficient=True` is its
+algorithm (checkpointing of concatenation, batch norm, ReLU and 1x1 convolution).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from networks import Network
+from torch import nn
+from torchvision import models
+
+from densenet_cli.models.timm_models import timm_model
+from densenet_cli.training import devices
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One way of computing a network.
+
+    Args:
+        name: as typed after --contestants.
+        make: network -> module with the state dict of our own.
+        channels_last: memory format of weights and images.
+        precision: Lightning's name; "auto": bfloat16 where the machine gains by it, else float32.
+        compiled: by torch.compile with its default options.
+    """
+
+    name: str
+    make: Callable[[Network], nn.Module]
+    channels_last: bool = True
+    precision: str = "auto"
+    compiled: bool = False
+
+    def compile(self) -> Contestant:
+        """The same through torch.compile."""
+        return replace(self, name=f"{self.name}-compiled", compiled=True)
+
+    def is_bfloat16(self, device: str = "cpu") -> bool:
+        """Whether it computes with bfloat16 (by autocast) on this machine."""
+        return devices.precision(self.precision, device) == "bf16-mixed"
+
+
+def ours(network: Network, implementation: str) -> nn.Module:
+    """The package's own network; `implementation` where it is a DenseNet."""
+    return network.make(implementation=implementation) if network.is_densenet else network.make()
+
+
+def torchvision(network: Network, memory_efficient: bool = False) -> nn.Module:
+    """torchvision's DenseNet-BC."""
+    options = network.make.keywords
+    module = models.DenseNet(
+        growth_rate=options["growth_rate"],
+        block_config=network.make().block_config,
+        num_init_features=2 * options["growth_rate"],
+        num_classes=options["num_classes"],
+        memory_efficient=memory_efficient,
+    )
+    return _with_stem(module, network)
+
+
+def timm(network: Network) -> nn.Module:
+    """timm's DenseNet-BC."""
+    options = network.make.keywords
+    module = timm_model(
+        "densenet121",
+        options["num_classes"],
+        growth_rate=options["growth_rate"],
+        block_config=network.make().block_config,
+    )
+    return _with_stem(module, network)
+
+
+def _with_stem(module: nn.Module, network: Network) -> nn.Module:
+    """The module with the 3x3 stem of CIFAR, which torchvision and timm do not have, if need be."""
+    features = module.features
+    if network.make.keywords.get("stem") != "imagenet":
+        width = features.conv0.out_channels
+        features.conv0 = nn.Conv2d(3, width, kernel_size=3, padding=1, bias=False)
+        for name in {"norm0", "relu0", "pool0"} & dict(features.named_children()).keys():
+            delattr(features, name)
+    return module
+
+
+def build(contestant: Contestant, network: Network) -> nn.Module:
+    """The contestant's module, with the weights that every other contestant gets too.
+
+    Raises:
+        RuntimeError: it has not exactly the parameters and buffers of ours.
+    """
+    torch.manual_seed(0)
+    weights = network.make().state_dict()
+    module = contestant.make(network)
+    module.load_state_dict(weights)
+    return module
+
+
+FUSED = partial(ours, implementation="fused")
+REFERENCE = partial(ours, implementation="reference")
+EFFICIENT = partial(torchvision, memory_efficient=True)
+CONTESTANTS = {
+    contestant.name: contestant
+    for contestant in (
+        Contestant("fused", FUSED),
+        Contestant("fused-float32", FUSED, precision="32-true"),
+        Contestant("reference", REFERENCE),
+        Contestant("reference-channels-last", REFERENCE, precision="32-true"),
+        Contestant("reference-plain", REFERENCE, channels_last=False, precision="32-true"),
+        Contestant("torchvision", torchvision),
+        Contestant("torchvision-channels-last", torchvision, precision="32-true"),
+        Contestant("torchvision-plain", torchvision, channels_last=False, precision="32-true"),
+        Contestant("torchvision-efficient", EFFICIENT),
+        Contestant("torchvision-efficient-plain", EFFICIENT, channels_last=False, precision="32-true"),
+        Contestant("timm", timm),
+    )
+}

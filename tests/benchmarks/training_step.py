@@ -1,0 +1,109 @@
+"""One contestant at work: its training steps, its evaluations, its memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from contestants import Contestant, build
+from networks import TINY, Network
+from side_by_side import timed
+from torch import Tensor
+from torch.nn import functional as F
+
+from densenet_cli.models.cost import count_parameters
+from densenet_cli.record import peak_memory_bytes, reset_peak_memory
+
+RATE = 0.01  # low, so that random labels are learned without overflow
+
+
+class Trainee:
+    """A contestant's network, its optimizer and one random batch, the same for all contestants.
+
+    The optimizer is the fused SGD for all, so that the networks alone are compared.
+    """
+
+    def __init__(self, contestant: Contestant, network: Network, device: str = "cpu") -> None:
+        self.contestant, self.device = contestant, device
+        self.module = build(contestant, network).to(device)
+        layout = torch.channels_last if contestant.channels_last else torch.contiguous_format
+        self.module.to(memory_format=layout)
+        self.optimizer = torch.optim.SGD(
+            self.module.parameters(), RATE, momentum=0.9, nesterov=True, weight_decay=1e-4, fused=True
+        )
+        self.network = torch.compile(self.module) if contestant.compiled else self.module
+        size = network.image_size
+        draws = torch.Generator().manual_seed(0)
+        count = max(network.batch, network.evaluation_batch)
+        images = torch.randn(count, 3, size, size, generator=draws).to(device, memory_format=layout)
+        classes = network.make.keywords["num_classes"]
+        labels = torch.randint(classes, (network.batch,), generator=draws)
+        self.images, self.labels = images[: network.batch], labels.to(device)
+        self.evaluation_images = images[: network.evaluation_batch]
+
+    def step(self) -> Tensor:
+        """Forward, cross-entropy, backward, SGD with Nesterov's momentum: the loss before it."""
+        loss = self.forward_and_backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return loss
+
+    def forward_and_backward(self) -> Tensor:
+        """The loss, whose gradients are then in the parameters."""
+        self.module.train()
+        loss = F.cross_entropy(self._logits(self.images).float(), self.labels)
+        loss.backward()
+        return loss.detach()
+
+    def evaluate(self) -> Tensor:
+        """Logits in evaluation mode, without gradients."""
+        self.module.eval()
+        with torch.inference_mode():
+            return self._logits(self.evaluation_images)
+
+    def _logits(self, images: Tensor) -> Tensor:
+        enabled = self.contestant.is_bfloat16(self.device)
+        with torch.autocast(self.device, torch.bfloat16, enabled=enabled):
+            return self.network(images)
+
+    def timed_step(self) -> dict[str, float]:
+        """Seconds of a training step; see `timed`."""
+        return timed(self.step)
+
+    def timed_evaluation(self) -> dict[str, float]:
+        """Seconds of an evaluation; see `timed`."""
+        return timed(self.evaluate)
+
+    def warm_up(self) -> dict[str, Any]:
+        """Three steps: what the first one takes, and what they do to the memory of the process.
+
+        Returns:
+            parameters, first_loss, first_step_s, seconds (of the faster one of the others), and in
+            bytes: process, its peak; step, how much of this came with the steps; activations, the
+            same without gradients and momentum (float32, 8 bytes a parameter). The last two are None
+            if a compiler came with the first step.
+        """
+        if not self.contestant.compiled:
+            Trainee(self.contestant, TINY).step()  # what torch loads and builds at its first step
+        reset_peak_memory()
+        before = peak_memory_bytes()
+        losses: list[Tensor] = []
+        first, *others = (timed(lambda: losses.append(self.step())) for _ in range(3))
+        process = peak_memory_bytes()
+        parameters = count_parameters(self.module)
+        step = None if self.contestant.compiled else process - before
+        return {
+            "parameters": parameters,
+            "first_loss": losses[0].item(),
+            "first_step_s": first["seconds"],
+            "seconds": min(turn["seconds"] for turn in others),
+            "process": process,
+            "step": step,
+            "activations": None if step is None else step - 8 * parameters,
+        }
+
+    def compile(self) -> float:
+        """Seconds of the first forward and backward pass, most of which is compiling."""
+        seconds = timed(self.forward_and_backward)["seconds"]
+        self.optimizer.zero_grad()
+        return seconds
