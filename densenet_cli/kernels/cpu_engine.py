@@ -38,9 +38,9 @@ class _MapWork(ctypes.Structure):  # as in cpu/maps.h
         ("source", ADDRESS), ("source_pitch", NUMBER),
         ("destination", ADDRESS), ("destination_pitch", NUMBER),
         ("mean", ADDRESS), ("variance", ADDRESS), ("slope", ADDRESS), ("offset", ADDRESS),
-        ("maps", ADDRESS), ("maps_pitch", NUMBER),
-        ("rstd", ADDRESS), ("gamma", ADDRESS), ("beta", ADDRESS),
-        ("gamma_gradient", ADDRESS), ("beta_gradient", ADDRESS),
+        ("maps", ADDRESS), ("maps_pitch", NUMBER), ("input", ADDRESS), ("input_pitch", NUMBER),
+        ("input_mean", ADDRESS), ("rstd", ADDRESS), ("gamma", ADDRESS), ("beta", ADDRESS),
+        ("gamma_gradient", ADDRESS), ("beta_gradient", ADDRESS), ("choice", ADDRESS),
     )  # fmt: skip
 
 
@@ -97,6 +97,38 @@ class CpuEngine:
         self._call("convolve_backward", source, work)
         return gradients
 
+    def measure(self, maps: Maps) -> None:
+        """Measure the statistics of maps whose values are there."""
+        self._maps(
+            "measure", maps, maps.channels,
+            source=maps.values.data_ptr(), source_pitch=maps.pitch,
+            mean=maps.mean.data_ptr(), variance=maps.variance.data_ptr(),
+        )  # fmt: skip
+
+    def max_pool(self, source: Maps, norm: Norm, target: Maps) -> Tensor:
+        """Write the largest of 3x3 pixels of ReLU(norm(source)) into the first columns of target."""
+        choice = torch.empty(target.pixels, source.channels, dtype=torch.uint8)
+        self._maps(
+            "max_pool", source, source.channels,
+            choice=choice.data_ptr(), **_written(target), **_read(source, norm),
+        )  # fmt: skip
+        return choice
+
+    def max_pool_backward(
+        self, source: Maps, norm: Norm, target: Maps, choice: Tensor, correction: Correction
+    ) -> tuple[Tensor, Tensor]:
+        """Write source.gradient from that of the target's first columns; the gradients of γ and β."""
+        assert source.gradient is not None
+        gradients = torch.empty_like(norm.gamma), torch.empty_like(norm.beta)
+        gamma_gradient, beta_gradient = _addresses(gradients)
+        self._maps(
+            "max_pool_backward", source, source.channels,
+            destination=source.gradient.data_ptr(), destination_pitch=source.pitch,
+            gamma_gradient=gamma_gradient, beta_gradient=beta_gradient, choice=choice.data_ptr(),
+            **_completed(target, correction), **_read(source, norm),
+        )  # fmt: skip
+        return gradients
+
     def average_pool(self, source: Maps, target: Maps) -> None:
         """Write means of 2x2 pixels of source into the first columns of target."""
         self._maps(
@@ -118,8 +150,7 @@ class CpuEngine:
         means = source.values.new_empty(source.images, source.channels)
         self._maps(
             "mean_activation", source, source.channels,
-            source=source.values.data_ptr(), source_pitch=source.pitch,
-            destination=means.data_ptr(), destination_pitch=source.channels, **_normalising(norm),
+            destination=means.data_ptr(), destination_pitch=source.channels, **_read(source, norm),
         )  # fmt: skip
         return means
 
@@ -135,8 +166,7 @@ class CpuEngine:
             "mean_activation_backward", source, source.channels,
             source=gradient.data_ptr(), source_pitch=source.channels,
             destination=source.gradient.data_ptr(), destination_pitch=source.pitch,
-            maps=source.values.data_ptr(), maps_pitch=source.pitch,
-            gamma_gradient=gamma_gradient, beta_gradient=beta_gradient, **_normalising(norm),
+            gamma_gradient=gamma_gradient, beta_gradient=beta_gradient, **_read(source, norm),
         )  # fmt: skip
         return gradients
 
@@ -208,5 +238,7 @@ def _completed(source: Maps, correction: Correction) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _normalising(norm: Norm) -> dict[str, int | None]:
-    return dict(zip(("mean", "rstd", "gamma", "beta"), _addresses(norm), strict=True))
+def _read(source: Maps, norm: Norm) -> dict[str, Any]:
+    """Fields for maps that a batch norm reads."""
+    fields = dict(zip(("input_mean", "rstd", "gamma", "beta"), _addresses(norm), strict=True))
+    return {"input": source.values.data_ptr(), "input_pitch": source.pitch, **fields}

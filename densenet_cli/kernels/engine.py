@@ -46,6 +46,22 @@ class Engine(Protocol):
         The gradient of the columns that were written is target.gradient + slope·(x - mean) + offset.
         """
 
+    def measure(self, maps: Maps) -> None:
+        """Measure the statistics of maps whose values are there."""
+
+    def max_pool(self, source: Maps, norm: Norm, target: Maps) -> Tensor:
+        """First columns of target = the largest of 3x3 pixels, 2 apart, of ReLU(norm(source)).
+
+        Returns:
+            Which of the nine was the largest, counted row by row: (target.pixels, C) uint8. The first
+            of equal ones, as in PyTorch.
+        """
+
+    def max_pool_backward(
+        self, source: Maps, norm: Norm, target: Maps, choice: Tensor, correction: Correction
+    ) -> tuple[Tensor, Tensor]:
+        """Write source.gradient from that of the target's first columns; the gradients of γ and β."""
+
     def average_pool(self, source: Maps, target: Maps) -> None:
         """Write means of 2x2 pixels of source into the first columns of target."""
 

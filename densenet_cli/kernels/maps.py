@@ -53,6 +53,17 @@ class Maps:
         self.mean, self.variance = like.new_empty(2, channels, dtype=REAL[like.dtype])
         self.gradient: Tensor | None = None
 
+    @classmethod
+    def of(cls, values: Tensor, measured: bool) -> Maps:
+        """Maps whose values (N, C, H, W) are there, channels last; they are not copied."""
+        images, channels, height, width = values.shape
+        maps = cls(values.new_empty(0), 0, height, width, channels, measured)
+        maps.images, maps.pixels, maps.pitch = images, images * height * width, channels
+        maps.values = (
+            values.contiguous(memory_format=torch.channels_last).permute(0, 2, 3, 1).flatten(0, 2)
+        )
+        return maps
+
     def norm(self, module: nn.BatchNorm2d) -> Norm:
         """A batch norm of the first columns: by their statistics if measured, else its running ones."""
         channels = module.num_features

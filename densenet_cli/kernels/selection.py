@@ -90,11 +90,10 @@ def _computed_with(images: Tensor) -> torch.dtype:
 
 def _unusual(trunk: Trunk, real: torch.dtype) -> str | None:
     """A module that is not what the kernels take it for."""
-    convolutions = trunk.convolutions()
-    for step in convolutions:
+    for step in trunk.convolutions():
         if type(step.conv) is not nn.Conv2d or step.conv.weight.dtype != real:
             return f"{step.conv} is no ordinary convolution"
-    for norm in (*(step.norm for step in convolutions), trunk.last):
+    for norm in trunk.norms():
         if type(norm) is not nn.BatchNorm2d or not norm.affine or norm.weight.dtype != real:
             return f"{norm} is no ordinary batch norm"
         if norm.momentum is None or norm.running_mean is None:

@@ -37,20 +37,22 @@ Layer = Sequence[Convolution]
 
 @dataclass(frozen=True)
 class Trunk:
-    """The modules of a DenseNet between its stem and its classifier.
+    """The modules of a DenseNet between its first convolution and its classifier.
 
     Attributes:
         blocks: the layers of each block.
         transitions: what stands between blocks; each is followed by 2x2 average pooling.
         last: the batch norm before the classifier, followed by ReLU and the mean of each map.
+        first: the batch norm of the imagenet stem, followed by ReLU and 3x3 max pooling of stride 2.
     """
 
     blocks: Sequence[Sequence[Layer]]
     transitions: Sequence[Convolution]
     last: nn.BatchNorm2d
+    first: nn.BatchNorm2d | None = None
 
     def __call__(self, stem: Tensor, engine: Engine, training: bool) -> Tensor:
-        """The classifier's input (N, C) from the stem's maps (N, C0, H, W).
+        """The classifier's input (N, C) from the maps (N, C0, H, W) of the first convolution.
 
         Args:
             training: normalise by the batch's statistics, update the running ones, drop; else
@@ -61,6 +63,8 @@ class Trunk:
         """
         parameters = [parameter for step in self.convolutions() for parameter in _parameters(step)]
         parameters += [self.last.weight, self.last.bias]
+        if self.first is not None:
+            parameters[:0] = [self.first.weight, self.first.bias]
         return _TrunkFunction.apply(self, engine, training, stem, *parameters)
 
     def convolutions(self) -> list[Convolution]:
@@ -70,6 +74,11 @@ class Trunk:
             steps += [step for layer in block for step in layer]
             steps += self.transitions[index : index + 1]
         return steps
+
+    def norms(self) -> list[nn.BatchNorm2d]:
+        """All batch norms."""
+        ends = [self.last] if self.first is None else [self.first, self.last]
+        return [*(step.norm for step in self.convolutions()), *ends]
 
     def width(self, block: int, channels: int) -> int:
         """Maps at the end of a block that begins with `channels`."""
@@ -136,22 +145,37 @@ class _Pooled(NamedTuple):
         return ()
 
 
+class _MaxPooled(NamedTuple):
+    """BN-ReLU-max pooling that was computed, to the first columns of target."""
+
+    source: Maps
+    norm: Norm
+    target: Maps
+    choice: Tensor
+
+    def backward(self, engine: Engine) -> tuple[Tensor, ...]:
+        """Pass the target's gradient on to the source; the gradients of γ and β."""
+        self.source.start_gradient()
+        correction = self.target.correction(0, self.source.channels)
+        gradients = engine.max_pool_backward(*self, correction=correction)
+        self.source.add_reader(self.norm, *gradients)
+        return gradients
+
+
 class _Pass:
     """A forward pass, and what is kept of it for the backward pass."""
 
     def __init__(self, trunk: Trunk, engine: Engine, training: bool, keep: bool) -> None:
         self.trunk, self.engine, self.training, self.keep = trunk, engine, training, keep
-        self.tape: list[_Convolved | _Pooled] = []
+        self.tape: list[_Convolved | _Pooled | _MaxPooled] = []
         self.read: list[tuple[nn.BatchNorm2d, Maps]] = []
         drops = training and any(step.dropout for step in trunk.convolutions())
         self.seed = int(torch.randint(2**62, ())) if drops else 0  # by torch's generator, as nn.Dropout
 
     def forward(self, stem: Tensor) -> Tensor:
         """The means (N, C) of the last maps."""
-        images, column, height, width = stem.shape
-        maps = Maps(stem, images, height, width, self.trunk.width(0, column), self.training)
-        self.first, self.stem_channels = maps, column
-        self.engine.copy(stem, maps)
+        maps, column = self._stem(stem), stem.shape[1]
+        self.stem_channels = column
         for index, block in enumerate(self.trunk.blocks):
             for layer in block:
                 column = self._layer(layer, maps, column)
@@ -189,6 +213,24 @@ class _Pass:
         gradients = self.engine.mean_activation_backward(maps, norm, gradient)
         maps.add_reader(norm, *gradients)
         return gradients
+
+    def _stem(self, stem: Tensor) -> Maps:
+        """The first block's buffer with its first columns filled."""
+        images, channels, height, width = stem.shape
+        wide = self.trunk.width(0, channels)
+        if self.trunk.first is None:
+            self.first = Maps(stem, images, height, width, wide, self.training)
+            self.engine.copy(stem, self.first)
+            return self.first
+        self.first = Maps.of(stem, self.training)
+        if self.training:
+            self.engine.measure(self.first)
+        norm = self._norm(self.trunk.first, self.first)
+        maps = Maps(stem, images, (height + 1) // 2, (width + 1) // 2, wide, self.training)
+        choice = self.engine.max_pool(self.first, norm, maps)
+        if self.keep:
+            self.tape.append(_MaxPooled(self.first, norm, maps, choice))
+        return maps
 
     def _layer(self, layer: Layer, maps: Maps, column: int) -> int:
         """Compute a layer's new maps, from `column` on; the column after them."""

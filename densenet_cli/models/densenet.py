@@ -5,7 +5,6 @@ Shapes: N images, C channels, H × W pixels, k = growth_rate.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Sequence
 from typing import cast
@@ -217,7 +216,7 @@ class DenseNet(nn.Module):
         return self.implementation
 
     def trunk(self) -> Trunk:
-        """The modules between stem and classifier, as the kernels compute them."""
+        """The modules between the first convolution and the classifier, as the kernels see them."""
         blocks, transitions = [], []
         for module in self.features.children():
             if isinstance(module, DenseBlock):
@@ -225,7 +224,8 @@ class DenseNet(nn.Module):
                 blocks.append([layer.convolutions() for layer in layers])
             elif isinstance(module, Transition):
                 transitions.append(Convolution(module.norm, module.conv, module.dropout.p))
-        return Trunk(blocks, transitions, cast(nn.BatchNorm2d, self.features.norm5))
+        first = getattr(self.features, "norm0", None)
+        return Trunk(blocks, transitions, cast(nn.BatchNorm2d, self.features.norm5), first)
 
     def _means(self, images: Tensor) -> Tensor:
         """The mean of each of the last maps, (N, C)."""
@@ -233,15 +233,9 @@ class DenseNet(nn.Module):
         if device != "meta" and self.choose_implementation(device) == "fused":
             trunk = self.trunk()
             if selection.obstacle(self.features, trunk, images) is None:
-                stem = images
-                for module in itertools.takewhile(_is_stem, self.features.children()):
-                    stem = module(stem)
+                stem = self.features.get_submodule("conv0")(images)
                 return trunk(stem, selection.engine(device), self.training)
         return F.relu(self.features(images)).mean(dim=(2, 3))
-
-
-def _is_stem(module: nn.Module) -> bool:
-    return not isinstance(module, DenseBlock)
 
 
 def _layers_of_blocks(

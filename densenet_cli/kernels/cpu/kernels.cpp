@@ -34,6 +34,9 @@ int densenet_multiplies_bfloat16() {
     void correct_##name(const MapWork* w) { Maps<Stored>(*w).correct(); }                               \
     void average_pool_##name(const MapWork* w) { Maps<Stored>(*w).average_pool(); }                     \
     void average_pool_backward_##name(const MapWork* w) { Maps<Stored>(*w).average_pool_backward(); }   \
+    void measure_##name(const MapWork* w) { Maps<Stored>(*w).measure(); }                               \
+    void max_pool_##name(const MapWork* w) { Maps<Stored>(*w).max_pool(); }                             \
+    void max_pool_backward_##name(const MapWork* w) { Maps<Stored>(*w).max_pool_backward(); }           \
     void mean_activation_##name(const MapWork* w) { Maps<Stored>(*w).mean_activation(); }               \
     void mean_activation_backward_##name(const MapWork* w) { Maps<Stored>(*w).mean_activation_backward(); }
 
