@@ -158,3 +158,15 @@ def test_torchrun_starts_the_processes_of_one_run(tmp_path):
     (run,) = (tmp_path / "outputs").iterdir()
     record = json.loads((run / "run.json").read_text())
     assert (record["state"], record["processes"]) == ("done", 2)
+
+
+@pytest.mark.slow
+def test_fused_and_reference_densenets_train_alike_in_two_processes(command, tmp_path):
+    words = ["experiment=quickstart", "model.depth=16", "epochs=1", "trainer=ddp_cpu"]
+    words += ["trainer.precision=32-true", "++trainer.max_steps=3"]
+    for name in ("fused", "reference"):
+        answer = command(*words, f"model.implementation={name}", f"hydra.run.dir=outputs/{name}")
+        assert answer.returncode == 0, answer.stderr
+    fused, reference = (_weights(tmp_path / "outputs" / name) for name in ("fused", "reference"))
+    for key, value in reference.items():
+        torch.testing.assert_close(fused[key], value, rtol=1e-3, atol=1e-4)
