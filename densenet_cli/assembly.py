@@ -23,7 +23,7 @@ from densenet_cli import launch
 from densenet_cli.data.image_data import ImageData
 from densenet_cli.instantiation import build, build_later, naming, refuse_name
 from densenet_cli.options import OptionError, UserError, choice, number, shown, whole_number
-from densenet_cli.training import devices
+from densenet_cli.training import allocator, devices
 from densenet_cli.training.checkpoints import Checkpoints, WholeFileCheckpointIO, load_checkpoint
 from densenet_cli.training.classifier import ImageClassifier
 from densenet_cli.training.finite_loss import FiniteLoss
@@ -42,6 +42,8 @@ TAKEN = {
     "overfit_batches": "cannot be used: the order of the data is our own; limit_train_batches= can",
     "use_distributed_sampler": "cannot be changed: the data are shared out exactly",
 }
+
+FUSED_FORMS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)  # on CPUs and CUDA
 
 
 @dataclass
@@ -76,6 +78,7 @@ def assemble(
         UserError: for an option that cannot work, named as it was typed.
     """
     check(config)
+    allocator.keep_freed_memory()
     if config["task"] == "test":  # a wrong file is known before the data are read
         load_checkpoint(Path(config["checkpoint"]))
     L.seed_everything(config["seed"], verbose=False)
@@ -132,7 +135,8 @@ def check(config: dict[str, Any]) -> None:
 def _module(config: dict[str, Any], data: ImageData) -> ImageClassifier:
     recipe = config["recipe"]
     network = build("model", config["model"], num_classes=data.num_classes)
-    make_optimizer = functools.partial(_optimizer, recipe["optimizer"])
+    fused = recipe["gradient_clip"] is None  # Lightning clips no gradients of a fused optimizer
+    make_optimizer = functools.partial(_optimizer, recipe["optimizer"], fused)
     make_optimizer([nn.Parameter(torch.zeros(1))])  # fails now rather than after a download
     make_schedule = build_later("recipe.schedule", recipe["schedule"])
     with naming("recipe"):
@@ -147,12 +151,20 @@ def _module(config: dict[str, Any], data: ImageData) -> ImageClassifier:
         )
 
 
-def _optimizer(options: dict[str, Any], parameters: Any) -> torch.optim.Optimizer:
-    make = build_later("recipe.optimizer", options)
+def _optimizer(options: dict[str, Any], fused: bool, parameters: Any) -> torch.optim.Optimizer:
+    """The recipe's optimizer; with `fused`, in its fastest form unless the recipe names a form."""
+    make, parameters = build_later("recipe.optimizer", options), list(parameters)
     try:
+        if fused and _has_fused_form(make, parameters[0].device.type):
+            return make(parameters, fused=True)
         return make(parameters)
     except (TypeError, ValueError) as error:
         raise UserError(f"recipe.optimizer: {options['_target_']}: {error}") from error
+
+
+def _has_fused_form(make: functools.partial[Any], device: str) -> bool:
+    chosen = {"fused", "foreach", "differentiable"} & make.keywords.keys()
+    return make.func in FUSED_FORMS and device in ("cpu", "cuda") and not chosen
 
 
 def _trainer_options(chosen: dict[str, Any]) -> tuple[dict[str, Any], str]:

@@ -28,8 +28,8 @@ from densenet_cli.compose import (
     resolved,
     value,
 )
-from densenet_cli.hold import BUSY
 from densenet_cli.options import UserError
+from densenet_cli.quick_imports import quick_imports
 from densenet_cli.record import Begin, read_config
 
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR")  # as the user set it
@@ -41,6 +41,7 @@ RESUMABLE = ("trainer", "data.root", "data.num_workers")  # what may change when
 def main() -> None:
     """densenet-run [key=value ...]: train and test one network; --multirun for many."""
     resolvers.register()
+    launch.spin_briefly()
     words = as_paths(_flags_first(sys.argv[1:]))
     try:
         sys.exit(_obey(words))
@@ -134,12 +135,15 @@ def _resume(folder: Path, words: list[str]) -> int:
 
 
 def _run(folder: Path, config: dict[str, Any], overrides: list[str], begin: Begin) -> int:
+    from densenet_cli.hold import BUSY  # not needed to answer a question
+
     if launch.needs_worker(config["trainer"]):
         from densenet_cli.workers import supervise
 
         status = supervise(folder, config, overrides, begin)
     else:
-        from densenet_cli.run import execute  # torch loads only when a run starts
+        with quick_imports():  # torch loads only when a run starts
+            from densenet_cli.run import execute
 
         status = execute(folder, config, overrides, begin)
     return 1 if status == BUSY else status

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -38,7 +39,7 @@ def build(section: str, options: dict[str, Any], **given: Any) -> Any:
         raise UserError(f"{section} ({options['_target_']}): {reason}") from error
 
 
-def build_later(section: str, options: dict[str, Any]) -> Callable[..., Any]:
+def build_later(section: str, options: dict[str, Any]) -> functools.partial[Any]:
     """The section's target with its options set, waiting for its first argument."""
     return build(section, {**options, "_partial_": True})
 

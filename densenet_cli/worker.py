@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from densenet_cli import launch
+from densenet_cli.quick_imports import quick_imports
 
 
 def main() -> None:
@@ -22,6 +23,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # until a run obeys them in its own way
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+    launch.spin_briefly()
     if sys.argv[1] == "--serve":
         _serve(answers=int(sys.argv[2]))
     _run_one(Path(sys.argv[1]))
@@ -64,7 +66,8 @@ def _serve(answers: int) -> NoReturn:
 
 
 def _execute(job: dict[str, Any]) -> int:
-    from densenet_cli.run import execute  # loads torch
+    with quick_imports():
+        from densenet_cli.run import execute  # loads torch
 
     return execute(Path(job["folder"]), job["config"], job["overrides"], job["begin"])
 

@@ -8,7 +8,8 @@ import densenet_cli
 PACKAGE = Path(densenet_cli.__file__).parent
 ANYWHERE = {"options", "whole_file", "duration"}
 MAY_IMPORT = {  # room -> rooms
-    "models": set(),
+    "kernels": set(),
+    "models": {"kernels"},
     "data": set(),
     "training": set(),
     "options": set(),
@@ -22,17 +23,21 @@ MAY_IMPORT = {  # room -> rooms
     "complaint": set(),
     "instantiation": set(),
     "launch": set(),
+    "quick_imports": set(),
     "resolvers": {"launch"},
     "compose": {"schema", "record"},
     "assembly": {"launch", "data", "training", "instantiation"},
     "run": {"launch", "summary", "assembly", "hold", "identity", "models", "record", "training"},
-    "worker": {"launch", "run"},
+    "worker": {"launch", "quick_imports", "run"},
     "workers": {"hold", "identity", "launch", "record"},
     "sweep": {
         *("complaint", "compose", "hold", "identity", "launch", "record", "resolvers", "summary"),
         *("workers", "assembly", "models", "training"),  # the last three to measure a cost only
     },
-    "cli": {"launch", "resolvers", "complaint", "compose", "hold", "record", "run", "workers", "sweep"},
+    "cli": {
+        *("launch", "resolvers", "complaint", "compose", "hold", "record", "run", "workers", "sweep"),
+        "quick_imports",
+    },
     "results": {"duration", "hold", "identity", "record"},
 }
 

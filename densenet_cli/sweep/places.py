@@ -53,7 +53,7 @@ def shared_out(cfg: DictConfig, trainers: Sequence[dict[str, Any]], folder: Path
     return [
         Place(
             frozenset(cores[place * share : (place + 1) * share]) or None,
-            {"OMP_NUM_THREADS": str(share)},
+            {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(share))},
             logs[place],
         )
         for place in range(number)

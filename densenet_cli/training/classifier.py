@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torchmetrics import Metric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics import MetricCollection
 
 from densenet_cli.options import OptionError, UserError, number
+from densenet_cli.training import metrics
 from densenet_cli.training.checkpoints import ends_again
 
 Batch = tuple[Tensor, Tensor]
@@ -59,7 +59,7 @@ class ImageClassifier(LightningModule):
         self.seed = seed
         self.label_smoothing = label_smoothing
         self.evaluated_at: int | None = None
-        self.train_metrics = _metrics(num_classes)
+        self.train_metrics = metrics.of_classification(num_classes)
         self.evaluation_metrics = self.train_metrics.clone()
         self.test_metrics = self.train_metrics.clone()
 
@@ -70,14 +70,14 @@ class ImageClassifier(LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed the step: its draws depend on (seed, epoch, batch, process) alone."""
         words = [self.seed, self.current_epoch, batch_idx, self.global_rank]
-        torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1)[0]))
+        _seed(int(np.random.SeedSequence(words).generate_state(1)[0]), self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean loss of a batch."""
         images, labels = batch
         logits = self.network(images).float()
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        _update(self.train_metrics, logits.detach(), labels, loss.detach())
+        metrics.update(self.train_metrics, logits.detach(), labels, loss.detach())
         return loss
 
     def on_train_epoch_end(self) -> None:
@@ -159,20 +159,18 @@ class ImageClassifier(LightningModule):
         for name, values in checkpoint.get("train_metrics", {}).items():
             metric = self.train_metrics[name]
             metric._update_count = 1  # else compute() warns that nothing was counted
-            for key, value in values.items():
-                setattr(metric, key, value.to(self.device))
+            for key in metric._defaults:  # older checkpoints counted class by class
+                setattr(metric, key, values[key].to(self.device).sum())
 
-    def _evaluate(self, batch: Batch, metrics: MetricCollection) -> None:
+    def _evaluate(self, batch: Batch, counted: MetricCollection) -> None:
         images, labels = batch
         logits = self.network(images).float()
-        _update(metrics, logits, labels, F.cross_entropy(logits, labels))
+        metrics.update(counted, logits, labels, F.cross_entropy(logits, labels))
 
-    def _log_epoch(self, split: str, metrics: MetricCollection) -> None:
-        values = metrics.compute()
-        metrics.reset()
-        self.log(f"{split}/loss", values.pop("loss"))
-        for name, accuracy in values.items():
-            self.log(f"{split}/{name}", 100 * (1 - accuracy.double()))
+    def _log_epoch(self, split: str, counted: MetricCollection) -> None:
+        for name, value in counted.compute().items():
+            self.log(f"{split}/{name}", value)
+        counted.reset()
 
     def _share_buffers(self) -> None:
         """Give every process the batch-norm statistics of the first one.
@@ -184,48 +182,11 @@ class ImageClassifier(LightningModule):
                 torch.distributed.broadcast(buffer, src=0)
 
 
-class MeanLoss(Metric):
-    """The mean loss of all images. torchmetrics' MeanMetric either reads every value back from the
-    device, to drop NaN, or ignores that batches differ in size.
-    """
-
-    total: Tensor
-    images: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("total", torch.zeros(()), dist_reduce_fx="sum")
-        self.add_state("images", torch.zeros(()), dist_reduce_fx="sum")
-
-    def update(self, loss: Tensor, images: int) -> None:
-        """Count the mean loss of a batch of so many images."""
-        self.total = self.total + loss * images
-        self.images = self.images + images
-
-    def compute(self) -> Tensor:
-        """The mean over all images counted."""
-        return self.total / self.images
-
-
-def _metrics(num_classes: int) -> MetricCollection:
-    """Mean loss, and accuracies under the names that their errors will have."""
-
-    def accuracy(top_k: int) -> MulticlassAccuracy:
-        # Checking the arguments would read the labels back from the device at every step.
-        return MulticlassAccuracy(num_classes, top_k=top_k, average="micro", validate_args=False)
-
-    metrics: dict[str, Metric | MetricCollection] = {
-        "loss": MeanLoss(),
-        "error": accuracy(1),
-    }
-    if num_classes > 5:
-        metrics["top5_error"] = accuracy(5)
-    return MetricCollection(metrics, compute_groups=False)
-
-
-def _update(metrics: MetricCollection, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
-    for name, metric in metrics.items():
-        if name == "loss":
-            metric.update(loss, images=len(labels))
-        else:
-            metric.update(logits, labels)
+def _seed(seed: int, device: torch.device) -> None:
+    """What torch.manual_seed does, without a millisecond for kinds of devices that are absent."""
+    if device.type not in ("cpu", "cuda"):
+        torch.manual_seed(seed)
+        return
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)

@@ -19,10 +19,14 @@ def _launcher(**options):
 
 def test_cores_are_shared_out(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3, 4})
+    monkeypatch.delenv("OMP_NUM_THREADS")
     one, two = places.shared_out(_launcher(jobs=2), [{"accelerator": "cpu"}], tmp_path)
     assert (one.cores, two.cores) == ({0, 1}, {2, 3})
     assert one.environment == {"OMP_NUM_THREADS": "2"}
     assert one.log != two.log
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the user's word
+    one, _ = places.shared_out(_launcher(jobs=2), [{"accelerator": "cpu"}], tmp_path)
+    assert one.environment == {"OMP_NUM_THREADS": "1"}
     with pytest.raises(OptionError, match=r"hydra.launcher.jobs=6: there are 5 cores"):
         places.shared_out(_launcher(jobs=6), [{"accelerator": "cpu"}], tmp_path)
 

@@ -1,0 +1,38 @@
+"""The errors counted, against torchmetrics'."""
+
+import pytest
+import torch
+from torchmetrics.classification import MulticlassAccuracy
+
+from densenet_cli.training import metrics
+
+
+@pytest.mark.parametrize("top_k", [1, 5])
+def test_an_error_is_what_torchmetrics_leaves_of_the_accuracy(top_k):
+    generator = torch.Generator().manual_seed(0)
+    ours = metrics.ErrorRate(top_k)
+    theirs = MulticlassAccuracy(10, top_k=top_k, average="micro")
+    for images in (64, 7):
+        # rounded, so that many logits are equal
+        logits = torch.randn(images, 10, generator=generator).bfloat16().float()
+        labels = torch.randint(10, (images,), generator=generator)
+        ours.update(logits, labels)
+        theirs.update(logits, labels)
+    assert float(ours.compute()) == pytest.approx(100 * (1 - float(theirs.compute())), abs=1e-4)
+    assert (int(ours.tp), int(ours.fn)) == (int(theirs.tp.sum()), int(theirs.fn.sum()))
+
+
+def test_what_older_checkpoints_counted_is_counted_on():
+    from densenet_cli.training.classifier import ImageClassifier
+
+    counts = {
+        name: torch.tensor([value])
+        for name, value in zip(("tp", "fp", "tn", "fn"), (3, 1, 35, 1), strict=True)
+    }
+    loss = {"total": torch.tensor(8.0), "images": torch.tensor(4.0)}
+    classifier = ImageClassifier(torch.nn.Identity(), torch.optim.SGD, None, 5)
+    classifier._trainer = type("Trainer", (), {"global_rank": 0, "strategy": None})()
+    classifier.on_load_checkpoint({"train_metrics": {"loss": loss, "error": counts}})
+    classifier.train_metrics["error"].update(torch.eye(5)[:4], torch.tensor([0, 1, 2, 0]))
+    assert classifier.train_metrics["error"].compute() == 25  # 2 of 8
+    assert classifier.train_metrics["loss"].compute() == 2
