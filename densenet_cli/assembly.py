@@ -43,6 +43,7 @@ TAKEN = {
     "use_distributed_sampler": "cannot be changed: the data are shared out exactly",
 }
 
+UNFUSED = ("16-mixed", True)  # of trainer.precision and trainer.sync_batchnorm
 FUSED_FORMS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)  # on CPUs and CUDA
 
 
@@ -87,6 +88,7 @@ def assemble(
     with naming("data"):
         data.prepare()
     module = _module(config, data)
+    _choose_implementation(module.network, options, device)
     progress = TrainingProgress(
         Console() if launch.is_first_process() else None,
         bool(options.pop("enable_progress_bar", True)),
@@ -149,6 +151,24 @@ def _module(config: dict[str, Any], data: ImageData) -> ImageClassifier:
             seed=config["seed"],
             label_smoothing=recipe["label_smoothing"],
         )
+
+
+def _choose_implementation(network: nn.Module, options: dict[str, Any], device: str) -> None:
+    """Settle how a network that can be computed in several ways is computed, and prepare for it."""
+    choose = getattr(network, "choose_implementation", None)
+    if choose is None:
+        return
+    unfit = [
+        f"trainer.{name}" for name in ("precision", "sync_batchnorm") if options.get(name) in UNFUSED
+    ]
+    if not unfit:
+        with naming("model"):
+            choose(device)
+        return
+    if network.implementation == "fused":
+        rule = f"cannot be had with {unfit[0]}={shown(options[unfit[0].partition('.')[2]])}"
+        raise OptionError("model.implementation", "fused", rule, "auto")
+    network.implementation = "reference"
 
 
 def _optimizer(options: dict[str, Any], fused: bool, parameters: Any) -> torch.optim.Optimizer:

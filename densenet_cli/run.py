@@ -193,6 +193,7 @@ def _facts(job: Job) -> dict[str, Any]:
         "device_type": job.device,  # cpu, cuda or mps
         "processes": job.trainer.world_size,
         "precision": job.trainer.precision,
+        "implementation": getattr(network, "implementation", None),  # of a DenseNet
         "epochs": job.config["epochs"],
         "pid": os.getpid(),
     }

@@ -22,7 +22,7 @@ def announce(console: Console, fields: dict[str, Any], folder: Path) -> None:
     console.print(
         f"{'testing' if is_test else 'training'} {network}, {fields['parameters']:,} parameters, "
         f"on {data['name']}, {images:,} images of {height}x{width}; "
-        f"{fields['device']}, {fields['precision']}; {relative(folder)}",
+        f"{_device(fields)}; {relative(folder)}",
         highlight=False,
         soft_wrap=True,
     )
@@ -55,6 +55,12 @@ def relative(folder: Path) -> Path:
     return folder if path.parts[:1] == ("..",) else path
 
 
+def _device(fields: dict[str, Any]) -> str:
+    """What computed a run, and how: "..., 2 threads, bf16-mixed, fused"."""
+    words = [fields["device"], fields["precision"], fields.get("implementation")]
+    return ", ".join(word for word in words if word)
+
+
 def _results(results: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if "test_error" not in results:  # trainer.limit_test_batches=0
         yield "test error", "not measured"
@@ -80,5 +86,5 @@ def _costs(fields: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "multiply-adds", f"{fields['multiply_adds']:,} an image"
     if fields.get("images_per_second"):
         yield "training speed", f"{fields['images_per_second']:,.0f} images/s"
-    yield "device", f"{fields['device']}, {fields['precision']}"
+    yield "device", _device(fields)
     yield "time", duration(fields["seconds"])

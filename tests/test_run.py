@@ -6,6 +6,10 @@ import torch
 import yaml
 from tiny_run import TINY
 
+from densenet_cli import assembly
+from densenet_cli.models.densenet import DenseNet
+from densenet_cli.options import OptionError
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
@@ -42,6 +46,7 @@ def test_a_run_leaves_its_record(finished):
     assert record["data"]["sizes"] == {"train": 1337, "validation": 100, "test": 360}
     assert 0 < record["data"]["statistics"]["mean"][0] < 1
     assert record["precision"] in ("32-true", "bf16-mixed")
+    assert record["implementation"] in ("fused", "reference")
     assert {"torch", "lightning", "python"} <= record["versions"].keys()
     for key in ("images_per_second", "seconds", "train_seconds", "peak_memory_bytes"):
         assert record[key] > 0, key
@@ -172,3 +177,15 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(typed, tmp_pa
     assert not torch.equal(
         states[0]["network.classifier.weight"], states[2]["network.classifier.weight"]
     )
+
+
+@pytest.mark.parametrize("words", ["trainer.sync_batchnorm=true", "trainer.precision=16-mixed"])
+def test_what_kernels_cannot_do_is_refused_with_them(words):
+    key, _, value = words.partition("=")
+    options = {key.removeprefix("trainer."): {"true": True}.get(value, value)}
+    network = DenseNet(10, 4, 10, implementation="fused")
+    with pytest.raises(OptionError, match=f"model.implementation=fused: cannot be had with {key}"):
+        assembly._choose_implementation(network, options, "cuda")
+    network.implementation = "auto"
+    assembly._choose_implementation(network, options, "cuda")
+    assert network.implementation == "reference"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
+import numpy as np
 import torch
-from sklearn.datasets import load_digits
 
 from densenet_cli.data.in_memory import InMemoryData, Labelled
 from densenet_cli.data.splits import stratified
@@ -38,14 +41,27 @@ class Digits(InMemoryData):
 
     def arrays(self) -> tuple[Labelled, Labelled, list[str]]:
         """1,437 training images and 360 test images, (n, 8, 8, 3)."""
-        digits = load_digits()
-        grey = torch.from_numpy(digits.images).mul(255 / 16).round().byte()  # from 0..16
+        pixels, target = read_digits()
+        grey = torch.from_numpy(pixels).mul(255 / 16).round().byte()  # from 0..16
         images = grey[..., None].repeat(1, 1, 1, 3)
-        labels = torch.from_numpy(digits.target).long()
-        training, test = stratified(digits.target, self.test_images)
-        names = [str(name) for name in digits.target_names]
+        labels = torch.from_numpy(target)
+        training, test = stratified(target, self.test_images)
+        names = [str(digit) for digit in range(10)]
         return (
             Labelled(images[training], labels[training]),
             Labelled(images[test], labels[test]),
             names,
         )
+
+
+def read_digits() -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (1797, 8, 8) float64 from 0 to 16, and labels (1797,) int64.
+
+    What sklearn.datasets.load_digits reads, without a second for importing scikit-learn.
+    """
+    package = importlib.util.find_spec("sklearn")
+    assert package is not None
+    assert package.origin is not None
+    file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    table = np.loadtxt(file, delimiter=",")
+    return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)

@@ -59,7 +59,7 @@ def build() -> Path:
     path = folder / f"{_key(compiler)}.so"
     if path.exists():
         return path
-    log.info("compiling the fused DenseNet for this processor, once")
+    log.warning("compiling the kernels for this processor, which takes some seconds, once")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:

@@ -21,7 +21,7 @@ from densenet_cli.results.records import Run, read_metrics, read_run
 from densenet_cli.results.settings import measured
 
 EPOCHS_SHOWN = 20  # of longer runs only some
-ENVIRONMENT = ("versions", "git", "host", "device", "processes", "precision")
+ENVIRONMENT = ("versions", "git", "host", "device", "processes", "precision", "implementation")
 IMAGES = ("name", "num_classes", "image_size", "sizes", "statistics", "class_names")
 
 QUANTITIES: dict[str, tuple[str, Callable[[float], str]]] = {  # name, and how it is written

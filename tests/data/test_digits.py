@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from densenet_cli.data.digits import Digits
+from densenet_cli.data.digits import Digits, read_digits
 
 
 def digits(**options):
@@ -20,6 +20,12 @@ def test_the_split_is_fixed_and_has_all_classes_alike():
     assert torch.equal(digits(seed=2)._contents.test.source.images, test.images)
     both = {image.numpy().tobytes() for image in torch.cat([train.images, test.images])}
     assert len(both) == len({image.tobytes() for image in load_digits().images})
+
+
+def test_digits_are_those_of_scikit_learn():
+    pixels, labels = read_digits()
+    assert np.array_equal(pixels, load_digits().images)
+    assert np.array_equal(labels, load_digits().target)
 
 
 def test_images_are_grey_bytes_in_three_channels():
