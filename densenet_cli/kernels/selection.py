@@ -49,8 +49,10 @@ def engine(device: str) -> Engine:
 
         return CpuEngine(load())
     if device == "cuda":
-        from densenet_cli.kernels.triton_engine import TritonEngine
-
+        try:
+            from densenet_cli.kernels.triton_engine import TritonEngine
+        except ImportError as error:
+            raise Unavailable(f"Triton cannot be imported: {error}") from error
         return TritonEngine()
     raise Unavailable(f"there is no fused DenseNet for the device {device}")
 

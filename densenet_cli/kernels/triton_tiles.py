@@ -1,0 +1,101 @@
+# ruff: noqa: N803, N806 -- capitals for constants of a kernel are Triton's custom
+"""What all kernels do to a tile of maps in registers: rows of pixels, columns of channels.
+
+A tile is loaded in the number format of the maps and computed with in that of the statistics.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def load_tile(maps, pitch, pixel, channel, mask, REAL: tl.constexpr):
+    """Maps of some pixels (M,) and channels (N,); zero where the mask (M, N) is not set."""
+    place = pixel.to(tl.int64)[:, None] * pitch + channel[None, :]
+    return tl.load(maps + place, mask=mask, other=0.0).to(REAL)
+
+
+@triton.jit
+def scale_and_shift(norm, channel, known):
+    """A batch norm as y = scale·x + shift: both (N,)."""
+    scale = tl.load(norm.gamma + channel, known, 0.0) * tl.load(norm.rstd + channel, known, 0.0)
+    mean = tl.load(norm.mean + channel, known, 0.0)
+    return scale, tl.load(norm.beta + channel, known, 0.0) - mean * scale
+
+
+@triton.jit
+def relu(y):
+    """The larger of y and 0; a NaN stays one, which tl.maximum would hide."""
+    return tl.where(y < 0, 0.0, y)
+
+
+@triton.jit
+def in_image(pixel, pixels, height, width, down, right):
+    """Whether the image of a pixel has one that lies so many rows down and columns to the right."""
+    row, column = pixel // width % height + down, pixel % width + right
+    return (pixel < pixels) & (row >= 0) & (row < height) & (column >= 0) & (column < width)
+
+
+@triton.jit
+def dropout_factor(seed, pixel, channel, channels, chance):
+    """0 or 1 / (1 - chance), by seed and place alone."""
+    element = pixel.to(tl.int64)[:, None] * channels + channel[None, :]
+    return tl.where(tl.rand(seed, element) < chance, 0.0, 1.0 / (1.0 - chance))
+
+
+@triton.jit
+def store_tile(target, pitch, pixel, pixels, channel, channels, values):
+    """Write a tile; the values as they are stored."""
+    place = pixel.to(tl.int64)[:, None] * pitch + channel[None, :]
+    stored = values.to(target.dtype.element_ty)
+    tl.store(target + place, stored, mask=(pixel < pixels)[:, None] & (channel < channels)[None, :])
+    return stored.to(values.dtype)
+
+
+@triton.jit
+def add_moments(values, inside, mean, squares, count):
+    """Add the pixels of a tile that are inside to the mean and Σ (x - mean)² of `count` pixels.
+
+    Two passes over registers, then the formula of Chan et al. 1979: a large mean costs no digits.
+    """
+    here = tl.sum(inside.to(tl.int32), axis=0).to(values.dtype)
+    both = here + count
+    mean_here = tl.sum(tl.where(inside[:, None], values, 0.0), axis=0) / tl.maximum(here, 1.0)
+    distance = tl.where(inside[:, None], values - mean_here[None, :], 0.0)
+    step = mean_here - mean
+    squares += tl.sum(distance * distance, axis=0) + step * step * (here * count / both)
+    return mean + step * (here / both), squares
+
+
+@triton.jit
+def store_pair(parts, program, programs, channel, channels, first, second):
+    """Write what a program found about some channels into parts (2, programs, channels)."""
+    known = channel < channels
+    tl.store(parts + program * channels + channel, first, known)
+    tl.store(parts + (programs + program) * channels + channel, second, known)
+
+
+@triton.jit
+def add_gradient(
+    dy, source, source_gradient, pitch, pixel, pixels, channel, channels, wide, norm, gamma, beta,
+    ACCUMULATE: tl.constexpr,
+):  # fmt: skip
+    """From a tile of the gradient of ReLU(norm(source)) to that of source, which it is added to.
+
+    Returns:
+        The sums gamma and beta, with the tile's share of the gradients of the norm's γ and β.
+    """
+    REAL: tl.constexpr = dy.dtype
+    inside, known = (pixel < pixels)[:, None], channel < channels
+    scale, shift = scale_and_shift(norm, channel, known)
+    loaded = inside & (channel < wide)[None, :]
+    x = load_tile(source, pitch, pixel, channel, loaded, REAL)
+    dy = tl.where((x * scale[None, :] + shift[None, :] > 0) & inside & known[None, :], dy, 0.0)
+    distance = x - tl.load(norm.mean + channel, known, 0.0)[None, :]
+    passed = dy * scale[None, :]
+    if ACCUMULATE:
+        passed += load_tile(source_gradient, pitch, pixel, channel, loaded, REAL)
+    place = pixel.to(tl.int64)[:, None] * pitch + channel[None, :]
+    tl.store(source_gradient + place, passed, mask=inside & known[None, :])
+    rstd = tl.load(norm.rstd + channel, known, 0.0)
+    return gamma + rstd * tl.sum(dy * distance, axis=0), beta + tl.sum(dy, axis=0)

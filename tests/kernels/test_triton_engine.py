@@ -1,0 +1,258 @@
+"""The Triton kernels in Triton's interpreter, which needs no GPU, and compiled for GPUs.
+
+The interpreter is chosen before Triton is imported and changes it for good, so it has a process of its
+own. It is slow: few pixels, few layers. It cuts numbers off where a GPU rounds them to bfloat16.
+"""
+
+import copy
+import importlib.util
+import multiprocessing
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
+
+import pytest
+import torch
+from torch import nn
+
+from densenet_cli.kernels.maps import REAL, Maps, Norm
+from densenet_cli.models.densenet import DenseNet
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("triton") is None, reason="there is no Triton for this machine"
+)
+
+BC = {"growth_rate": 5, "depth": 10, "block_config": [1, 1]}
+PLAIN = {
+    "growth_rate": 12,
+    "depth": 10,
+    "block_config": [1, 1],
+    "bottleneck": False,
+    "compression": 1.0,
+}
+STEM = {"growth_rate": 4, "depth": 121, "block_config": [1], "stem": "imagenet"}
+BIG = {"growth_rate": 12, "depth": 10, "block_config": [3, 2]}
+
+
+@pytest.fixture(scope="module")
+def interpreter():
+    """Call a function in a process where Triton's kernels are interpreted."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _prepare, ("1",)) as pool:
+        yield lambda function, *arguments: pool.submit(function, *arguments).result(timeout=250)
+
+
+def _prepare(interpret):
+    assert "triton" not in sys.modules  # by the imports above
+    os.environ["TRITON_INTERPRET"] = interpret
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)  # fills new memory with NaN
+
+
+def engine(programs=1024):
+    """An engine whose pixels are shared by so many programs at most."""
+    from densenet_cli.kernels import triton_engine, triton_launch
+
+    triton_launch.PROGRAMS = programs
+    return triton_engine.TritonEngine()
+
+
+def network(options, dtype, seed=0):
+    """A DenseNet whose batch norms are not as at the start."""
+    torch.manual_seed(seed)
+    made = DenseNet(3, implementation="reference", **options).to(dtype)
+    for module in made.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.5, 0.5)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    return made
+
+
+def through_modules(made, stem):
+    """The classifier's input, by the modules."""
+    return torch.relu(made.features[1:](stem)).mean(dim=(2, 3))
+
+
+def step(made, stem, compute):
+    """What a step leaves: output, gradients, buffers."""
+    made.zero_grad()
+    stem = stem.clone().requires_grad_()
+    means = compute(stem)
+    (means * torch.linspace(-1, 1, means.numel()).view_as(means)).sum().backward()
+    left = {"means": means.detach(), "stem": stem.grad} | {
+        n: b.clone() for n, b in made.named_buffers()
+    }
+    return left | {n: p.grad for n, p in made.named_parameters() if p.grad is not None}
+
+
+def worst_difference(options, size, programs, dtype, training):
+    """From the modules, in any tensor, as a share of its largest number."""
+    images, height, width = size
+    made = network(options, dtype).train(training)
+    same = copy.deepcopy(made)
+    stem = torch.randn(images, made.features.conv0.out_channels, height, width, dtype=dtype)
+    expected = step(made, stem, lambda x: through_modules(made, x))
+    found = step(same, stem, lambda x: same.trunk()(x, engine(programs), training))
+    assert expected.keys() == found.keys()
+    return max(
+        ((found[name] - true).abs().max() / true.abs().max().clamp(min=1e-3)).item()
+        for name, true in expected.items()
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "programs", "dtype", "training", "tolerance"),
+    [
+        pytest.param(BC, (3, 9, 7), 1024, torch.float64, True, 1e-12, id="BC, odd sizes"),
+        pytest.param(BC, (1, 8, 9), 1024, torch.float32, False, 2e-5, id="evaluation"),
+        pytest.param(PLAIN, (1, 16, 17), 2, torch.float32, True, 2e-5, id="plain, few programs"),
+        pytest.param(STEM, (2, 9, 12), 1, torch.float64, True, 1e-12, id="imagenet stem"),
+        pytest.param(BIG, (2, 17, 16), 2, torch.float32, True, 2e-5, id="big", marks=pytest.mark.slow),
+    ],
+)
+def test_the_trunk_equals_the_modules(interpreter, options, size, programs, dtype, training, tolerance):
+    assert interpreter(worst_difference, options, size, programs, dtype, training) < tolerance
+
+
+def measured():
+    """Mean and variance that are measured while maps with a large mean are copied; the true ones."""
+    torch.manual_seed(0)
+    values = 1000 + torch.randn(3, 4, 13, 11)
+    target = Maps(values, 3, 13, 11, 4, measured=True)
+    engine(programs=2).copy(values, target)
+    variance, mean = torch.var_mean(values.double(), (0, 2, 3), correction=0)
+    return [tensor.tolist() for tensor in (target.mean, target.variance, mean, variance)]
+
+
+def test_a_large_mean_costs_the_variance_no_digits(interpreter):
+    mean, variance, true_mean, true_variance = interpreter(measured)
+    assert mean == pytest.approx(true_mean, rel=1e-6)
+    assert variance == pytest.approx(true_variance, rel=1e-4)
+
+
+def convolution(dtype, size, dropout=0.0, seed=0):
+    """Output (pixels, 12) of a convolution of 20 maps; the gradients of its input, weight, γ and β.
+
+    All numbers that go in are of bfloat16.
+    """
+    torch.manual_seed(0)
+    real, rounded = REAL[dtype], lambda *shape: torch.randn(shape).bfloat16()
+    like = torch.empty(0, dtype=dtype)
+    source, target = Maps(like, 2, 5, 6, 20, measured=False), Maps(like, 2, 5, 6, 33, measured=True)
+    source.values[:, :20] = rounded(60, 20)
+    norm = Norm(*(rounded(20).abs().to(real) for _ in range(4)))
+    weight = rounded(12, 20, size, size).to(real)
+    place = weight, target, 16, dropout, seed
+    engine().convolve(source, norm, *place)
+    source.start_gradient()
+    target.start_gradient()
+    target.gradient[:, 16:28] = rounded(60, 12)
+    correction = tuple(0.1 * rounded(12).to(real) for _ in range(2))
+    gradients = engine().convolve_backward(source, norm, *place, correction, accumulate=False)
+    return target.values[:, 16:28].double(), source.gradient[:, :20].double(), *gradients
+
+
+def bfloat16_errors(size):
+    """Of all that a convolution leaves, compared with float32 from the same numbers."""
+    found, expected = convolution(torch.bfloat16, size), convolution(torch.float32, size)
+    pairs = zip(found, expected, strict=True)
+    return [((tensor - true).norm() / true.norm()).item() for tensor, true in pairs]
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_bfloat16_is_float32_but_for_rounding(interpreter, size):
+    assert all(0 < error < 0.02 for error in interpreter(bfloat16_errors, size))
+
+
+def dropped():
+    """Outputs without dropout, with it, and with another seed."""
+    cases = {}, {"dropout": 0.3, "seed": 2**62 + 5}, {"dropout": 0.3, "seed": 2**62 + 2**40 + 5}
+    return [convolution(torch.float32, 1, **case)[0].flatten().tolist() for case in cases]
+
+
+def test_dropout_drops_and_scales_by_seed_and_place(interpreter):
+    whole, some, others = (torch.tensor(values) for values in interpreter(dropped))
+    kept = some != 0
+    torch.testing.assert_close(some, torch.where(kept, whole / 0.7, 0.0))
+    deviation = 1 / len(kept) ** 0.5
+    assert abs(kept.double().mean().item() - 0.7) < 4 * deviation * (0.3 * 0.7) ** 0.5
+    same = 0.7**2 + 0.3**2
+    assert abs(((others != 0) == kept).double().mean().item() - same) < 4 * deviation * 0.5
+
+
+def slopes():
+    """Of a function of the stem's maps and all parameters, along a line, with dropout: by differences
+    and by its gradient.
+    """
+    made = network(BC | {"dropout": 0.3}, torch.float64)
+    stem = torch.randn(2, 10, 6, 5, dtype=torch.float64, requires_grad=True)
+    inputs = [stem, *made.features.denseblock1.parameters(), *made.features.transition1.parameters()]
+    ways = [torch.randn_like(tensor) for tensor in inputs]
+
+    def at(distance):
+        torch.manual_seed(7)  # the same masks each time
+        with torch.no_grad():
+            torch._foreach_add_(inputs, ways, alpha=distance)
+        means = made.trunk()(stem, engine(), training=True)
+        return (means * torch.linspace(-1, 1, means.numel()).view_as(means)).sum()
+
+    with torch.no_grad():
+        difference = (at(1e-6) - at(-2e-6)) / 2e-6
+    gradients = torch.autograd.grad(at(1e-6), inputs)
+    return difference.item(), sum(
+        (g * way).sum() for g, way in zip(gradients, ways, strict=True)
+    ).item()
+
+
+def test_gradients_with_dropout_are_those_of_finite_differences(interpreter):
+    by_differences, by_gradient = interpreter(slopes)
+    assert by_gradient == pytest.approx(by_differences, rel=1e-5)
+
+
+class _NoGPU:
+    """What Triton's compiler asks a driver, for a GPU of a compute capability that is not there."""
+
+    def __init__(self, capability):
+        from triton.backends.compiler import GPUTarget
+
+        self.get_current_target = lambda: GPUTarget("cuda", capability, 32)
+        self.get_current_device = lambda: 0
+        self.get_current_stream = lambda device: 0
+
+
+def shared_memory(capability, dtype, cache):
+    """Bytes of it that each kernel takes in a training step, with its first block sizes; by name."""
+    os.environ["TRITON_CACHE_DIR"] = cache
+    from triton.runtime import Autotuner, driver
+
+    from densenet_cli.kernels import triton_engine, triton_launch
+
+    taken = {}
+
+    def compile_only(kernel, grid, *arguments, **constants):
+        if isinstance(kernel, Autotuner):
+            kernel, constants = kernel.fn, constants | kernel.configs[0].all_kwargs()
+        binary = kernel.warmup(*arguments, grid=(1,), **constants)
+        assert binary.asm["cubin"]
+        taken[kernel.__name__] = max(taken.get(kernel.__name__, 0), binary.metadata.shared)
+
+    triton_engine.launch = triton_launch.launch = compile_only
+    driver.set_active(_NoGPU(capability))
+    made = network(BC | {"dropout": 0.2, "stem": "imagenet"}, torch.float32)
+    stem = torch.randn(2, 10, 32, 32, dtype=dtype, requires_grad=True)
+    made.trunk()(stem, engine(), training=True).sum().backward()
+    return taken
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("capability", "dtype"), [(80, torch.float32), (90, torch.bfloat16)])
+def test_all_kernels_compile_for_a_gpu(capability, dtype, tmp_path):
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _prepare, ("0",)) as pool:
+        taken = pool.submit(shared_memory, capability, dtype, str(tmp_path)).result()
+    assert taken.keys() == {
+        *("convolve", "input_gradient", "weight_gradient", "finish_moments"),
+        *("pool", "complete", "mean_activation", "mean_activation_gradient"),
+        *("max_pool", "max_pool_gradient"),
+    }
+    smallest = 99 * 1024  # bytes that a program can have on any GPU since compute capability 8.0
+    assert max(taken.values()) <= smallest
