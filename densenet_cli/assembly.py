@@ -168,7 +168,7 @@ def _choose_implementation(network: nn.Module, options: dict[str, Any], device: 
     if network.implementation == "fused":
         rule = f"cannot be had with {unfit[0]}={shown(options[unfit[0].partition('.')[2]])}"
         raise OptionError("model.implementation", "fused", rule, "auto")
-    network.implementation = "reference"
+    setattr(network, "implementation", "reference")  # noqa: B010 -- of a kind that mypy cannot know
 
 
 def _optimizer(options: dict[str, Any], fused: bool, parameters: Any) -> torch.optim.Optimizer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -66,15 +66,11 @@ class Maps:
 
     def norm(self, module: nn.BatchNorm2d) -> Norm:
         """A batch norm of the first columns: by their statistics if measured, else its running ones."""
-        channels = module.num_features
-        mean, variance = module.running_mean, module.running_var
         if self.measured:
-            mean, variance = self.mean[:channels], self.variance[:channels]
-        assert mean is not None
-        assert variance is not None
-        return Norm(
-            mean, (variance + module.eps).rsqrt_(), module.weight.detach(), module.bias.detach()
-        )
+            mean, variance = self.mean[: module.num_features], self.variance[: module.num_features]
+        else:
+            mean, variance = cast(Tensor, module.running_mean), cast(Tensor, module.running_var)
+        return Norm(mean, (variance + module.eps).rsqrt_(), module.weight, module.bias)
 
     def start_gradient(self) -> bool:
         """Make room for the gradient unless there is; whether this is the first to add to it."""
@@ -83,14 +79,16 @@ class Maps:
         self.gradient = torch.empty(
             self.pixels, self.pitch, dtype=self.values.dtype, device=self.values.device
         )
-        self._beta_sum, self._slope_sum = torch.zeros_like(self.mean), torch.zeros_like(self.mean)
+        self._slope, self._offset = self.mean.new_zeros(2, self.channels)
         return True
 
     def add_reader(self, norm: Norm, gamma_gradient: Tensor, beta_gradient: Tensor) -> None:
         """Note what a reader of the first columns found, when it has added to the gradient."""
+        if not self.measured:
+            return
         scale, channels = norm.gamma * norm.rstd, len(norm.gamma)
-        self._beta_sum[:channels].addcmul_(scale, beta_gradient)
-        self._slope_sum[:channels].addcmul_(scale.mul_(norm.rstd), gamma_gradient)
+        self._offset[:channels].addcmul_(scale, beta_gradient, value=-1 / self.pixels)
+        self._slope[:channels].addcmul_(scale.mul_(norm.rstd), gamma_gradient, value=-1 / self.pixels)
 
     def correction(self, begin: int, end: int) -> tuple[Tensor, Tensor] | None:
         """What completes the gradient of columns begin to end once all their readers added to it.
@@ -104,7 +102,7 @@ class Maps:
         """
         if not self.measured:
             return None
-        return self._slope_sum[begin:end] / -self.pixels, self._beta_sum[begin:end] / -self.pixels
+        return self._slope[begin:end], self._offset[begin:end]
 
     def forget_values(self) -> None:
         """Free the maps; their gradient is still of the same shape."""

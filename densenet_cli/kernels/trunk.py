@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +65,9 @@ class Trunk:
         parameters += [self.last.weight, self.last.bias]
         if self.first is not None:
             parameters[:0] = [self.first.weight, self.first.bias]
-        return _TrunkFunction.apply(self, engine, training, stem, *parameters)
+        # Within the function gradients are off, and needs_input_grad does not tell if they were.
+        keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (stem, *parameters))
+        return _TrunkFunction.apply(_Pass(self, engine, training, keep), stem, *parameters)
 
     def convolutions(self) -> list[Convolution]:
         """All convolutions, in the order they are computed."""
@@ -91,10 +93,8 @@ def _parameters(step: Convolution) -> tuple[Tensor, Tensor, Tensor]:
 
 class _TrunkFunction(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, trunk: Trunk, engine: Engine, training: bool, stem: Tensor, *_: Tensor
-    ) -> Tensor:
-        ctx.passed = passed = _Pass(trunk, engine, training, keep=any(ctx.needs_input_grad))
+    def forward(ctx: Any, passed: _Pass, stem: Tensor, *_: Tensor) -> Tensor:
+        ctx.passed = passed
         return passed.forward(stem)
 
     @staticmethod
@@ -108,7 +108,7 @@ class _TrunkFunction(torch.autograd.Function):
         passed, retain = ctx.passed, torch._C._autograd._get_current_graph_task_keep_graph()
         if not retain:
             ctx.passed = None
-        return None, None, None, *passed.backward(gradient, retain)
+        return None, *passed.backward(gradient, retain)
 
 
 class _Convolved(NamedTuple):
@@ -260,7 +260,7 @@ class _Pass:
 
     def _convolve(self, step: Convolution, source: Maps, target: Maps, column: int) -> None:
         dropout = step.dropout if self.training else 0.0
-        weight, norm = step.conv.weight.detach(), self._norm(step.norm, source)
+        weight, norm = step.conv.weight, self._norm(step.norm, source)
         self.seed += 2**40 if dropout else 0  # masks of their own: more than a layer has elements
         convolved = _Convolved(source, norm, weight, target, column, dropout, self.seed)
         self.engine.convolve(*convolved)
@@ -283,13 +283,19 @@ def _maps_like(maps: Maps, channels: int, measured: bool) -> Maps:
 
 def _update_running_statistics(read: list[tuple[nn.BatchNorm2d, Maps]]) -> None:
     """Move running means and variances as nn.BatchNorm2d does: each batch norm's own, once a step."""
+    unbiased: dict[Maps, Tensor] = {}
+    for maps in {maps: None for _, maps in read}:
+        unbiased[maps] = maps.variance * (maps.pixels / (maps.pixels - 1))
+    running: dict[float, tuple[list[Tensor], list[Tensor]]] = {}  # by momentum: old and new
     for module, maps in read:
-        assert module.running_mean is not None
-        assert module.running_var is not None
-        assert module.momentum is not None
-        channels, momentum = module.num_features, module.momentum
-        module.running_mean.lerp_(maps.mean[:channels], momentum)
-        unbiased = maps.variance[:channels] * (maps.pixels / (maps.pixels - 1))
-        module.running_var.lerp_(unbiased, momentum)
-        assert module.num_batches_tracked is not None
-        module.num_batches_tracked += 1
+        old, new = running.setdefault(cast(float, module.momentum), ([], []))
+        old += [_buffer(module, "running_mean"), _buffer(module, "running_var")]
+        new += [maps.mean[: module.num_features], unbiased[maps][: module.num_features]]
+    for momentum, (old, new) in running.items():
+        torch._foreach_lerp_(old, new, momentum)
+    torch._foreach_add_([_buffer(module, "num_batches_tracked") for module, _ in read], 1)
+
+
+def _buffer(module: nn.Module, name: str) -> Tensor:
+    """A buffer without the detour of nn.Module's __getattr__, which counts in hundreds of norms."""
+    return cast(Tensor, module._buffers[name])

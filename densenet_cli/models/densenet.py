@@ -230,7 +230,8 @@ class DenseNet(nn.Module):
     def _means(self, images: Tensor) -> Tensor:
         """The mean of each of the last maps, (N, C)."""
         device = images.device.type
-        if device != "meta" and self.choose_implementation(device) == "fused":
+        by_modules = torch.compiler.is_compiling() or device == "meta"
+        if not by_modules and self.choose_implementation(device) == "fused":
             trunk = self.trunk()
             if selection.obstacle(self.features, trunk, images) is None:
                 stem = self.features.get_submodule("conv0")(images)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from densenet_cli.models.cost import count_parameters
 from densenet_cli.record import peak_memory_bytes, reset_peak_memory
+from densenet_cli.training import allocator
 
 RATE = 0.01  # low, so that random labels are learned without overflow
 
@@ -20,10 +21,12 @@ RATE = 0.01  # low, so that random labels are learned without overflow
 class Trainee:
     """A contestant's network, its optimizer and one random batch, the same for all contestants.
 
-    The optimizer is the fused SGD for all, so that the networks alone are compared.
+    The optimizer is the fused SGD and freed memory is kept, as in densenet-run, for all, so that the
+    networks alone are compared.
     """
 
     def __init__(self, contestant: Contestant, network: Network, device: str = "cpu") -> None:
+        allocator.keep_freed_memory()
         self.contestant, self.device = contestant, device
         self.module = build(contestant, network).to(device)
         layout = torch.channels_last if contestant.channels_last else torch.contiguous_format

@@ -1,5 +1,6 @@
 """The fused DenseNet against the one that its modules compute."""
 
+import contextlib
 import copy
 
 import pytest
@@ -8,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from densenet_cli.kernels import library, selection
+from densenet_cli.kernels import library, selection, trunk
 from densenet_cli.models.densenet import DenseNet
 from densenet_cli.options import OptionError
 
@@ -145,8 +146,8 @@ def test_dropout_is_of_the_distribution_of_torch():
 def test_a_network_that_someone_looks_into_is_computed_by_its_modules():
     _, network = pair({"growth_rate": 4, "depth": 10}, torch.float32)
     images = torch.randn(2, 3, 8, 8)
-    trunk = network.trunk()
-    assert selection.obstacle(network.features, trunk, images) is None
+    seen_by_kernels = network.trunk()
+    assert selection.obstacle(network.features, seen_by_kernels, images) is None
     seen = []
     handle = network.features.denseblock2.register_forward_hook(lambda *_: seen.append(1))
     network(images)
@@ -154,9 +155,9 @@ def test_a_network_that_someone_looks_into_is_computed_by_its_modules():
     network(images)
     assert seen == [1]
     network.features.norm5.eval()
-    assert "training" in selection.obstacle(network.features, trunk, images)
+    assert "training" in selection.obstacle(network.features, seen_by_kernels, images)
     network.train()
-    assert "float16" in selection.obstacle(network.features, trunk, images.half())
+    assert "float16" in selection.obstacle(network.features, seen_by_kernels, images.half())
     network.features.norm5 = nn.Identity()
     assert "batch norm" in selection.obstacle(network.features, network.trunk(), images)
 
@@ -179,6 +180,17 @@ def test_a_second_backward_pass_must_be_asked_for():
     torch.testing.assert_close(network.features.conv0.weight.grad, 2 * once)
     with pytest.raises(RuntimeError, match="retain_graph"):
         loss.backward()
+
+
+def test_nothing_is_kept_without_gradients(monkeypatch):
+    kept = []
+    monkeypatch.setattr(trunk._Pass, "forward", lambda passed, stem: kept.append(passed.keep))
+    _, network = pair({"growth_rate": 4, "depth": 10})
+    images = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    for mode in (torch.enable_grad, torch.no_grad, torch.inference_mode):
+        with mode(), contextlib.suppress(TypeError):  # the classifier gets nothing
+            network(images)
+    assert kept == [True, False, False]
 
 
 def test_one_value_a_channel_is_refused_in_training_as_by_batch_norm():
