@@ -90,9 +90,10 @@ class NormalisedConvolution {
     }
 
     // Fills the left matrix of a product with a strip's pixels and those around it, which `put(pixel,
-    // to)` writes; zeros stand for pixels outside the image, and behind the last one.
+    // to)` writes; zeros stand for pixels outside the image, and follow: `least` positions at least are
+    // filled, and as many numbers more as a tile can reach beyond.
     template <class Put>
-    void fill(Operand* left, const Strips& strips, const Strip& strip, int64_t channels, int64_t behind,
+    void fill(Operand* left, const Strips& strips, const Strip& strip, int64_t channels, int64_t least,
               Put put) const {
         const int64_t step = stride(channels), pitch = strips.pitch(), halo = strips.halo();
         auto zeros = [&](Operand* to, int64_t pixels) { std::memset((void*)to, 0, pixels * step * sizeof(Operand)); };
@@ -104,7 +105,8 @@ class NormalisedConvolution {
             for (int64_t i = 0; i < length; ++i) put(first + i, left + i * step);
             zeros(left + length * step, pitch - length);
         }
-        zeros(left, behind);
+        const int64_t filled = halo + (strip.rows + 2 * halo) * pitch;
+        zeros(left, std::max<int64_t>(0, least - filled) + 32 / step + 1);
     }
 
 public:
@@ -177,16 +179,17 @@ private:
         const int64_t positions = size == 1 ? strips.length(strip, 0) : strip.rows * pitch;
         const int64_t in_halo = strips.positions() + strips.halo() * (2 * pitch + 1);
         Operand* left = mine.left.at_least((in_halo + 66) * step + GROUP);
-        fill(left, strips, strip, inputs, 32 / step + 1, [&](int64_t pixel, Operand* to) {
+        fill(left, strips, strip, inputs, 0, [&](int64_t pixel, Operand* to) {
             const Stored* from = as<Stored>(c.input) + pixel * c.input_pitch;
             fetch_soon(from + AHEAD * c.input_pitch, inputs);
             int64_t i = 0;
             for (; i + L <= inputs; i += L) store(to + i, relu<Real>(load(from + i) * load(scale + i) + load(shift + i)));
-            if (i < step) {  // zeros follow the last channel
+            if (i < inputs) {  // scale and shift are zero behind the last channel
                 const int rest = int(inputs - i);
                 store(to + i, relu<Real>(load(from + i, rest) * load(scale + i) + load(shift + i)));
-                for (i += L; i < step; i += L) store(to + i, Vector<Real>{});
+                i += L;
             }
+            for (; i < step; i += L) store(to + i, Vector<Real>{});
         });
         Real* out = mine.out.at_least((strips.positions() + 64) * wide);
         Engine::multiply(left, step, positions, runs, packed, outputs, out, wide);
@@ -239,7 +242,7 @@ private:
         const int64_t most = round_up(round_up(strips.positions(), 32) + edge, 32);
         const int64_t apart = odd_lines<Operand>(most);
         Operand* left = mine.left.at_least((most + 66) * step + GROUP);
-        fill(left, strips, strip, outputs, reached - positions + 32 / step + 1,
+        fill(left, strips, strip, outputs, reached,
              [&](int64_t pixel, Operand* to) { put_gradient(pixel, to, step); });
         const Operand* gradient = left;
         int64_t gradient_stride = step;
