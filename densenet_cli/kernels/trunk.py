@@ -184,6 +184,7 @@ class _Pass:
         self.last = maps, self._norm(self.trunk.last, maps)
         if self.training:
             _update_running_statistics(self.read)
+        self.read.clear()  # or all maps would stay until the backward pass has ended
         return self.engine.mean_activation(*self.last)
 
     def backward(self, gradient: Tensor, retain: bool) -> list[Tensor]:

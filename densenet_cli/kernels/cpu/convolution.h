@@ -207,6 +207,7 @@ private:
             Stored* to = (Stored*)c.output + pixel * c.output_pitch + n;
             const int known = int(std::min<int64_t>(L, outputs - n));
             mine.moments.measure(n, length, [&](int64_t i) {
+                fetch_soon(to + (i + AHEAD) * c.output_pitch, known);
                 const Vector<Real> maps = as_stored<Stored>(load(out + i * wide + n));
                 store(to + i * c.output_pitch, maps, known);
                 return maps;
@@ -276,6 +277,8 @@ private:
     void put_gradient(int64_t pixel, Operand* to, int64_t step) const {
         const Stored* sum = as<Stored>(c.output_gradient) + pixel * c.output_gradient_pitch;
         const Stored* maps = as<Stored>(c.output) + pixel * c.output_pitch;
+        fetch_soon(sum + AHEAD * c.output_gradient_pitch, outputs);
+        if (c.slope) fetch_soon(maps + AHEAD * c.output_pitch, outputs);
         for (int64_t n = 0; n < step; n += L) {
             const int known = int(std::min<int64_t>(L, outputs - n));
             Vector<Real> g = known > 0 ? load(sum + n, known) : Vector<Real>{};
