@@ -16,7 +16,7 @@ test: $(INSTALLED) ## the fast tests
 test-all: $(INSTALLED) ## all tests
 	$(BIN)/python -m pytest -q -n 2 -m ''
 
-bench: $(INSTALLED) ## how fast 10,000 records are tabulated, networks train and evaluate: half an hour
+bench: $(INSTALLED) ## how fast 10,000 records are tabulated, input is made, networks train and evaluate
 	$(BIN)/python tests/benchmarks/bench_results.py
 	$(BIN)/python tests/benchmarks/bench_input.py
 	$(BIN)/python tests/benchmarks/bench_networks.py

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _len_torch_dispatch_stack
 
+from densenet_cli.kernels.compiled import Unavailable, load
 from densenet_cli.kernels.engine import Engine
-from densenet_cli.kernels.library import Unavailable, load
 from densenet_cli.kernels.maps import REAL
 from densenet_cli.kernels.trunk import Trunk
 from densenet_cli.options import OptionError

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from densenet_cli.kernels import library, selection, trunk
+from densenet_cli.kernels import compiled, selection, trunk
 from densenet_cli.models.densenet import DenseNet
 from densenet_cli.options import OptionError
 
@@ -206,7 +206,7 @@ def test_without_a_compiler_auto_is_the_reference_and_fused_an_error(
 ):
     monkeypatch.setenv("CXX", compiler)
     monkeypatch.setenv("DENSENET_KERNELS", str(tmp_path))
-    library.load.cache_clear()
+    compiled.load.cache_clear()
     selection.engine.cache_clear()
     try:
         assert selection.choose("auto", "cpu") == "reference"
@@ -214,5 +214,5 @@ def test_without_a_compiler_auto_is_the_reference_and_fused_an_error(
         with pytest.raises(OptionError, match=compiler):
             selection.choose("fused", "cpu")
     finally:
-        library.load.cache_clear()
+        compiled.load.cache_clear()
         selection.engine.cache_clear()
