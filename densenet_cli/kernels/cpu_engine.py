@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from densenet_cli.kernels.engine import Correction
+from densenet_cli.kernels.engine import ConvolutionWork, Correction
 from densenet_cli.kernels.maps import REAL, Maps, Norm
 
 ADDRESS, NUMBER = ctypes.c_void_p, ctypes.c_int64
@@ -19,8 +20,8 @@ class _Convolution(ctypes.Structure):  # as in cpu/convolution.h
         ("images", NUMBER), ("height", NUMBER), ("width", NUMBER),
         ("in_channels", NUMBER), ("out_channels", NUMBER), ("size", NUMBER), ("threads", NUMBER),
         ("input", ADDRESS), ("input_pitch", NUMBER),
-        ("mean", ADDRESS), ("rstd", ADDRESS), ("gamma", ADDRESS), ("beta", ADDRESS),
-        ("weight", ADDRESS),
+        ("mean", ADDRESS), ("variance", ADDRESS), ("gamma", ADDRESS), ("beta", ADDRESS),
+        ("epsilon", ctypes.c_double), ("weight", ADDRESS),
         ("output", ADDRESS), ("output_pitch", NUMBER),
         ("dropout", ctypes.c_double), ("seed", ctypes.c_uint64),
         ("output_mean", ADDRESS), ("output_variance", ADDRESS),
@@ -28,6 +29,7 @@ class _Convolution(ctypes.Structure):  # as in cpu/convolution.h
         ("slope", ADDRESS), ("offset", ADDRESS),
         ("input_gradient", ADDRESS), ("input_gradient_pitch", NUMBER), ("accumulate", NUMBER),
         ("weight_gradient", ADDRESS), ("gamma_gradient", ADDRESS), ("beta_gradient", ADDRESS),
+        ("input_slope", ADDRESS), ("input_offset", ADDRESS),
     )  # fmt: skip
 
 
@@ -63,39 +65,24 @@ class CpuEngine:
             **_written(target),
         )
 
-    def convolve(
-        self,
-        source: Maps,
-        norm: Norm,
-        weight: Tensor,
-        target: Maps,
-        column: int,
-        dropout: float,
-        seed: int,
-    ) -> None:
-        """Columns `column`... of target = dropout(conv(ReLU(norm(first columns of source))))."""
-        weight = weight.contiguous(memory_format=torch.channels_last)
-        work = _convolution(source, norm, weight, target, column, dropout, seed)
-        self._call("convolve", target, work)
+    def convolve(self, steps: Sequence[ConvolutionWork]) -> None:
+        """Compute convolutions one after another."""
+        weights = _weights(steps)
+        self._convolutions("convolve", steps, map(_forwards, steps, weights))
 
-    def convolve_backward(
-        self, source: Maps, norm: Norm, weight: Tensor, target: Maps, column: int,
-        dropout: float, seed: int, correction: Correction, accumulate: bool,
-    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        """Add to source.gradient, or write it unless accumulate; the gradients of weight, γ and β."""
-        assert source.gradient is not None
-        assert target.gradient is not None
-        weight = weight.contiguous(memory_format=torch.channels_last)
-        work = _convolution(source, norm, weight, target, column, dropout, seed)
-        gradients = torch.empty_like(weight), torch.empty_like(norm.gamma), torch.empty_like(norm.beta)
-        work.output_gradient = _address(target.gradient, column)
-        work.output_gradient_pitch = target.pitch
-        work.slope, work.offset = _addresses(correction)
-        work.input_gradient, work.input_gradient_pitch = source.gradient.data_ptr(), source.pitch
-        work.accumulate = accumulate
-        work.weight_gradient, work.gamma_gradient, work.beta_gradient = _addresses(gradients)
-        self._call("convolve_backward", source, work)
-        return gradients
+    def convolve_backward(self, steps: Sequence[ConvolutionWork]) -> list[Tensor]:
+        """Add to the gradients of the sources; the gradients of each step's weight, γ and β."""
+        weights, accumulate = _weights(steps), _start_gradients(steps)
+        gradients = [
+            (torch.empty_like(weight), torch.empty_like(step.norm.weight), torch.empty_like(step.norm.bias))
+            for step, weight in zip(steps, weights, strict=True)
+        ]
+        works = map(_backwards, steps, weights, accumulate, gradients)
+        self._convolutions("convolve_backward", steps, works)
+        for step in steps:
+            if step.column == 0:
+                step.target.gradient = None  # its only reader's turn was before
+        return [tensor for of_step in gradients for tensor in of_step]
 
     def measure(self, maps: Maps) -> None:
         """Measure the statistics of maps whose values are there."""
@@ -181,15 +168,20 @@ class CpuEngine:
         )  # fmt: skip
         return gradient
 
+    def _convolutions(
+        self, function: str, steps: Sequence[ConvolutionWork], works: Iterable[_Convolution]
+    ) -> None:
+        self._call(function, steps[0].source, (_Convolution * len(steps))(*works), len(steps))
+
     def _maps(self, function: str, shape: Maps, channels: int, **fields: Any) -> None:
         work = _MapWork(
             shape.images, shape.height, shape.width, channels, torch.get_num_threads(), **fields
         )
         self._call(function, shape, work)
 
-    def _call(self, function: str, maps: Maps, work: ctypes.Structure) -> None:
+    def _call(self, function: str, maps: Maps, work: ctypes.Structure | ctypes.Array, *counts: int) -> None:
         name = str(maps.values.dtype).removeprefix("torch.")
-        getattr(self._library, f"{function}_{name}")(ctypes.byref(work))
+        getattr(self._library, f"{function}_{name}")(ctypes.byref(work), *map(NUMBER, counts))
 
 
 def _address(tensor: Tensor, column: int) -> int:
@@ -200,22 +192,60 @@ def _addresses(tensors: tuple[Tensor, ...] | None) -> tuple[int | None, ...]:
     return (None, None) if tensors is None else tuple(tensor.data_ptr() for tensor in tensors)
 
 
-def _convolution(
-    source: Maps, norm: Norm, weight: Tensor, target: Maps, column: int, dropout: float, seed: int
-) -> _Convolution:
+def _weights(steps: Sequence[ConvolutionWork]) -> list[Tensor]:
+    """The weights of steps as the library reads them: their inputs follow one another."""
+    return [step.weight.contiguous(memory_format=torch.channels_last) for step in steps]
+
+
+def _start_gradients(steps: Sequence[ConvolutionWork]) -> list[bool]:
+    """Make room for the gradients of the sources; whether each step adds to what is there.
+
+    Maps that only pass from one step to the next take turns in the same memory.
+    """
+    passing = {step.target for step in steps if step.column == 0}
+    accumulate, room = [], None
+    for step in reversed(steps):
+        source, is_passing = step.source, step.source in passing
+        fits = is_passing and room is not None and room.shape == (source.pixels, source.pitch)
+        accumulate.append(not source.start_gradient(room if fits else None))
+        room = source.gradient if is_passing else room
+    return accumulate[::-1]
+
+
+def _forwards(step: ConvolutionWork, weight: Tensor) -> _Convolution:
+    source, norm, target = step.source, step.norm, step.target
     outputs, inputs, size, _ = weight.shape
     assert weight.dtype == REAL[source.values.dtype]
-    assert weight.is_contiguous(memory_format=torch.channels_last)
     work = _Convolution(source.images, source.height, source.width, inputs, outputs, size)
     work.threads = torch.get_num_threads()
     work.input, work.input_pitch = source.values.data_ptr(), source.pitch
-    work.mean, work.rstd, work.gamma, work.beta = _addresses(norm)
+    work.mean, work.variance = _addresses(source.statistics(norm))
+    work.gamma, work.beta, work.epsilon = norm.weight.data_ptr(), norm.bias.data_ptr(), norm.eps
     work.weight = weight.data_ptr()
-    work.output, work.output_pitch = _address(target.values, column), target.pitch
-    work.dropout, work.seed = dropout, seed
+    work.output, work.output_pitch = _address(target.values, step.column), target.pitch
+    work.dropout, work.seed = step.dropout, step.seed
     if target.measured:
-        work.output_mean = _address(target.mean, column)
-        work.output_variance = _address(target.variance, column)
+        work.output_mean = _address(target.mean, step.column)
+        work.output_variance = _address(target.variance, step.column)
+    return work
+
+
+def _backwards(
+    step: ConvolutionWork, weight: Tensor, accumulate: bool, gradients: tuple[Tensor, ...]
+) -> _Convolution:
+    source, target, work = step.source, step.target, _forwards(step, weight)
+    assert source.gradient is not None
+    assert target.gradient is not None
+    work.output_gradient = _address(target.gradient, step.column)
+    work.output_gradient_pitch = target.pitch
+    work.input_gradient, work.input_gradient_pitch = source.gradient.data_ptr(), source.pitch
+    work.accumulate = accumulate
+    work.weight_gradient, work.gamma_gradient, work.beta_gradient = _addresses(gradients)
+    if target.measured:
+        work.slope = _address(target.slope, step.column)
+        work.offset = _address(target.offset, step.column)
+    if source.measured:
+        work.input_slope, work.input_offset = source.slope.data_ptr(), source.offset.data_ptr()
     return work
 
 

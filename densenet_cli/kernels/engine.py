@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from densenet_cli.kernels.maps import Maps, Norm
 
 Correction = tuple[Tensor, Tensor] | None
 """Slope and offset: what completes a gradient, see `Maps.correction`."""
+
+
+class ConvolutionWork(NamedTuple):
+    """Columns `column`... of target = dropout(conv(ReLU(norm(first columns of source)))).
+
+    Attributes:
+        weight: of conv, (out, in, 1, 1) or (out, in, 3, 3); stride 1, zeros around the image.
+        column: where the target's new columns begin; at 0, nobody else writes any of it.
+        dropout: chance; the mask depends on seed and place alone.
+    """
+
+    source: Maps
+    norm: nn.BatchNorm2d
+    weight: Tensor
+    target: Maps
+    column: int
+    dropout: float
+    seed: int
 
 
 class Engine(Protocol):
@@ -18,32 +37,20 @@ class Engine(Protocol):
     def copy(self, values: Tensor, target: Maps) -> None:
         """Write values (N, C, H, W) into the first C columns of target."""
 
-    def convolve(
-        self,
-        source: Maps,
-        norm: Norm,
-        weight: Tensor,
-        target: Maps,
-        column: int,
-        dropout: float,
-        seed: int,
-    ) -> None:
-        """Columns `column`... of target = dropout(conv(ReLU(norm(first columns of source)))).
+    def convolve(self, steps: Sequence[ConvolutionWork]) -> None:
+        """Compute convolutions one after another, all on images of one size.
 
-        Like all steps that write maps, it measures their statistics if target.measured.
-
-        Args:
-            weight: (out, in, 1, 1) or (out, in, 3, 3); stride 1, zeros around the image.
-            dropout: chance; the mask depends on seed and place alone.
+        Like all steps that write maps, they measure their statistics if target.measured.
         """
 
-    def convolve_backward(
-        self, source: Maps, norm: Norm, weight: Tensor, target: Maps, column: int,
-        dropout: float, seed: int, correction: Correction, accumulate: bool,
-    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        """Add to source.gradient, or write it unless accumulate; the gradients of weight, γ and β.
+    def convolve_backward(self, steps: Sequence[ConvolutionWork]) -> list[Tensor]:
+        """The same backwards: add to the gradients of the sources, from those of the targets.
 
-        The gradient of the columns that were written is target.gradient + slope·(x - mean) + offset.
+        Maps that one of the steps writes whole and the next one reads are done with afterwards, and
+        have no gradient.
+
+        Returns:
+            The gradients of each step's weight, γ and β, in the order of the steps.
         """
 
     def measure(self, maps: Maps) -> None:

@@ -40,6 +40,7 @@ class Maps:
         mean, variance: (C,) over all pixels, if measured; the variance is the biased one.
         gradient: like values; Σ over readers of scale·(gradient of their batch norm's output), which
             lacks what the statistics' own dependence on the maps adds: see `correction`.
+        slope, offset: (C,) what readers found for it so far.
     """
 
     def __init__(
@@ -65,21 +66,30 @@ class Maps:
         return maps
 
     def norm(self, module: nn.BatchNorm2d) -> Norm:
-        """A batch norm of the first columns: by their statistics if measured, else its running ones."""
-        if self.measured:
-            mean, variance = self.mean[: module.num_features], self.variance[: module.num_features]
-        else:
-            mean, variance = cast(Tensor, module.running_mean), cast(Tensor, module.running_var)
-        return Norm(mean, (variance + module.eps).rsqrt_(), module.weight, module.bias)
+        """A batch norm of the first columns."""
+        mean, variance = self.statistics(module)
+        rstd = (variance[: module.num_features] + module.eps).rsqrt_()
+        return Norm(mean[: module.num_features], rstd, module.weight, module.bias)
 
-    def start_gradient(self) -> bool:
-        """Make room for the gradient unless there is; whether this is the first to add to it."""
+    def statistics(self, module: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+        """Mean and variance of maps for a batch norm: theirs if measured, else its running ones."""
+        if self.measured:
+            return self.mean, self.variance
+        return cast(Tensor, module.running_mean), cast(Tensor, module.running_var)
+
+    def start_gradient(self, room: Tensor | None = None) -> bool:
+        """Make room for the gradient unless there is; whether this is the first to add to it.
+
+        Args:
+            room: memory for it, if others leave some.
+        """
         if self.gradient is not None:
             return False
-        self.gradient = torch.empty(
-            self.pixels, self.pitch, dtype=self.values.dtype, device=self.values.device
-        )
-        self._slope, self._offset = self.mean.new_zeros(2, self.channels)
+        size = self.pixels, self.pitch
+        if room is None:
+            room = torch.empty(size, dtype=self.values.dtype, device=self.values.device)
+        self.gradient = room.view(size)
+        self.slope, self.offset = self.mean.new_zeros(2, self.channels)
         return True
 
     def add_reader(self, norm: Norm, gamma_gradient: Tensor, beta_gradient: Tensor) -> None:
@@ -87,8 +97,8 @@ class Maps:
         if not self.measured:
             return
         scale, channels = norm.gamma * norm.rstd, len(norm.gamma)
-        self._offset[:channels].addcmul_(scale, beta_gradient, value=-1 / self.pixels)
-        self._slope[:channels].addcmul_(scale.mul_(norm.rstd), gamma_gradient, value=-1 / self.pixels)
+        self.offset[:channels].addcmul_(scale, beta_gradient, value=-1 / self.pixels)
+        self.slope[:channels].addcmul_(scale.mul_(norm.rstd), gamma_gradient, value=-1 / self.pixels)
 
     def correction(self, begin: int, end: int) -> tuple[Tensor, Tensor] | None:
         """What completes the gradient of columns begin to end once all their readers added to it.
@@ -102,7 +112,7 @@ class Maps:
         """
         if not self.measured:
             return None
-        return self._slope[begin:end], self._offset[begin:end]
+        return self.slope[begin:end], self.offset[begin:end]
 
     def forget_values(self) -> None:
         """Free the maps; their gradient is still of the same shape."""

@@ -7,12 +7,14 @@ block sizes are fastest, once for each kind of shapes, and they decide the order
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import triton
 from torch import Tensor
 
 from densenet_cli.kernels import triton_launch, triton_maps
-from densenet_cli.kernels.engine import Correction
+from densenet_cli.kernels.engine import ConvolutionWork, Correction
 from densenet_cli.kernels.maps import Maps, Norm
 from densenet_cli.kernels.triton_launch import (
     NUMBER,
@@ -36,27 +38,19 @@ class TritonEngine:
         rows = values.permute(0, 2, 3, 1).contiguous().flatten(0, 2)
         _pool(rows, target.height, target.width, target, rows.shape[1], window=1)
 
-    def convolve(
-        self, source: Maps, norm: Norm, weight: Tensor, target: Maps, column: int, dropout: float,
-        seed: int,
-    ) -> None:  # fmt: skip
-        """Columns `column`... of target = dropout(conv(ReLU(norm(first columns of source))))."""
-        triton_launch.convolve(source, norm, weight, target, column, dropout, seed)
+    def convolve(self, steps: Sequence[ConvolutionWork]) -> None:
+        """Compute convolutions one after another."""
+        for step in steps:
+            triton_launch.convolve(step, step.source.norm(step.norm))
 
-    def convolve_backward(
-        self, source: Maps, norm: Norm, weight: Tensor, target: Maps, column: int, dropout: float,
-        seed: int, correction: Correction, accumulate: bool,
-    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        """Add to source.gradient, or write it unless accumulate; the gradients of weight, γ and β.
-
-        The gradient of the columns that were written is completed where it lies: nobody else reads it.
-        """
-        assert target.gradient is not None
-        gradient = target.gradient[:, column:]
-        if correction is not None or dropout:
-            _complete(target, column, correction, gradient, target, len(weight), 1, dropout, seed)
-        gamma, beta = input_gradient(gradient, target.pitch, source, norm, weight, accumulate)
-        return weight_gradient(gradient, target.pitch, source, norm, weight), gamma, beta
+    def convolve_backward(self, steps: Sequence[ConvolutionWork]) -> list[Tensor]:
+        """Add to the gradients of the sources; the gradients of each step's weight, γ and β."""
+        gradients: list[Tensor] = []
+        for step in reversed(steps):
+            gradients += reversed(_convolve_backward(step))
+            if step.column == 0:
+                step.target.gradient = None  # its only reader's turn was before
+        return gradients[::-1]
 
     def measure(self, maps: Maps) -> None:
         """Measure the statistics of maps whose values are there."""
@@ -132,6 +126,20 @@ class TritonEngine:
         gradient = torch.empty(size, dtype=source.values.dtype, device=source.values.device)
         _complete(source, 0, correction, gradient.flatten(0, 2), source, channels, window=1)
         return gradient.permute(0, 3, 1, 2)
+
+
+def _convolve_backward(step: ConvolutionWork) -> tuple[Tensor, Tensor, Tensor]:
+    """Of one step. The target's gradient is completed where it lies: nobody else reads it."""
+    source, weight, target, column = step.source, step.weight, step.target, step.column
+    assert target.gradient is not None
+    gradient, outputs = target.gradient[:, column:], len(weight)
+    correction = target.correction(column, column + outputs)
+    if correction is not None or step.dropout:
+        _complete(target, column, correction, gradient, target, outputs, 1, step.dropout, step.seed)
+    is_first, norm = source.start_gradient(), source.norm(step.norm)
+    gamma, beta = input_gradient(gradient, target.pitch, source, norm, weight, not is_first)
+    source.add_reader(norm, gamma, beta)
+    return weight_gradient(gradient, target.pitch, source, norm, weight), gamma, beta
 
 
 def _blocks(channels: int) -> int:

@@ -11,6 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from densenet_cli.kernels import triton_convolution, triton_maps
+from densenet_cli.kernels.engine import ConvolutionWork
 from densenet_cli.kernels.maps import Maps, Norm
 
 PIXELS = 128  # of a tile
@@ -48,10 +49,9 @@ def finish_moments(moments: Tensor | None, target: Maps, column: int, tiles: int
     )  # fmt: skip
 
 
-def convolve(
-    source: Maps, norm: Norm, weight: Tensor, target: Maps, column: int, dropout: float, seed: int
-) -> None:
-    """Write columns of target and measure them; see `Engine.convolve`."""
+def convolve(step: ConvolutionWork, norm: Norm) -> None:
+    """Write columns of the target and measure them."""
+    source, weight, target, column = step.source, step.weight, step.target, step.column
     outputs = len(weight)
     programs, tiles = shares(source.pixels)
     moments = room(norm.mean, programs, outputs) if target.measured else None
@@ -60,7 +60,7 @@ def convolve(
         triton_convolution.convolve, (triton.cdiv(outputs, block), programs),
         source.values, source.pitch, norm, _packed(weight, source),
         target.values[:, column:], target.pitch, moments,
-        *_sizes(source, weight), tiles, dropout or None, seed, _kind(source, weight),
+        *_sizes(source, weight), tiles, step.dropout or None, step.seed, _kind(source, weight),
         **_constants(source, weight), BLOCK_M=PIXELS, BLOCK_N=block,
     )  # fmt: skip
     finish_moments(moments, target, column, tiles)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from densenet_cli.kernels.engine import Engine
+from densenet_cli.kernels.engine import ConvolutionWork, Engine
 from densenet_cli.kernels.maps import Maps, Norm
 
 
@@ -112,23 +112,18 @@ class _TrunkFunction(torch.autograd.Function):
 
 
 class _Convolved(NamedTuple):
-    """A convolution that was computed, from the first columns of source to `column`... of target."""
+    """Convolutions that were computed one after another: those of a block and of its transition."""
 
-    source: Maps
-    norm: Norm
-    weight: Tensor
-    target: Maps
-    column: int
-    dropout: float
-    seed: int
+    steps: Sequence[ConvolutionWork]
 
-    def backward(self, engine: Engine) -> tuple[Tensor, ...]:
-        """Pass the target's gradient on to the source; the gradients of the parameters."""
-        is_first = self.source.start_gradient()
-        correction = self.target.correction(self.column, self.column + len(self.weight))
-        gradients = engine.convolve_backward(*self, correction=correction, accumulate=not is_first)
-        self.source.add_reader(self.norm, *gradients[1:])
-        return gradients
+    @property
+    def source(self) -> Maps:
+        """The block's maps."""
+        return self.steps[0].source
+
+    def backward(self, engine: Engine) -> Sequence[Tensor]:
+        """Pass the gradients of all targets on to the sources; those of the parameters."""
+        return engine.convolve_backward(self.steps)
 
 
 class _Pooled(NamedTuple):
@@ -137,7 +132,7 @@ class _Pooled(NamedTuple):
     source: Maps
     target: Maps
 
-    def backward(self, engine: Engine) -> tuple[Tensor, ...]:
+    def backward(self, engine: Engine) -> Sequence[Tensor]:
         """Pass the target's gradient on to the source."""
         self.source.start_gradient()
         correction = self.target.correction(0, self.source.channels)
@@ -153,7 +148,7 @@ class _MaxPooled(NamedTuple):
     target: Maps
     choice: Tensor
 
-    def backward(self, engine: Engine) -> tuple[Tensor, ...]:
+    def backward(self, engine: Engine) -> Sequence[Tensor]:
         """Pass the target's gradient on to the source; the gradients of γ and β."""
         self.source.start_gradient()
         correction = self.target.correction(0, self.source.channels)
@@ -176,11 +171,9 @@ class _Pass:
         """The means (N, C) of the last maps."""
         maps, column = self._stem(stem), stem.shape[1]
         self.stem_channels = column
-        for index, block in enumerate(self.trunk.blocks):
-            for layer in block:
-                column = self._layer(layer, maps, column)
-            if index < len(self.trunk.transitions):
-                maps, column = self._transition(index, maps)
+        for index in range(len(self.trunk.transitions)):
+            maps, column = self._block_and_transition(index, maps, column)
+        self._convolve(self._block(len(self.trunk.transitions), maps, column))
         self.last = maps, self._norm(self.trunk.last, maps)
         if self.training:
             _update_running_statistics(self.read)
@@ -233,22 +226,27 @@ class _Pass:
             self.tape.append(_MaxPooled(self.first, norm, maps, choice))
         return maps
 
-    def _layer(self, layer: Layer, maps: Maps, column: int) -> int:
-        """Compute a layer's new maps, from `column` on; the column after them."""
-        source = maps
-        for step in layer[:-1]:
-            hidden = _maps_like(maps, step.conv.out_channels, self.training)
-            self._convolve(step, source, hidden, 0)
-            source = hidden
-        self._convolve(layer[-1], source, maps, column)
-        return column + layer[-1].conv.out_channels
+    def _block(self, index: int, maps: Maps, column: int) -> list[ConvolutionWork]:
+        """What the layers of a block have to do, whose new maps go to `column`... of its buffer."""
+        steps, hidden = [], None
+        for layer in self.trunk.blocks[index]:
+            source = maps
+            for bottleneck in layer[:-1]:
+                channels = bottleneck.conv.out_channels
+                if hidden is None or self.keep or self.training or hidden.channels != channels:
+                    hidden = _maps_like(maps, channels, self.training)
+                steps.append(self._work(bottleneck, source, hidden, 0))
+                source = hidden
+            steps.append(self._work(layer[-1], source, maps, column))
+            column += layer[-1].conv.out_channels
+        return steps
 
-    def _transition(self, index: int, maps: Maps) -> tuple[Maps, int]:
+    def _block_and_transition(self, index: int, maps: Maps, column: int) -> tuple[Maps, int]:
         """The next block's buffer with its first columns filled, and how many these are."""
         step = self.trunk.transitions[index]
         channels = step.conv.out_channels
         fewer = _maps_like(maps, channels, measured=False)
-        self._convolve(step, maps, fewer, 0)
+        self._convolve([*self._block(index, maps, column), self._work(step, maps, fewer, 0)])
         smaller = Maps(
             maps.values, maps.images, maps.height // 2, maps.width // 2,
             self.trunk.width(index + 1, channels), self.training,
@@ -259,23 +257,29 @@ class _Pass:
             self.tape.append(_Pooled(fewer, smaller))
         return smaller, channels
 
-    def _convolve(self, step: Convolution, source: Maps, target: Maps, column: int) -> None:
+    def _work(self, step: Convolution, source: Maps, target: Maps, column: int) -> ConvolutionWork:
+        self._note_reader(step.norm, source)
         dropout = step.dropout if self.training else 0.0
-        weight, norm = step.conv.weight, self._norm(step.norm, source)
         self.seed += 2**40 if dropout else 0  # masks of their own: more than a layer has elements
-        convolved = _Convolved(source, norm, weight, target, column, dropout, self.seed)
-        self.engine.convolve(*convolved)
+        weight = step.conv.weight
+        return ConvolutionWork(source, step.norm, weight, target, column, dropout, self.seed)
+
+    def _convolve(self, steps: Sequence[ConvolutionWork]) -> None:
+        self.engine.convolve(steps)
         if self.keep:
-            self.tape.append(convolved)
+            self.tape.append(_Convolved(steps))
 
     def _norm(self, module: nn.BatchNorm2d, maps: Maps) -> Norm:
+        self._note_reader(module, maps)
+        return maps.norm(module)
+
+    def _note_reader(self, module: nn.BatchNorm2d, maps: Maps) -> None:
         if self.training and maps.pixels == 1:
             shape = (1, module.num_features, 1, 1)
             raise ValueError(
                 f"Expected more than 1 value per channel when training, got input size {shape}"
             )
         self.read.append((module, maps))
-        return maps.norm(module)
 
 
 def _maps_like(maps: Maps, channels: int, measured: bool) -> Maps:

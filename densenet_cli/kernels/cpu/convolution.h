@@ -7,6 +7,8 @@
 
 #include <omp.h>
 
+#include <cmath>
+
 #include "dropout.h"
 #include "products.h"
 #include "statistics.h"
@@ -20,8 +22,9 @@ struct Convolution {
     int64_t threads;
     const void* input;  // maps, input_pitch numbers a pixel
     int64_t input_pitch;
-    const void *mean, *rstd, *gamma, *beta;  // real (in_channels)
-    const void* weight;                      // real (out_channels, size, size, in_channels)
+    const void *mean, *variance, *gamma, *beta;  // real (in_channels)
+    double epsilon;                              // added to the variance
+    const void* weight;                          // real (out_channels, size, size, in_channels)
     void* output;                            // maps
     int64_t output_pitch;
     double dropout;
@@ -37,6 +40,7 @@ struct Convolution {
     int64_t accumulate;     // whether others have read the input, and added to its gradient, before
     void* weight_gradient;  // real, like weight
     void *gamma_gradient, *beta_gradient;  // real (in_channels)
+    void *input_slope, *input_offset;      // real (in_channels), or null: what this reader adds to them
 };
 
 template <class Stored>
@@ -79,13 +83,14 @@ class NormalisedConvolution {
     int64_t stride(int64_t channels) const { return size == 1 ? odd_lines<Operand>(channels) : channels; }
     Dropout dropout() const { return {c.dropout, c.seed}; }
 
+    Real rstd(int64_t channel) const { return 1 / std::sqrt(as<Real>(c.variance)[channel] + Real(c.epsilon)); }
+
     // y = scale·x + shift is the batch norm.
     void make_scales(Real* scale, Real* shift) const {
         const int64_t wide = round_up(inputs, GROUP);
-        const Real *mean = as<Real>(c.mean), *rstd = as<Real>(c.rstd);
         for (int64_t i = 0; i < wide; ++i) {
-            scale[i] = i < inputs ? as<Real>(c.gamma)[i] * rstd[i] : 0;
-            shift[i] = i < inputs ? as<Real>(c.beta)[i] - mean[i] * scale[i] : 0;
+            scale[i] = i < inputs ? as<Real>(c.gamma)[i] * rstd(i) : 0;
+            shift[i] = i < inputs ? as<Real>(c.beta)[i] - as<Real>(c.mean)[i] * scale[i] : 0;
         }
     }
 
@@ -192,7 +197,7 @@ private:
             for (; i < step; i += L) store(to + i, Vector<Real>{});
         });
         Real* out = mine.out.at_least((strips.positions() + 64) * wide);
-        Engine::multiply(left, step, positions, runs, packed, outputs, out, wide);
+        Engine::multiply(left, step, positions, runs, packed, outputs, out, wide, outputs);
         for (int64_t r = 0; r < strip.rows; ++r)
             put_output(strip.first + r * strips.width(), strips.length(strip, r), out + r * pitch * wide, wide, mine);
     }
@@ -258,9 +263,10 @@ private:
         Operand* input = mine.input.at_least(round_up(strips.positions(), 32) * GROUP);
         std::memset((void*)(input + positions * GROUP), 0, (blocks - positions) * GROUP * sizeof(Operand));
         for (int64_t first = 0, g = 0; first < inputs; first += GROUP, ++g) {
+            const int64_t channels = std::min<int64_t>(GROUP, inputs - first);
             Engine::multiply(left, step, positions, runs, packed + g * Engine::packed_size(runs, GROUP), GROUP,
-                             out, GROUP);
-            const bool whole = first + GROUP <= inputs;
+                             out, GROUP, channels);
+            const bool whole = channels == GROUP;
             const auto through = whole ? (c.accumulate ? &Self::through_norm<true, true> : &Self::through_norm<true, false>)
                                        : (c.accumulate ? &Self::through_norm<false, true> : &Self::through_norm<false, false>);
             for (int64_t r = 0; r < strip.rows; ++r) {
@@ -269,7 +275,7 @@ private:
                                  strip.rows * strips.width(), mine);
             }
             Engine::add_weight_gradient(gradient, gradient_stride, input, blocks, outputs, shifts, taps,
-                                        mine.sums.at_least(0) + g * taps * Engine::rows(outputs) * GROUP);
+                                        mine.sums.at_least(0) + g * taps * Engine::rows(outputs) * GROUP, channels);
         }
     }
 
@@ -328,6 +334,7 @@ private:
             back.scale[v] = load(scale + first + v * L), back.shift[v] = load(shift + first + v * L);
             back.mean[v] = load(as<Real>(c.mean) + first + v * L, back.known[v]);
         }
+        const int used = whole ? REGISTERS : int(std::min<int64_t>(GROUP, inputs - first) + L - 1) / L;
         const int64_t step = c.input_pitch, sum_step = c.input_gradient_pitch;
         const Stored* x = as<Stored>(c.input) + pixel * step + first;
         Stored* sum = (Stored*)c.input_gradient + pixel * sum_step + first;
@@ -339,19 +346,31 @@ private:
         for (; i + 2 <= length; i += 2) {
             for (int64_t p = later; p < later + 2; ++p)
                 fetch_soon(x + p * step, GROUP), fetch_soon(sum + p * sum_step, GROUP);
-            for (int v = 0; v < REGISTERS; ++v) {
+            for (int v = 0; v < used; ++v) {
                 const Vector<Real> even = back(v, x, out, sum);
                 put(v, even, back(v, x + step, out + GROUP, sum + sum_step));
             }
             x += 2 * step, sum += 2 * sum_step, out += 2 * GROUP, input += 2 * GROUP;
         }
         for (; i < pitch; i += 2, input += 2 * GROUP)  // a last odd pixel, and those between rows
-            for (int v = 0; v < REGISTERS; ++v)
+            for (int v = 0; v < used; ++v)
                 put(v, i < length ? back(v, x, out, sum) : Vector<Real>{}, Vector<Real>{});
         double* total = mine.gamma_beta.at_least(0) + 2 * first;
         for (int v = 0; v < REGISTERS; ++v)
             for (int l = 0; l < L; ++l)
                 total[v * L + l] += back.gamma[v][l], total[GROUP + v * L + l] += back.beta[v][l];
+    }
+
+    // The gradients of a channel's γ and β, and what they mean for its maps: with x̂ = (x - mean)·rstd, a
+    // batch norm passes back γ·rstd·(dy - mean(dy) - x̂·mean(dy·x̂)), of which the first part is in the
+    // gradient of the maps by now.
+    void note_reader(int64_t channel, Real gamma_gradient, Real beta_gradient) const {
+        ((Real*)c.gamma_gradient)[channel] = gamma_gradient;
+        ((Real*)c.beta_gradient)[channel] = beta_gradient;
+        if (!c.input_slope) return;
+        const Real mean_scale = as<Real>(c.gamma)[channel] * rstd(channel) / Real(c.images * c.height * c.width);
+        ((Real*)c.input_offset)[channel] -= mean_scale * beta_gradient;
+        ((Real*)c.input_slope)[channel] -= mean_scale * rstd(channel) * gamma_gradient;
     }
 
     // Adds up what the threads found for GROUP input channels.
@@ -364,8 +383,7 @@ private:
                 const double* total = part->gamma_beta.at_least(0) + 2 * first;
                 gamma += total[j], beta += total[GROUP + j];
             }
-            ((Real*)c.gamma_gradient)[first + j] = Real(gamma * as<Real>(c.rstd)[first + j]);
-            ((Real*)c.beta_gradient)[first + j] = Real(beta);
+            note_reader(first + j, Real(gamma * rstd(first + j)), Real(beta));
         }
         for (int tap = 0; tap < taps; ++tap)
             for (int64_t n = 0; n < outputs; ++n)

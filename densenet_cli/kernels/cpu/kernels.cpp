@@ -1,5 +1,5 @@
 // What Python calls; see densenet_cli/kernels/cpu_engine.py.
-#include "convolution.h"
+#include "chain.h"
 #include "maps.h"
 
 #ifdef __AMX_BF16__
@@ -28,8 +28,8 @@ int densenet_multiplies_bfloat16() {
 }
 
 #define FOR_STORED(name, Stored)                                                                        \
-    void convolve_##name(const Convolution* c) { NormalisedConvolution<Stored>(*c).forward(); }         \
-    void convolve_backward_##name(const Convolution* c) { NormalisedConvolution<Stored>(*c).backward(); } \
+    void convolve_##name(const Convolution* steps, int64_t count) { Chain<Stored>(steps, count).forward(); } \
+    void convolve_backward_##name(const Convolution* steps, int64_t count) { Chain<Stored>(steps, count).backward(); } \
     void copy_##name(const MapWork* w) { Maps<Stored>(*w).copy(); }                                     \
     void correct_##name(const MapWork* w) { Maps<Stored>(*w).correct(); }                               \
     void average_pool_##name(const MapWork* w) { Maps<Stored>(*w).average_pool(); }                     \

@@ -105,6 +105,7 @@ struct Tiles {
             const Operand* a = left + runs.offset[run];
             for (int64_t k = 0; k < runs.depth; k += 32, a += 32, packed += 32 * wide) {
                 if constexpr (M == 2 && N == 2) {
+                    for (int i = 0; i < 32; ++i) __builtin_prefetch(packed + 32 * (wide + i));  // the next ones
                     read<6>(packed, 64), read<4>(a, row), add_product<0, 4, 6>();
                     read<5>(a + 16 * stride, row), add_product<2, 5, 6>();
                     read<7>(packed + 512, 64), add_product<1, 4, 7>(), add_product<3, 5, 7>();
@@ -135,21 +136,21 @@ struct Tiles {
         }
     }
 
-    // out (positions rounded up to 64, columns) = left · packed.
+    // out (positions rounded up to 64, columns) = left · the first `wanted` columns of packed, or all.
     static void multiply(const Operand* left, int64_t stride, int64_t positions, const Runs& runs,
-                         const Operand* packed, int64_t width, float* out, int64_t out_stride) {
-        const int64_t wide = columns(width);
+                         const Operand* packed, int64_t width, float* out, int64_t out_stride, int64_t wanted) {
+        const int64_t wide = columns(width), end = columns(wanted);
         int64_t n = 0;
         if (wide == 48) {
             for (int64_t p = 0; p < positions; p += 16)
                 block<1, 3>(left + p * stride, stride, runs, packed, wide, out + p * out_stride, out_stride);
             return;
         }
-        for (; n + 32 <= wide; n += 32)
+        for (; n + 32 <= end; n += 32)
             for (int64_t p = 0; p < positions; p += 32)
                 block<2, 2>(left + p * stride, stride, runs, packed + n * 32, wide,
                             out + p * out_stride + n, out_stride);
-        if (n < wide)
+        if (n < end)
             for (int64_t p = 0; p < positions; p += 64)
                 block<4, 1>(left + p * stride, stride, runs, packed + n * 32, wide,
                             out + p * out_stride + n, out_stride);
@@ -159,18 +160,30 @@ struct Tiles {
     static int64_t rows(int64_t outputs) { return columns(outputs); }
 
     // sums[tap][output][channel] += Σ over positions of gradient[output][position + shift[tap]]
-    // times input[position][channel].
+    // times input[position][channel], for `channels` of a group.
     //
     // gradient: transposed, `stride` positions a row. input: pairs of positions,
     // [positions / 2][GROUP][2]; positions a multiple of 32.
     static void add_weight_gradient(const Operand* gradient, int64_t stride, const Operand* input,
                                     int64_t positions, int64_t outputs, const int64_t* shift, int taps,
-                                    float* sums) {
+                                    float* sums, int64_t channels) {
         const int64_t tiles = columns(outputs) / 16, all = taps * tiles;
         auto from = [&](int64_t i) { return gradient + (i % tiles) * 16 * stride + shift[i / tiles]; };
         auto sum = [&](int64_t i) { return sums + i * 16 * GROUP; };
         const int64_t row = stride * 2;
         int64_t i = 0;
+        for (; i + 4 <= all && channels <= 16; i += 4) {
+            const Operand *a = from(i), *b = from(i + 1), *c = from(i + 2), *d = from(i + 3);
+            read<0>(sum(i), GROUP * 4), read<1>(sum(i + 1), GROUP * 4);
+            read<2>(sum(i + 2), GROUP * 4), read<3>(sum(i + 3), GROUP * 4);
+            for (int64_t p = 0; p < positions; p += 32) {
+                read<7>(input + p * GROUP, GROUP * 4), read<4>(a + p, row), add_product<0, 4, 7>();
+                read<5>(b + p, row), add_product<1, 5, 7>(), read<6>(c + p, row), add_product<2, 6, 7>();
+                read<4>(d + p, row), add_product<3, 4, 7>();
+            }
+            write<0>(sum(i), GROUP * 4), write<1>(sum(i + 1), GROUP * 4);
+            write<2>(sum(i + 2), GROUP * 4), write<3>(sum(i + 3), GROUP * 4);
+        }
         for (; i + 2 <= all; i += 2) {
             const Operand *a = from(i), *b = from(i + 1);
             read<0>(sum(i), GROUP * 4), read<1>(sum(i) + 16, GROUP * 4);
@@ -319,8 +332,8 @@ struct Vectors {
     }
 
     static void multiply(const Real* left, int64_t stride, int64_t positions, const Runs& runs,
-                         const Real* packed, int64_t width, Real* out, int64_t out_stride) {
-        const int64_t panels = columns(width) / L, panel = runs.count * runs.depth * L;
+                         const Real* packed, int64_t, Real* out, int64_t out_stride, int64_t wanted) {
+        const int64_t panels = columns(wanted) / L, panel = runs.count * runs.depth * L;
         int64_t n = 0;
         for (; n + 3 <= panels; n += 3)
             multiply_panels<3>(left, stride, positions, runs, packed + n * panel, out + n * L, out_stride);
@@ -334,9 +347,9 @@ struct Vectors {
 
     template <int M>
     static void add_outer_products(const Real* gradient, int64_t stride, const Real* input,
-                                   int64_t positions, Real* sums) {
+                                   int64_t positions, Real* sums, int64_t channels) {
         constexpr int N = 2;  // registers of channels
-        for (int c = 0; c < GROUP; c += N * L) {
+        for (int c = 0; c < channels; c += N * L) {
             Vector<Real> total[M][N];
             for (int m = 0; m < M; ++m)
                 for (int n = 0; n < N; ++n) total[m][n] = load(sums + m * GROUP + c + n * L);
@@ -354,15 +367,15 @@ struct Vectors {
     // input[position][GROUP].
     static void add_weight_gradient(const Real* gradient, int64_t stride, const Real* input,
                                     int64_t positions, int64_t outputs, const int64_t* shift, int taps,
-                                    Real* sums) {
+                                    Real* sums, int64_t channels) {
         for (int tap = 0; tap < taps; ++tap) {
             const Real* shifted = gradient + shift[tap] * stride;
             Real* to = sums + tap * outputs * GROUP;
             int64_t m = 0;
             for (; m + SUMS / 2 <= outputs; m += SUMS / 2)
-                add_outer_products<SUMS / 2>(shifted + m, stride, input, positions, to + m * GROUP);
+                add_outer_products<SUMS / 2>(shifted + m, stride, input, positions, to + m * GROUP, channels);
             for (; m < outputs; ++m)
-                add_outer_products<1>(shifted + m, stride, input, positions, to + m * GROUP);
+                add_outer_products<1>(shifted + m, stride, input, positions, to + m * GROUP, channels);
         }
     }
 

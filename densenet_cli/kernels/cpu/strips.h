@@ -18,6 +18,8 @@ struct Strip {
 
 class Strips {
 public:
+    static constexpr int64_t CACHE = 256 << 10;  // bytes; less than any second-level cache of today
+
     // bytes: of scratch memory that a pixel takes.
     Strips(int64_t images, int64_t height, int64_t width, int size, int64_t bytes, int threads)
         : size_(size) {
@@ -55,7 +57,6 @@ public:
     }
 
 private:
-    static constexpr int64_t CACHE = 256 << 10;  // bytes; less than any second-level cache of today
     int size_;
     int64_t width_, pitch_, height_, rows_, per_image_, images_, pixels_;
 };
