@@ -55,7 +55,7 @@ class NormalisedConvolution {
 
     const Convolution& c;
     const int64_t inputs, outputs;
-    const int threads, size, taps;
+    const int threads, size;
 
     struct Scratch {  // of one thread
         Buffer<Operand> left, transposed, input;
@@ -117,7 +117,7 @@ class NormalisedConvolution {
 public:
     explicit NormalisedConvolution(const Convolution& convolution)
         : c(convolution), inputs(c.in_channels), outputs(c.out_channels), threads(int(c.threads)),
-          size(int(c.size)), taps(size * size) {}
+          size(int(c.size)) {}
 
     void forward() const {
         static thread_local Buffer<Operand> packed_memory;
@@ -153,7 +153,7 @@ public:
         const Strips strips(c.images, c.height, c.width, size, bytes, threads);
         const Runs runs = this->runs(outputs, strips.pitch());
         const int64_t groups = (inputs + GROUP - 1) / GROUP, packed_size = Engine::packed_size(runs, GROUP);
-        const int64_t sums_size = taps * Engine::rows(outputs) * GROUP;
+        const int64_t sums_size = runs.count * Engine::rows(runs.depth) * GROUP;
         Operand* packed = packed_memory.at_least(groups * packed_size);
         Real* scale = scale_memory.at_least(2 * groups * GROUP);
         Real* shift = scale + groups * GROUP;
@@ -173,7 +173,7 @@ public:
             for (int64_t s = share.begin; s < share.end; ++s)
                 backward(strips, strips[s], runs, packed, scale, shift, mine);
 #pragma omp barrier
-            for (int64_t g = own.begin; g < own.end; ++g) reduce_group(parts, g * GROUP);
+            for (int64_t g = own.begin; g < own.end; ++g) reduce_group(parts, runs, g * GROUP);
         }
     }
 
@@ -243,25 +243,23 @@ private:
                   const Real* scale, const Real* shift, Scratch& mine) const {
         const int64_t step = stride(outputs), pitch = strips.pitch();
         const int64_t positions = size == 1 ? round_up(strips.length(strip, 0), 2) : strip.rows * pitch;
-        const int64_t blocks = round_up(positions, 32), edge = strips.halo() * (2 * pitch + 2);
-        const int64_t reached = round_up(blocks + edge, 32);  // by the shifted products
-        const int64_t most = round_up(round_up(strips.positions(), 32) + edge, 32);
+        // What the products for the weight reach.
+        const auto reach = [&](int64_t length) { return round_up(length + 2 * strips.halo() * pitch + 32, 32); };
+        const int64_t reached = reach(positions), most = reach(strips.positions());
         const int64_t apart = odd_lines<Operand>(most);
         Operand* left = mine.left.at_least((most + 66) * step + GROUP);
-        fill(left, strips, strip, outputs, reached,
+        fill(left, strips, strip, outputs, reached + 2 * strips.halo(),
              [&](int64_t pixel, Operand* to) { put_gradient(pixel, to, step); });
         const Operand* gradient = left;
         int64_t gradient_stride = step;
         if constexpr (Engine::transposes) {
-            Operand* turned = mine.transposed.at_least(apart * Engine::columns(outputs));
-            Engine::transpose(left, step, reached, outputs, turned, apart);
+            Operand* turned = mine.transposed.at_least(apart * Engine::rows(runs.depth));
+            Engine::transpose(left, step, reached, runs.depth, turned, apart);
             gradient = turned, gradient_stride = apart;
         }
-        int64_t shifts[9] = {0};
-        for (int tap = 0; tap < taps && size == 3; ++tap) shifts[tap] = (2 - tap / 3) * pitch + 2 - tap % 3;
         Real* out = mine.out.at_least((strips.positions() + 64) * GROUP);
-        Operand* input = mine.input.at_least(round_up(strips.positions(), 32) * GROUP);
-        std::memset((void*)(input + positions * GROUP), 0, (blocks - positions) * GROUP * sizeof(Operand));
+        Operand* input = mine.input.at_least((strips.positions() + 2 * Engine::MARGIN) * GROUP) + Engine::MARGIN * GROUP;
+        std::memset((void*)(input + positions * GROUP), 0, Engine::MARGIN * GROUP * sizeof(Operand));
         for (int64_t first = 0, g = 0; first < inputs; first += GROUP, ++g) {
             const int64_t channels = std::min<int64_t>(GROUP, inputs - first);
             Engine::multiply(left, step, positions, runs, packed + g * Engine::packed_size(runs, GROUP), GROUP,
@@ -274,8 +272,9 @@ private:
                 (this->*through)(pixel, strips.length(strip, r), pitch, first, scale, shift, out + at, input + at,
                                  strip.rows * strips.width(), mine);
             }
-            Engine::add_weight_gradient(gradient, gradient_stride, input, blocks, outputs, shifts, taps,
-                                        mine.sums.at_least(0) + g * taps * Engine::rows(outputs) * GROUP, channels);
+            Engine::add_weight_gradient(gradient, gradient_stride, input, positions, runs, pitch,
+                                        mine.sums.at_least(0) + g * runs.count * Engine::rows(runs.depth) * GROUP,
+                                        channels);
         }
     }
 
@@ -374,8 +373,8 @@ private:
     }
 
     // Adds up what the threads found for GROUP input channels.
-    void reduce_group(const std::vector<Scratch*>& parts, int64_t first) const {
-        const int64_t rows = Engine::rows(outputs), from = first / GROUP * taps * rows * GROUP;
+    void reduce_group(const std::vector<Scratch*>& parts, const Runs& runs, int64_t first) const {
+        const int64_t rows = Engine::rows(runs.depth), from = first / GROUP * runs.count * rows * GROUP;
         const int known = int(std::min<int64_t>(GROUP, inputs - first));
         for (int j = 0; j < known; ++j) {
             double gamma = 0, beta = 0;
@@ -385,13 +384,14 @@ private:
             }
             note_reader(first + j, Real(gamma * rstd(first + j)), Real(beta));
         }
-        for (int tap = 0; tap < taps; ++tap)
-            for (int64_t n = 0; n < outputs; ++n)
+        for (int run = 0; run < runs.count; ++run)
+            for (int64_t row = 0; row < runs.depth; ++row)
                 for (int j = 0; j < known; j += L) {
                     Vector<Real> sum{};
                     for (Scratch* part : parts)
-                        sum += load(part->sums.at_least(0) + from + (tap * rows + n) * GROUP + j);
-                    store((Real*)c.weight_gradient + weight(n, tap / 3, tap % 3) + first + j, sum, known - j);
+                        sum += load(part->sums.at_least(0) + from + (run * rows + row) * GROUP + j);
+                    const int64_t place = weight(row % outputs, size - 1 - run, size - 1 - row / outputs) + first + j;
+                    store((Real*)c.weight_gradient + place, sum, known - j);
                 }
     }
 };

@@ -156,55 +156,67 @@ struct Tiles {
                             out + p * out_stride + n, out_stride);
     }
 
-    // In the sums of a weight's gradient, [tap][rows(outputs)][GROUP].
-    static int64_t rows(int64_t outputs) { return columns(outputs); }
+    // Positions before and behind its input that `add_weight_gradient` reads; they are zero.
+    static constexpr int64_t MARGIN = 32;
+    // In the sums of a weight's gradient, [run][rows(depth)][GROUP].
+    static int64_t rows(int64_t depth) { return columns(depth); }
 
-    // sums[tap][output][channel] += Σ over positions of gradient[output][position + shift[tap]]
-    // times input[position][channel], for `channels` of a group.
+    // sums[run][row][channel] += Σ over positions of gradient[row][position + run · shift] times
+    // input[position][channel], for `depth` rows of each run and `channels` of a group.
     //
     // gradient: transposed, `stride` positions a row. input: pairs of positions,
-    // [positions / 2][GROUP][2]; positions a multiple of 32.
+    // [positions / 2][GROUP][2]; positions and shift are even.
     static void add_weight_gradient(const Operand* gradient, int64_t stride, const Operand* input,
-                                    int64_t positions, int64_t outputs, const int64_t* shift, int taps,
-                                    float* sums, int64_t channels) {
-        const int64_t tiles = columns(outputs) / 16, all = taps * tiles;
-        auto from = [&](int64_t i) { return gradient + (i % tiles) * 16 * stride + shift[i / tiles]; };
-        auto sum = [&](int64_t i) { return sums + i * 16 * GROUP; };
-        const int64_t row = stride * 2;
-        int64_t i = 0;
-        for (; i + 4 <= all && channels <= 16; i += 4) {
-            const Operand *a = from(i), *b = from(i + 1), *c = from(i + 2), *d = from(i + 3);
-            read<0>(sum(i), GROUP * 4), read<1>(sum(i + 1), GROUP * 4);
-            read<2>(sum(i + 2), GROUP * 4), read<3>(sum(i + 3), GROUP * 4);
-            for (int64_t p = 0; p < positions; p += 32) {
-                read<7>(input + p * GROUP, GROUP * 4), read<4>(a + p, row), add_product<0, 4, 7>();
-                read<5>(b + p, row), add_product<1, 5, 7>(), read<6>(c + p, row), add_product<2, 6, 7>();
-                read<4>(d + p, row), add_product<3, 4, 7>();
+                                    int64_t positions, const Runs& runs, int64_t shift, float* sums,
+                                    int64_t channels) {
+        const int64_t tiles = rows(runs.depth) / 16;
+        for (int64_t run = 0; run < runs.count; ++run, sums += tiles * 16 * GROUP) {
+            // Rows of a tile are lines of the cache if gradient's begin at a multiple of 32.
+            const int64_t over = run * shift % 32, length = round_up(over + positions, 32);
+            const Operand *left = gradient + run * shift - over, *right = input - over * GROUP;
+            for (int64_t i = 0; i < tiles;) {
+                const Operand* from = left + i * 16 * stride;
+                float* to = sums + i * 16 * GROUP;
+                const int64_t rest = tiles - i;
+                if (channels > 16 && rest >= 2) add_products<2, 2>(from, stride, right, length, to), i += 2;
+                else if (channels > 16) add_products<1, 2>(from, stride, right, length, to), i += 1;
+                else if (rest >= 4) add_products<4, 1>(from, stride, right, length, to), i += 4;
+                else if (rest == 3) add_products<3, 1>(from, stride, right, length, to), i += 3;
+                else if (rest == 2) add_products<2, 1>(from, stride, right, length, to), i += 2;
+                else add_products<1, 1>(from, stride, right, length, to), i += 1;
             }
-            write<0>(sum(i), GROUP * 4), write<1>(sum(i + 1), GROUP * 4);
-            write<2>(sum(i + 2), GROUP * 4), write<3>(sum(i + 3), GROUP * 4);
         }
-        for (; i + 2 <= all; i += 2) {
-            const Operand *a = from(i), *b = from(i + 1);
-            read<0>(sum(i), GROUP * 4), read<1>(sum(i) + 16, GROUP * 4);
-            read<2>(sum(i + 1), GROUP * 4), read<3>(sum(i + 1) + 16, GROUP * 4);
-            for (int64_t p = 0; p < positions; p += 32) {
-                read<6>(input + p * GROUP, GROUP * 4), read<4>(a + p, row), add_product<0, 4, 6>();
-                read<5>(b + p, row), add_product<2, 5, 6>();
-                read<7>(input + p * GROUP + 32, GROUP * 4), add_product<1, 4, 7>(), add_product<3, 5, 7>();
+    }
+    // sums += 16·M rows times 16·N channels, M·N <= 4.
+    template <int M, int N>
+    static void add_products(const Operand* left, int64_t stride, const Operand* right, int64_t length, float* sums) {
+        const int64_t row = stride * 2, step = GROUP * 4, next = 16 * GROUP;
+        const Operand *a = left, *b = left + 16 * stride, *c = left + 32 * stride, *d = left + 48 * stride;
+        read<0>(sums, step);
+        if constexpr (N == 2) read<1>(sums + 16, step);
+        if constexpr (N == 2 && M == 2) read<2>(sums + next, step), read<3>(sums + next + 16, step);
+        if constexpr (N == 1 && M > 1) read<1>(sums + next, step);
+        if constexpr (N == 1 && M > 2) read<2>(sums + 2 * next, step);
+        if constexpr (N == 1 && M > 3) read<3>(sums + 3 * next, step);
+        for (int64_t p = 0; p < length; p += 32) {
+            if constexpr (N == 2) {
+                read<6>(right + p * GROUP, step), read<4>(a + p, row), add_product<0, 4, 6>();
+                if constexpr (M == 2) read<5>(b + p, row), add_product<2, 5, 6>();
+                read<7>(right + p * GROUP + 32, step), add_product<1, 4, 7>();
+                if constexpr (M == 2) add_product<3, 5, 7>();
+            } else {
+                read<7>(right + p * GROUP, step), read<4>(a + p, row), add_product<0, 4, 7>();
+                if constexpr (M > 1) read<5>(b + p, row), add_product<1, 5, 7>();
+                if constexpr (M > 2) read<6>(c + p, row), add_product<2, 6, 7>();
+                if constexpr (M > 3) read<4>(d + p, row), add_product<3, 4, 7>();
             }
-            write<0>(sum(i), GROUP * 4), write<1>(sum(i) + 16, GROUP * 4);
-            write<2>(sum(i + 1), GROUP * 4), write<3>(sum(i + 1) + 16, GROUP * 4);
         }
-        for (; i < all; ++i) {
-            const Operand* a = from(i);
-            read<0>(sum(i), GROUP * 4), read<1>(sum(i) + 16, GROUP * 4);
-            for (int64_t p = 0; p < positions; p += 32) {
-                read<6>(input + p * GROUP, GROUP * 4), read<4>(a + p, row), add_product<0, 4, 6>();
-                read<7>(input + p * GROUP + 32, GROUP * 4), add_product<1, 4, 7>();
-            }
-            write<0>(sum(i), GROUP * 4), write<1>(sum(i) + 16, GROUP * 4);
-        }
+        write<0>(sums, step);
+        if constexpr (N == 2) write<1>(sums + 16, step);
+        if constexpr (N == 2 && M == 2) write<2>(sums + next, step), write<3>(sums + next + 16, step);
+        if constexpr (N == 1 && M > 1) write<1>(sums + next, step);
+        if constexpr (N == 1 && M > 2) write<2>(sums + 2 * next, step);
+        if constexpr (N == 1 && M > 3) write<3>(sums + 3 * next, step);
     }
 
     // to[channel][position] = from[position][channel] for `positions`, a multiple of 32, and
@@ -343,7 +355,8 @@ struct Vectors {
             multiply_panels<1>(left, stride, positions, runs, packed + n * panel, out + n * L, out_stride);
     }
 
-    static int64_t rows(int64_t outputs) { return outputs; }
+    static constexpr int64_t MARGIN = 0;
+    static int64_t rows(int64_t depth) { return depth; }
 
     template <int M>
     static void add_outer_products(const Real* gradient, int64_t stride, const Real* input,
@@ -366,16 +379,15 @@ struct Vectors {
     // As Tiles::add_weight_gradient, with the gradient as it is, `stride` numbers a position, and
     // input[position][GROUP].
     static void add_weight_gradient(const Real* gradient, int64_t stride, const Real* input,
-                                    int64_t positions, int64_t outputs, const int64_t* shift, int taps,
-                                    Real* sums, int64_t channels) {
-        for (int tap = 0; tap < taps; ++tap) {
-            const Real* shifted = gradient + shift[tap] * stride;
-            Real* to = sums + tap * outputs * GROUP;
+                                    int64_t positions, const Runs& runs, int64_t shift, Real* sums,
+                                    int64_t channels) {
+        for (int64_t run = 0; run < runs.count; ++run, sums += runs.depth * GROUP) {
+            const Real* shifted = gradient + run * shift * stride;
             int64_t m = 0;
-            for (; m + SUMS / 2 <= outputs; m += SUMS / 2)
-                add_outer_products<SUMS / 2>(shifted + m, stride, input, positions, to + m * GROUP, channels);
-            for (; m < outputs; ++m)
-                add_outer_products<1>(shifted + m, stride, input, positions, to + m * GROUP, channels);
+            for (; m + SUMS / 2 <= runs.depth; m += SUMS / 2)
+                add_outer_products<SUMS / 2>(shifted + m, stride, input, positions, sums + m * GROUP, channels);
+            for (; m < runs.depth; ++m)
+                add_outer_products<1>(shifted + m, stride, input, positions, sums + m * GROUP, channels);
         }
     }
 
