@@ -59,14 +59,16 @@ class NormalisedConvolution {
 
     struct Scratch {  // of one thread
         Buffer<Operand> left, transposed, input;
-        Buffer<Real> out, sums;
-        Buffer<double> gamma_beta;
-        Moments<Real> moments;
+        Buffer<Real> out;
     };
     static Scratch& scratch() {
         static thread_local Scratch mine;
         return mine;
     }
+    struct Sums {  // over a portion of the pixels
+        Buffer<Real> weight;
+        Buffer<double> gamma_beta;
+    };
 
     template <class T>
     static const T* as(const void* pointer) {
@@ -122,35 +124,38 @@ public:
     void forward() const {
         static thread_local Buffer<Operand> packed_memory;
         static thread_local Buffer<Real> scale_memory;
+        static thread_local std::vector<Moments<Real>> moments_memory;
         const Strips strips(c.images, c.height, c.width, size, inputs * sizeof(Operand), threads);
+        Portions portions(strips, threads);
         const Runs runs = this->runs(inputs, strips.pitch());
         Operand* packed = packed_memory.at_least(Engine::packed_size(runs, outputs));
         Real* scale = scale_memory.at_least(2 * round_up(inputs, GROUP));
         Real* shift = scale + round_up(inputs, GROUP);
         make_scales(scale, shift);
-        std::vector<Moments<Real>*> parts(threads);
+        std::vector<Moments<Real>>& moments = at_least(moments_memory, portions.count());
 #pragma omp parallel num_threads(threads)
         {
             typename Engine::Session session;
-            Scratch& mine = scratch();
-            parts[omp_get_thread_num()] = &mine.moments;
-            mine.moments.start(outputs);
             pack(packed, runs);
 #pragma omp barrier
-            const Share share(strips.count(), omp_get_thread_num(), threads);
-            for (int64_t s = share.begin; s < share.end; ++s)
-                forward(strips, strips[s], runs, packed, scale, shift, mine);
+            portions.each(omp_get_thread_num(), [&](int64_t portion, int64_t begin, int64_t end) {
+                moments[portion].start(outputs);
+                for (int64_t s = begin; s < end; ++s)
+                    forward(strips, strips[s], runs, packed, scale, shift, scratch(), moments[portion]);
+            });
         }
         if (c.output_mean)
-            finish_moments(parts, outputs, c.images * c.height * c.width, (Real*)c.output_mean,
-                           (Real*)c.output_variance);
+            finish_moments(moments.data(), portions.count(), outputs, c.images * c.height * c.width,
+                           (Real*)c.output_mean, (Real*)c.output_variance);
     }
 
     void backward() const {
         static thread_local Buffer<Operand> packed_memory;
         static thread_local Buffer<Real> scale_memory;
+        static thread_local std::vector<Sums> sums_memory;
         const int64_t bytes = 2 * outputs * sizeof(Operand) + GROUP * (sizeof(Real) + sizeof(Operand));
         const Strips strips(c.images, c.height, c.width, size, bytes, threads);
+        Portions portions(strips, threads);
         const Runs runs = this->runs(outputs, strips.pitch());
         const int64_t groups = (inputs + GROUP - 1) / GROUP, packed_size = Engine::packed_size(runs, GROUP);
         const int64_t sums_size = runs.count * Engine::rows(runs.depth) * GROUP;
@@ -158,28 +163,28 @@ public:
         Real* scale = scale_memory.at_least(2 * groups * GROUP);
         Real* shift = scale + groups * GROUP;
         make_scales(scale, shift);
-        std::vector<Scratch*> parts(threads);
+        std::vector<Sums>& sums = at_least(sums_memory, portions.count());
 #pragma omp parallel num_threads(threads)
         {
             typename Engine::Session session;
-            Scratch& mine = scratch();
-            parts[omp_get_thread_num()] = &mine;
-            mine.sums.zeroed(groups * sums_size);
-            mine.gamma_beta.zeroed(2 * groups * GROUP);
             const Share own(groups, omp_get_thread_num(), threads);
             for (int64_t g = own.begin; g < own.end; ++g) pack_group(packed + g * packed_size, runs, g * GROUP);
 #pragma omp barrier
-            const Share share(strips.count(), omp_get_thread_num(), threads);
-            for (int64_t s = share.begin; s < share.end; ++s)
-                backward(strips, strips[s], runs, packed, scale, shift, mine);
+            portions.each(omp_get_thread_num(), [&](int64_t portion, int64_t begin, int64_t end) {
+                sums[portion].weight.zeroed(groups * sums_size);
+                sums[portion].gamma_beta.zeroed(2 * groups * GROUP);
+                for (int64_t s = begin; s < end; ++s)
+                    backward(strips, strips[s], runs, packed, scale, shift, scratch(), sums[portion]);
+            });
 #pragma omp barrier
-            for (int64_t g = own.begin; g < own.end; ++g) reduce_group(parts, runs, g * GROUP);
+            for (int64_t g = own.begin; g < own.end; ++g)
+                reduce_group(sums.data(), portions.count(), runs, g * GROUP);
         }
     }
 
 private:
     void forward(const Strips& strips, const Strip& strip, const Runs& runs, const Operand* packed,
-                 const Real* scale, const Real* shift, Scratch& mine) const {
+                 const Real* scale, const Real* shift, Scratch& mine, Moments<Real>& moments) const {
         const int64_t step = stride(inputs), pitch = strips.pitch(), wide = Engine::columns(outputs);
         const int64_t positions = size == 1 ? strips.length(strip, 0) : strip.rows * pitch;
         const int64_t in_halo = strips.positions() + strips.halo() * (2 * pitch + 1);
@@ -199,11 +204,11 @@ private:
         Real* out = mine.out.at_least((strips.positions() + 64) * wide);
         Engine::multiply(left, step, positions, runs, packed, outputs, out, wide, outputs);
         for (int64_t r = 0; r < strip.rows; ++r)
-            put_output(strip.first + r * strips.width(), strips.length(strip, r), out + r * pitch * wide, wide, mine);
+            put_output(strip.first + r * strips.width(), strips.length(strip, r), out + r * pitch * wide, wide, moments);
     }
 
     // Stores a row of pixels, `wide` numbers each, and measures them.
-    void put_output(int64_t pixel, int64_t length, Real* out, int64_t wide, Scratch& mine) const {
+    void put_output(int64_t pixel, int64_t length, Real* out, int64_t wide, Moments<Real>& moments) const {
         if (c.dropout > 0)
             for (int64_t i = 0; i < length; ++i)
                 for (int64_t n = 0; n < outputs; ++n)
@@ -211,7 +216,7 @@ private:
         for (int64_t n = 0; n < outputs; n += L) {
             Stored* to = (Stored*)c.output + pixel * c.output_pitch + n;
             const int known = int(std::min<int64_t>(L, outputs - n));
-            mine.moments.measure(n, length, [&](int64_t i) {
+            moments.measure(n, length, [&](int64_t i) {
                 fetch_soon(to + (i + AHEAD) * c.output_pitch, known);
                 const Vector<Real> maps = as_stored<Stored>(load(out + i * wide + n));
                 store(to + i * c.output_pitch, maps, known);
@@ -240,7 +245,7 @@ private:
     }
 
     void backward(const Strips& strips, const Strip& strip, const Runs& runs, const Operand* packed,
-                  const Real* scale, const Real* shift, Scratch& mine) const {
+                  const Real* scale, const Real* shift, Scratch& mine, Sums& sums) const {
         const int64_t step = stride(outputs), pitch = strips.pitch();
         const int64_t positions = size == 1 ? round_up(strips.length(strip, 0), 2) : strip.rows * pitch;
         // What the products for the weight reach.
@@ -270,10 +275,10 @@ private:
             for (int64_t r = 0; r < strip.rows; ++r) {
                 const int64_t at = r * pitch * GROUP, pixel = strip.first + r * strips.width();
                 (this->*through)(pixel, strips.length(strip, r), pitch, first, scale, shift, out + at, input + at,
-                                 strip.rows * strips.width(), mine);
+                                 strip.rows * strips.width(), sums.gamma_beta.at_least(0));
             }
             Engine::add_weight_gradient(gradient, gradient_stride, input, positions, runs, pitch,
-                                        mine.sums.at_least(0) + g * runs.count * Engine::rows(runs.depth) * GROUP,
+                                        sums.weight.at_least(0) + g * runs.count * Engine::rows(runs.depth) * GROUP,
                                         channels);
         }
     }
@@ -326,7 +331,8 @@ private:
     // it is the turn of pixels that lie `later` behind.
     template <bool whole, bool accumulate>
     void through_norm(int64_t pixel, int64_t length, int64_t pitch, int64_t first, const Real* scale,
-                      const Real* shift, const Real* out, Operand* input, int64_t later, Scratch& mine) const {
+                      const Real* shift, const Real* out, Operand* input, int64_t later,
+                      double* gamma_beta) const {
         Backward<whole, accumulate> back;
         for (int v = 0; v < REGISTERS; ++v) {
             back.known[v] = int(std::clamp<int64_t>(inputs - first - v * L, 0, L));
@@ -354,7 +360,7 @@ private:
         for (; i < pitch; i += 2, input += 2 * GROUP)  // a last odd pixel, and those between rows
             for (int v = 0; v < used; ++v)
                 put(v, i < length ? back(v, x, out, sum) : Vector<Real>{}, Vector<Real>{});
-        double* total = mine.gamma_beta.at_least(0) + 2 * first;
+        double* total = gamma_beta + 2 * first;
         for (int v = 0; v < REGISTERS; ++v)
             for (int l = 0; l < L; ++l)
                 total[v * L + l] += back.gamma[v][l], total[GROUP + v * L + l] += back.beta[v][l];
@@ -372,14 +378,14 @@ private:
         ((Real*)c.input_slope)[channel] -= mean_scale * rstd(channel) * gamma_gradient;
     }
 
-    // Adds up what the threads found for GROUP input channels.
-    void reduce_group(const std::vector<Scratch*>& parts, const Runs& runs, int64_t first) const {
+    // Adds up what was found in all portions for GROUP input channels.
+    void reduce_group(Sums* parts, int64_t count, const Runs& runs, int64_t first) const {
         const int64_t rows = Engine::rows(runs.depth), from = first / GROUP * runs.count * rows * GROUP;
         const int known = int(std::min<int64_t>(GROUP, inputs - first));
         for (int j = 0; j < known; ++j) {
             double gamma = 0, beta = 0;
-            for (Scratch* part : parts) {
-                const double* total = part->gamma_beta.at_least(0) + 2 * first;
+            for (int64_t part = 0; part < count; ++part) {
+                const double* total = parts[part].gamma_beta.at_least(0) + 2 * first;
                 gamma += total[j], beta += total[GROUP + j];
             }
             note_reader(first + j, Real(gamma * rstd(first + j)), Real(beta));
@@ -388,8 +394,8 @@ private:
             for (int64_t row = 0; row < runs.depth; ++row)
                 for (int j = 0; j < known; j += L) {
                     Vector<Real> sum{};
-                    for (Scratch* part : parts)
-                        sum += load(part->sums.at_least(0) + from + (run * rows + row) * GROUP + j);
+                    for (int64_t part = 0; part < count; ++part)
+                        sum += load(parts[part].weight.at_least(0) + from + (run * rows + row) * GROUP + j);
                     const int64_t place = weight(row % outputs, size - 1 - run, size - 1 - row / outputs) + first + j;
                     store((Real*)c.weight_gradient + place, sum, known - j);
                 }

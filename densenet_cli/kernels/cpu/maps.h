@@ -52,12 +52,12 @@ class Maps {
     // Writes pixels of the destination that `make(pixel, channel, known)` gives, and measures them.
     template <class Make>
     void write(int64_t pixels, Make make) const {
-        static thread_local Moments<Real> moments;
+        static thread_local std::vector<Moments<Real>> moments_memory;
         const int threads = int(w.threads);
-        std::vector<Moments<Real>*> parts(threads);
+        std::vector<Moments<Real>>& parts = at_least(moments_memory, threads);
 #pragma omp parallel num_threads(threads)
         {
-            parts[omp_get_thread_num()] = &moments;
+            Moments<Real>& moments = parts[omp_get_thread_num()];
             moments.start(w.channels);
             const Share share(pixels, omp_get_thread_num(), threads);
             for (int64_t first = share.begin; first < share.end; first += BLOCK)
@@ -70,7 +70,7 @@ class Maps {
                     });
                 }
         }
-        if (w.mean) finish_moments(parts, w.channels, pixels, (Real*)w.mean, (Real*)w.variance);
+        if (w.mean) finish_moments(parts.data(), threads, w.channels, pixels, (Real*)w.mean, (Real*)w.variance);
     }
 
     // source + slope·(maps - mean) + offset: the gradient of maps that their statistics depend on too.

@@ -36,3 +36,10 @@ private:
     T* data_ = nullptr;
     int64_t count_ = 0;
 };
+
+// The same for things that hold buffers: at least `count` of them.
+template <class T>
+std::vector<T>& at_least(std::vector<T>& things, int64_t count) {
+    if (int64_t(things.size()) < count) things = std::vector<T>(count);
+    return things;
+}

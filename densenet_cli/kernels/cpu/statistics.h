@@ -6,13 +6,12 @@
 
 #include "scratch.h"
 
-// Sums over the pixels that one thread has seen, in double. Those of a row of pixels are taken about its
+// Sums over some of the pixels, in double. Those of a row of pixels are taken about its
 // first one and in Real, so that a large mean costs no digits.
 template <class Real>
 class Moments {
 public:
     void start(int64_t channels) {
-        channels_ = channels;
         total_ = totals_.zeroed(2 * round_up(channels, lanes_of<Real>));
     }
     // A register of maps, from `channel` on, of pixels that `read(index)` gives.
@@ -38,18 +37,17 @@ private:
     static int64_t place(int64_t channel) {
         return channel / lanes_of<Real> * 2 * lanes_of<Real> + channel % lanes_of<Real>;
     }
-    int64_t channels_ = 0;
     double* total_ = nullptr;
     Buffer<double> totals_;
 };
 
-// Mean and biased variance of `pixels` from the totals of all threads, in their order.
+// Mean and biased variance of `pixels` from the totals of all their parts, in this order.
 template <class Real>
-void finish_moments(const std::vector<Moments<Real>*>& parts, int64_t channels, int64_t pixels, Real* mean,
+void finish_moments(const Moments<Real>* parts, int64_t count, int64_t channels, int64_t pixels, Real* mean,
                     Real* variance) {
     for (int64_t c = 0; c < channels; ++c) {
         double sum = 0, squares = 0;
-        for (const auto* part : parts) sum += part->sum(c), squares += part->squares(c);
+        for (int64_t part = 0; part < count; ++part) sum += parts[part].sum(c), squares += parts[part].squares(c);
         const double centre = sum / double(pixels);
         mean[c] = Real(centre);
         variance[c] = Real(std::max(0.0, squares / double(pixels) - centre * centre));

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
+#include <memory>
 
 #include "vectors.h"
 
@@ -59,6 +61,39 @@ public:
 private:
     int size_;
     int64_t width_, pitch_, height_, rows_, per_image_, images_, pixels_;
+};
+
+// Strips that threads share, in a number of portions that does not depend on who does them: what is
+// summed up is kept by portion, and so is the same each time. A thread does its own portions, then what
+// others have left of theirs: processors are not equally fast.
+class Portions {
+public:
+    Portions(const Strips& strips, int threads)
+        : strips_(strips.count()), threads_(threads), next_(new Next[threads]) {
+        const int64_t worthwhile = std::min(strips_, strips_ * strips.positions() / LEAST);
+        each_ = std::clamp<int64_t>(worthwhile / threads, 1, 16);
+        for (int t = 0; t < threads; ++t) next_[t].portion = t * each_;
+    }
+    int64_t count() const { return threads_ * each_; }
+
+    // Calls work(portion, first strip, strip behind the last) until none is left.
+    template <class Work>
+    void each(int thread, Work work) {
+        for (int i = 0; i < threads_; ++i) {
+            const int owner = (thread + i) % threads_;
+            for (int64_t p; (p = next_[owner].portion++) < (owner + 1) * each_;)
+                work(p, strips_ * p / count(), strips_ * (p + 1) / count());
+        }
+    }
+
+private:
+    static constexpr int64_t LEAST = 1024;  // pixels: less is not worth sums of its own
+    struct alignas(LINE) Next {
+        std::atomic<int64_t> portion;
+    };
+    int64_t strips_, each_;
+    int threads_;
+    std::unique_ptr<Next[]> next_;
 };
 
 // The part of `count` pieces that thread `index` of `threads` does.
