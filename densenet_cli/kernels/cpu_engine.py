@@ -74,7 +74,11 @@ class CpuEngine:
         """Add to the gradients of the sources; the gradients of each step's weight, γ and β."""
         weights, accumulate = _weights(steps), _start_gradients(steps)
         gradients = [
-            (torch.empty_like(weight), torch.empty_like(step.norm.weight), torch.empty_like(step.norm.bias))
+            (
+                torch.empty_like(weight),
+                torch.empty_like(step.norm.weight),
+                torch.empty_like(step.norm.bias),
+            )
             for step, weight in zip(steps, weights, strict=True)
         ]
         works = map(_backwards, steps, weights, accumulate, gradients)
@@ -179,7 +183,9 @@ class CpuEngine:
         )
         self._call(function, shape, work)
 
-    def _call(self, function: str, maps: Maps, work: ctypes.Structure | ctypes.Array, *counts: int) -> None:
+    def _call(
+        self, function: str, maps: Maps, work: ctypes.Structure | ctypes.Array, *counts: int
+    ) -> None:
         name = str(maps.values.dtype).removeprefix("torch.")
         getattr(self._library, f"{function}_{name}")(ctypes.byref(work), *map(NUMBER, counts))
 

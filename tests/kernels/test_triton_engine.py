@@ -15,7 +15,8 @@ import pytest
 import torch
 from torch import nn
 
-from densenet_cli.kernels.maps import REAL, Maps, Norm
+from densenet_cli.kernels.engine import ConvolutionWork
+from densenet_cli.kernels.maps import REAL, Maps
 from densenet_cli.models.densenet import DenseNet
 
 pytestmark = pytest.mark.skipif(
@@ -140,15 +141,17 @@ def convolution(dtype, size, dropout=0.0, seed=0):
     like = torch.empty(0, dtype=dtype)
     source, target = Maps(like, 2, 5, 6, 20, measured=False), Maps(like, 2, 5, 6, 33, measured=True)
     source.values[:, :20] = rounded(60, 20)
-    norm = Norm(*(rounded(20).abs().to(real) for _ in range(4)))
+    norm = nn.BatchNorm2d(20, eps=0.0).to(real)
+    for numbers in (norm.running_mean, norm.running_var, norm.weight, norm.bias):
+        numbers.data = rounded(20).abs().to(real)
     weight = rounded(12, 20, size, size).to(real)
-    place = weight, target, 16, dropout, seed
-    engine().convolve(source, norm, *place)
-    source.start_gradient()
+    steps = [ConvolutionWork(source, norm, weight, target, 16, dropout, seed)]
+    engine().convolve(steps)
     target.start_gradient()
     target.gradient[:, 16:28] = rounded(60, 12)
-    correction = tuple(0.1 * rounded(12).to(real) for _ in range(2))
-    gradients = engine().convolve_backward(source, norm, *place, correction, accumulate=False)
+    for part in (target.slope, target.offset):
+        part[16:28] = 0.1 * rounded(12).to(real)
+    gradients = engine().convolve_backward(steps)
     return target.values[:, 16:28].double(), source.gradient[:, :20].double(), *gradients
 
 
