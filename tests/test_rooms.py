@@ -38,6 +38,10 @@ MAY_IMPORT = {  # room -> rooms
         *("launch", "resolvers", "complaint", "compose", "hold", "record", "run", "workers", "sweep"),
         "quick_imports",
     },
+    "inference": {
+        *("complaint", "compose", "data", "instantiation", "launch", "models", "record", "resolvers"),
+        *("results", "training"),
+    },
     "results": {"duration", "hold", "identity", "record"},
 }
 

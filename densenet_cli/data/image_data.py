@@ -74,6 +74,7 @@ class ImageData(LightningDataModule):
     """
 
     name = ""
+    kept = 1.0  # how much of a picture's shorter side the network sees, if it is no training image
     normalisations: tuple[str, ...] = ("mean_std", "scale", "imagenet")
 
     def __init__(

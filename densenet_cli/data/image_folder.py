@@ -22,7 +22,7 @@ from densenet_cli.data.epoch_order import EvaluationOrder, Tickets
 from densenet_cli.data.folder_layout import Files, class_names, labelled_files, split_folders
 from densenet_cli.data.image_check import check_images
 from densenet_cli.data.image_data import Batch, Contents, ImageData, Split, folder, usable_cores
-from densenet_cli.data.photo import centre_crop, random_crop
+from densenet_cli.data.photo import KEPT, centre_crop, random_crop
 from densenet_cli.data.splits import hold_out, stratified
 from densenet_cli.options import OptionError, UserError, number, switch, whole_number
 
@@ -89,6 +89,7 @@ class ImageFolder(ImageData):
     """
 
     name = "image_folder"
+    kept = KEPT
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
-RESIZED, CROPPED = 256, 224  # the shorter side is resized to 256 where the crop is 224
+KEPT = 224 / 256  # the shorter side is resized to 256 where the crop is 224
 Box = tuple[int, int, int, int]
 """Left, upper, right and lower edge, in pixels."""
 
@@ -33,21 +33,31 @@ def read_rgb(path: str | Path) -> Tensor:
         return _tensor(_decoded(file)[0])
 
 
-def centre_crop(path: str | Path, size: int) -> Tensor:
-    """The middle of a picture: shorter side resized to size x 256/224, then cut to size x size.
+def centre_crop(path: str | Path, size: int, kept: float = KEPT) -> Tensor:
+    """The middle of a picture: shorter side resized to size / kept, then cut to size x size.
 
     Done in one step, which gives the same picture but for rounding, and no huge image on the way
     if the photo is long and narrow.
 
+    Args:
+        path: of the picture.
+        size: height and width of what is returned, in pixels.
+        kept: how much of the shorter side is left, up to 1.
+
     Returns and Raises: as random_crop.
     """
-    with Image.open(path) as file:
-        width, height = _upright_size(file)
-        side = min(width, height) * CROPPED / RESIZED
-        image, reduction = _decoded(file, side / size)
-    left, top = (width - side) / 2, (height - side) / 2
-    box = np.array([left, top, left + side, top + side]) / reduction
-    return _tensor(image.resize((size, size), Image.Resampling.BICUBIC, box=tuple(box)))
+    return _crops(path, size, kept, [(0.5, 0.5)])[0]
+
+
+def ten_crops(path: str | Path, size: int, kept: float = KEPT) -> Tensor:
+    """The middle and the four corners of a picture, and the same mirrored: (10, size, size, 3) uint8.
+
+    As Krizhevsky et al. 2012, sec. 4.1, but of the whole picture, as in fb.resnet.torch. Arguments and
+    errors: as centre_crop.
+    """
+    corners = [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)]
+    crops = torch.stack(_crops(path, size, kept, [(0.5, 0.5), *corners]))
+    return torch.cat([crops, crops.flip(2)])
 
 
 def random_crop(path: str | Path, size: int, chance: random.Random) -> Tensor:
@@ -86,6 +96,20 @@ def random_box(width: int, height: int, chance: random.Random) -> Box:
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
     return left, top, left + side, top + side
+
+
+def _crops(path: str | Path, size: int, kept: float, places: list[tuple[float, float]]) -> list[Tensor]:
+    """Squares of a picture, resized: 0, 0 is the upper left corner, 1, 1 the lower right one."""
+    with Image.open(path) as file:
+        width, height = _upright_size(file)
+        side = min(width, height) * kept
+        image, reduction = _decoded(file, side / size)
+    crops = []
+    for across, down in places:
+        left, top = across * (width - side), down * (height - side)
+        box = np.array([left, top, left + side, top + side]) / reduction
+        crops.append(_tensor(image.resize((size, size), Image.Resampling.BICUBIC, box=tuple(box))))
+    return crops
 
 
 def _decoded(file: Image.Image, shrinking: float = 1.0) -> tuple[Image.Image, int]:

@@ -1,0 +1,1 @@
+"""Trained networks in use: their layers, their answers, their errors elsewhere."""

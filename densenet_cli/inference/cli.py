@@ -1,0 +1,202 @@
+"""densenet-model: look at networks, and use those that densenet-run has trained."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TextIO
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from densenet_cli import launch
+from densenet_cli.options import UserError
+
+ENDINGS = {"onnx": ".onnx", "torch-export": ".pt2", "safetensors": ".safetensors"}
+DESCRIPTION = "Look at networks, and use those that densenet-run has trained."
+EXAMPLES = """\
+examples:
+  densenet-model summary model=densenet_bc_100 model.growth_rate=24 model.compression=0.7
+  densenet-model summary model=densenet_121 --image-size 224 --classes 1000
+  densenet-model predict outputs/RUN photo.jpg holiday/
+  densenet-model predict outputs/RUN holiday/ --format csv --output holiday.csv --ten-crop
+  densenet-model evaluate outputs/RUN other-photos/
+  densenet-model export outputs/RUN --format onnx --output flowers.onnx --check holiday/
+
+RUN is the folder of a run, which stands for the checkpoint that its recipe reports, or one of its files
+checkpoints/last.ckpt and checkpoints/best.ckpt. Pictures are cut and normalised as the run's own were.
+"""
+
+
+def main() -> None:
+    """densenet-model summary|predict|evaluate|export ..."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a letter shows a question mark
+    launch.spin_briefly()
+    parser = _parser()
+    words = parser.parse_args()
+    if not hasattr(words, "command"):
+        parser.print_help()
+        return
+    try:
+        status = words.command(words)
+        sys.stdout.flush()
+    except UserError as error:
+        _complain(error, str(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        from densenet_cli.complaint import explain
+
+        _complain(error, explain(error, words.words))
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):  # `| head` has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return
+        _complain(
+            error, f"{error.filename or 'output'}: cannot be read or written: {error.strerror or error}"
+        )
+    except KeyboardInterrupt:
+        status = 130
+    sys.exit(status)
+
+
+def _complain(error: Exception, message: str) -> None:
+    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        raise error
+    sys.exit(f"densenet-model: {message}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "densenet-model", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=_formatter
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    summary = _command(commands, "summary", _summary, "the layers of a network, and what they cost")
+    summary.add_argument(
+        "words", nargs="*", metavar="key=value", help="as typed to densenet-run: model=..."
+    )
+    summary.add_argument("--image-size", type=_count, default=32, metavar="PIXELS", help="default: 32")
+    summary.add_argument("--classes", type=_count, default=10, metavar="N", help="default: 10")
+    summary.add_argument(
+        "--batch-size", type=_count, default=8, metavar="N", help="for times; default: 8"
+    )
+    summary.add_argument("--depth", type=_count, default=3, metavar="N", help="of modules; default: 3")
+    predict = _command(commands, "predict", _predict, "what a trained network takes pictures for")
+    _add_run(predict)
+    predict.add_argument("pictures", nargs="+", type=Path, help="files, and folders to search")
+    predict.add_argument("--format", choices=("table", "csv", "json"), default="table")
+    predict.add_argument("--output", type=Path, metavar="FILE", help="default: the terminal")
+    predict.add_argument("--top", type=_count, default=3, metavar="N", help="classes named; default: 3")
+    predict.add_argument("--ten-crop", action="store_true", help="mean over ten parts of each picture")
+    evaluate = _command(commands, "evaluate", _evaluate, "its errors on other pictures of its classes")
+    _add_run(evaluate)
+    evaluate.add_argument("folder", type=Path, help="with a folder of pictures for each class")
+    export = _command(commands, "export", _export, "the network as a file for other programs")
+    export.add_argument("run", type=Path, metavar="RUN", help="a run's folder, or a checkpoint in it")
+    export.add_argument("--format", choices=tuple(ENDINGS), required=True)
+    export.add_argument(
+        "--output", type=Path, metavar="FILE", help="default: RUN/network with the format's ending"
+    )
+    export.add_argument(
+        "--check", nargs="+", type=Path, default=[], metavar="PICTURES",
+        help="files and folders; the file must answer as the network does; default: random images",
+    )  # fmt: skip
+    return parser
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=30)
+
+
+def _command(
+    commands: argparse._SubParsersAction, name: str, call: Callable, does: str
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=does, description=does, formatter_class=_formatter)
+    parser.set_defaults(command=call, words=[])
+    return parser
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder, or a checkpoint in it")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    parser.add_argument(
+        "--precision", choices=("32-true", "bf16-mixed"), help="default: as it was trained"
+    )
+    parser.add_argument("--batch-size", type=_count, default=64, metavar="N", help="default: 64")
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return count
+
+
+def _summary(words: argparse.Namespace) -> int:
+    from densenet_cli.inference import layer_table
+
+    layer_table.show(words.words, words.image_size, words.classes, words.batch_size, words.depth)
+    return 0
+
+
+def _predict(words: argparse.Namespace) -> int:
+    from densenet_cli.inference import pictures, predictions, trained
+
+    paths = pictures.find(words.pictures)
+    network = trained.load(words.run, words.device, words.precision)
+    answers = predictions.predict(network, paths, words.top, words.batch_size, words.ten_crop)
+    unreadable: list[pictures.Unreadable] = []
+    with _opened(words.output) as file:
+        predictions.write(predictions.readable(answers, unreadable), words.format, file)
+    return _name(unreadable, len(paths))
+
+
+def _evaluate(words: argparse.Namespace) -> int:
+    from densenet_cli.inference import evaluation, trained
+
+    network = trained.load(words.run, words.device, words.precision)
+    answers = evaluation.evaluate(network, words.folder, words.batch_size)
+    evaluation.show(answers)
+    return _name(answers.unreadable, len(answers.paths) + len(answers.unreadable))
+
+
+def _export(words: argparse.Namespace) -> int:
+    from densenet_cli.inference import export, pictures, trained
+
+    network = trained.load(words.run, "cpu", "32-true")
+    folder = network.checkpoint.parent.parent
+    path = words.output or folder / f"network{ENDINGS[words.format]}"
+    images, unreadable = pictures.some(words.check, network.image_size[0], network.kept)
+    share = export.export(network, words.format, path, images)
+    what = "pictures" if words.check else "random images"
+    print(
+        f"{path}: answers as the network does, but for {share:.1e} of the largest logit, "
+        f"on {len(images)} {what}"
+    )
+    return _name(unreadable, len(images) + len(unreadable))
+
+
+def _name(unreadable: list, pictures: int) -> int:
+    """Name the files that could not be read; the exit status."""
+    for one in unreadable:
+        print(f"densenet-model: {one.path}: cannot be read: {one.reason}", file=sys.stderr)
+    if unreadable:
+        print(f"densenet-model: {len(unreadable)} of {pictures} pictures are left out", file=sys.stderr)
+    return 1 if unreadable else 0
+
+
+@contextlib.contextmanager
+def _opened(path: Path | None) -> Iterator[TextIO]:
+    if path is None:
+        yield sys.stdout
+    else:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            yield file
+
+
+if __name__ == "__main__":
+    main()

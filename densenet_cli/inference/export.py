@@ -1,0 +1,138 @@
+"""A trained network as a file for other programs: ONNX, torch.export or safetensors, checked."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from densenet_cli.inference.trained import Trained
+from densenet_cli.options import UserError
+
+TOLERANCE = 1e-4  # of the largest logit: other libraries add up in another order
+Answer = Callable[[Tensor], Tensor]
+"""What a written file makes of inputs (N, 3, H, W) float32: logits (N, classes)."""
+
+
+def export(trained: Trained, form: str, path: Path, images: Tensor) -> float:
+    """Write a network to a file that takes batches of any size, once it was read again and checked.
+
+    The file takes what the network does: images (N, 3, H, W) float32, normalised. Classes and
+    normalisation stand in its metadata.
+
+    Args:
+        trained: the network, on the CPU and in float32.
+        form: onnx, torch-export or safetensors.
+        path: the file; it is replaced only by one that passed.
+        images: (N, H, W, 3) uint8, two or more, to check it with.
+
+    Returns:
+        The largest difference of a logit, as a share of the largest logit.
+
+    Raises:
+        UserError: if the packages for this format are missing, or the file answers otherwise than the
+            network.
+    """
+    write = {
+        "onnx": _write_onnx,
+        "torch-export": _write_torch_export,
+        "safetensors": _write_safetensors,
+    }
+    inputs, expected = trained.inputs(images), trained.logits(images)
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        part = Path(scratch) / path.name
+        answer = write[form](trained, part, inputs[:2])
+        difference = max(
+            (answer(some) - its).abs().max().item()
+            for some, its in ((inputs, expected), (inputs[:1], expected[:1]))
+        )
+        share = difference / expected.abs().max().item()
+        if not share <= TOLERANCE:
+            raise UserError(
+                f"--format {form}: the file answers otherwise than the network: logits differ by "
+                f"{difference:.2g} where the largest is {expected.abs().max().item():.2g}; not written"
+            )
+        part.replace(path)
+    return share
+
+
+def metadata(trained: Trained) -> dict[str, str]:
+    """What a program needs to know to use the file, each value as JSON or plain text."""
+    fields, scale = trained.fields, trained.scale
+    return {
+        "class_names": json.dumps(trained.class_names, ensure_ascii=False),
+        "input": "RGB, (value / 255 - mean) / std, (N, 3, height, width) float32",
+        "image_size": json.dumps(trained.image_size),
+        "mean": json.dumps([round(number, 6) for number in scale.mean.tolist()]),
+        "std": json.dumps([round(number, 6) for number in scale.std.tolist()]),
+        "kept": json.dumps(trained.kept),  # of the shorter side, in the middle, before resizing
+        "model": json.dumps(fields["config"]["model"]),
+        "test_error": json.dumps(fields["results"].get("test_error")),
+        "densenet_cli": fields.get("versions", {}).get("densenet-cli", ""),
+    }
+
+
+def _needed(form: str, name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(
+            f"--format {form}: needs the package {name}: pip install 'densenet-cli[export]'"
+        ) from error
+
+
+def _write_onnx(trained: Trained, path: Path, inputs: Tensor) -> Answer:
+    for name in ("onnx", "onnxscript"):
+        _needed("onnx", name)
+    runtime = _needed("onnx", "onnxruntime")
+    program = torch.onnx.export(
+        trained.network,
+        (inputs,),
+        dynamo=True,
+        verbose=False,
+        input_names=["images"],
+        output_names=["logits"],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+    )
+    assert program is not None
+    program.model.metadata_props.update(metadata(trained))
+    program.save(path)
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(
+        session.run(None, {"images": images.contiguous().numpy()})[0]
+    )
+
+
+def _write_torch_export(trained: Trained, path: Path, inputs: Tensor) -> Answer:
+    program = torch.export.export(
+        trained.network, (inputs,), dynamic_shapes=({0: torch.export.Dim("batch")},)
+    )
+    torch.export.save(program, path, extra_files={"metadata.json": json.dumps(metadata(trained))})
+    return _without_gradients(torch.export.load(path).module())
+
+
+def _write_safetensors(trained: Trained, path: Path, inputs: Tensor) -> Answer:
+    """Weights alone; `model` in the metadata says what network they are of."""
+    from densenet_cli.instantiation import build
+
+    safetensors = _needed("safetensors", "safetensors.torch")
+    weights = {name: tensor.contiguous() for name, tensor in trained.network.state_dict().items()}
+    safetensors.save_file(weights, path, metadata(trained))
+    network = build("model", trained.fields["config"]["model"], num_classes=len(trained.class_names))
+    network.load_state_dict(safetensors.load_file(path))
+    return _without_gradients(network.eval())
+
+
+def _without_gradients(network: Callable[[Tensor], Any]) -> Answer:
+    def answer(images: Tensor) -> Tensor:
+        with torch.no_grad():
+            return network(images)
+
+    return answer

@@ -1,0 +1,97 @@
+"""Picture files -> batches of images as a network takes them; what cannot be read is set aside."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from densenet_cli.data.folder_layout import image_files
+from densenet_cli.data.image_data import usable_cores
+from densenet_cli.data.photo import centre_crop
+from densenet_cli.options import UserError
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file that is no picture, and why."""
+
+    path: str
+    reason: str
+
+
+def find(words: Sequence[Path]) -> list[str]:
+    """The files named, and all images in the folders named, in this order.
+
+    Raises:
+        UserError: if there is no such file or folder, or no image in any.
+    """
+    paths: list[str] = []
+    for word in words:
+        if not word.exists():
+            raise UserError(f"{word}: there is no such file or folder")
+        paths += image_files(word) if word.is_dir() else [str(word)]
+    if not paths:
+        raise UserError(f"{', '.join(map(str, words))}: there is no image in it")
+    return paths
+
+
+def batches(
+    paths: Sequence[str], read: Callable[[str], Tensor], batch_size: int
+) -> Iterator[tuple[list[int], Tensor, list[Unreadable]]]:
+    """Read pictures, several at a time and one batch ahead.
+
+    Args:
+        paths: the files.
+        read: makes a tensor of one shape of each.
+        batch_size: files in a batch, readable or not.
+
+    Yields:
+        The indices of those that could be read, (n,) of them; what was read, (n, ...); the others.
+    """
+    parts = [range(len(paths))[i : i + batch_size] for i in range(0, len(paths), batch_size)]
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        coming = [pool.submit(_read, paths[index], read) for index in parts[0]]
+        for number, part in enumerate(parts):
+            found = [future.result() for future in coming]
+            after = parts[number + 1] if number + 1 < len(parts) else range(0)
+            coming = [pool.submit(_read, paths[index], read) for index in after]
+            pictures = {
+                index: one for index, one in zip(part, found, strict=True) if isinstance(one, Tensor)
+            }
+            if pictures:
+                stacked = torch.stack(list(pictures.values()))
+                yield list(pictures), stacked, [one for one in found if isinstance(one, Unreadable)]
+            else:
+                yield [], torch.empty(0), [one for one in found if isinstance(one, Unreadable)]
+
+
+def some(
+    words: Sequence[Path], size: int, kept: float, most: int = 64
+) -> tuple[Tensor, list[Unreadable]]:
+    """The first pictures named, (n, size, size, 3) uint8, two or more; random ones if none is named.
+
+    Raises:
+        UserError: if there are not two that can be read.
+    """
+    if not words:
+        noise = torch.randint(256, (2, size, size, 3), generator=torch.Generator().manual_seed(0))
+        return noise.to(torch.uint8), []
+    paths = find(words)[:most]
+    cut = functools.partial(centre_crop, size=size, kept=kept)
+    (_, images, unreadable), *_ = batches(paths, cut, most)
+    if len(images) < 2:
+        raise UserError(f"{', '.join(map(str, words))}: two pictures at least are needed")
+    return images, unreadable
+
+
+def _read(path: str, read: Callable[[str], Tensor]) -> Tensor | Unreadable:
+    try:
+        return read(path)
+    except Exception as error:  # decoders raise nearly anything
+        return Unreadable(path, str(error))

@@ -1,0 +1,127 @@
+"""What a trained network takes pictures for: the likeliest classes, written as table, CSV or JSON."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TextIO
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from densenet_cli.data.photo import centre_crop, ten_crops
+from densenet_cli.inference import pictures
+from densenet_cli.inference.pictures import Unreadable
+from densenet_cli.inference.trained import Trained
+from densenet_cli.options import UserError
+from densenet_cli.results.terminal import plain
+
+FORMATS = ("table", "csv", "json")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a picture was taken for.
+
+    Attributes:
+        path: the file.
+        classes: names and probabilities, the likeliest first.
+    """
+
+    path: str
+    classes: list[tuple[str, float]]
+
+
+def predict(
+    trained: Trained, paths: Sequence[str], top: int, batch_size: int = 64, ten_crop: bool = False
+) -> Iterator[Prediction | Unreadable]:
+    """Ask the network about pictures, in their order.
+
+    Args:
+        trained: the network.
+        paths: the files.
+        top: how many classes to name for each.
+        batch_size: pictures at a time.
+        ten_crop: ask about ten parts of each picture and take the mean of the answers (logits), as
+            fb.resnet.torch does for the figures of Huang et al. 2017, table 3.
+
+    Raises:
+        UserError: for ten crops, if the network takes pictures whole.
+    """
+    if ten_crop and trained.kept == 1:
+        raise UserError("--ten-crop: this network takes pictures whole; it is for data=image_folder")
+    cut = functools.partial(
+        ten_crops if ten_crop else centre_crop, size=trained.image_size[0], kept=trained.kept
+    )
+    for indices, images, unreadable in pictures.batches(paths, cut, batch_size):
+        if indices:
+            logits = trained.logits(images.flatten(0, -4)).unflatten(0, (len(indices), -1)).mean(1)
+            likeliest = logits.softmax(1).topk(min(top, len(trained.class_names)))
+            for index, chances, labels in zip(
+                indices, *map(torch.Tensor.tolist, likeliest), strict=True
+            ):
+                names = [trained.class_names[label] for label in labels]
+                yield Prediction(paths[index], list(zip(names, chances, strict=True)))
+        yield from unreadable
+
+
+def readable(
+    answers: Iterable[Prediction | Unreadable], unreadable: list[Unreadable]
+) -> Iterator[Prediction]:
+    """The predictions as they come; what could not be read is put into a list."""
+    for answer in answers:
+        if isinstance(answer, Unreadable):
+            unreadable.append(answer)
+        else:
+            yield answer
+
+
+def write(predictions: Iterable[Prediction], form: str, file: TextIO) -> None:
+    """Write predictions, one a row, as they come (table: when all are there)."""
+    {"table": _as_table, "csv": _as_csv, "json": _as_json}[form](predictions, file)
+
+
+def _as_table(predictions: Iterable[Prediction], file: TextIO) -> None:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("picture", overflow="fold")
+    table.add_column("class")
+    table.add_column("probability", justify="right")
+    table.add_column("or else", overflow="fold")
+    for prediction in predictions:
+        (name, chance), *others = prediction.classes
+        rest = ", ".join(f"{other} {100 * its:.1f} %" for other, its in others)
+        table.add_row(plain(prediction.path), plain(name), f"{100 * chance:.1f} %", plain(rest))
+    console = Console(file=file)
+    (console if console.is_terminal else Console(file=file, width=200)).print(table)
+
+
+def _as_csv(predictions: Iterable[Prediction], file: TextIO) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    for number, prediction in enumerate(predictions):
+        if number == 0:
+            places = [
+                f"_{place}" if place > 1 else "" for place in range(1, 1 + len(prediction.classes))
+            ]
+            writer.writerow(
+                ["file", *(f"{key}{n}" for n in places for key in ("class", "probability"))]
+            )
+        cells = [cell for name, chance in prediction.classes for cell in (name, f"{chance:.6f}")]
+        writer.writerow([prediction.path, *cells])
+
+
+def _as_json(predictions: Iterable[Prediction], file: TextIO) -> None:
+    """A list, an element a line."""
+    before = "[\n"
+    for prediction in predictions:
+        classes = [
+            {"class": name, "probability": round(chance, 6)} for name, chance in prediction.classes
+        ]
+        text = json.dumps({"file": prediction.path, "classes": classes}, ensure_ascii=False)
+        file.write(before + text)
+        before = ",\n"
+    file.write("[]\n" if before == "[\n" else "\n]\n")

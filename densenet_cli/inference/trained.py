@@ -1,0 +1,117 @@
+"""A network that a run has trained, ready to be asked: built, loaded and prepared as the run says."""
+
+from __future__ import annotations
+
+import pkgutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from densenet_cli.data.augmentation import Scale, normalised
+from densenet_cli.instantiation import build
+from densenet_cli.options import UserError
+from densenet_cli.record import RunRecord
+from densenet_cli.training import devices
+from densenet_cli.training.checkpoints import load_checkpoint, load_weights
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network with what it needs to be used.
+
+    Attributes:
+        network: maps images (N, 3, H, W) to logits, in evaluation mode, on `device`.
+        class_names: label 0 first.
+        image_size: height and width of the images that it takes, in pixels.
+        kept: how much of the shorter side of a picture is left when it is cut to that size.
+        scale: how bytes become the numbers that it was trained on.
+        device: cpu, cuda or mps.
+        bfloat16: whether it computes in bfloat16.
+        checkpoint: the file that its weights are from.
+        fields: what run.json holds.
+    """
+
+    network: nn.Module
+    class_names: list[str]
+    image_size: tuple[int, int]
+    kept: float
+    scale: Scale
+    device: str
+    bfloat16: bool
+    checkpoint: Path
+    fields: dict[str, Any]
+
+    def inputs(self, images: Tensor) -> Tensor:
+        """What the network is given for images (N, H, W, 3) uint8: (N, 3, H, W) float32."""
+        return normalised(images.to(self.device), self.scale).permute(0, 3, 1, 2)
+
+    @torch.inference_mode()
+    def logits(self, images: Tensor) -> Tensor:
+        """The network's answers (N, classes), float32 on the CPU, to images (N, H, W, 3) uint8."""
+        with torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.bfloat16):
+            return self.network(self.inputs(images)).float().cpu()
+
+
+def load(run: Path, device: str = "auto", precision: str | None = None) -> Trained:
+    """The network of a run.
+
+    Args:
+        run: the run's folder, which stands for the checkpoint that the recipe reports (recipe.report);
+            or a file in its folder checkpoints/.
+        device: auto, cpu, cuda or mps.
+        precision: 32-true or bf16-mixed; None: as it was trained.
+
+    Raises:
+        UserError: if there is no such run or checkpoint, or they do not fit together.
+    """
+    folder, checkpoint = _places(run)
+    fields = RunRecord.read(folder).fields
+    data = fields.get("data") or {}
+    if not data.get("class_names") or not data.get("statistics"):
+        raise UserError(f"{folder}: the run ended before its data were read; there is nothing to use")
+    checkpoint = checkpoint or folder / "checkpoints" / f"{fields['config']['recipe']['report']}.ckpt"
+    network = build("model", fields["config"]["model"], num_classes=len(data["class_names"]))
+    _load_weights(network, checkpoint)
+    device = devices.accelerator(device)
+    height, width = data["image_size"]
+    return Trained(
+        network.eval().to(device=device, memory_format=torch.channels_last),
+        data["class_names"],
+        (height, width),
+        _kept(fields["config"]["data"]["_target_"]),
+        Scale.of(data["statistics"], width, torch.device(device)),
+        device,
+        (precision or fields.get("precision")) == "bf16-mixed",
+        checkpoint,
+        fields,
+    )
+
+
+def _places(run: Path) -> tuple[Path, Path | None]:
+    """The run's folder and, if one was named, the checkpoint."""
+    if run.is_file() and run.parent.name == "checkpoints":
+        return run.parent.parent, run
+    if run.is_file():
+        raise UserError(
+            f"{run}: is in no run's folder; name outputs/<run> or outputs/<run>/checkpoints/..."
+        )
+    if not run.is_dir():
+        raise UserError(f"{run}: there is no such run; name its folder, as outputs/DATE/TIME")
+    return run, None
+
+
+def _load_weights(network: nn.Module, checkpoint: Path) -> None:
+    trained = nn.Module()  # checkpoints are of the module around the network
+    trained.network = network
+    load_weights(trained, load_checkpoint(checkpoint), checkpoint)
+
+
+def _kept(target: str) -> float:
+    """What the data set of a run says of pictures of other sizes."""
+    try:
+        return pkgutil.resolve_name(target).kept
+    except (ValueError, ImportError, AttributeError) as error:
+        raise UserError(f"data._target_={target}: cannot be imported here: {error}") from error

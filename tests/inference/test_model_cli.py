@@ -1,0 +1,222 @@
+"""densenet-model on a run of the real command, on pictures made here."""
+
+import csv
+import io
+import json
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_run import TINY
+
+from densenet_cli.data.photo import read_rgb, ten_crops
+from densenet_cli.inference import cli, trained
+
+COLOURS = {"grass": (40, 160, 40), "sea": (40, 60, 200), "stone": (120, 120, 120)}
+
+
+def pictures(folder, count, seed):
+    """Noisy pictures of a colour, in folders of their names; PNG and JPEG, wide and tall."""
+    chance = np.random.default_rng(seed)
+    for name, colour in COLOURS.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            size = (30, 24, 3) if number % 2 else (20, 36, 3)
+            pixels = np.clip(np.array(colour) + chance.normal(0, 60, size), 0, 255).astype(np.uint8)
+            kind = "png" if number % 3 else "jpg"
+            Image.fromarray(pixels).save(folder / name / f"{number}.{kind}")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run on photos in float32, and its folder of pictures."""
+    folder = tmp_path_factory.mktemp("trained")
+    pictures(folder / "photos" / "train", 12, seed=0)
+    pictures(folder / "photos" / "test", 7, seed=1)
+    words = [*TINY, "data=image_folder", "data.root=photos", "data.image_size=16", "data.num_workers=1"]
+    answer = subprocess.run(
+        [sys.executable, "-m", "densenet_cli.cli", *words, "trainer.precision=32-true",
+         "recipe.batch_size=8", "epochs=1", "hydra.run.dir=run"],
+        cwd=folder, capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stderr
+    return folder / "run", folder / "photos"
+
+
+@pytest.fixture
+def typed(monkeypatch, capsys):
+    """Type densenet-model within this process: exit status, output, messages."""
+
+    def type_(*words):
+        monkeypatch.setattr(sys, "argv", ["densenet-model", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        said = capsys.readouterr()
+        status, message = end.value.code, said.err
+        return (
+            (1, said.out, message + status) if isinstance(status, str) else (status, said.out, message)
+        )
+
+    return type_
+
+
+def test_evaluate_gives_what_the_run_measured_on_the_same_pictures(run, typed):
+    folder, photos = run
+    results = json.loads((folder / "run.json").read_text())["results"]
+    from densenet_cli.inference.evaluation import evaluate
+
+    answers = evaluate(trained.load(folder), photos)
+    assert answers.error() == pytest.approx(results["test_error"], abs=1e-4)
+    assert answers.loss() == pytest.approx(results["test_loss"], rel=1e-5)
+    status, out, _ = typed("evaluate", folder, photos)
+    assert status == 0
+    assert f"{results['test_error']:.2f} %" in out
+
+
+def test_predict_names_classes_with_their_probabilities(run, typed):
+    folder, photos = run
+    status, out, _ = typed("predict", folder, photos / "test", "--format", "csv", "--batch-size", "5")
+    assert status == 0
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert len(rows) == 21
+    wrong = sum(row["file"].split("/")[-2] != row["class"] for row in rows)
+    assert 100 * wrong / 21 == pytest.approx(
+        json.loads((folder / "run.json").read_text())["results"]["test_error"], abs=1e-3
+    )
+    for row in rows:
+        chances = [float(row[key]) for key in ("probability", "probability_2", "probability_3")]
+        assert sum(chances) == pytest.approx(1, abs=1e-5)
+        assert chances == sorted(chances, reverse=True)
+    as_json = json.loads(typed("predict", folder, photos / "test", "--format", "json")[1])
+    assert [one["file"] for one in as_json] == [row["file"] for row in rows]
+    assert [one["classes"][0]["class"] for one in as_json] == [row["class"] for row in rows]
+    table = typed("predict", folder, photos / "test" / "sea" / "1.png")[1]
+    assert "1.png" in table
+
+
+def test_ten_crops_are_the_mean_of_ten_answers(run):
+    folder, photos = run
+    network = trained.load(folder)
+    path = photos / "test" / "sea" / "1.png"
+    crops = ten_crops(path, 16, network.kept)
+    whole = read_rgb(path)
+    assert whole.shape == (30, 24, 3)
+    assert torch.equal(crops[5:], crops[:5].flip(2))
+    from densenet_cli.inference.predictions import predict
+
+    (found,) = predict(network, [str(path)], top=3, ten_crop=True)
+    expected = network.logits(crops).mean(0).softmax(0)
+    names = [network.class_names[label] for label in expected.argsort(descending=True)]
+    assert [name for name, _ in found.classes] == names
+    assert [chance for _, chance in found.classes] == pytest.approx(sorted(expected.tolist())[::-1])
+
+
+def test_files_that_are_no_pictures_are_named_and_the_rest_is_done(run, typed, tmp_path):
+    folder, photos = run
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    status, out, message = typed(
+        "predict", folder, tmp_path / "broken.png", photos / "test" / "sea" / "1.png", "--format", "csv"
+    )
+    assert status == 1
+    assert len(out.splitlines()) == 2
+    assert "broken.png: cannot be read" in message
+    assert "1 of 2 pictures are left out" in message
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["predict", "nowhere", "x.png"], "x.png: there is no such file or folder"),
+        (["predict", "nowhere", "."], "there is no image in it"),
+        (["evaluate", "nowhere", "."], "nowhere: there is no such run"),
+        (["summary", "model=densenet_bc_1000"], "did you mean model=densenet_bc_100"),
+        (["summary", "model=densenet_bc", "model.depth=11"], "model.depth=11"),
+        (
+            ["summary", "model=densenet_121", "--image-size", "8"],
+            "images of 8 × 8 pixels are too small",
+        ),
+    ],
+)
+def test_errors_are_one_message(typed, words, said):
+    status, _, message = typed(*words)
+    assert status == 1
+    assert said in message
+    assert message.startswith("densenet-model: ")
+    assert len(message.splitlines()) == 1
+
+
+def test_unknown_classes_are_refused(run, typed, tmp_path):
+    pictures(tmp_path / "more", 1, seed=2)
+    (tmp_path / "more" / "sea").rename(tmp_path / "more" / "lake")
+    status, _, message = typed("evaluate", run[0], tmp_path / "more")
+    assert status == 1
+    assert "classes that the network does not know: lake; it knows grass, sea, stone" in message
+
+
+class _Harmful:
+    def __reduce__(self):
+        return open, ("harmed", "w")
+
+
+def test_a_checkpoint_that_holds_code_is_refused(run, typed, tmp_path):
+    folder, photos = run
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "run.json").write_text((folder / "run.json").read_text())
+    hostile = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    hostile.write_bytes(pickle.dumps({"state_dict": _Harmful()}))
+    status, _, message = typed("predict", tmp_path / "run", photos)
+    assert status == 1
+    assert "more than plain data" in message
+    assert not (tmp_path / "harmed").exists()
+
+
+def test_summary_counts_as_the_records_do(typed):
+    status, out, _ = typed("summary", "model=densenet_bc", "model.depth=22", "model.growth_rate=12")
+    assert status == 0
+    assert "71,686 parameters" in out  # facts: DenseNet-BC (22, 12)
+    assert "31,238,322 multiply-adds" in out
+    rows = {line.split()[0]: line for line in out.splitlines() if line.strip()}
+    assert "24 x 32 x 32" in rows["conv0"]
+    assert f"{3 * 24 * 9:,}" in rows["conv0"]
+    assert f"{3 * 24 * 9 * 32 * 32:,}" in rows["conv0"]
+    assert {"network", "denseblock1", "transition2", "norm5", "classifier"} <= rows.keys()
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch-export", "safetensors"])
+def test_exported_files_answer_as_the_network_for_batches_of_any_size(run, typed, tmp_path, form):
+    folder, photos = run
+    pytest.importorskip({"onnx": "onnxruntime"}.get(form, "torch"))
+    path = tmp_path / "network.file"
+    status, out, message = typed(
+        "export", folder, "--format", form, "--output", path, "--check", photos / "test"
+    )
+    assert status == 0, message
+    assert "on 21 pictures" in out
+    network = trained.load(folder)
+    image = read_rgb(photos / "test" / "sea" / "1.png")[:16, :16][None]
+    expected = network.logits(image)
+    inputs = network.inputs(image)
+    if form == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(str(path))
+        found = torch.from_numpy(session.run(None, {"images": inputs.contiguous().numpy()})[0])
+        known = session.get_modelmeta().custom_metadata_map
+    elif form == "torch-export":
+        extra = {"metadata.json": ""}
+        found = torch.export.load(path, extra_files=extra).module()(inputs).detach()
+        known = json.loads(extra["metadata.json"])
+    else:
+        from safetensors import safe_open
+
+        with safe_open(path, "pt") as file:
+            known, names = file.metadata(), set(file.keys())
+        assert names == set(network.network.state_dict())
+        found = expected
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    assert json.loads(known["class_names"]) == ["grass", "sea", "stone"]
+    assert json.loads(known["mean"]) == pytest.approx([0.485, 0.456, 0.406])
