@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,13 +23,24 @@ from torch import nn
 from densenet_cli import launch
 from densenet_cli.data.image_data import ImageData
 from densenet_cli.instantiation import build, build_later, naming, refuse_name
-from densenet_cli.options import OptionError, UserError, choice, number, shown, whole_number
-from densenet_cli.training import allocator, devices
+from densenet_cli.models import pretrained
+from densenet_cli.options import (
+    OptionError,
+    UserError,
+    choice,
+    number,
+    shown,
+    switch,
+    whole_number,
+)
+from densenet_cli.training import allocator, devices, fine_tuning
 from densenet_cli.training.checkpoints import Checkpoints, WholeFileCheckpointIO, load_checkpoint
 from densenet_cli.training.classifier import ImageClassifier
 from densenet_cli.training.finite_loss import FiniteLoss
 from densenet_cli.training.interruption import Interruption
 from densenet_cli.training.progress import TrainingProgress
+
+log = logging.getLogger(__name__)
 
 # Arguments of Lightning's Trainer that have another place in our configuration.
 TAKEN = {
@@ -125,6 +137,7 @@ def check(config: dict[str, Any]) -> None:
     if checkpoint is not None and not is_test:
         rule = "is for task=test; a run is continued by resume=<its folder>"
         raise OptionError("checkpoint", checkpoint, rule)
+    _check_pretrained(config.get("pretrained", {}))
     recipe = config["recipe"]
     choice("recipe.report", recipe["report"], ["last", "best"])
     number("recipe.optimizer.lr", recipe["optimizer"].get("lr"), example=0.1, above=0)
@@ -134,12 +147,23 @@ def check(config: dict[str, Any]) -> None:
         number("recipe.ema_decay", recipe["ema_decay"], example=0.999, above=0, below=1)
 
 
+def _check_pretrained(chosen: dict[str, Any]) -> None:
+    weights, frozen = chosen.get("weights"), switch("pretrained.frozen", chosen.get("frozen", False))
+    decay = chosen.get("layer_decay", 1)
+    number("pretrained.layer_decay", decay, example=0.8, above=0, at_most=1)
+    if weights is None and (frozen or decay != 1):
+        name, value = ("frozen", frozen) if frozen else ("layer_decay", decay)
+        raise OptionError(f"pretrained.{name}", value, "needs pretrained.weights=<a file>")
+
+
 def _module(config: dict[str, Any], data: ImageData) -> ImageClassifier:
     recipe = config["recipe"]
     network = build("model", config["model"], num_classes=data.num_classes)
+    frozen = _pretrained(config, network)
     fused = recipe["gradient_clip"] is None  # Lightning clips no gradients of a fused optimizer
-    make_optimizer = functools.partial(_optimizer, recipe["optimizer"], fused)
-    make_optimizer([nn.Parameter(torch.zeros(1))])  # fails now rather than after a download
+    layer_decay = config.get("pretrained", {}).get("layer_decay", 1)
+    make_optimizer = functools.partial(_optimizer, recipe["optimizer"], fused, layer_decay)
+    make_optimizer(nn.Linear(1, 1))  # fails now rather than after a download
     make_schedule = build_later("recipe.schedule", recipe["schedule"])
     with naming("recipe"):
         return ImageClassifier(
@@ -150,7 +174,30 @@ def _module(config: dict[str, Any], data: ImageData) -> ImageClassifier:
             data.evaluation_split,
             seed=config["seed"],
             label_smoothing=recipe["label_smoothing"],
+            frozen=frozen,
         )
+
+
+def _pretrained(config: dict[str, Any], network: nn.Module) -> list[nn.Module]:
+    """Load the weights that training begins with, if any; the modules that are frozen."""
+    chosen = config.get("pretrained", {})
+    weights = chosen.get("weights")
+    if weights is None:
+        return []
+    if config["task"] == "train":
+        kept = pretrained.load_pretrained(network, str(weights), _name_elsewhere(config, network))
+        what = f"all but {', '.join(kept)}, which is for other classes" if kept else "all of them"
+        log.warning("begins with the weights of %s: %s", weights, what)
+    if not chosen["frozen"]:
+        return []
+    return fine_tuning.frozen_around(network, pretrained.classifier(network)[1])
+
+
+def _name_elsewhere(config: dict[str, Any], network: nn.Module) -> str | None:
+    """What torchvision and timm call a network."""
+    name = config["model"].get("name")
+    is_dense = name is None and config["model"].get("stem") == "imagenet"
+    return f"densenet{getattr(network, 'depth', '')}" if is_dense else name
 
 
 def _choose_implementation(network: nn.Module, options: dict[str, Any], device: str) -> None:
@@ -171,13 +218,19 @@ def _choose_implementation(network: nn.Module, options: dict[str, Any], device: 
     setattr(network, "implementation", "reference")  # noqa: B010 -- of a kind that mypy cannot know
 
 
-def _optimizer(options: dict[str, Any], fused: bool, parameters: Any) -> torch.optim.Optimizer:
+def _optimizer(
+    options: dict[str, Any], fused: bool, layer_decay: float, network: nn.Module
+) -> torch.optim.Optimizer:
     """The recipe's optimizer; with `fused`, in its fastest form unless the recipe names a form."""
-    make, parameters = build_later("recipe.optimizer", options), list(parameters)
+    make = build_later("recipe.optimizer", options)
+    groups: Any = list(network.parameters())
+    device = groups[0].device.type
+    if layer_decay != 1 or not all(parameter.requires_grad for parameter in groups):
+        groups = fine_tuning.parameter_groups(network, options["lr"], layer_decay)
     try:
-        if fused and _has_fused_form(make, parameters[0].device.type):
-            return make(parameters, fused=True)
-        return make(parameters)
+        if fused and _has_fused_form(make, device):
+            return make(groups, fused=True)
+        return make(groups)
     except (TypeError, ValueError) as error:
         raise UserError(f"recipe.optimizer: {options['_target_']}: {error}") from error
 

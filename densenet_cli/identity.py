@@ -23,7 +23,12 @@ WITHOUT_EFFECT = (
     "trainer.enable_progress_bar",
 )
 # Options that earlier versions did not have: at these values a run is what it was without them.
-SINCE_ADDED = {"model.implementation": "auto"}
+SINCE_ADDED = {
+    "model.implementation": "auto",
+    "pretrained.weights": None,
+    "pretrained.frozen": False,
+    "pretrained.layer_decay": 1,
+}
 SEEDS = ("seed", "data.seed")
 
 
@@ -74,8 +79,10 @@ def _without(config: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     for name in names:
         section, _, key = name.rpartition(".")
         node = left.get(section) if section else left
-        if isinstance(node, dict):
-            node.pop(key, None)
+        if isinstance(node, dict) and key in node:
+            node.pop(key)
+            if not node:
+                left.pop(section)
     return left
 
 

@@ -26,7 +26,7 @@ MAY_IMPORT = {  # room -> rooms
     "quick_imports": set(),
     "resolvers": {"launch"},
     "compose": {"schema", "record"},
-    "assembly": {"launch", "data", "training", "instantiation"},
+    "assembly": {"launch", "data", "training", "instantiation", "models"},
     "run": {"launch", "summary", "assembly", "hold", "identity", "models", "record", "training"},
     "worker": {"launch", "quick_imports", "run"},
     "workers": {"hold", "identity", "launch", "record"},

@@ -235,7 +235,7 @@ class DenseNet(nn.Module):
             trunk = self.trunk()
             if selection.obstacle(self.features, trunk, images) is None:
                 stem = self.features.get_submodule("conv0")(images)
-                return trunk(stem, selection.engine(device), self.training)
+                return trunk(stem, selection.engine(device), self.features.training)
         return F.relu(self.features(images)).mean(dim=(2, 3))
 
 

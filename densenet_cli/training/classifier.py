@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ class ImageClassifier(LightningModule):
 
     Args:
         network: images -> logits.
-        make_optimizer: parameters -> optimizer.
+        make_optimizer: network -> optimizer.
         make_schedule: optimizer -> learning-rate schedule. Of the arguments `epochs` and
             `total_steps` it is given those that it has and that are not yet set; one that takes
             `total_steps` is advanced every step, any other every epoch.
@@ -39,6 +39,7 @@ class ImageClassifier(LightningModule):
         seed: with epoch and batch it decides all random draws of a step, such as dropout masks, so
             that a resumed run draws what the unbroken one drew.
         label_smoothing: 0 (off) to below 1.
+        frozen: modules of the network that stay in evaluation mode.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class ImageClassifier(LightningModule):
         evaluation_split: str = "test",
         seed: int = 0,
         label_smoothing: float = 0.0,
+        frozen: Sequence[nn.Module] = (),
     ) -> None:
         super().__init__()
         number("label_smoothing", label_smoothing, example=0.1, at_least=0, below=1)
@@ -58,10 +60,19 @@ class ImageClassifier(LightningModule):
         self.evaluation_split = evaluation_split
         self.seed = seed
         self.label_smoothing = label_smoothing
+        self.frozen = tuple(frozen)
         self.evaluated_at: int | None = None
         self.train_metrics = metrics.of_classification(num_classes)
         self.evaluation_metrics = self.train_metrics.clone()
         self.test_metrics = self.train_metrics.clone()
+        self.train()
+
+    def train(self, mode: bool = True) -> ImageClassifier:
+        """Set the mode of all modules but the frozen ones."""
+        super().train(mode)
+        for module in self.frozen:
+            module.train(False)
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, num_classes) of images (N, 3, H, W)."""
@@ -118,18 +129,21 @@ class ImageClassifier(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The recipe's optimizer and schedule."""
-        optimizer = self.make_optimizer(self.parameters())
+        optimizer = self.make_optimizer(self.network)
         wanted = inspect.signature(self.make_schedule).parameters
         already = getattr(self.make_schedule, "keywords", {})
         known = {
             "epochs": self.trainer.max_epochs,
             "total_steps": self.trainer.estimated_stepping_batches,
         }
-        given = {
+        given: dict[str, Any] = {
             name: int(value or 0)
             for name, value in known.items()
             if name in wanted and already.get(name) is None
         }
+        if "max_lr" in already:  # else all stages of the network would get the same
+            rate, highest = optimizer.defaults["lr"], already["max_lr"]
+            given["max_lr"] = [highest * group["lr"] / rate for group in optimizer.param_groups]
         try:
             schedule = self.make_schedule(optimizer, **given)
         except OptionError as error:

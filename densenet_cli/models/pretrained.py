@@ -1,0 +1,142 @@
+"""Weights that others have trained, put into a network strictly: nothing missing, nothing left over."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+
+from densenet_cli.options import OptionError, UserError
+
+log = logging.getLogger(__name__)
+
+# The released DenseNets were saved when their layers' modules were called norm.1, conv.2 and so on.
+OLD_NAME = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(?=[12]\.)")
+LIBRARIES = ("torchvision", "timm")
+
+
+def load_pretrained(network: nn.Module, weights: str, name: str | None = None) -> list[str]:
+    """Put weights into a network.
+
+    Args:
+        network: its classifier keeps its new weights if the file's one is for other classes.
+        weights: a file of torch.save or safetensors, also a checkpoint of densenet-run; or torchvision
+            or timm, whose weights are fetched.
+        name: what torchvision or timm call the network.
+
+    Returns:
+        The parameters that keep their new values: none, or those of the classifier.
+
+    Raises:
+        UserError: if the weights cannot be had or read, or are those of another network. No code of a
+            file is run.
+    """
+    found = _fetched(weights, name) if weights in LIBRARIES else _read(Path(weights).expanduser())
+    found = {_todays_name(key): tensor for key, tensor in found.items()}
+    own = network.state_dict()
+    for key in own.keys() - found.keys():
+        if key.endswith("num_batches_tracked"):  # older than PyTorch 0.4.1, and of no effect
+            found[key] = own[key]
+    kept = _of_other_classes(network, own, found)
+    _compare(weights, own, found, kept)
+    network.load_state_dict(found | {key: own[key] for key in kept})
+    return kept
+
+
+def classifier(network: nn.Module) -> tuple[str, nn.Linear]:
+    """The last linear layer of a network, and its name. Raises UserError if it has none."""
+    linear = [
+        (name, module) for name, module in network.named_modules() if isinstance(module, nn.Linear)
+    ]
+    if not linear:
+        raise UserError("this network has no linear layer that could be its classifier")
+    return linear[-1]
+
+
+def _todays_name(key: str) -> str:
+    return OLD_NAME.sub(r"\1", key.removeprefix("module.").removeprefix("network."))
+
+
+def _of_other_classes(
+    network: nn.Module, own: dict[str, Tensor], found: dict[str, Tensor]
+) -> list[str]:
+    """The names of the classifier's parameters if the weights found are for other classes."""
+    name, _ = classifier(network)
+    keys = [key for key in own if key.rpartition(".")[0] == name]
+    others = [key for key in keys if key in found and found[key].shape != own[key].shape]
+    same_inputs = all(found[key].shape[1:] == own[key].shape[1:] for key in others)
+    return keys if others and same_inputs else []
+
+
+def _compare(weights: str, own: dict[str, Tensor], found: dict[str, Tensor], kept: list[str]) -> None:
+    faults = [f"the network has {key}, which is missing there" for key in own if key not in found]
+    faults += [f"{key} is there, which the network has not" for key in found if key not in own]
+    faults += [
+        f"{key} is {tuple(found[key].shape)} there and {tuple(tensor.shape)} in the network"
+        for key, tensor in own.items()
+        if key in found and key not in kept and found[key].shape != tensor.shape
+    ]
+    if faults:
+        raise UserError(
+            f"pretrained.weights={weights}: are those of another network than model=...: "
+            f"{len(faults)} tensors differ; {faults[0]}"
+        )
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        rule = f"there is no such file; it may also be {' or '.join(LIBRARIES)}"
+        raise OptionError("weights", path, rule, "densenet121.pth").within("pretrained")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        reason = str(error).split("\n", maxsplit=1)[0]
+        if isinstance(error, pickle.UnpicklingError):
+            reason = "it is damaged, or holds more than plain data"
+        raise UserError(f"pretrained.weights={path}: cannot be read: {reason}") from error
+    content = content.get("state_dict", content) if isinstance(content, dict) else content
+    if not isinstance(content, dict) or not all(isinstance(item, Tensor) for item in content.values()):
+        raise UserError(f"pretrained.weights={path}: holds no state dict")
+    return content
+
+
+def _fetched(library: str, name: str | None) -> dict[str, Tensor]:
+    if name is None:
+        raise UserError(
+            f"pretrained.weights={library}: {library} has no weights for this network; name a file"
+        )
+    try:
+        return {"torchvision": _of_torchvision, "timm": _of_timm}[library](name)
+    except (URLError, OSError, RuntimeError) as error:
+        reason = str(getattr(error, "reason", error)).split("\n", maxsplit=1)[0]
+        raise UserError(
+            f"pretrained.weights={library}: the weights of {name} cannot be fetched: {reason}; "
+            "fetch the file where there is a network, and name it: pretrained.weights=FILE"
+        ) from error
+
+
+def _of_torchvision(name: str) -> dict[str, Any]:
+    from torchvision import models
+
+    weights = models.get_model_weights(name)["IMAGENET1K_V1"]  # trained as in the papers
+    return weights.get_state_dict(progress=False)
+
+
+def _of_timm(name: str) -> dict[str, Any]:
+    try:
+        import timm
+    except ImportError as error:
+        raise UserError(
+            "pretrained.weights=timm: timm is not installed: pip install 'densenet-cli[timm]'"
+        ) from error
+    return timm.create_model(name, pretrained=True).state_dict()

@@ -1,0 +1,113 @@
+import copy
+import pickle
+import re
+
+import pytest
+import torch
+from torchvision import models
+
+from densenet_cli.models.densenet import DenseNet
+from densenet_cli.models.pretrained import classifier, load_pretrained
+from densenet_cli.options import UserError
+
+
+@pytest.fixture(scope="module")
+def theirs():
+    torch.manual_seed(0)
+    return models.densenet121(num_classes=7).eval()
+
+
+def ours(classes=7):
+    return DenseNet(classes, growth_rate=32, depth=121, stem="imagenet").eval()
+
+
+def old_names(state):
+    """As the released files name them: norm.1 for norm1, and nothing of later versions."""
+    return {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", name): tensor
+        for name, tensor in state.items()
+        if not name.endswith("num_batches_tracked")
+    }
+
+
+@pytest.mark.parametrize("kind", ["torchvision", "released", "safetensors", "run"])
+def test_weights_of_others_give_their_answers(theirs, tmp_path, kind):
+    state, path = theirs.state_dict(), tmp_path / "weights.pth"
+    if kind == "safetensors":
+        path = tmp_path / "weights.safetensors"
+        pytest.importorskip("safetensors.torch").save_file(state, path)
+    else:
+        state = old_names(state) if kind == "released" else state
+        if kind == "run":
+            state = {"state_dict": {f"network.{name}": tensor for name, tensor in state.items()}}
+        torch.save(state, path)
+    network = ours()
+    assert load_pretrained(network, str(path)) == []
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(network(images), theirs(images), rtol=1e-4, atol=1e-5)
+
+
+def test_a_classifier_for_other_classes_stays_new(theirs, tmp_path):
+    torch.save(theirs.state_dict(), tmp_path / "weights.pth")
+    network = ours(classes=3)
+    before = copy.deepcopy(network.classifier.state_dict())
+    kept = load_pretrained(network, str(tmp_path / "weights.pth"))
+    assert kept == ["classifier.weight", "classifier.bias"]
+    assert all(
+        torch.equal(before[name], tensor) for name, tensor in network.classifier.state_dict().items()
+    )
+    assert torch.equal(network.features.conv0.weight, theirs.features.conv0.weight)
+    assert classifier(network)[0] == "classifier"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda s: s.pop("features.norm5.weight"),
+            "the network has features.norm5.weight, which is missing",
+        ),
+        (lambda s: s.update(extra=torch.zeros(1)), "extra is there, which the network has not"),
+        (
+            lambda s: s.update({"features.conv0.weight": torch.zeros(64, 3, 5, 5)}),
+            "features.conv0.weight is (64, 3, 5, 5) there and (64, 3, 7, 7) in the network",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named(theirs, tmp_path, change, said):
+    state = dict(theirs.state_dict())
+    change(state)
+    torch.save(state, tmp_path / "weights.pth")
+    with pytest.raises(UserError, match="1 tensors differ") as error:
+        load_pretrained(ours(), str(tmp_path / "weights.pth"))
+    assert said in str(error.value)
+
+
+class _Harmful:
+    def __reduce__(self):
+        return open, ("harmed", "w")
+
+
+def test_a_file_that_holds_code_is_refused(tmp_path):
+    (tmp_path / "weights.pth").write_bytes(pickle.dumps({"state_dict": _Harmful()}, protocol=2))
+    with pytest.raises(UserError, match="more than plain data"):
+        load_pretrained(ours(), str(tmp_path / "weights.pth"))
+    assert not (tmp_path / "harmed").exists()
+
+
+def test_files_and_libraries_that_are_not_there_are_named(monkeypatch):
+    with pytest.raises(UserError, match=r"pretrained\.weights=nowhere\.pth: there is no such file"):
+        load_pretrained(ours(), "nowhere.pth")
+    with pytest.raises(UserError, match="torchvision has no weights for this network"):
+        load_pretrained(ours(), "torchvision")
+
+    def no_network(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
+    monkeypatch.setenv("TORCH_HOME", "empty")
+    with pytest.raises(
+        UserError, match="densenet121 cannot be fetched: no route to host; fetch the file"
+    ):
+        load_pretrained(ours(), "torchvision", "densenet121")
