@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from tiny_run import TINY
 
 PROJECT = Path(__file__).parents[1]
@@ -39,7 +40,20 @@ def test_the_wheel_brings_its_configurations(tmp_path):
         check=False,
     )
     assert answer.returncode == 0, answer.stderr
-    assert len(list(folder.glob("outputs/*/*/run.json"))) == 1
+    (run,) = folder.glob("outputs/*/*")
+    Image.new("RGB", (20, 30), "white").save(folder / "white.png")
+    for words in (["predict", str(run), "white.png"], ["export", str(run), "--format", "torch-export"]):
+        answer = subprocess.run(
+            [str(site / "bin/densenet-model"), *words],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(site)},
+            capture_output=True,
+            text=True,
+            timeout=280,
+            check=False,
+        )
+        assert answer.returncode == 0, answer.stderr
+    assert (run / "network.pt2").exists()
     where = "import densenet_cli; print(densenet_cli.__file__)"
     answer = subprocess.run(
         [sys.executable, "-c", where],

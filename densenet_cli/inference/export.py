@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -115,7 +116,9 @@ def _write_torch_export(trained: Trained, path: Path, inputs: Tensor) -> Answer:
         trained.network, (inputs,), dynamic_shapes=({0: torch.export.Dim("batch")},)
     )
     torch.export.save(program, path, extra_files={"metadata.json": json.dumps(metadata(trained))})
-    return _without_gradients(torch.export.load(path).module())
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="No complete tensor found")  # of shared storages
+        return _without_gradients(torch.export.load(path).module())
 
 
 def _write_safetensors(trained: Trained, path: Path, inputs: Tensor) -> Answer:
@@ -124,7 +127,7 @@ def _write_safetensors(trained: Trained, path: Path, inputs: Tensor) -> Answer:
 
     safetensors = _needed("safetensors", "safetensors.torch")
     weights = {name: tensor.contiguous() for name, tensor in trained.network.state_dict().items()}
-    safetensors.save_file(weights, path, metadata(trained))
+    path.write_bytes(safetensors.save(weights, metadata(trained)))
     network = build("model", trained.fields["config"]["model"], num_classes=len(trained.class_names))
     network.load_state_dict(safetensors.load_file(path))
     return _without_gradients(network.eval())
