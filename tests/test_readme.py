@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from densenet_cli import model_cli
 from densenet_cli.cli import CONF
-from densenet_cli.inference import cli as inference
 from densenet_cli.instantiation import build
 from densenet_cli.models import cost
 from densenet_cli.results import cli as results
@@ -67,7 +67,7 @@ def test_every_model_command_is_one():
     lines = re.findall(r"^\$ (densenet-model .*?)(?:\s+#.*)?$", README, re.MULTILINE)
     assert len(lines) >= 4
     for line in lines:
-        inference._parser().parse_args(line.split()[1:])
+        model_cli._parser().parse_args(line.split()[1:])
 
 
 def test_the_table_of_sweeps_holds_every_one():

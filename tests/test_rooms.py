@@ -39,9 +39,10 @@ MAY_IMPORT = {  # room -> rooms
         "quick_imports",
     },
     "inference": {
-        *("complaint", "compose", "data", "instantiation", "launch", "models", "record", "resolvers"),
-        *("results", "training"),
+        *("compose", "data", "instantiation", "models", "record", "resolvers", "results", "training"),
     },
+    "analysis": {"inference", "instantiation", "models", "results"},
+    "model_cli": {"analysis", "complaint", "inference", "launch"},
     "results": {"duration", "hold", "identity", "record"},
 }
 

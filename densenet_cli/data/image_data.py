@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
@@ -158,6 +159,17 @@ class ImageData(LightningDataModule):
     def test_dataloader(self) -> DataLoader:
         """The test images in order."""
         return self._evaluation_loader(self._read_contents().test)
+
+    def some_test_images(self, number: int) -> tuple[Tensor, Tensor]:
+        """At most so many test images, drawn at random but always the same, not normalised.
+
+        Returns:
+            Images (n, H, W, 3) uint8 and labels (n,) int64.
+        """
+        test = self._read_contents().test
+        chosen = np.random.default_rng(0).permutation(len(test))[:number]
+        images, labels, *_ = test[np.stack([np.sort(chosen), np.zeros_like(chosen)], axis=1)]
+        return images, labels
 
     def resume_at(self, epoch: int, batch: int) -> None:
         """Begin training epoch `epoch` at its batch `batch`, both from 0; later epochs at 0."""

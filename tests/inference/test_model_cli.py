@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 from tiny_run import TINY
 
+from densenet_cli import model_cli as cli
 from densenet_cli.data.photo import read_rgb, ten_crops
-from densenet_cli.inference import cli, trained
+from densenet_cli.inference import trained
 
 COLOURS = {"grass": (40, 160, 40), "sea": (40, 60, 200), "stone": (120, 120, 120)}
 
@@ -220,3 +221,35 @@ def test_exported_files_answer_as_the_network_for_batches_of_any_size(run, typed
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     assert json.loads(known["class_names"]) == ["grass", "sea", "stone"]
     assert json.loads(known["mean"]) == pytest.approx([0.485, 0.456, 0.406])
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "files"),
+    [
+        ("reuse", [], ["reuse"]),
+        ("lesions", ["--images", "9", "--most", "1", "--draws", "1"], ["lesions"]),
+        ("gradients", ["--images", "9"], ["gradients"]),
+        ("maps", ["--images", "9"], ["maps"]),
+        ("mistakes", [], ["calibration", "confusion"]),
+    ],
+)
+def test_analyses_leave_figures_and_their_numbers(run, typed, tmp_path, command, options, files):
+    folder, photos = run
+    moved = [] if command == "reuse" else ["--data-root", photos]
+    status, out, message = typed(
+        command, folder, *options, *moved, "--output", tmp_path / "figures", "--format", "svg"
+    )
+    assert status == 0, message
+    for name in files:
+        assert (tmp_path / "figures" / f"{name}.svg").stat().st_size > 1000
+        with (tmp_path / "figures" / f"{name}.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert rows
+        assert f"{name}.csv" in out
+    if command == "lesions":
+        intact = next(row for row in rows if row["experiment"] == "intact")
+        assert sum(row["experiment"] == "delete_one" for row in rows) == 3  # depth 10: a layer a block
+        assert 0 <= float(intact["error"]) <= 100
+    if command == "mistakes":
+        error = json.loads((folder / "run.json").read_text())["results"]["test_error"]
+        assert f"error {error:.2f} %" in out

@@ -65,13 +65,12 @@ def write(
             raise UserError(f"--kind {kind}: nothing to draw; it needs {_NEEDS[kind]}")
     if not any(drawings.values()):
         raise UserError("nothing to draw: there is no finished run with a test error")
-    with style.styled():
-        return [
-            path
-            for kind, drawing in drawings.items()
-            if drawing is not None
-            for path in _write(drawing, folder / kind, formats)
-        ]
+    return [
+        path
+        for kind, drawing in drawings.items()
+        if drawing is not None
+        for path in write_drawing(drawing, folder / kind, formats)
+    ]
 
 
 def draw(settings: Sequence[Setting], kind: str) -> Drawing | None:
@@ -93,15 +92,23 @@ def _save(drawing: Drawing, form: str, file: BinaryIO, transparent: bool = False
     drawing.figure.savefig(file, format=form, metadata=_WITHOUT_DATE[form], transparent=transparent)
 
 
-def _write(drawing: Drawing, stem: Path, formats: Sequence[str]) -> list[Path]:
+def write_drawing(drawing: Drawing, stem: Path, formats: Sequence[str]) -> list[Path]:
+    """Write one figure as stem.FORMAT and its points as stem.csv; the files written.
+
+    Raises:
+        UserError: if a format is unknown, or the files cannot be written.
+    """
     paths = []
     for form in formats:
-        paths.append(stem.with_suffix(f".{form}"))
-        replace_file(paths[-1], partial(_save, drawing, form))
+        choice("format", form, FORMATS)
+        paths.append(stem.with_name(f"{stem.name}.{form}"))
+        with style.styled():
+            replace_file(paths[-1], partial(_save, drawing, form))
     text = io.StringIO()
     columns = dict.fromkeys(name for point in drawing.points for name in point)
     writer = csv.DictWriter(text, list(columns), lineterminator="\n")
     writer.writeheader()
     writer.writerows(drawing.points)
-    replace_file(stem.with_suffix(".csv"), text.getvalue())
-    return [*paths, stem.with_suffix(".csv")]
+    paths.append(stem.with_name(f"{stem.name}.csv"))
+    replace_file(paths[-1], text.getvalue())
+    return paths

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
@@ -25,6 +25,9 @@ examples:
   densenet-model predict outputs/RUN photo.jpg holiday/
   densenet-model predict outputs/RUN holiday/ --format csv --output holiday.csv --ten-crop
   densenet-model evaluate outputs/RUN other-photos/
+  densenet-model reuse outputs/RUN                   what a DenseNet's layers read: the paper's figure 5
+  densenet-model lesions outputs/RUN outputs/OTHER   errors without some layers, or with layers swapped
+  densenet-model mistakes outputs/RUN outputs/OTHER  calibration and confusion
   densenet-model export outputs/RUN --format onnx --output flowers.onnx --check holiday/
 
 RUN is the folder of a run, which stands for the checkpoint that its recipe reports, or one of its files
@@ -33,7 +36,7 @@ checkpoints/last.ckpt and checkpoints/best.ckpt. Pictures are cut and normalised
 
 
 def main() -> None:
-    """densenet-model summary|predict|evaluate|export ..."""
+    """densenet-model summary|predict|evaluate|export|reuse|lesions|gradients|maps|mistakes ..."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that lacks a letter shows a question mark
@@ -44,7 +47,7 @@ def main() -> None:
         parser.print_help()
         return
     try:
-        status = words.command(words)
+        status = words.command(words) or 0
         sys.stdout.flush()
     except UserError as error:
         _complain(error, str(error))
@@ -105,7 +108,38 @@ def _parser() -> argparse.ArgumentParser:
         "--check", nargs="+", type=Path, default=[], metavar="PICTURES",
         help="files and folders; the file must answer as the network does; default: random images",
     )  # fmt: skip
+    _add_analyses(commands)
     return parser
+
+
+def _add_analyses(commands: argparse._SubParsersAction) -> None:
+    reuse = _command(commands, "reuse", _reuse, "which maps the layers of a DenseNet read")
+    reuse.add_argument("--through-norm", action="store_true", help="weights times batch norm's scale")
+    lesions = _command(commands, "lesions", _lesions, "errors with units deleted and swapped")
+    lesions.add_argument("--replace", choices=("zero", "mean"), default="zero", help="default: zero")
+    lesions.add_argument("--draws", type=_count, default=5, metavar="N", help="at random; default: 5")
+    lesions.add_argument("--most", type=_count, default=10, metavar="N", help="units; default: 10")
+    gradients = _command(
+        commands, "gradients", _gradients, "gradient norms by layer, untrained and trained"
+    )
+    maps = _command(commands, "maps", _maps, "dead and redundant feature maps by layer")
+    mistakes = _command(commands, "mistakes", _mistakes, "calibration, and what is taken for what")
+    for parser in (reuse, lesions, gradients, maps, mistakes):
+        parser.add_argument(
+            "runs", nargs="+", type=Path, metavar="RUN", help="runs to set side by side"
+        )
+        parser.add_argument("--output", type=Path, default=Path("figures"), metavar="FOLDER")
+        parser.add_argument("--format", default="png", metavar="png,svg,pdf", help="default: png")
+    for parser in (lesions, gradients, maps, mistakes):
+        number = 10_000 if parser is mistakes else 1000 if parser is lesions else 256
+        parser.add_argument(
+            "--images",
+            type=_count,
+            default=number,
+            metavar="N",
+            help=f"of the test set; default: {number}",
+        )
+        parser.add_argument("--data-root", metavar="FOLDER", help="if the data have moved since")
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
@@ -178,6 +212,44 @@ def _export(words: argparse.Namespace) -> int:
         f"on {len(images)} {what}"
     )
     return _name(unreadable, len(images) + len(unreadable))
+
+
+def _look(words: argparse.Namespace) -> Any:
+    from densenet_cli.analysis.of_runs import Look
+
+    formats = [name.strip() for name in words.format.split(",")]
+    images, root = getattr(words, "images", 0), getattr(words, "data_root", None)
+    return Look(words.runs, images, root, words.output, formats)
+
+
+def _reuse(words: argparse.Namespace) -> None:
+    from densenet_cli.analysis import of_runs
+
+    of_runs.reuse(_look(words), words.through_norm)
+
+
+def _lesions(words: argparse.Namespace) -> None:
+    from densenet_cli.analysis import of_runs
+
+    of_runs.lesion(_look(words), words.replace, words.draws, words.most)
+
+
+def _gradients(words: argparse.Namespace) -> None:
+    from densenet_cli.analysis import of_runs
+
+    of_runs.gradients(_look(words))
+
+
+def _maps(words: argparse.Namespace) -> None:
+    from densenet_cli.analysis import of_runs
+
+    of_runs.maps(_look(words))
+
+
+def _mistakes(words: argparse.Namespace) -> None:
+    from densenet_cli.analysis import of_runs
+
+    of_runs.mistakes(_look(words))
 
 
 def _name(unreadable: list, pictures: int) -> int:

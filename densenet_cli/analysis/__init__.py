@@ -1,0 +1,1 @@
+"""What a trained network does inside: networks and batches of images to numbers and figures."""

@@ -1,0 +1,96 @@
+"""Where a network is wrong, and whether it knows: from logits (N, C) and labels (N,)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.classification import (
+    multiclass_calibration_error,
+    multiclass_confusion_matrix,
+)
+
+BINS = 15  # as in Guo et al. 2017, arXiv:1706.04599
+BELOW_ONE = 1 - 2**-24  # the float32 next to 1
+
+
+@dataclass(frozen=True)
+class Bin:
+    """The images whose confidence is from `low` to below `high`: one point of a reliability diagram.
+
+    Attributes:
+        low, high: bounds of the confidence, 0..1.
+        images: how many there are.
+        confidence: their mean confidence; None without images.
+        accuracy: the share of them that is classified rightly; None without images.
+    """
+
+    low: float
+    high: float
+    images: int
+    confidence: float | None
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """An image taken for another class; `image` is its position, `confidence` is 0..1."""
+
+    image: int
+    label: int
+    predicted: int
+    confidence: float
+
+
+def confusion_matrix(logits: Tensor, labels: Tensor) -> Tensor:
+    """Images of each class (row) taken for each class (column), (C, C) int64."""
+    return multiclass_confusion_matrix(logits.argmax(1), labels, num_classes=logits.shape[1])
+
+
+def class_errors(confusion: Tensor) -> Tensor:
+    """Percentage of each class's images taken for another class, (C,); NaN of a class without any."""
+    return 100 * (1 - confusion.diagonal() / confusion.sum(1))
+
+
+def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = BINS) -> float:
+    """Mean distance of confidence and accuracy over equal bins of confidence, weighted by images, 0..1.
+
+    The confidence is the softmax probability of the class predicted (Guo et al. 2017, eq. 3).
+    """
+    probabilities = _probabilities(logits)
+    return float(multiclass_calibration_error(probabilities, labels, logits.shape[1], bins))
+
+
+def reliability(logits: Tensor, labels: Tensor, bins: int = BINS) -> list[Bin]:
+    """Confidence and accuracy in each of the equal bins of confidence, from 0 to 1."""
+    confidences, predicted = _probabilities(logits).max(1)
+    bounds = torch.linspace(0, 1, bins + 1, dtype=confidences.dtype)
+    places = torch.bucketize(confidences, bounds, right=True) - 1
+    right = (predicted == labels).double()
+    return [
+        _bin(low, high, confidences[places == place], right[places == place])
+        for place, (low, high) in enumerate(zip(bounds.tolist(), bounds.tolist()[1:], strict=False))
+    ]
+
+
+def most_confident_mistakes(logits: Tensor, labels: Tensor, number: int) -> list[Mistake]:
+    """The images taken for another class with the highest confidence, at most `number`."""
+    confidences, predicted = _probabilities(logits).max(1)
+    wrong = (predicted != labels).nonzero().flatten()
+    order = wrong[confidences[wrong].argsort(descending=True, stable=True)][:number].tolist()
+    return [
+        Mistake(image, int(labels[image]), int(predicted[image]), float(confidences[image]))
+        for image in order
+    ]
+
+
+def _probabilities(logits: Tensor) -> Tensor:
+    """Softmax; below 1, since torchmetrics has a bin of its own, beyond the last, for exactly 1."""
+    return logits.float().softmax(1).clamp(max=BELOW_ONE)
+
+
+def _bin(low: float, high: float, confidences: Tensor, right: Tensor) -> Bin:
+    if not len(right):
+        return Bin(low, high, 0, None, None)
+    return Bin(low, high, len(right), float(confidences.mean()), float(right.mean()))

@@ -1,0 +1,44 @@
+"""Networks that stand beside each other on one figure."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from matplotlib.lines import Line2D
+
+from densenet_cli.results.figures import style
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network that is looked at.
+
+    Attributes:
+        title: what it is called, as "DenseNet-BC (L=28, k=16)".
+        family: the kind it belongs to, as results.networks.family tells it; decides its colour.
+    """
+
+    title: str
+    family: str
+
+
+def marks(subjects: Collection[Subject]) -> dict[Subject, style.Mark]:
+    """A mark for each: the first of a family has the family's, as on all our figures."""
+    firsts: dict[str, Subject] = {}
+    for subject in subjects:
+        firsts.setdefault(subject.family, subject)
+    own = style.marks(firsts)
+    chosen = {subject: own[family] for family, subject in firsts.items()}
+    free = [mark for mark in [*style.FAMILIES.values(), *style.OTHERS] if mark not in own.values()]
+    rest = [subject for subject in subjects if subject not in chosen]
+    return chosen | dict(zip(rest, itertools.cycle(free), strict=False))
+
+
+def legend(looks: Mapping[Subject, style.Mark]) -> list[Line2D]:
+    """A line for each, to be named below the figure."""
+    return [
+        Line2D([], [], color=mark.colour, marker=mark.marker, ls=mark.line, label=subject.title)
+        for subject, mark in looks.items()
+    ]

@@ -1,0 +1,267 @@
+"""A network with a lesion equals a network that was built so; afterwards it is what it was."""
+
+import copy
+import itertools
+import random
+
+import pytest
+import scipy.stats
+import torch
+import torchvision
+from torch import nn
+from torch.nn import functional as F
+
+from densenet_cli.analysis.lesion_figure import draw
+from densenet_cli.analysis.lesion_units import find_units
+from densenet_cli.analysis.lesions import LesionStudy, deleted, kendall_tau, mean_outputs, swapped
+from densenet_cli.analysis.subject import Subject
+from densenet_cli.models.densenet import DenseNet
+from densenet_cli.models.preact_resnet import PreActResNet
+from densenet_cli.models.resnet import ResNet
+from densenet_cli.options import OptionError, UserError
+
+IMAGES = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+LABELS = torch.tensor([0, 1, 2, 3, 4, 5])
+
+
+def lively(network):
+    """The network in evaluation mode, with batch norms that differ from one another."""
+    generator = torch.Generator().manual_seed(2)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.weight.data, module.bias.data, module.running_mean):
+                tensor.add_(0.3 * torch.randn(tensor.shape, generator=generator))
+    return network.eval()
+
+
+def dense():
+    torch.manual_seed(0)
+    return lively(DenseNet(6, 4, 0, block_config=(3, 2), bottleneck=True))
+
+
+def plain():
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True)]
+    for _ in range(2):
+        layers += [nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(inplace=True)]
+    layers += [nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(inplace=True)]
+    return lively(nn.Sequential(*layers, nn.Flatten(), nn.Linear(8 * 16, 6)))
+
+
+def named(network):
+    return {unit.name: unit for unit in find_units(network)}
+
+
+@torch.no_grad()
+def output(network):
+    return network(IMAGES)
+
+
+@pytest.mark.parametrize("build", [lambda: ResNet(6, 20), lambda: PreActResNet(6, 20, block="basic")])
+def test_residual_net_without_a_block_equals_one_built_without_it(build):
+    network = lively(build())
+    without = copy.deepcopy(network)
+    without.stages[1] = nn.Sequential(without.stages[1][0], without.stages[1][2])
+    before = output(network)
+    with deleted([named(network)["stages.1.1"]]):
+        lesion = output(network)
+    torch.testing.assert_close(lesion, output(without))
+    assert not torch.equal(lesion, before)
+    assert torch.equal(output(network), before)
+
+
+def test_where_the_shape_changes_the_shortcut_alone_is_left():
+    network = lively(ResNet(6, 8))
+    without = copy.deepcopy(network)
+
+    class Shortcut(nn.Module):
+        def forward(self, x):
+            return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 0, 16))
+
+    without.stages[1][0] = Shortcut()
+    with deleted([named(network)["stages.1.0"]]):
+        torch.testing.assert_close(output(network), output(without))
+
+
+def test_torchvisions_residual_blocks_are_units_too():
+    with torch.device("meta"):
+        shallow, deep = torchvision.models.resnet18(), torchvision.models.resnet50()
+        plain_net = torchvision.models.vgg16_bn()
+    assert len(find_units(shallow)) == 8
+    assert len(find_units(deep)) == 16
+    groups = [unit.group for unit in find_units(deep)]
+    assert max(map(groups.count, groups)) == 5  # layer3 has six, of which the first changes the shape
+    assert [unit.name for unit in find_units(plain_net)][:3] == [
+        "features.3",
+        "features.10",
+        "features.17",
+    ]
+    assert len(find_units(plain_net)) == 9  # of 13 convolutions
+
+
+def test_plain_layer_deleted_is_the_identity():
+    network = plain()
+    without = copy.deepcopy(network)
+    without[3] = without[4] = nn.Identity()
+    assert list(named(network)) == ["3", "6", "10"]
+    with deleted([named(network)["3"]]):
+        torch.testing.assert_close(output(network), output(without))
+
+
+def seen(network, module):
+    """What a module of the network is given."""
+    got = []
+    with module.register_forward_pre_hook(lambda _, args: got.append(args[0])):
+        output(network)
+    return got[0]
+
+
+def test_all_layers_of_a_dense_block_deleted_leave_zeros_after_its_input():
+    network = dense()
+    intact = seen(network, network.features.transition1)
+    units = [unit for name, unit in named(network).items() if name.startswith("features.denseblock1")]
+    with deleted(units):
+        maps = seen(network, network.features.transition1)
+    assert torch.equal(maps[:, :8], intact[:, :8])
+    assert maps.shape[1] == 8 + 3 * 4
+    assert bool((maps[:, 8:] == 0).all())
+    assert bool((intact[:, 8:] != 0).any())
+
+
+def test_deleted_layers_may_give_their_means_instead():
+    network = dense()
+    intact = seen(network, network.features.transition1)
+    units = named(network)
+    batches = [(IMAGES[:2], LABELS[:2]), (IMAGES[2:], LABELS[2:])]
+    means = mean_outputs(network, units.values(), batches)
+    with deleted([units["features.denseblock1.denselayer2"]], means):
+        maps = seen(network, network.features.transition1)
+    expected = intact[:, 12:16].mean((0, 2, 3))[None, :, None, None].expand_as(maps[:, 12:16])
+    torch.testing.assert_close(maps[:, 12:16], expected)
+    assert torch.equal(maps[:, :12], intact[:, :12])
+
+
+def test_units_that_pass_their_input_have_no_mean():
+    with pytest.raises(OptionError, match="replace=mean"):
+        LesionStudy(plain(), [(IMAGES, LABELS)], replace="mean")
+
+
+@pytest.mark.parametrize("build", [lambda: lively(ResNet(6, 26)), plain])
+def test_swapped_units_stand_in_each_others_places(build):
+    network = build()
+    other = copy.deepcopy(network)
+    units = list(named(network))
+    if isinstance(network, ResNet):
+        stage = other.stages[0]
+        other.stages[0] = nn.Sequential(stage[1], stage[2], stage[0], stage[3])
+        pairs = [(0, 2), (0, 1)]  # a b c -> c b a -> b c a
+    else:
+        other[3], other[4], other[6], other[7] = other[6], other[7], other[3], other[4]
+        pairs = [(units.index("3"), units.index("6"))]
+    before = output(network)
+    with swapped(find_units(network), pairs):
+        torch.testing.assert_close(output(network), output(other))
+    assert torch.equal(output(network), before)
+
+
+def test_swapped_maps_of_dense_layers_are_swapped_columns_of_their_readers():
+    network = dense()
+    other = copy.deepcopy(network)
+    first, second = slice(8, 12), slice(12, 16)
+    block = other.features.denseblock1
+    transition = other.features.transition1
+    for norm, conv in (
+        (block.denselayer3.norm1, block.denselayer3.conv1),
+        (transition.norm, transition.conv),
+    ):
+        for tensor in (norm.weight.data, norm.bias.data, norm.running_mean, norm.running_var):
+            tensor[first], tensor[second] = tensor[second].clone(), tensor[first].clone()
+        weight = conv.weight.data
+        weight[:, first], weight[:, second] = weight[:, second].clone(), weight[:, first].clone()
+    before = output(network)
+    with swapped(find_units(network), [(0, 1)]):
+        torch.testing.assert_close(output(network), output(other))
+    with swapped(find_units(network), [(0, 1), (0, 1)]):
+        torch.testing.assert_close(output(network), before)
+    assert torch.equal(output(network), before)
+
+
+def test_readers_see_swaps_of_the_maps_that_they_have():
+    network = dense()
+    intact = seen(network, network.features.transition1.norm)
+    with swapped(find_units(network), [(0, 2)]):
+        in_layer3 = seen(network, network.features.denseblock1.denselayer3.norm1)
+        in_transition = seen(network, network.features.transition1.norm)
+    torch.testing.assert_close(in_layer3, intact[:, :16])  # layer 3 has no maps of its own to read
+    swapped_columns = [*range(8), *range(16, 20), *range(12, 16), *range(8, 12)]
+    torch.testing.assert_close(in_transition, intact[:, swapped_columns])
+
+
+def test_kendall_tau_is_that_of_scipy():
+    chance = random.Random(0)
+    for length in (2, 5, 9):
+        order = chance.sample(range(length), length)
+        expected = scipy.stats.kendalltau(range(length), order).statistic
+        assert kendall_tau(order) == pytest.approx(expected)
+
+
+def test_study_judges_by_the_given_images_and_leaves_the_network_as_it_was():
+    network = dense().train()
+    network.features.norm5.eval()
+    state = copy.deepcopy(network.state_dict())
+    modes = [module.training for module in network.modules()]
+    batches = [(IMAGES[:4], LABELS[:4]), (IMAGES[4:], LABELS[4:])]
+    study = LesionStudy(network, batches, draws=3)
+    intact, each = study.intact(), study.delete_each()
+    several, swaps = study.delete_random([1, 5]), study.swap_random([2])
+    assert [module.training for module in network.modules()] == modes
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, state[name]), name
+    network.eval()
+    logits = output(network)
+    assert intact.error == pytest.approx(100 * (logits.argmax(1) != LABELS).float().mean().item())
+    assert intact.loss == pytest.approx(F.cross_entropy(logits, LABELS).item(), rel=1e-5)
+    with deleted([study.units[3]]):
+        logits = output(network)
+    assert each[3].loss == pytest.approx(F.cross_entropy(logits, LABELS).item(), rel=1e-5)
+    assert [lesion.units for lesion in each] == [(unit.name,) for unit in study.units]
+    assert [(lesion.number, lesion.draw) for lesion in several] == list(
+        itertools.product((1, 5), range(3))
+    )
+    assert len({lesion.loss for lesion in several[3:]}) == 1  # all five
+    assert all(len(lesion.units) == 4 and lesion.tau <= 1 for lesion in swaps)
+
+
+def test_equal_seeds_draw_equal_units():
+    batches = [(IMAGES, LABELS)]
+    one, two = (LesionStudy(dense(), batches, draws=2, seed=5) for _ in range(2))
+    assert one.delete_random([2, 3]) == [*two.delete_random([2]), *two.delete_random([3])]
+    assert one.swap_random([1]) == two.swap_random([1])
+    other = LesionStudy(dense(), batches, draws=8, seed=6)
+    drawn = {lesion.units for lesion in other.delete_random([2])}
+    assert len(drawn) > 1
+
+
+def test_what_cannot_be_is_refused():
+    study = LesionStudy(dense(), [(IMAGES, LABELS)])
+    with pytest.raises(OptionError, match="the network has 5 units"):
+        study.delete_random([6])
+    with pytest.raises(UserError, match="no two units"):
+        LesionStudy(lively(ResNet(6, 8)), [(IMAGES, LABELS)]).swap_random([1])
+    with pytest.raises(UserError, match="Linear has no residual blocks"):
+        LesionStudy(nn.Linear(3, 2), [])
+    with pytest.raises(ValueError, match="no images"):
+        LesionStudy(dense(), []).intact()
+
+
+def test_figure_has_a_panel_an_experiment_and_a_row_a_lesion():
+    study = LesionStudy(dense(), [(IMAGES, LABELS)], draws=2)
+    lesions = [study.intact(), *study.delete_each(), *study.delete_random([1, 2])]
+    drawing = draw({Subject("ours", "DenseNet-BC"): lesions, Subject("again", "DenseNet-BC"): lesions})
+    assert [axes.get_title(loc="left") for axes in drawing.figure.axes] == [
+        "one deleted",
+        "several deleted",
+    ]
+    assert len(drawing.points) == 2 * (1 + 5 + 4)
+    line = drawing.figure.axes[0].get_lines()[0]
+    assert list(line.get_ydata()) == [lesion.error for lesion in lesions[1:6]]
