@@ -37,6 +37,9 @@ def _missing_choice(error: MissingConfigException) -> str:
     options = list(error.options or [])
     if not group or not options:
         return _first_line(error)
+    group, _, folder = group.partition("/")
+    if folder:  # model=history/...: the options are those beside the folder
+        return f"{group}={folder}/{name}: there is no such choice (densenet-run --help lists all)"
     near = nearest(name, options)
     hint = f"did you mean {group}={near}?" if near else f"there are {', '.join(options)}"
     return f"{group}={name}: there is no such choice; {hint} (densenet-run --help lists all)"

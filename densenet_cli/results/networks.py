@@ -10,7 +10,24 @@ from typing import Any
 IMAGENET_GROWTH_RATES = {121: 32, 161: 48, 169: 32, 201: 32, 232: 48, 264: 32}
 
 # The options that a name tells; whatever else a network has must be said beside it.
-NAMED = ("_target_", "depth", "growth_rate", "block_config", "bottleneck", "widen_factor", "name")
+NAMED = (
+    *("_target_", "depth", "growth_rate", "block_config", "bottleneck", "widen_factor", "name"),
+    *("cardinality", "base_width"),
+)
+
+# Those of history that are called otherwise than their class or function.
+OTHERS = {
+    "LeNet5": "LeNet-5",
+    "alexnet_cifar": "AlexNet",
+    "NetworkInNetwork": "Network in Network",
+    "vgg_cifar": "VGG-{depth}",
+    "BNInception": "BN-Inception",
+    "SmallInception": "BN-Inception (small)",
+    "HighwayNetwork": "Highway-19",
+    "resnext_cifar": "ResNeXt-{depth} ({cardinality}x{base_width}d)",
+    "mobilenet_v1_cifar": "MobileNet v1",
+    "mobilenet_v2_cifar": "MobileNet v2",
+}
 
 
 def family(model: dict[str, Any]) -> str:
@@ -48,7 +65,7 @@ def network_name(model: dict[str, Any]) -> str:
         return f"WRN-{depth}-{model.get('widen_factor')}"
     if kind in ("torchvision_model", "timm_model"):
         return re.sub(r"^resnet(\d+)$", r"ResNet-\1", str(model.get("name")))
-    return kind
+    return OTHERS.get(kind, kind).format_map({**dict.fromkeys(NAMED), **model})
 
 
 def _densenet_name(model: dict[str, Any]) -> str:

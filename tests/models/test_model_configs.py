@@ -12,7 +12,8 @@ from hydra.utils import get_object, instantiate
 from densenet_cli.models.cost import count_parameters
 
 CONF = Path(__file__).parents[2] / "conf"
-MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+FOLDER = CONF / "model"
+MODELS = sorted(path.relative_to(FOLDER).with_suffix("").as_posix() for path in FOLDER.rglob("*.yaml"))
 DENSENETS = [name for name in MODELS if name.startswith("densenet")]
 
 NAMED = [
@@ -53,7 +54,7 @@ NAMED = [
     "torchvision",
     "timm",
 ]
-DEEPEST = re.compile(r"_(190|201|250|264|1001|1202)")
+DEEPEST = re.compile(r"_(190|201|250|264|1001|1202)|/(inception_|nasnet_|densenet_|preact_resnet_)")
 
 
 def composed(name, *overrides):

@@ -23,6 +23,9 @@ NAMES = {  # choice of model -> family and name in arXiv:1608.06993, 1512.03385,
     "resnet_50": ("ResNet", "ResNet-50"),
     "torchvision": ("vgg16_bn", "vgg16_bn"),
     "timm": ("rdnet_tiny", "rdnet_tiny"),
+    "history/lenet_5": ("LeNet5", "LeNet-5"),
+    "history/vgg_16_cifar": ("vgg_cifar", "VGG-16"),
+    "history/resnext_29_cifar model.base_width=8": ("resnext_cifar", "ResNeXt-29 (8x8d)"),
 }
 
 

@@ -1,0 +1,146 @@
+"""BN-Inception (Ioffe and Szegedy 2015, arXiv:1502.03167, figure 5), and a small form for CIFAR."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation
+
+from densenet_cli.models.initialisation import initialise
+from densenet_cli.options import whole_number
+
+# Channels of the modules 3a to 5b: of the 1x1; of the 3x3, reduced and then; of the two 3x3, reduced
+# and then; the pooling and its projection. Where the first and last are 0 the stride is 2.
+MODULES = (
+    (64, (64, 64), (64, 96), nn.AvgPool2d, 32),
+    (64, (64, 96), (64, 96), nn.AvgPool2d, 64),
+    (0, (128, 160), (64, 96), nn.MaxPool2d, 0),
+    (224, (64, 96), (96, 128), nn.AvgPool2d, 128),
+    (192, (96, 128), (96, 128), nn.AvgPool2d, 128),
+    (160, (128, 160), (128, 160), nn.AvgPool2d, 96),
+    (96, (128, 192), (160, 192), nn.AvgPool2d, 96),
+    (0, (128, 192), (192, 256), nn.MaxPool2d, 0),
+    (352, (192, 320), (160, 224), nn.AvgPool2d, 128),
+    (352, (192, 320), (192, 224), nn.MaxPool2d, 128),
+)
+# Of the small form: channels of the 1x1 and the 3x3 beside it; or of the 3x3 with stride 2 beside
+# the pooling.
+SMALL_MODULES = (
+    *((32, 32), (32, 48), 80),
+    *((112, 48), (96, 64), (80, 80), (48, 96), 96),
+    *((176, 160), (176, 160)),
+)
+
+
+class Branches(nn.ModuleList):
+    """Modules beside each other, their maps concatenated: (N, C, H, W) -> (N, C', H', W')."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The maps of all branches of x."""
+        return torch.cat([branch(x) for branch in self], dim=1)
+
+
+class BNInception(nn.Module):
+    """BN-Inception: images (N, 3, H, W) -> logits (N, num_classes).
+
+    As in the paper, the first convolution is separable, with 8 maps of each colour; unlike there,
+    the two auxiliary classifiers are left out.
+
+    Args:
+        num_classes: width of the classifier, 1 or more.
+
+    Raises:
+        OptionError: num_classes is below 1.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        whole_number("num_classes", num_classes, example=10)
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, 24, kernel_size=7, stride=2, padding=3, groups=3, bias=False),
+            *(_convolution(24, 64, 1), nn.MaxPool2d(3, stride=2, padding=1)),
+            *(_convolution(64, 64, 1), _convolution(64, 192, 3)),
+            nn.MaxPool2d(3, stride=2, padding=1),
+        )
+        modules, channels = [], 192
+        for single, triple, double, pooling, projected in MODULES:
+            modules.append(_module(channels, single, triple, double, pooling, projected))
+            channels = single + triple[1] + double[1] + (projected or channels)
+        self.inception = nn.Sequential(*modules)
+        self.fc = nn.Linear(channels, num_classes)
+        initialise(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of images."""
+        return self.fc(self.inception(self.stem(images)).mean(dim=(2, 3)))
+
+
+class SmallInception(nn.Module):
+    """The small Inception of Zhang et al. 2017, arXiv:1611.03530, figure 3, for images of 28 to 32.
+
+    Images (N, 3, H, W) -> logits (N, num_classes). Modules are a 1x1 and a 3x3 convolution beside
+    each other, all with batch norm.
+
+    Args:
+        num_classes: width of the classifier, 1 or more.
+
+    Raises:
+        OptionError: num_classes is below 1.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        whole_number("num_classes", num_classes, example=10)
+        modules, channels = [], 96
+        for widths in SMALL_MODULES:
+            if isinstance(widths, int):
+                pooling = nn.MaxPool2d(3, stride=2, padding=1)
+                modules.append(Branches([_convolution(channels, widths, 3, stride=2), pooling]))
+                channels += widths
+            else:
+                branches = zip(widths, (1, 3), strict=True)
+                modules.append(Branches(_convolution(channels, out, side) for out, side in branches))
+                channels = sum(widths)
+        self.stem = _convolution(3, 96, 3)
+        self.inception = nn.Sequential(*modules)
+        self.fc = nn.Linear(channels, num_classes)
+        initialise(self)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of images."""
+        return self.fc(self.inception(self.stem(images)).mean(dim=(2, 3)))
+
+
+def _convolution(in_channels: int, out_channels: int, side: int, stride: int = 1) -> nn.Sequential:
+    """A side x side convolution without a bias, batch norm and ReLU; H -> H / stride, rounded up."""
+    return Conv2dNormActivation(in_channels, out_channels, side, stride)
+
+
+def _module(
+    in_channels: int,
+    single: int,
+    triple: tuple[int, int],
+    double: tuple[int, int],
+    pooling: type[nn.AvgPool2d] | type[nn.MaxPool2d],
+    projected: int,
+) -> Branches:
+    """A row of MODULES."""
+    stride = 1 if projected else 2
+    pool: nn.Module = pooling(3, stride, padding=1)
+    if projected:
+        pool = nn.Sequential(pool, _convolution(in_channels, projected, 1))
+    return Branches(
+        [
+            *([_convolution(in_channels, single, 1)] if single else []),
+            nn.Sequential(
+                _convolution(in_channels, triple[0], 1),
+                _convolution(triple[0], triple[1], 3, stride),
+            ),
+            nn.Sequential(
+                _convolution(in_channels, double[0], 1),
+                _convolution(double[0], double[1], 3),
+                _convolution(double[1], double[1], 3, stride),
+            ),
+            pool,
+        ]
+    )
