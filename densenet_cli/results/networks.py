@@ -65,7 +65,9 @@ def network_name(model: dict[str, Any]) -> str:
         return f"WRN-{depth}-{model.get('widen_factor')}"
     if kind in ("torchvision_model", "timm_model"):
         return re.sub(r"^resnet(\d+)$", r"ResNet-\1", str(model.get("name")))
-    return OTHERS.get(kind, kind).format_map({**dict.fromkeys(NAMED), **model})
+    if kind in OTHERS:
+        return OTHERS[kind].format_map({**dict.fromkeys(NAMED), **model})
+    return kind
 
 
 def _densenet_name(model: dict[str, Any]) -> str:
