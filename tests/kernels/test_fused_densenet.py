@@ -97,6 +97,22 @@ def test_in_bfloat16_fused_is_as_near_to_the_truth_as_reference(name):
     assert 0 < distance(of_fused).median() < 0.2
 
 
+def test_two_threads_share_the_images_and_leave_the_same_bits_each_time():
+    batch, labels = torch.randn(11, 3, 16, 12), torch.randint(10, (11,))
+    reference, fused = pair({"growth_rate": 12, "depth": 16}, torch.float32)
+    again = copy.deepcopy(fused)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        once, twice = step(fused, batch, labels), step(again, batch, labels)
+        assert all(torch.equal(once[name], twice[name]) for name in once)
+        assert_close(once, step(reference, batch, labels), 1e-4)
+        with torch.no_grad():
+            assert_close({"": fused.eval()(batch)}, {"": reference.eval()(batch)}, 1e-4)
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_gradients_are_those_of_finite_differences():
     network = DenseNet(3, 2, 10, init_channels=3, implementation="fused").double()
     batch = torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
