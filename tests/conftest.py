@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; subprocesses inherit it
+os.environ["GOMP_SPINCOUNT"] = "10000"  # where a test has two: no long waiting on a busy core
 
 import pytest
 
