@@ -30,21 +30,15 @@ def test_the_wheel_brings_its_configurations(tmp_path):
     subprocess.run([*install, str(wheel)], check=True, timeout=280, capture_output=True)
     folder = tmp_path / "empty"
     folder.mkdir()
-    answer = subprocess.run(
-        [str(site / "bin/densenet-run"), *TINY],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(site)},
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-    assert answer.returncode == 0, answer.stderr
-    (run,) = folder.glob("outputs/*/*")
     Image.new("RGB", (20, 30), "white").save(folder / "white.png")
-    for words in (["predict", str(run), "white.png"], ["export", str(run), "--format", "torch-export"]):
+    run = "outputs/run"
+    for program, *words in (
+        ["densenet-run", *TINY, f"hydra.run.dir={run}"],
+        ["densenet-model", "predict", run, "white.png"],
+        ["densenet-model", "export", run, "--format", "torch-export"],
+    ):
         answer = subprocess.run(
-            [str(site / "bin/densenet-model"), *words],
+            [str(site / "bin" / program), *words],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": str(site)},
             capture_output=True,
@@ -53,7 +47,8 @@ def test_the_wheel_brings_its_configurations(tmp_path):
             check=False,
         )
         assert answer.returncode == 0, answer.stderr
-    assert (run / "network.pt2").exists()
+    assert (folder / run / "run.json").exists()
+    assert (folder / run / "network.pt2").exists()
     where = "import densenet_cli; print(densenet_cli.__file__)"
     answer = subprocess.run(
         [sys.executable, "-c", where],
