@@ -9,11 +9,12 @@ PACKAGE = Path(densenet_cli.__file__).parent
 ANYWHERE = {"options", "whole_file", "duration"}
 MAY_IMPORT = {  # room -> rooms
     "kernels": set(),
-    "models": {"kernels"},
+    "models": {"kernels", "tensor_file"},
     "data": set(),
-    "training": set(),
+    "training": {"tensor_file"},
     "options": set(),
     "whole_file": set(),
+    "tensor_file": set(),
     "duration": set(),
     "hold": set(),
     "schema": set(),

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import re
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
-import torch
 from torch import Tensor, nn
 
 from densenet_cli.options import OptionError, UserError
+from densenet_cli.tensor_file import UnreadableTensors, read_tensors
 
 log = logging.getLogger(__name__)
 
@@ -94,20 +93,27 @@ def _read(path: Path) -> dict[str, Tensor]:
         rule = f"there is no such file; it may also be {' or '.join(LIBRARIES)}"
         raise OptionError("weights", path, rule, "densenet121.pth").within("pretrained")
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        reason = str(error).split("\n", maxsplit=1)[0]
-        if isinstance(error, pickle.UnpicklingError):
-            reason = "it is damaged, or holds more than plain data"
-        raise UserError(f"pretrained.weights={path}: cannot be read: {reason}") from error
+        content = _of_safetensors(path) if path.suffix == ".safetensors" else read_tensors(path)
+    except UnreadableTensors as error:
+        raise UserError(f"pretrained.weights={path}: cannot be read: {error}") from error
     content = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not all(isinstance(item, Tensor) for item in content.values()):
         raise UserError(f"pretrained.weights={path}: holds no state dict")
     return content
+
+
+def _of_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise UserError(
+            f"pretrained.weights={path}: safetensors is missing: pip install 'densenet-cli[export]'"
+        ) from error
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise UnreadableTensors(str(error)) from error
 
 
 def _fetched(library: str, name: str | None) -> dict[str, Tensor]:

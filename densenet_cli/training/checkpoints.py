@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import signal
 import time
 from pathlib import Path
@@ -14,6 +13,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from densenet_cli.options import UserError
+from densenet_cli.tensor_file import UnreadableTensors, read_tensors
 from densenet_cli.training.interruption import Interrupted, Interruption
 from densenet_cli.whole_file import replace_by_link, replace_file
 
@@ -147,12 +147,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"checkpoint={path}: there is no such file")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        reason = str(error).split("\n", maxsplit=1)[0]
-        if isinstance(error, pickle.UnpicklingError):
-            reason = "it is damaged, or holds more than plain data"
-        raise UserError(f"checkpoint={path}: cannot be read as a checkpoint: {reason}") from error
+        checkpoint = read_tensors(path)
+    except UnreadableTensors as error:
+        raise UserError(f"checkpoint={path}: cannot be read as a checkpoint: {error}") from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise UserError(f"checkpoint={path}: is no checkpoint of densenet-run (no state_dict)")
     return checkpoint
