@@ -215,7 +215,7 @@ def _export(words: argparse.Namespace) -> int:
 
 
 def _look(words: argparse.Namespace) -> Any:
-    from densenet_cli.analysis.of_runs import Look
+    from densenet_cli.analysis.look import Look
 
     formats = [name.strip() for name in words.format.split(",")]
     images, root = getattr(words, "images", 0), getattr(words, "data_root", None)
@@ -247,9 +247,9 @@ def _maps(words: argparse.Namespace) -> None:
 
 
 def _mistakes(words: argparse.Namespace) -> None:
-    from densenet_cli.analysis import of_runs
+    from densenet_cli.analysis.mistakes import mistakes
 
-    of_runs.mistakes(_look(words))
+    mistakes(_look(words))
 
 
 def _name(unreadable: list, pictures: int) -> int:

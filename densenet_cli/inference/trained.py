@@ -48,6 +48,11 @@ class Trained:
         """What the network is given for images (N, H, W, 3) uint8: (N, 3, H, W) float32."""
         return normalised(images.to(self.device), self.scale).permute(0, 3, 1, 2)
 
+    def pixels(self, inputs: Tensor) -> Tensor:
+        """The pictures (..., H, W, 3), 0..1, on the CPU, that became these inputs (..., 3, H, W)."""
+        shown = inputs.movedim(-3, -1) * self.scale.std + self.scale.mean
+        return shown.clamp(0, 1).cpu()
+
     @torch.inference_mode()
     def logits(self, images: Tensor) -> Tensor:
         """The network's answers (N, classes), float32 on the CPU, to images (N, H, W, 3) uint8."""

@@ -14,6 +14,7 @@ from densenet_cli.analysis.calibration import (
     reliability,
 )
 from densenet_cli.analysis.calibration_figure import draw_confusion, draw_reliability
+from densenet_cli.analysis.mistakes_figure import draw_mistakes
 from densenet_cli.analysis.subject import Subject
 
 
@@ -98,3 +99,15 @@ def test_figures_show_what_was_counted():
     texts = {text.get_position(): text.get_text() for text in confusion.figure.axes[0].texts}
     assert texts == {(0.5, 0.5): "100.0", (1.5, 1.5): "100.0", (0.5, 2.5): "50.0", (2.5, 2.5): "50.0"}
     assert {"class": "c", "taken_for": "a", "images": 1} in confusion.points
+
+
+def test_mistakes_are_shown_with_what_was_said_and_what_is_true():
+    surest = most_confident_mistakes(FOUR, TRUTH, 9)
+    picture = torch.rand(4, 5, 3)
+    drawing = draw_mistakes(surest, [picture], ["a", "b", "sea otter, Enhydra"])
+    first, *others = drawing.figure.axes
+    assert first.get_title(loc="center") == "a 85 %\nis sea otter, En…"
+    assert np.array_equal(first.get_images()[0].get_array(), picture)
+    assert not any(axes.get_images() for axes in others)
+    expected = {"image": 2, "class": "sea otter, Enhydra", "taken_for": "a"}
+    assert drawing.points == [{**expected, "confidence": pytest.approx(0.85)}]

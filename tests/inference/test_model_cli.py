@@ -230,7 +230,7 @@ def test_exported_files_answer_as_the_network_for_batches_of_any_size(run, typed
         ("lesions", ["--images", "9", "--most", "1", "--draws", "1"], ["lesions"]),
         ("gradients", ["--images", "9"], ["gradients"]),
         ("maps", ["--images", "9"], ["maps"]),
-        ("mistakes", [], ["calibration", "confusion"]),
+        ("mistakes", [], ["calibration", "confusion", "mistakes"]),
     ],
 )
 def test_analyses_leave_figures_and_their_numbers(run, typed, tmp_path, command, options, files):
@@ -253,3 +253,12 @@ def test_analyses_leave_figures_and_their_numbers(run, typed, tmp_path, command,
     if command == "mistakes":
         error = json.loads((folder / "run.json").read_text())["results"]["test_error"]
         assert f"error {error:.2f} %" in out
+        assert len(rows) == round(error / 100 * 21)  # of the 21 test images fewer than fit are wrong
+        assert all(row["class"] != row["taken_for"] for row in rows)
+
+
+def test_pixels_are_those_that_became_inputs(run):
+    network = trained.load(run[0], "cpu")
+    images = torch.randint(256, (2, *network.image_size, 3), dtype=torch.uint8)
+    shown = network.pixels(network.inputs(images))
+    torch.testing.assert_close(255 * shown, images.float(), rtol=0, atol=1e-3)
