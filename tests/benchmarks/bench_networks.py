@@ -121,18 +121,21 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def _formats() -> tuple[str, ...]:
+    """The number formats that contestants compute with here."""
+    gains = devices.precision("auto", "cpu") == "bf16-mixed"
+    return ("float32", "bfloat16") if gains else ("float32",)  # else a product can take minutes
+
+
 def _rates(machine: Worker) -> dict[str, float]:
-    return {
-        "float32": machine.ask("matrix_rate", False),
-        "bfloat16": machine.ask("matrix_rate", True),
-        "bandwidth": machine.ask("bandwidth"),
-    }
+    products = {name: machine.ask("matrix_rate", name == "bfloat16") for name in _formats()}
+    return {**products, "bandwidth": machine.ask("bandwidth")}
 
 
 def _least(network: Network, machine: Worker, rates: dict[str, float]) -> dict[str, Any]:
     """The least step by number format, with the bandwidth of as much memory as a block takes."""
     least = {}
-    for name in ("float32", "bfloat16"):
+    for name in _formats():
         is_bfloat16 = name == "bfloat16"
         bandwidth = machine.ask("bandwidth", footprint(network, is_bfloat16))
         bound = least_step(network, is_bfloat16, rates[name], bandwidth)

@@ -344,7 +344,7 @@ private:
         const Stored* x = as<Stored>(c.input) + pixel * step + first;
         Stored* sum = (Stored*)c.input_gradient + pixel * sum_step + first;
         auto put = [&](int v, Vector<Real> even, Vector<Real> odd) {
-            if constexpr (Engine::transposes) Engine::put_pair(input + 2 * v * L, (__m512)even, (__m512)odd);
+            if constexpr (Engine::transposes) Engine::put_pair(input + 2 * v * L, even, odd);
             else store(input + v * L, even), store(input + GROUP + v * L, odd);
         };
         int64_t i = 0;

@@ -71,7 +71,7 @@ struct Tiles {
         for (int64_t k = 0; k < deep; k += 2) {
             const Vector<float> even = k < runs.depth ? load(row(k) + n, count) : Vector<float>{};
             const Vector<float> odd = k + 1 < runs.depth ? load(row(k + 1) + n, count) : Vector<float>{};
-            put_pair(packed + k / 32 * 32 * wide + k % 32 * 16, (__m512)even, (__m512)odd);
+            put_pair(packed + k / 32 * 32 * wide + k % 32 * 16, even, odd);
         }
     }
 
@@ -240,9 +240,9 @@ struct Tiles {
     }
 
     // Two positions' numbers of one register of channels, as `add_weight_gradient` reads them.
-    static void put_pair(Operand* to, __m512 even, __m512 odd) {
-        const __m512i low = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(even));
-        const __m512i high = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(odd));
+    static void put_pair(Operand* to, Vector<float> even, Vector<float> odd) {
+        const __m512i low = _mm512_cvtepu16_epi32((__m256i)rounded(even));
+        const __m512i high = _mm512_cvtepu16_epi32((__m256i)rounded(odd));
         _mm512_storeu_si512(to, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
     }
 
@@ -283,6 +283,7 @@ struct Vectors {
     static constexpr bool transposes = false;
     static constexpr int L = lanes_of<Real>;
     static constexpr int SUMS = REGISTER_BYTES == 64 ? 24 : 12;  // registers for them; there are 32 or 16
+    static constexpr int MOST = REGISTER_BYTES == 64 ? 3 : 2;    // panels at a time that leave registers enough
 
     static int64_t padded(int64_t depth) { return depth; }
     static int64_t columns(int64_t width) { return round_up(width, 16); }
@@ -347,17 +348,22 @@ struct Vectors {
                          const Real* packed, int64_t, Real* out, int64_t out_stride, int64_t wanted) {
         const int64_t panels = columns(wanted) / L, panel = runs.count * runs.depth * L;
         int64_t n = 0;
-        for (; n + 3 <= panels; n += 3)
-            multiply_panels<3>(left, stride, positions, runs, packed + n * panel, out + n * L, out_stride);
-        if (panels - n == 2)
-            multiply_panels<2>(left, stride, positions, runs, packed + n * panel, out + n * L, out_stride);
-        else if (panels - n == 1)
-            multiply_panels<1>(left, stride, positions, runs, packed + n * panel, out + n * L, out_stride);
+        const auto next = [&](auto multiply_some, int64_t some) {
+            multiply_some(left, stride, positions, runs, packed + n * panel, out + n * L, out_stride);
+            n += some;
+        };
+        while (n < panels) {
+            const int64_t rest = panels - n;
+            if (MOST == 3 && rest >= 3 && rest != 4) next(multiply_panels<3>, 3);
+            else if (rest >= 2) next(multiply_panels<2>, 2);
+            else next(multiply_panels<1>, 1);
+        }
     }
 
     static constexpr int64_t MARGIN = 0;
     static int64_t rows(int64_t depth) { return depth; }
 
+    // sums[m][channel] += Σ over positions of gradient[position][m] · input[position][channel], m < M.
     template <int M>
     static void add_outer_products(const Real* gradient, int64_t stride, const Real* input,
                                    int64_t positions, Real* sums, int64_t channels) {
@@ -366,11 +372,14 @@ struct Vectors {
             Vector<Real> total[M][N];
             for (int m = 0; m < M; ++m)
                 for (int n = 0; n < N; ++n) total[m][n] = load(sums + m * GROUP + c + n * L);
-            for (int64_t p = 0; p < positions; ++p)
-                for (int n = 0; n < N; ++n) {
-                    const Vector<Real> x = load(input + p * GROUP + c + n * L);
-                    for (int m = 0; m < M; ++m) total[m][n] += gradient[p * stride + m] * x;
+            for (int64_t p = 0; p < positions; ++p) {
+                Vector<Real> x[N];
+                for (int n = 0; n < N; ++n) x[n] = load(input + p * GROUP + c + n * L);
+                for (int m = 0; m < M; ++m) {
+                    const Vector<Real> g = broadcast(gradient[p * stride + m]);
+                    for (int n = 0; n < N; ++n) total[m][n] += g * x[n];
                 }
+            }
             for (int m = 0; m < M; ++m)
                 for (int n = 0; n < N; ++n) store(sums + m * GROUP + c + n * L, total[m][n]);
         }
@@ -381,13 +390,21 @@ struct Vectors {
     static void add_weight_gradient(const Real* gradient, int64_t stride, const Real* input,
                                     int64_t positions, const Runs& runs, int64_t shift, Real* sums,
                                     int64_t channels) {
-        for (int64_t run = 0; run < runs.count; ++run, sums += runs.depth * GROUP) {
-            const Real* shifted = gradient + run * shift * stride;
-            int64_t m = 0;
-            for (; m + SUMS / 2 <= runs.depth; m += SUMS / 2)
-                add_outer_products<SUMS / 2>(shifted + m, stride, input, positions, sums + m * GROUP, channels);
-            for (; m < runs.depth; ++m)
-                add_outer_products<1>(shifted + m, stride, input, positions, sums + m * GROUP, channels);
+        constexpr int M = SUMS / 2;
+        constexpr int64_t AT_ONCE = 64;  // positions, whose numbers stay in the first-level cache
+        for (int64_t p = 0; p < positions; p += AT_ONCE) {
+            const int64_t count = std::min(AT_ONCE, positions - p);
+            const Real* right = input + p * GROUP;
+            Real* to = sums;
+            for (int64_t run = 0; run < runs.count; ++run, to += runs.depth * GROUP) {
+                const Real* left = gradient + (p + run * shift) * stride;
+                int64_t m = 0;
+                for (; m + M <= runs.depth; m += M)
+                    add_outer_products<M>(left + m, stride, right, count, to + m * GROUP, channels);
+                for (; m + 2 <= runs.depth; m += 2)
+                    add_outer_products<2>(left + m, stride, right, count, to + m * GROUP, channels);
+                if (m < runs.depth) add_outer_products<1>(left + m, stride, right, count, to + m * GROUP, channels);
+            }
         }
     }
 
