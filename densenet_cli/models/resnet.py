@@ -1,4 +1,4 @@
-"""ResNet for CIFAR (He et al. 2016, arXiv:1512.03385, sec. 4.2), also with stochastic depth.
+"""ResNet for CIFAR (He et al. 2016, arXiv:1512.03385, sec. 4.2) and its plain counterpart.
 
 Stochastic depth is that of Huang et al. 2016, arXiv:1603.09382.
 """
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from densenet_cli.models.depth import repeats
 from densenet_cli.models.initialisation import initialise
-from densenet_cli.options import choice, number, whole_number
+from densenet_cli.options import OptionError, choice, number, whole_number
 
 
 class ZeroPadShortcut(nn.Module):
@@ -79,20 +79,34 @@ class ResidualBlock(nn.Module):
         return branch * self.survival
 
 
+def plain_block(in_channels: int, out_channels: int, stride: int) -> list[nn.Module]:
+    """The layers of a residual block in their order, without its shortcut: relu(f(x))."""
+    return [
+        conv3x3(in_channels, out_channels, stride),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(),
+        conv3x3(out_channels, out_channels),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(),
+    ]
+
+
 class ResNet(nn.Module):
     """CIFAR ResNet of depth 6n + 2: images (N, 3, H, W) -> logits (N, num_classes).
 
     A 3x3 convolution, three stages of n blocks with 16, 32 and 64 channels, the second and third
-    at half the size of the one before; average over the image; linear.
+    at half the size of the one before; average over the image; linear. Without shortcuts it is the
+    paper's plain network: the same layers with the same weights, in stages that are chains of them.
 
     Args:
         num_classes: width of the classifier, 1 or more.
         depth: convolutions and linear layers, shortcuts not counted: 20, 32, 44, 56, 110, 1202.
         shortcut: where the shape changes, "A" subsamples and adds zero channels (no parameters),
-            "B" is a 1x1 convolution with batch norm. The paper's CIFAR nets use A.
+            "B" is a 1x1 convolution with batch norm. The paper's CIFAR nets use A. "none": a plain
+            network, of which no block has a shortcut.
         survival_probability: p_L in (0, 1], the chance that the last of the L blocks is kept in a
             training step; block l has p_l = 1 - l/L · (1 - p_L). None or 1: no stochastic depth.
-            The paper uses 0.5.
+            The paper uses 0.5. A plain network has nothing left where a block is dropped.
 
     Raises:
         OptionError: an argument breaks a rule above.
@@ -107,24 +121,23 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         whole_number("num_classes", num_classes, example=10)
-        choice("shortcut", shortcut, ("A", "B"))
+        choice("shortcut", shortcut, ("A", "B", "none"))
         blocks = repeats(depth, step=6, extra=2, family="a CIFAR ResNet")
-        last_survival = 1.0
-        if survival_probability is not None:
-            last_survival = number(
-                "survival_probability", survival_probability, example=0.5, above=0, at_most=1
-            )
+        last_survival = _last_survival(survival_probability, shortcut)
         self.conv1 = conv3x3(3, 16)
         self.bn1 = nn.BatchNorm2d(16)
         stages: list[nn.Module] = []
         channels = 16
         for width in (16, 32, 64):
-            stage = []
+            stage: list[nn.Module] = []
             for index in range(blocks):
                 stride = 2 if stages and index == 0 else 1
                 position = (len(stages) * blocks + index + 1) / (3 * blocks)  # l/L
                 survival = 1 - position * (1 - last_survival)
-                stage.append(ResidualBlock(channels, width, stride, shortcut, survival))
+                if shortcut == "none":
+                    stage += plain_block(channels, width, stride)
+                else:
+                    stage.append(ResidualBlock(channels, width, stride, shortcut, survival))
                 channels = width
             stages.append(nn.Sequential(*stage))
         self.stages = nn.Sequential(*stages)
@@ -135,6 +148,15 @@ class ResNet(nn.Module):
         """Logits of images."""
         maps = self.stages(F.relu(self.bn1(self.conv1(images))))
         return self.fc(maps.mean(dim=(2, 3)))
+
+
+def _last_survival(survival_probability: float | None, shortcut: str) -> float:
+    if survival_probability is None:
+        return 1.0
+    if shortcut == "none":
+        rule = "a plain network (shortcut=none) has no blocks to drop: must be null"
+        raise OptionError("survival_probability", survival_probability, rule)
+    return number("survival_probability", survival_probability, example=0.5, above=0, at_most=1)
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:

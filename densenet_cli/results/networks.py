@@ -15,6 +15,8 @@ NAMED = (
     *("cardinality", "base_width"),
 )
 
+PLAIN = "Plain network"  # a ResNet without shortcuts (arXiv:1512.03385, sec. 4.2)
+
 # Those of history that are called otherwise than their class or function.
 OTHERS = {
     "LeNet5": "LeNet-5",
@@ -45,7 +47,7 @@ def family(model: dict[str, Any]) -> str:
         letters = ("B" if model.get("bottleneck") else "") + ("C" if _compresses(model) else "")
         return f"DenseNet-{letters}" if letters else "DenseNet"
     if kind == "ResNet":
-        return "ResNet" if model.get("survival_probability") is None else "ResNet, stochastic depth"
+        return _resnet_family(model)
     if kind in ("torchvision_model", "timm_model"):
         name = str(model.get("name"))
         return "ResNet" if re.fullmatch(r"resnet\d+", name) else name
@@ -58,7 +60,8 @@ def network_name(model: dict[str, Any]) -> str:
     if kind == "DenseNet":
         return _densenet_name(model)
     if kind == "ResNet":
-        return family(model).replace("ResNet", f"ResNet-{depth}")
+        own = _resnet_family(model)
+        return f"Plain-{depth}" if own == PLAIN else own.replace("ResNet", f"ResNet-{depth}")
     if kind == "PreActResNet":
         return f"Pre-activation ResNet-{depth}"
     if kind == "WideResNet":
@@ -68,6 +71,12 @@ def network_name(model: dict[str, Any]) -> str:
     if kind in OTHERS:
         return OTHERS[kind].format_map({**dict.fromkeys(NAMED), **model})
     return kind
+
+
+def _resnet_family(model: dict[str, Any]) -> str:
+    if model.get("shortcut") == "none":
+        return PLAIN
+    return "ResNet" if model.get("survival_probability") is None else "ResNet, stochastic depth"
 
 
 def _densenet_name(model: dict[str, Any]) -> str:

@@ -50,6 +50,21 @@ def test_only_option_b_has_weights_and_only_where_the_shape_changes(shortcut, ex
     assert len(norms) == 19 + (2 if shortcut == "B" else 0)
 
 
+def test_plain_network_is_the_resnet_of_equal_weights_without_its_shortcuts():
+    networks = []
+    for shortcut in ("A", "none"):
+        torch.manual_seed(0)
+        networks.append(ResNet(10, 20, shortcut).eval())
+    residual, plain = networks
+    pairs = zip(plain.parameters(), residual.parameters(), strict=True)
+    assert all(torch.equal(*pair) for pair in pairs)
+    maps = F.relu(residual.bn1(residual.conv1(torch.randn(2, 3, 16, 16))))
+    found = plain.stages(maps)
+    for block in (block for stage in residual.stages for block in stage):
+        maps = F.relu(block.bn2(block.conv2(F.relu(block.bn1(block.conv1(maps))))))
+    assert torch.equal(found, maps)
+
+
 def test_chance_of_survival_decays_linearly():
     network = on_meta(ResNet, 20, survival_probability=0.1)
     chances = [block.survival for stage in network.stages for block in stage]
@@ -160,6 +175,7 @@ def test_start_values_divide_by_the_output_channels(network):
         (ResNet, {"depth": 20, "shortcut": "C"}, "shortcut=C: must be one of A, B"),
         (ResNet, {"depth": 20, "survival_probability": 0}, "survival_probability=0: .*above 0"),
         (ResNet, {"depth": 20, "survival_probability": 1.5}, "survival_probability=1.5"),
+        (ResNet, {"depth": 20, "shortcut": "none", "survival_probability": 0.5}, "must be null"),
         (PreActResNet, {"depth": 1000}, r"9n \+ 2 .*bottleneck.*992 or 1001; .*depth=1001"),
         (PreActResNet, {"depth": 163, "block": "basic"}, r"6n \+ 2 .*basic.* such as 158 or 164"),
         (PreActResNet, {"depth": 164, "block": "wide"}, "block=wide: must be one of basic, bottl"),

@@ -88,10 +88,11 @@ FAMILIES = {
     "ResNet, stochastic depth": Mark(GREY, "h", (0, (2, 2))),
     "Pre-activation ResNet": Mark(COLOURS["orange"], "P", (0, (7, 2))),
     "Wide ResNet": Mark(INK, "X", (0, (1, 2.5))),
+    "Plain network": Mark(INK, "d", (0, (9, 1))),
 }
 OTHERS = [
     Mark(COLOURS[colour], marker, (0, (6, 1, 1, 1)))
-    for colour, marker in itertools.product(("purple", "green", "vermilion", "sky", "blue"), "<>p*d8")
+    for colour, marker in itertools.product(("purple", "green", "vermilion", "sky", "blue"), "<>p*H8")
 ]
 
 
