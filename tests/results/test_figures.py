@@ -326,6 +326,15 @@ def test_labels_do_not_lie_on_one_another():
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
 
 
+def test_names_keep_their_brackets_beside_points():
+    write(Path("runs/a"), 10.0, parameters=100_000)
+    target = "densenet_cli.models.history.cifar_sized.resnext_cifar"
+    resnext = {"_target_": target, "depth": 29, "cardinality": 8, "base_width": 8}
+    write(Path("runs/b"), 9.0, parameters=1_000_000, model=resnext)
+    texts = figures.draw(_settings(), "error_parameters").figure.axes[0].texts
+    assert [text.get_text() for text in texts] == ["L=100, k=12", "ResNeXt-29 (8x8d)"]
+
+
 def test_names_at_the_ends_of_lines_are_moved_apart():
     assert spread([0.5, 0.51, 0.9], 0.1, 0, 1) == pytest.approx([0.5, 0.6, 0.9])
     assert spread([0.98, 0.99], 0.1, 0, 1) == pytest.approx([0.9, 1.0])

@@ -39,8 +39,10 @@ def by(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item
 
 def short_name(item: Setting) -> str:
     """What tells a network from others of its family: "L=100, k=12", "110", "WRN-28-10"."""
-    name = item.network.removeprefix(item.family.partition(",")[0])
-    return name.strip(" -()") or item.network
+    family = item.family.partition(",")[0]
+    if not item.network.startswith(family):
+        return item.network
+    return item.network.removeprefix(family).strip(" -()") or item.network
 
 
 def seeds(items: Iterable[Setting]) -> str:
