@@ -18,6 +18,7 @@ examples:
   densenet-results table outputs/sweep --sort error   best first; --sort -error worst first
   densenet-results table --group-by model.growth_rate,model.compression
   densenet-results table --paper --format markdown    with the published figures, ready to paste
+  densenet-results table --years                      by the year in which each system appeared
   densenet-results plot --kind error_parameters --format svg,pdf
   densenet-results report --output report.html        all of it in one page
   densenet-results watch outputs/sweep                a sweep, while it runs
@@ -83,6 +84,11 @@ def _parser() -> argparse.ArgumentParser:
         "--paper",
         action="store_true",
         help="set the published figures beside, where the protocol agrees",
+    )
+    table.add_argument(
+        "--years",
+        action="store_true",
+        help="begin with the system of each network and its year, and sort by it",
     )
     plot = _command(commands, "plot", _plot, "figures, and the points they are made of as CSV")
     _add_folders(plot)
@@ -168,7 +174,7 @@ def _table(words: argparse.Namespace) -> None:
     from densenet_cli.results.table import rows, table
 
     runs, _ = _runs(words.folders)
-    found = rows(settings(runs, words.group_by), words.paper, words.sort)
+    found = rows(settings(runs, words.group_by), words.paper, words.years, words.sort)
     if words.format == "rich":
         console = terminal.console()
         console.print(formats.as_rich(table(found), console))

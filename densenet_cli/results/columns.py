@@ -8,6 +8,7 @@ from typing import Any
 
 from densenet_cli.duration import duration
 from densenet_cli.results import units
+from densenet_cli.results.history import System, systems
 from densenet_cli.results.published import Comparison
 from densenet_cli.results.records import Run
 from densenet_cli.results.settings import Setting
@@ -23,10 +24,12 @@ class Row:
     Args:
         setting: what it shows.
         comparison: with the published figure; None if it was not asked for.
+        system: that the network belongs to; None if it was not asked for, or is not known.
     """
 
     setting: Setting
     comparison: Comparison | None = None
+    system: System | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,19 @@ def _difference(row: Row) -> str:
     return "" if value is None else units.difference(value)
 
 
+def _appearance(row: Row) -> int | None:
+    """The place of a system in the order of their appearance, which tells those of one year apart."""
+    return systems().index(row.system) if row.system else None
+
+
 COLUMNS = {
+    "year": Column("year", lambda row: str(row.system.year) if row.system else "", _appearance),
+    "system": Column(
+        "system",
+        lambda row: row.system.name if row.system else "",
+        lambda row: row.system.name if row.system else None,
+        False,
+    ),
     "network": Column("network", lambda row: row.setting.title, lambda row: row.setting.title, False),
     "data": Column("data", lambda row: row.setting.data, lambda row: row.setting.data, False),
     "error": Column("error %", *_error("error")),

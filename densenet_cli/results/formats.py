@@ -121,10 +121,10 @@ def as_latex(table: Table) -> str:
 def as_csv(rows: Sequence[Row]) -> str:
     """All that is known, unrounded, a row a setting; the names of columns are stable.
 
-    title, family, network, data, n, not_averaged, seeds, then of each of RAW_NAMES the mean, the
-    sample standard deviation and the values of all finished runs (separated by ";"), best_on_test,
-    devices, published_error_percent, published_source, difference_points, why_not_compared, and the
-    options in which the settings differ, as they are typed.
+    title, family, network, data, n, not_averaged, year, system, system_source, seeds, then of each of
+    RAW_NAMES the mean, the sample standard deviation and the values of all finished runs (separated by
+    ";"), best_on_test, devices, published_error_percent, published_source, difference_points,
+    why_not_compared, and the options in which the settings differ, as they are typed.
     """
     raw = [_csv_row(row) for row in rows]
     columns = list(dict.fromkeys(name for cells in raw for name in cells))
@@ -176,7 +176,7 @@ def _json_run(run: Run) -> dict[str, Any]:
 
 
 def _named(row: Row) -> dict[str, Any]:
-    setting = row.setting
+    setting, system = row.setting, row.system
     return {
         "title": setting.title,
         "family": setting.family,
@@ -184,6 +184,9 @@ def _named(row: Row) -> dict[str, Any]:
         "data": setting.data,
         "n": setting.n,
         "not_averaged": len(setting.runs) - setting.n,
+        "year": system.year if system else None,
+        "system": system.name if system else None,
+        "system_source": system.source if system else None,
     }
 
 

@@ -17,6 +17,7 @@ def notes(found: Sequence[Row], shown: Collection[str]) -> list[str]:
         *_notes_on_averages(found),
         *_notes_on_devices(done, shown),
         *_notes_on_papers(found),
+        *_notes_on_years(found),
     ]
 
 
@@ -83,3 +84,9 @@ def _why_not_compared(compared: Sequence[Row]) -> list[str]:
         if row.comparison and row.comparison.reason:
             titles.setdefault(row.comparison.reason, []).append(row.setting.title)
     return [f"No published figure beside {' | '.join(own)}: {why}." for why, own in titles.items()]
+
+
+def _notes_on_years(found: Sequence[Row]) -> list[str]:
+    sources = {row.system.name: row.system.source for row in found if row.system}
+    texts = [f"{name}, {source}" for name, source in sources.items()]
+    return [f"year: of first appearance, a preprint too: {'; '.join(texts)}."] if texts else []

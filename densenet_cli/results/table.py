@@ -9,6 +9,7 @@ from typing import Any
 
 from densenet_cli.options import UserError, nearest
 from densenet_cli.results.columns import COLUMNS, Row
+from densenet_cli.results.history import system_of
 from densenet_cli.results.notes import notes
 from densenet_cli.results.published import compare
 from densenet_cli.results.settings import Setting
@@ -31,22 +32,29 @@ class Table:
     notes: list[str]
 
 
-def rows(settings: Sequence[Setting], paper: bool = False, sort: str | None = None) -> list[Row]:
+def rows(
+    settings: Sequence[Setting], paper: bool = False, years: bool = False, sort: str | None = None
+) -> list[Row]:
     """The rows in order.
 
     Args:
         settings: what `settings.settings` gives.
         paper: whether to look up the published figures.
+        years: whether to look up the system that each network belongs to, and the year it appeared.
         sort: the name of a column, with "-" before it for descending; rows with nothing in that
-            column go last. None: by data set, family and parameters, as papers do.
+            column go last. None: "year" if `years`. Else, and among equals, by data set, family and
+            parameters, as papers do.
 
     Raises:
         UserError: if there is no such column.
     """
-    found = [Row(setting, compare(setting) if paper else None) for setting in settings]
+    if sort is None and years:
+        sort = "year"
+    name = (sort or "").removeprefix("-")
+    years = years or name in ("year", "system")
+    found = sorted((_row(setting, paper, years) for setting in settings), key=_as_papers_do)
     if sort is None:
-        return sorted(found, key=_as_papers_do)
-    name = sort.removeprefix("-")
+        return found
     if name not in COLUMNS:
         near = nearest(name, COLUMNS)
         hint = f"did you mean {near}? " if near else ""
@@ -55,6 +63,14 @@ def rows(settings: Sequence[Setting], paper: bool = False, sort: str | None = No
     known = [row for row in found if key(row) is not None]
     unknown = [row for row in found if key(row) is None]
     return sorted(known, key=key, reverse=sort.startswith("-")) + unknown
+
+
+def _row(setting: Setting, paper: bool, years: bool) -> Row:
+    return Row(
+        setting,
+        comparison=compare(setting) if paper else None,
+        system=system_of(setting.family) if years else None,
+    )
 
 
 def table(found: Sequence[Row]) -> Table:

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from densenet_cli.options import UserError, choice
-from densenet_cli.results.figures import bars, error_cost, growth_compression, learning_curves, style
+from densenet_cli.results.figures import (
+    bars,
+    error_cost,
+    growth_compression,
+    history,
+    learning_curves,
+    style,
+)
 from densenet_cli.results.figures.drawing import Drawing
 from densenet_cli.results.settings import Setting
 from densenet_cli.whole_file import replace_file
@@ -20,6 +27,7 @@ _DRAW: dict[str, Callable[[Sequence[Setting]], Drawing | None]] = {
     "error_multiply_adds": partial(error_cost.draw, cost="multiply_adds"),
     "learning_curves": learning_curves.draw,
     "growth_compression": growth_compression.draw,
+    "history": history.draw,
     "training_time": bars.draw_training_time,
     "memory": bars.draw_memory,
 }
@@ -28,6 +36,7 @@ _NEEDS = {
     "error_multiply_adds": "finished runs with a test error",
     "learning_curves": "finished runs with a metrics.csv",
     "growth_compression": "DenseNets of several growth rates and compressions, all else equal",
+    "history": "finished runs of systems of three different years on one data set",
     "training_time": "finished runs that noted their time",
     "memory": "finished runs that noted their memory",
 }

@@ -15,10 +15,12 @@ from matplotlib.transforms import Bbox
 from densenet_cli.results.figures import style
 
 RADIUS = 5  # pixels that a point takes
+SIZE = 6.5  # of the texts, in typographic points
 MOST = 60  # labels of a panel; more would hide the points
 # Where a text may stand: its offset from the point in typographic points, and what of it is there
 # (0: its left or lower edge, 1: its right or upper edge).
-PLACES = [
+Place = tuple[tuple[float, float], tuple[float, float]]
+BESIDE: list[Place] = [
     ((6, 4), (0, 0)),
     ((-6, -4), (1, 1)),
     ((6, -4), (0, 1)),
@@ -28,12 +30,17 @@ PLACES = [
     ((0, 7), (0.5, 0)),
     ((0, -7), (0.5, 1)),
 ]
+IN_COLUMN: list[Place] = [  # above or below, ever farther
+    place for way in range(7, 80, 6) for place in (((0, way), (0.5, 0)), ((0, -way), (0.5, 1)))
+]
 HORIZONTAL = {0: "left", 0.5: "center", 1: "right"}
 VERTICAL = {0: "bottom", 0.5: "center", 1: "top"}
 
 
-def place_labels(axes: Axes, labels: Sequence[tuple[float, float, str]], size: float = 6.5) -> None:
-    """Write each text (x, y, text) beside its point; leave out those for which there is no room.
+def place_labels(
+    axes: Axes, labels: Sequence[tuple[float, float, str]], places: Sequence[Place] = BESIDE
+) -> None:
+    """Write each text (x, y, text) at its point; leave out those for which there is no room.
 
     Earlier ones choose first: a place that touches no other text or point, and no line if possible.
     The figure must be laid out already, and stay so.
@@ -46,10 +53,10 @@ def place_labels(axes: Axes, labels: Sequence[tuple[float, float, str]], size: f
     taken = [Bbox.from_bounds(x - RADIUS, y - RADIUS, 2 * RADIUS, 2 * RADIUS) for x, y in centres]
     lines = _along_lines(axes)
     for (x, y, text), centre in list(zip(labels, centres, strict=True))[:MOST]:
-        label = axes.annotate(text, (x, y), (0, 0), textcoords="offset points", size=size)
+        label = axes.annotate(text, (x, y), (0, 0), textcoords="offset points", size=SIZE)
         label.set_path_effects([withStroke(linewidth=1.8, foreground=style.PAPER)])
         extent = label.get_window_extent(renderer)
-        boxes = [_box(centre, extent, place, figure.dpi / 72) for place in PLACES]
+        boxes = [_box(centre, extent, place, figure.dpi / 72) for place in places]
         free = [
             (box.count_contains(lines), rank)
             for rank, box in enumerate(boxes)
@@ -59,12 +66,12 @@ def place_labels(axes: Axes, labels: Sequence[tuple[float, float, str]], size: f
             label.remove()
             continue
         best = min(free)[1]
-        label.xyann, (across, up) = PLACES[best]
+        label.xyann, (across, up) = places[best]
         label.set(ha=HORIZONTAL[across], va=VERTICAL[up])
         taken.append(boxes[best])
 
 
-def _box(centre: np.ndarray, extent: Bbox, place: tuple, pixels: float) -> Bbox:
+def _box(centre: np.ndarray, extent: Bbox, place: Place, pixels: float) -> Bbox:
     """What a text of that extent covers in a place beside a point; `pixels` in a typographic point."""
     offset, part = np.array(place)
     corner = centre + pixels * offset - part * extent.size

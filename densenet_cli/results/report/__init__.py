@@ -23,6 +23,7 @@ TITLES = {
     "error_multiply_adds": "Error and multiply-adds",
     "learning_curves": "Learning curves",
     "growth_compression": "Growth rate and compression",
+    "history": "History",
     "training_time": "Time",
     "memory": "Memory",
 }
