@@ -215,11 +215,10 @@ def _export(words: argparse.Namespace) -> int:
 
 
 def _look(words: argparse.Namespace) -> Any:
-    from densenet_cli.analysis.look import Look
+    from densenet_cli.analysis.look import Look, formats
 
-    formats = [name.strip() for name in words.format.split(",")]
     images, root = getattr(words, "images", 0), getattr(words, "data_root", None)
-    return Look(words.runs, images, root, words.output, formats)
+    return Look(words.runs, images, root, words.output, formats(words.format))
 
 
 def _reuse(words: argparse.Namespace) -> None:

@@ -14,9 +14,11 @@ from densenet_cli.analysis.subject import Subject
 from densenet_cli.inference import test_images
 from densenet_cli.inference.trained import Trained, load
 from densenet_cli.instantiation import build
-from densenet_cli.results.figures import write_drawing
+from densenet_cli.options import choice
+from densenet_cli.results.figures import FORMATS, write_drawing
 from densenet_cli.results.figures.drawing import Drawing
 from densenet_cli.results.networks import family, network_name
+from densenet_cli.results.terminal import console
 
 Found = TypeVar("Found")
 
@@ -61,15 +63,35 @@ class Look:
             for subject, trained in self.networks(also_untrained)
         }
 
-    def write(self, name: str, drawing: Drawing) -> None:
-        """Write a figure and its numbers, and say where."""
-        for path in write_drawing(drawing, self.folder / name, self.formats):
-            print(path)
+    def write(self, name: str, *drawings: Drawing) -> None:
+        """Write figures, numbered from 1 if there are several; see `write`."""
+        write(self.folder, name, drawings, self.formats)
 
-    def write_each(self, name: str, drawings: Sequence[Drawing]) -> None:
-        """Write a figure a network, numbered from 1 if there are several."""
-        for number, drawing in enumerate(drawings, start=1):
-            self.write(f"{name}_{number}" if len(drawings) > 1 else name, drawing)
+
+def formats(text: str) -> list[str]:
+    """The formats of figures that are typed as "png,svg".
+
+    Raises:
+        OptionError: there is no such format.
+    """
+    return [choice("--format", name.strip(), FORMATS) for name in text.split(",")]
+
+
+def write(folder: Path, name: str, drawings: Sequence[Drawing], formats: Sequence[str]) -> None:
+    """Write figures and the numbers in them; say where they are, and what they show.
+
+    Args:
+        folder: it is made if need be.
+        name: of the files; with a number from 1 if there are several drawings.
+        drawings: one or more.
+        formats: some of results.figures.FORMATS.
+    """
+    for number, drawing in enumerate(drawings, start=1):
+        stem = folder / (f"{name}_{number}" if len(drawings) > 1 else name)
+        for path in write_drawing(drawing, stem, formats):
+            print(path)
+    for note in dict.fromkeys(drawing.note for drawing in drawings):
+        console().print(note, markup=False, highlight=False)
 
 
 def _subject(trained: Trained, names: set[str], state: str = "") -> Subject:

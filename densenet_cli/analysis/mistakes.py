@@ -56,17 +56,17 @@ def mistakes(look: Look) -> None:
     found = look.each(judge)
     bins = {one: calibration.reliability(own.logits, own.labels) for one, own in found.items()}
     look.write("calibration", draw_reliability(bins))
-    look.write_each(
+    look.write(
         "confusion",
-        [draw_confusion(own.confusion, own.class_names, one.title) for one, own in found.items()],
+        *(draw_confusion(own.confusion, own.class_names, one.title) for one, own in found.items()),
     )
-    look.write_each(
+    look.write(
         "mistakes",
-        [
+        *(
             draw_mistakes(own.surest, own.pixels, own.class_names, one.title)
             for one, own in found.items()
             if own.surest
-        ],
+        ),
     )
     for subject, own in found.items():
         print(f"{subject.title}: {_in_words(own)}")

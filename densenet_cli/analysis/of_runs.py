@@ -30,7 +30,7 @@ def reuse(look: Look, through_norm: bool) -> None:
         for subject, trained in look.networks(also_untrained=True)
     }
     own = list(found)[::2]  # each run's network, and between them as they began
-    look.write_each("reuse", [reuse_figure.draw(found[one], one.title) for one in own])
+    look.write("reuse", *(reuse_figure.draw(found[one], one.title) for one in own))
     _show_claims({subject.title: feature_reuse.claims(blocks) for subject, blocks in found.items()})
 
 

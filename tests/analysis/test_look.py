@@ -1,0 +1,30 @@
+"""What analyses leave: figures, their numbers, and words that say what they show."""
+
+import pytest
+
+from densenet_cli.analysis.look import formats, write
+from densenet_cli.options import OptionError
+from densenet_cli.results.figures import style
+from densenet_cli.results.figures.drawing import Drawing
+
+
+def drawing(note):
+    return Drawing(style.new_figure(2, 2), [{"x": 1}], note)
+
+
+def test_the_captions_of_figures_are_said_once(tmp_path, capsys):
+    notes = ["Errors [in %].", "Others.", "Errors [in %]."]
+    write(tmp_path / "new", "one", [drawing(note) for note in notes], ["png"])
+    said = capsys.readouterr().out
+    assert said.count("Errors [in %].") == said.count("Others.") == 1
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
+        f"one_{number}.{ending}" for number in (1, 2, 3) for ending in ("csv", "png")
+    ]
+    write(tmp_path, "alone", [drawing("")], ["svg"])
+    assert str(tmp_path / "alone.svg") in capsys.readouterr().out.splitlines()
+
+
+def test_formats_are_checked_before_anything_is_measured():
+    assert formats("png, svg") == ["png", "svg"]
+    with pytest.raises(OptionError, match="--format=jpg: must be one of .*; for example --format="):
+        formats("png,jpg")
