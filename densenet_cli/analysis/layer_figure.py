@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from densenet_cli.analysis.feature_maps import Activation
 from densenet_cli.analysis.gradient_flow import LayerGradient
 from densenet_cli.analysis.subject import Subject, legend, marks
+from densenet_cli.results import units
 from densenet_cli.results.figures import style
 from densenet_cli.results.figures.drawing import Drawing
 
@@ -49,7 +50,7 @@ def _draw(
                 _line(axes, values, looks[subject])
             axes.set(xlabel="place in the network", ylabel=words)
             if logarithmic:
-                style.logarithmic(axes, "y", "{:g}".format)
+                style.logarithmic(axes, "y", units.magnitude)
             else:
                 axes.set_ylim(0, max(1, axes.get_ylim()[1]))  # percent
         figure.legend(handles=legend(looks), loc="outside lower center", ncols=3)

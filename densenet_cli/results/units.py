@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
 
 def count(number: float) -> str:
     """Three digits and a letter for thousands: 960, 71.7k, 769k, 7.98M, 288M, 9.3G, 2.4T."""
     return _scaled(number, ("", "k", "M", "G", "T"))
+
+
+def magnitude(number: float) -> str:
+    """A round number of any size: 0.01, 3, 1000, and beyond 10⁴, 3·10⁶, 10⁻³."""
+    if number == 0 or 0.01 <= abs(number) < 10_000:
+        return f"{number:g}"
+    digits, power = f"{number:.2e}".split("e")
+    factor = f"{float(digits):g}"
+    return ("" if factor == "1" else f"{factor}·") + "10" + str(int(power)).translate(SUPERSCRIPTS)
 
 
 def memory(number: float) -> str:

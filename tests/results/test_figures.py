@@ -11,7 +11,7 @@ from matplotlib.text import Annotation
 from PIL import Image
 
 from densenet_cli.options import UserError
-from densenet_cli.results import figures
+from densenet_cli.results import figures, units
 from densenet_cli.results.figures import bars, style
 from densenet_cli.results.figures.error_cost import front
 from densenet_cli.results.figures.labels import spread
@@ -333,6 +333,13 @@ def test_names_keep_their_brackets_beside_points():
     write(Path("runs/b"), 9.0, parameters=1_000_000, model=resnext)
     texts = figures.draw(_settings(), "error_parameters").figure.axes[0].texts
     assert [text.get_text() for text in texts] == ["L=100, k=12", "ResNeXt-29 (8x8d)"]
+
+
+def test_magnitudes_are_written_in_full_or_as_powers_of_ten():
+    numbers = 0, 0.01, 0.5, 30, 1000, 10_000, 3e6, 1e-3, 2e-12
+    assert [units.magnitude(number) for number in numbers] == [
+        *("0", "0.01", "0.5", "30", "1000", "10⁴", "3·10⁶", "10⁻³", "2·10⁻¹²")
+    ]
 
 
 def test_names_at_the_ends_of_lines_are_moved_apart():
