@@ -25,6 +25,17 @@ def mode(network: nn.Module, training: bool) -> Iterator[None]:
             module.training = was
 
 
+@contextlib.contextmanager
+def same_buffers(network: nn.Module) -> Iterator[None]:
+    """Running statistics are afterwards what they were."""
+    before = [(buffer, buffer.clone()) for buffer in network.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, was in before:
+            buffer.copy_(was)
+
+
 def device_of(network: nn.Module) -> torch.device:
     """Where the network's parameters lie."""
     return next(network.parameters()).device

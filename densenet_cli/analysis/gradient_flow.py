@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import statistics
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from densenet_cli.analysis.evaluation import Batches, device_of, mode
+from densenet_cli.analysis.evaluation import Batches, device_of, mode, same_buffers
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ def gradient_norms(network: nn.Module, batches: Batches) -> list[LayerGradient]:
         for name, module in network.named_modules()
         if isinstance(module, (nn.Conv2d, nn.Linear)) and module.weight.requires_grad
     }
-    with mode(network, training=True), _same_buffers(network):
+    with mode(network, training=True), same_buffers(network):
         measured = [_of_batch(network, layers, images, labels) for images, labels in batches]
     if not measured:
         raise ValueError("there are no images: batches must be a list or a loader with some")
@@ -92,14 +90,3 @@ def _note(outputs: dict[str, float], name: str, gradient: Tensor) -> None:
 def _mean(name: str, weight: Tensor, norms: list[tuple[float, float]]) -> LayerGradient:
     of_weight, of_output = (statistics.fmean(column) for column in zip(*norms, strict=True))
     return LayerGradient(name, of_weight, of_weight / float(weight.detach().norm()), of_output)
-
-
-@contextlib.contextmanager
-def _same_buffers(network: nn.Module) -> Iterator[None]:
-    """Running statistics are afterwards what they were."""
-    before = [(buffer, buffer.clone()) for buffer in network.buffers()]
-    try:
-        yield
-    finally:
-        for buffer, was in before:
-            buffer.copy_(was)

@@ -11,13 +11,15 @@ from rich.table import Table
 from densenet_cli.analysis import (
     feature_maps,
     feature_reuse,
-    gradient_flow,
     layer_figure,
     lesion_figure,
     lesions,
     reuse_figure,
 )
+from densenet_cli.analysis.effective_depth import branching_units, effective_depth
 from densenet_cli.analysis.evaluation import Batches
+from densenet_cli.analysis.gradient_flow import LayerGradient, gradient_norms
+from densenet_cli.analysis.lesion_units import DenseLayer
 from densenet_cli.analysis.look import Look
 from densenet_cli.inference.trained import Trained
 from densenet_cli.results.terminal import console
@@ -78,11 +80,25 @@ def lesion(look: Look, replace: str, draws: int, most: int) -> None:
 
 
 def gradients(look: Look) -> None:
-    """Gradient norms by layer, at the start and trained."""
-    found = look.each(
-        lambda trained, images: gradient_flow.gradient_norms(trained.network, images), True
-    )
-    look.write("gradients", layer_figure.draw_gradients(found))
+    """Gradient norms by layer, at the start and trained; in the terminal the effective depth."""
+
+    def measure(trained: Trained, batches: Batches) -> tuple[list[LayerGradient], str]:
+        return gradient_norms(trained.network, batches), _paths(trained, batches)
+
+    found = look.each(measure, also_untrained=True)
+    look.write("gradients", layer_figure.draw_gradients({one: own[0] for one, own in found.items()}))
+    for subject, (_, paths) in found.items():
+        print(f"{subject.title}: {paths}")
+
+
+def _paths(trained: Trained, batches: Batches) -> str:
+    """Through how many residual blocks or dense layers the gradient comes, in words."""
+    units = branching_units(trained.network)
+    if not units:
+        return "no residual blocks or dense layers, through which gradients could take short paths"
+    depth = effective_depth(trained.network, units, batches)
+    kind = "dense layers" if isinstance(units[0], DenseLayer) else "residual blocks"
+    return f"the gradient comes through {depth:.1f} of {len(units)} {kind} in the mean"
 
 
 def maps(look: Look) -> None:
