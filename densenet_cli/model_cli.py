@@ -28,6 +28,8 @@ examples:
   densenet-model reuse outputs/RUN                   what a DenseNet's layers read: the paper's figure 5
   densenet-model lesions outputs/RUN outputs/OTHER   errors without some layers, or with layers swapped
   densenet-model mistakes outputs/RUN outputs/OTHER  calibration and confusion
+  densenet-model depth 'model=plain,resnet model.depth=20,56,110' 'model=densenet_bc model.depth=22,58'
+                                                     gradients before training, against depth
   densenet-model export outputs/RUN --format onnx --output flowers.onnx --check holiday/
 
 RUN is the folder of a run, which stands for the checkpoint that its recipe reports, or one of its files
@@ -36,7 +38,7 @@ checkpoints/last.ckpt and checkpoints/best.ckpt. Pictures are cut and normalised
 
 
 def main() -> None:
-    """densenet-model summary|predict|evaluate|export|reuse|lesions|gradients|maps|mistakes ..."""
+    """densenet-model summary|predict|evaluate|export|reuse|lesions|gradients|depth|maps|mistakes|..."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that lacks a letter shows a question mark
@@ -109,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         help="files and folders; the file must answer as the network does; default: random images",
     )  # fmt: skip
     _add_analyses(commands)
+    _add_depth(commands)
     return parser
 
 
@@ -128,10 +131,9 @@ def _add_analyses(commands: argparse._SubParsersAction) -> None:
         parser.add_argument(
             "runs", nargs="+", type=Path, metavar="RUN", help="runs to set side by side"
         )
-        parser.add_argument("--output", type=Path, default=Path("figures"), metavar="FOLDER")
-        parser.add_argument("--format", default="png", metavar="png,svg,pdf", help="default: png")
-    for parser in (lesions, gradients, maps, mistakes):
-        number = 10_000 if parser is mistakes else 1000 if parser is lesions else 256
+        _add_figures(parser)
+    numbers = {lesions: 1000, gradients: 256, maps: 256, mistakes: 10_000}
+    for parser, number in numbers.items():
         parser.add_argument(
             "--images",
             type=_count,
@@ -140,6 +142,23 @@ def _add_analyses(commands: argparse._SubParsersAction) -> None:
             help=f"of the test set; default: {number}",
         )
         parser.add_argument("--data-root", metavar="FOLDER", help="if the data have moved since")
+
+
+def _add_depth(commands: argparse._SubParsersAction) -> None:
+    depth = _command(commands, "depth", _depth, "gradient norms before training, against depth")
+    depth.add_argument(
+        "words", nargs="*", metavar="LINE",
+        help="networks as in a sweep, 'model=plain model.depth=20,56'; words without model=, such as "
+        "data=cifar10, are for all lines; default: plain nets, ResNets and DenseNet-BCs, data=digits",
+    )  # fmt: skip
+    depth.add_argument("--images", type=_count, default=64, metavar="N", help="default: 64")
+    depth.add_argument("--seeds", type=_count, default=3, metavar="N", help="default: 3")
+    _add_figures(depth)
+
+
+def _add_figures(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", type=Path, default=Path("figures"), metavar="FOLDER")
+    parser.add_argument("--format", default="png", metavar="png,svg,pdf", help="default: png")
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
@@ -249,6 +268,14 @@ def _mistakes(words: argparse.Namespace) -> None:
     from densenet_cli.analysis.mistakes import mistakes
 
     mistakes(_look(words))
+
+
+def _depth(words: argparse.Namespace) -> None:
+    from densenet_cli.analysis import of_untrained
+    from densenet_cli.analysis.look import formats
+
+    chosen = formats(words.format)
+    of_untrained.depth(words.words, words.images, words.seeds, words.output, chosen)
 
 
 def _name(unreadable: list, pictures: int) -> int:

@@ -42,7 +42,10 @@ MAY_IMPORT = {  # room -> rooms
     "inference": {
         *("compose", "data", "instantiation", "models", "record", "resolvers", "results", "training"),
     },
-    "analysis": {"inference", "instantiation", "models", "results"},
+    "analysis": {
+        *("compose", "data", "inference", "instantiation", "models", "resolvers", "results"),
+        "sweep",  # what lines of options stand for
+    },
     "model_cli": {"analysis", "complaint", "inference", "launch"},
     "results": {"duration", "hold", "identity", "record"},
 }
