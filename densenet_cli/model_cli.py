@@ -28,6 +28,8 @@ examples:
   densenet-model reuse outputs/RUN                   what a DenseNet's layers read: the paper's figure 5
   densenet-model lesions outputs/RUN outputs/OTHER   errors without some layers, or with layers swapped
   densenet-model mistakes outputs/RUN outputs/OTHER  calibration and confusion
+  densenet-model saliency outputs/RUN outputs/OTHER --pictures photos/
+                                                     what each looks at: Grad-CAM and occlusion
   densenet-model depth 'model=plain,resnet model.depth=20,56,110' 'model=densenet_bc model.depth=22,58'
                                                      gradients before training, against depth
   densenet-model export outputs/RUN --format onnx --output flowers.onnx --check holiday/
@@ -127,12 +129,28 @@ def _add_analyses(commands: argparse._SubParsersAction) -> None:
     )
     maps = _command(commands, "maps", _maps, "dead and redundant feature maps by layer")
     mistakes = _command(commands, "mistakes", _mistakes, "calibration, and what is taken for what")
-    for parser in (reuse, lesions, gradients, maps, mistakes):
+    saliency = _command(commands, "saliency", _saliency, "what networks look at in pictures")
+    saliency.add_argument(
+        "--pictures", nargs="+", type=Path, default=[], metavar="PICTURES",
+        help="files and folders; default: test images",
+    )  # fmt: skip
+    saliency.add_argument(
+        "--class", dest="wanted", metavar="NAME", help="to look for; default: what it is taken for"
+    )
+    saliency.add_argument(
+        "--layer", nargs="+", default=[], metavar="NAME",
+        help="module whose maps Grad-CAM takes, for all runs or each; default: the last maps",
+    )  # fmt: skip
+    saliency.add_argument(
+        "--patch", type=_count, metavar="PIXELS",
+        help="side of the square that hides; default: a quarter of the image's",
+    )  # fmt: skip
+    for parser in (reuse, lesions, gradients, maps, mistakes, saliency):
         parser.add_argument(
             "runs", nargs="+", type=Path, metavar="RUN", help="runs to set side by side"
         )
         _add_figures(parser)
-    numbers = {lesions: 1000, gradients: 256, maps: 256, mistakes: 10_000}
+    numbers = {lesions: 1000, gradients: 256, maps: 256, mistakes: 10_000, saliency: 6}
     for parser, number in numbers.items():
         parser.add_argument(
             "--images",
@@ -268,6 +286,15 @@ def _mistakes(words: argparse.Namespace) -> None:
     from densenet_cli.analysis.mistakes import mistakes
 
     mistakes(_look(words))
+
+
+def _saliency(words: argparse.Namespace) -> int:
+    from densenet_cli.analysis.saliency import saliency
+    from densenet_cli.inference import pictures
+
+    paths = pictures.find(words.pictures) if words.pictures else []
+    unreadable = saliency(_look(words), paths, words.wanted, words.layer, words.patch)
+    return _name(unreadable, len(paths))
 
 
 def _depth(words: argparse.Namespace) -> None:

@@ -26,5 +26,5 @@ def test_the_captions_of_figures_are_said_once(tmp_path, capsys):
 
 def test_formats_are_checked_before_anything_is_measured():
     assert formats("png, svg") == ["png", "svg"]
-    with pytest.raises(OptionError, match="--format=jpg: must be one of .*; for example --format="):
+    with pytest.raises(OptionError, match=r"--format=jpg: must be one of .*; for example --format="):
         formats("png,jpg")
