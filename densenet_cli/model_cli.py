@@ -27,6 +27,7 @@ examples:
   densenet-model evaluate outputs/RUN other-photos/
   densenet-model reuse outputs/RUN                   what a DenseNet's layers read: the paper's figure 5
   densenet-model lesions outputs/RUN outputs/OTHER   errors without some layers, or with layers swapped
+  densenet-model gradients outputs/RUN outputs/OTHER by layer, untrained and trained
   densenet-model mistakes outputs/RUN outputs/OTHER  calibration and confusion
   densenet-model saliency outputs/RUN outputs/OTHER --pictures photos/
                                                      what each looks at: Grad-CAM and occlusion

@@ -18,11 +18,12 @@ from densenet_cli.results.figures import style
 from densenet_cli.results.figures.drawing import Drawing, by
 
 
-def draw(lesions: Mapping[Subject, Sequence[Lesion]]) -> Drawing:
+def draw(lesions: Mapping[Subject, Sequence[Lesion]], replace: str = "zero") -> Drawing:
     """Test error of each network after each lesion; a panel for each experiment that was done.
 
     Args:
         lesions: of each network what its LesionStudy gave; all experiments together.
+        replace: what stood in place of deleted maps, one of lesions.REPLACE.
     """
     done = {lesion.experiment for own in lesions.values() for lesion in own}
     panels = {name: panel for name, panel in PANELS.items() if name in done}
@@ -38,7 +39,7 @@ def draw(lesions: Mapping[Subject, Sequence[Lesion]]) -> Drawing:
         grid[0].set_ylabel("test error (%)")
         grid[0].set_ylim(0, None)
         figure.legend(handles=legend(looks), loc="outside lower center", ncols=3)
-    return Drawing(figure, _points(lesions), _note(lesions))
+    return Drawing(figure, _points(lesions), _note(lesions, replace))
 
 
 def _intact(own: Sequence[Lesion]) -> list[Lesion]:
@@ -80,7 +81,7 @@ def _swaps(axes: Axes, own: Sequence[Lesion], mark: style.Mark) -> None:
         alpha=0.35,
         mew=0,
     )
-    groups = by(own, lambda lesion: lesion.number).values()
+    groups = by(own, lambda lesion: round(lesion.tau, 1)).values()
     means = sorted(
         (statistics.fmean(one.tau for one in group), statistics.fmean(one.error for one in group))
         for group in groups
@@ -98,13 +99,15 @@ PANELS: dict[str, Callable[[Axes, Sequence[Lesion], style.Mark], None]] = {
 }
 
 
-def _note(lesions: Mapping[Subject, Sequence[Lesion]]) -> str:
+def _note(lesions: Mapping[Subject, Sequence[Lesion]], replace: str) -> str:
     draws = 1 + max((lesion.draw for own in lesions.values() for lesion in own), default=0)
+    maps = {"zero": "zeros", "mean": "their means"}[replace]
     return (
         "Test error after units are deleted or swapped, without training. Units: residual blocks "
-        "(the branch gives zeros), layers of a DenseNet (their maps are set to a constant; swapped: "
-        "their maps change places for later readers), convolutions of equal input and output shape of "
-        f"a plain net (their input passes). Mean of {draws} draws; band: lowest to highest. "
+        f"(deleted: the branch gives {maps}), layers of a DenseNet (deleted: their maps are {maps} for "
+        "all that read them; swapped: their maps change places for later readers), convolutions of a "
+        "plain net whose input and output have equal shapes (deleted: their input passes). Several "
+        f"deleted: mean of {draws} draws, band: lowest to highest; swapped: mean by tenths of τ. "
         "Dotted: the intact network."
     )
 

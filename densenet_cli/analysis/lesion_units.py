@@ -9,8 +9,10 @@ both layers find those of each where they expect the other's. There is no custom
 reads more maps than the one before it, so two cannot stand in each other's place; what can change
 places are the maps they give, for the later layers of the block and what comes after it.
 
-Convolution of equal input and output shape (VGG and other plain nets) with its batch norm: deleted,
-what it reads passes; exchanged, each of two of equal shapes stands in the other's place.
+Layer of a plain net such as VGG, a convolution with its batch norm: deleted, what it reads passes, as if
+it were the identity; exchanged, each of two of equal shapes and resolution stands in the other's place.
+Without a shortcut that is possible only where input and output have equal shapes: in nine of the
+thirteen convolutions of VGG-16. They are looked for behind a ReLU or a max-pooling in a Sequential.
 """
 
 from __future__ import annotations
@@ -111,7 +113,7 @@ class DenseLayer(Unit):
 
 @dataclass(frozen=True, eq=False)
 class PlainLayer(Unit):
-    """A convolution of equal input and output shape, with its batch norm if any.
+    """A convolution of equal input and output shape in a plain net, with its batch norm if any.
 
     The ReLU after it stays: it changes nothing, since the layer reads what was rectified before.
     """
@@ -171,28 +173,31 @@ def _dense_layers(network: nn.Module) -> list[Unit]:
 
 def _plain_layers(network: nn.Module) -> list[Unit]:
     return [
-        _plain_layer(f"{path}.{name}".lstrip("."), parent, name, following)
+        unit
         for path, parent in network.named_modules()
         if isinstance(parent, nn.Sequential)
-        for before, name, following in _neighbours(parent)
-        if _keeps_shape(getattr(parent, name)) and isinstance(before, (nn.ReLU, nn.MaxPool2d))
+        for unit in _layers_of(parent, path)
     ]
 
 
-def _neighbours(parent: nn.Sequential) -> Iterator[tuple[nn.Module, str, str | None]]:
-    """Of each child but the first: the module before it, its name, the name of the child after it."""
-    names = [name for name, _ in parent.named_children()]
-    for before, name, following in zip(names, names[1:], [*names[2:], None], strict=False):
-        yield getattr(parent, before), name, following
+def _layers_of(parent: nn.Sequential, path: str) -> Iterator[PlainLayer]:
+    """The layers of a chain of modules that can be deleted; a group has one resolution."""
+    chain = list(parent.named_children())
+    poolings = 0
+    for (_, before), (name, module), (norm, following) in zip(
+        chain, chain[1:], [*chain[2:], ("", None)], strict=False
+    ):
+        poolings += _shrinks(before)
+        if _keeps_shape(module) and isinstance(before, (nn.ReLU, nn.MaxPool2d)):
+            places = [(parent, name)]
+            if isinstance(following, nn.BatchNorm2d):
+                places.append((parent, norm))
+            group = path, poolings, module.weight.shape, len(places)
+            yield PlainLayer(f"{path}.{name}".lstrip("."), group, None, tuple(places))
 
 
-def _plain_layer(path: str, parent: nn.Module, name: str, following: str | None) -> PlainLayer:
-    """The convolution called `name`, with what follows it if that is a batch norm."""
-    places = [(parent, name)]
-    if following is not None and isinstance(getattr(parent, following), nn.BatchNorm2d):
-        places.append((parent, following))
-    group = (getattr(parent, name).weight.shape, len(places))
-    return PlainLayer(path, group, None, tuple(places))
+def _shrinks(module: nn.Module) -> bool:
+    return getattr(module, "stride", 1) not in (1, (1, 1))
 
 
 def _keeps_shape(module: nn.Module) -> bool:

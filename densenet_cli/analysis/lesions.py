@@ -93,9 +93,8 @@ def mean_outputs(network: nn.Module, units: Iterable[Unit], batches: Batches) ->
     with ExitStack() as hooks:
         for unit in units:
             if unit.output is None:
-                raise OptionError(
-                    "replace", "mean", f"{unit.name} is deleted by passing its input", "zero"
-                )
+                rule = f"{unit.name} is deleted by passing its input, which leaves nothing to replace"
+                raise OptionError("--replace", "mean", rule, "zero")
             hooks.enter_context(unit.output.register_forward_hook(partial(add, unit.name)))
         answers(network, batches)
     return {name: (total / counts[name]).float() for name, total in sums.items()}

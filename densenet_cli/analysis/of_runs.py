@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import asdict
 from typing import Any
 
@@ -21,6 +22,7 @@ from densenet_cli.analysis.evaluation import Batches
 from densenet_cli.analysis.gradient_flow import LayerGradient, gradient_norms
 from densenet_cli.analysis.lesion_units import DenseLayer
 from densenet_cli.analysis.look import Look
+from densenet_cli.analysis.subject import Subject
 from densenet_cli.inference.trained import Trained
 from densenet_cli.results.terminal import console
 
@@ -76,7 +78,25 @@ def lesion(look: Look, replace: str, draws: int, most: int) -> None:
         found = [own.intact(), *own.delete_each(), *own.delete_random(numbers)]
         return found + (own.swap_random(range(1, most + 1)) if own.pairs() else [])
 
-    look.write("lesions", lesion_figure.draw(look.each(study)))
+    found = look.each(study)
+    look.write("lesions", lesion_figure.draw(found, replace))
+    _show_lesions(found)
+
+
+def _show_lesions(found: dict[Subject, list[lesions.Lesion]]) -> None:
+    """A line a network: its error, and the errors with one unit deleted."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("network")
+    for heading in ("units", "error % intact", "one deleted, mean", "worst", "which"):
+        table.add_column(heading, justify="left" if heading == "which" else "right")
+    for subject, own in found.items():
+        (intact,) = (lesion for lesion in own if lesion.experiment == "intact")
+        single = [lesion for lesion in own if lesion.experiment == "delete_one"]
+        worst = max(single, key=lambda lesion: lesion.error)
+        mean = statistics.fmean(lesion.error for lesion in single)
+        errors = (f"{error:.2f}" for error in (intact.error, mean, worst.error))
+        table.add_row(subject.title, str(len(single)), *errors, *worst.units)
+    console().print(table)
 
 
 def gradients(look: Look) -> None:

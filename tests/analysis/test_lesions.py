@@ -11,11 +11,20 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
+from densenet_cli.analysis import of_runs
 from densenet_cli.analysis.lesion_figure import draw
 from densenet_cli.analysis.lesion_units import find_units
-from densenet_cli.analysis.lesions import LesionStudy, deleted, kendall_tau, mean_outputs, swapped
+from densenet_cli.analysis.lesions import (
+    Lesion,
+    LesionStudy,
+    deleted,
+    kendall_tau,
+    mean_outputs,
+    swapped,
+)
 from densenet_cli.analysis.subject import Subject
 from densenet_cli.models.densenet import DenseNet
+from densenet_cli.models.history.cifar_sized import vgg_cifar
 from densenet_cli.models.preact_resnet import PreActResNet
 from densenet_cli.models.resnet import ResNet
 from densenet_cli.options import OptionError, UserError
@@ -108,6 +117,38 @@ def test_plain_layer_deleted_is_the_identity():
         torch.testing.assert_close(output(network), output(without))
 
 
+def test_vgg_without_a_layer_equals_one_built_without_it():
+    network = lively(vgg_cifar(6))
+    units = named(network)
+    convolutions = [name for name, _ in network.named_modules() if name.startswith("features.")]
+    assert list(units) == [f"features.{n}" for n in (3, 10, 17, 20, 27, 30, 34, 37, 40)]
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        before = network(images)
+        for name in ("features.3", "features.30", "features.34"):
+            place = convolutions.index(name)  # with its batch norm and its ReLU
+            without = copy.deepcopy(network)
+            without.features = nn.Sequential(*network.features[:place], *network.features[place + 3 :])
+            with deleted([units[name]]):
+                lesion = network(images)
+            torch.testing.assert_close(lesion, without(images))
+            assert not torch.allclose(lesion, before)
+        assert torch.equal(network(images), before)
+
+
+def test_layers_of_vgg_are_exchanged_with_those_of_equal_shape_and_resolution():
+    with torch.device("meta"):
+        study = LesionStudy(vgg_cifar(6), [])
+        plain_net = ResNet(6, 20, "none")
+    names = [tuple(study.units[place].name for place in pair) for pair in study.pairs()]
+    assert names == [
+        (f"features.{one}", f"features.{other}")
+        for one, other in ((17, 20), (27, 30), (34, 37), (34, 40), (37, 40))
+    ]
+    # Of 18 convolutions two change the shape, and the first is behind no module that is a ReLU.
+    assert len(find_units(plain_net)) == 15
+
+
 def seen(network, module):
     """What a module of the network is given."""
     got = []
@@ -142,7 +183,7 @@ def test_deleted_layers_may_give_their_means_instead():
 
 
 def test_units_that_pass_their_input_have_no_mean():
-    with pytest.raises(OptionError, match="replace=mean"):
+    with pytest.raises(OptionError, match="--replace=mean: 3 is deleted by passing its input"):
         LesionStudy(plain(), [(IMAGES, LABELS)], replace="mean")
 
 
@@ -265,3 +306,29 @@ def test_figure_has_a_panel_an_experiment_and_a_row_a_lesion():
     assert len(drawing.points) == 2 * (1 + 5 + 4)
     line = drawing.figure.axes[0].get_lines()[0]
     assert list(line.get_ydata()) == [lesion.error for lesion in lesions[1:6]]
+
+
+def test_swaps_are_averaged_by_tenths_of_tau():
+    swaps = [
+        Lesion("swap_random", number, draw, (), tau, error, 1.0)
+        for number, draw, tau, error in (
+            *((1, 0, 0.82, 30.0), (1, 1, 0.78, 40.0)),
+            *((2, 0, 0.78, 50.0), (2, 1, 0.51, 70.0)),
+        )
+    ]
+    intact = Lesion("intact", 0, 0, (), 1.0, 10.0, 1.0)
+    drawing = draw({Subject("ours", "DenseNet-BC"): [intact, *swaps]}, "mean")
+    means = drawing.figure.axes[0].get_lines()[-1]
+    assert list(means.get_xdata()) == pytest.approx([0.51, 0.793333, 1])
+    assert list(means.get_ydata()) == pytest.approx([70, 40, 10])
+    assert "the branch gives their means" in drawing.note
+
+
+def test_the_terminal_names_the_unit_that_matters_most(capsys):
+    study = LesionStudy(dense(), [(IMAGES, LABELS)])
+    found = [study.intact(), *study.delete_each()]
+    of_runs._show_lesions({Subject("ours", "DenseNet-BC"): found})
+    errors = [lesion.error for lesion in found[1:]]
+    cells = capsys.readouterr().out.splitlines()[-2].split()
+    expected = f"ours 5 {found[0].error:.2f} {sum(errors) / 5:.2f} {max(errors):.2f}".split()
+    assert cells == [*expected, *found[1 + errors.index(max(errors))].units]
