@@ -17,6 +17,8 @@ from densenet_cli.analysis.subject import Subject, legend, marks
 from densenet_cli.results.figures import style
 from densenet_cli.results.figures.drawing import Drawing, by
 
+MEANS = 6  # of swaps, on the way from 1 to the lowest τ
+
 
 def draw(lesions: Mapping[Subject, Sequence[Lesion]], replace: str = "zero") -> Drawing:
     """Test error of each network after each lesion; a panel for each experiment that was done.
@@ -81,7 +83,8 @@ def _swaps(axes: Axes, own: Sequence[Lesion], mark: style.Mark) -> None:
         alpha=0.35,
         mew=0,
     )
-    groups = by(own, lambda lesion: round(lesion.tau, 1)).values()
+    reach = 1 - min(lesion.tau for lesion in own) or 1
+    groups = by(own, lambda one: (one.number > 0, round(MEANS * (1 - one.tau) / reach))).values()
     means = sorted(
         (statistics.fmean(one.tau for one in group), statistics.fmean(one.error for one in group))
         for group in groups
@@ -107,7 +110,7 @@ def _note(lesions: Mapping[Subject, Sequence[Lesion]], replace: str) -> str:
         f"(deleted: the branch gives {maps}), layers of a DenseNet (deleted: their maps are {maps} for "
         "all that read them; swapped: their maps change places for later readers), convolutions of a "
         "plain net whose input and output have equal shapes (deleted: their input passes). Several "
-        f"deleted: mean of {draws} draws, band: lowest to highest; swapped: mean by tenths of τ. "
+        f"deleted: mean of {draws} draws, band: lowest to highest; swapped: mean of those near in τ. "
         "Dotted: the intact network."
     )
 

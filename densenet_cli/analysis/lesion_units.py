@@ -9,7 +9,7 @@ both layers find those of each where they expect the other's. There is no custom
 reads more maps than the one before it, so two cannot stand in each other's place; what can change
 places are the maps they give, for the later layers of the block and what comes after it.
 
-Layer of a plain net such as VGG, a convolution with its batch norm: deleted, what it reads passes, as if
+Layer of a plain net such as VGG, a convolution with its batch norm: deleted, what it reads passes as if
 it were the identity; exchanged, each of two of equal shapes and resolution stands in the other's place.
 Without a shortcut that is possible only where input and output have equal shapes: in nine of the
 thirteen convolutions of VGG-16. They are looked for behind a ReLU or a max-pooling in a Sequential.
