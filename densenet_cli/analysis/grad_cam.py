@@ -1,10 +1,11 @@
 """Grad-CAM: where in an image a network finds a class (Selvaraju et al. 2017, arXiv:1610.02391).
 
-Looked at are the last maps of more than one pixel that any operation of a forward pass gives: what the
-global average pooling reads, behind the last ReLU, whether these are modules or, as in our networks,
-functions; what the first linear layer reads in AlexNet and VGG for 224x224, behind the last pooling,
-where the paper takes the maps before it. Captum and its like look at the output of a module, which in
-our networks is what the last ReLU still has to change.
+Looked at are the last maps of SIDE x SIDE pixels or more that any operation of a forward pass gives:
+what the global average pooling reads, behind the last ReLU, whether these are modules or, as in our
+networks, functions; what the first linear layer reads in AlexNet and VGG for 224x224, behind the last
+pooling, where the paper takes the maps before it. Of 32x32 pixels VGG ends with maps of 2x2, which tell
+no place. Captum and its like look at the output of a module, which in our networks is what the last
+ReLU still has to change.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from torch.overrides import TorchFunctionMode
 
 from densenet_cli.analysis.evaluation import device_of, mode
 from densenet_cli.options import OptionError, UserError, choice
+
+SIDE = 4  # pixels of the maps that are looked at unless a layer is named
 
 
 def grad_cam(network: nn.Module, images: Tensor, labels: Tensor, layer: str | None = None) -> Tensor:
@@ -63,7 +66,8 @@ def _logits_and_maps(network: nn.Module, images: Tensor, layer: str | None) -> t
         logits = network(images)
     # A square image has square maps; queries and keys of a transformer have four dimensions too.
     if last.maps is None or (_is_square(images) and not _is_square(last.maps)):
-        raise UserError(f"{type(network).__name__} gives no feature maps (N, C, H, W) to look at")
+        rule = f"gives no feature maps of {SIDE}x{SIDE} pixels or more; name a layer by --layer"
+        raise UserError(f"{type(network).__name__} {rule}")
     return logits, last.maps
 
 
@@ -78,7 +82,7 @@ def _at_layer(network: nn.Module, images: Tensor, layer: str) -> tuple[Tensor, T
 
     with module.register_forward_hook(keep):
         logits = network(images)
-    if not outputs or not _are_maps(outputs[-1], images):
+    if not outputs or not _are_maps(outputs[-1], images, 2):
         raise OptionError("--layer", layer, "gives no feature maps (N, C, H, W) of several pixels")
     return logits, outputs[-1]
 
@@ -93,15 +97,15 @@ class _LastMaps(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = function(*args, **(kwargs or {}))
-        if _are_maps(output, self.images):
+        if _are_maps(output, self.images, SIDE):
             self.maps = output
         return output
 
 
-def _are_maps(output: Any, images: Tensor) -> bool:
+def _are_maps(output: Any, images: Tensor, side: int) -> bool:
     if not isinstance(output, Tensor) or output.dim() != 4 or not output.requires_grad:
         return False
-    return len(output) == len(images) and min(output.shape[2:]) > 1
+    return len(output) == len(images) and min(output.shape[2:]) >= side
 
 
 def _is_square(maps: Tensor) -> bool:

@@ -53,7 +53,10 @@ def draw(seen: Seen, found: Mapping[Subject, Saliency]) -> Drawing:
     strongest = max(float(own.occlusion.abs().max()) for own in found.values()) or 1.0
     drops = Normalize(-strongest, strongest)
     with style.styled():
-        figure = style.new_figure(CELL * columns, CELL * rows + 0.95)
+        height = CELL * rows + 0.95
+        figure = style.new_figure(CELL * columns, height)
+        # Titles are measured before pictures are made square, so they need more room at the top.
+        figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - 0.08 / height))
         grid = figure.subplots(rows + 1, columns, height_ratios=[1] * rows + [0.05])
         grid[rows, 0].remove()
         _pictures(grid[:rows, 0], seen, next(iter(found.values())).pixels)

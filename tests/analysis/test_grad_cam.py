@@ -8,6 +8,7 @@ from torchvision.models.mobilenetv2 import MobileNetV2
 
 from densenet_cli.analysis.grad_cam import grad_cam
 from densenet_cli.models.densenet import DenseNet
+from densenet_cli.models.history.cifar_sized import vgg_cifar
 from densenet_cli.models.resnet import ResNet
 from densenet_cli.models.wide_resnet import WideResNet
 from densenet_cli.options import OptionError, UserError
@@ -16,21 +17,21 @@ IMAGES = torch.randn(5, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 LABELS = torch.tensor([0, 5, 2, 2, 1])
 
 
-def with_statistics(network):
+def with_statistics(network, size=64):
     """The network with batch norms that are not all alike."""
     torch.manual_seed(0)
-    network.train()(torch.randn(8, 3, 64, 64))
+    network.train()(torch.randn(8, 3, size, size))
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.normal_(module.bias)
     return network
 
 
-def output_of(module, network):
+def output_of(module, network, images):
     """What a module gives in evaluation."""
     with torch.no_grad(), module.register_forward_hook(lambda _, __, out: seen.append(out.clone())):
         seen = []
-        network.eval()(IMAGES)
+        network.eval()(images)
     return seen[0]
 
 
@@ -47,11 +48,12 @@ def output_of(module, network):
 )
 def test_before_a_global_average_it_is_cam_over_the_number_of_positions(network, last, then, linear):
     with_statistics(network)
-    maps = then(output_of(network.get_submodule(last), network))
+    images = F.interpolate(IMAGES, scale_factor=2)  # of which MobileNet v2 has maps of 4x4
+    maps = then(output_of(network.get_submodule(last), network, images))
     weights = network.get_submodule(linear).weight.detach()[LABELS]
     cam = torch.einsum("nc,nchw->nhw", weights, maps)
-    found = grad_cam(network, IMAGES, LABELS)
-    expected = F.interpolate(F.relu(cam)[:, None], (64, 64), mode="bilinear")[:, 0]
+    found = grad_cam(network, images, LABELS)
+    expected = F.interpolate(F.relu(cam)[:, None], images.shape[2:], mode="bilinear")[:, 0]
     torch.testing.assert_close(found * maps[0, 0].numel(), expected, rtol=1e-4, atol=1e-5)
     assert found.amax() > 0
 
@@ -77,6 +79,15 @@ def test_it_is_the_paper_s_equations_at_the_layer_named(layer, cut):
         expected = F.interpolate(evidence[None, None], (64, 64), mode="bilinear")[0, 0]
         found = grad_cam(network, IMAGES[image : image + 1], label[None], layer)[0]
         torch.testing.assert_close(found, expected)
+
+
+def test_maps_of_2x2_pixels_are_looked_at_only_if_named():
+    network = with_statistics(vgg_cifar(6), size=32).eval()
+    images = IMAGES[:, :, :32, :32]
+    found = grad_cam(network, images, LABELS)
+    torch.testing.assert_close(found, grad_cam(network, images, LABELS, "features.32"))  # 4x4
+    named = grad_cam(network, images, LABELS, "features.42")  # 2x2
+    assert not torch.allclose(found, named)
 
 
 def test_nothing_is_left_behind():
@@ -118,5 +129,5 @@ class Attention(nn.Module):
     "network", [nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 6)), Attention()]
 )
 def test_without_maps_there_is_one_clear_message(network):
-    with pytest.raises(UserError, match="gives no feature maps"):
+    with pytest.raises(UserError, match="gives no feature maps of 4x4 pixels or more"):
         grad_cam(network, IMAGES, LABELS)

@@ -6,12 +6,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 from PIL import Image
 
 from densenet_cli.analysis.grad_cam import grad_cam
 from densenet_cli.analysis.look import Look
 from densenet_cli.analysis.occlusion import occlusion
 from densenet_cli.analysis.saliency import saliency
+from densenet_cli.analysis.saliency_figure import draw
+from densenet_cli.analysis.saliency_maps import Saliency, Seen
 from densenet_cli.analysis.subject import Subject
 from densenet_cli.data.augmentation import Scale
 from densenet_cli.inference.trained import Trained
@@ -122,6 +125,21 @@ def test_pictures_of_any_size_are_named_and_what_is_none_is_left_out(tmp_path):
         assert f"<!-- {words} -->" in drawn
     chance = 100 * float(found[0]["confidence"])
     assert f"<!-- {found[0]['taken_for']} {chance:.0f} % -->" in drawn
+
+
+@pytest.mark.parametrize(("rows", "title"), [(1, "ResNet-20"), (2, "VGG-16"), (6, "DenseNet " * 7)])
+def test_titles_are_within_the_figure(rows, title):
+    maps, names = torch.rand(rows, 8, 8), ["sea"] * rows
+    own = Saliency(names, maps[:, 0, 0], names, maps[:, 0, 0], torch.rand(rows, 8, 8, 3), maps, maps)
+    seen = Seen(names, names, torch.rand(rows, 3, 8, 8))
+    figure = draw(seen, {Subject(title, "ResNet"): own, Subject("other", "ResNet"): own}).figure
+    figure.draw_without_rendering()
+    titles = [text for text in figure.findobj(Text) if text.get_text().strip() and text.get_visible()]
+    assert len(titles) > 10
+    for text in titles:
+        box = text.get_window_extent()
+        assert box.y1 <= figure.bbox.y1 + 0.5, text
+        assert box.y0 >= -0.5, text
 
 
 @pytest.mark.parametrize(
