@@ -46,9 +46,11 @@ class Look:
         names: set[str] = set()
         for run in self.runs:
             trained = load(run, "auto", "32-true")
-            yield _subject(trained, names), trained
+            subject = _subject(trained, names)
+            yield subject, trained
             if also_untrained:
-                yield _subject(trained, names, ", untrained"), _untrained(trained)
+                before = replace(subject, title=f"{subject.title}, untrained", trained=subject)
+                yield before, _untrained(trained)
 
     def test_images(self, trained: Trained) -> Batches:
         """Images of the network's own run, as it takes them."""
@@ -94,10 +96,10 @@ def write(folder: Path, name: str, drawings: Sequence[Drawing], formats: Sequenc
         console().print(note, markup=False, highlight=False)
 
 
-def _subject(trained: Trained, names: set[str], state: str = "") -> Subject:
+def _subject(trained: Trained, names: set[str]) -> Subject:
     """A network's name, with its run's folder if another one has the same; noted in `names`."""
     model = trained.fields["config"]["model"]
-    title = network_name(model) + state
+    title = network_name(model)
     if title in names:
         title += f" [{trained.checkpoint.parent.parent.name}]"
     names.add(title)
