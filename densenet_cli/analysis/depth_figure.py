@@ -66,8 +66,9 @@ def _line(
 
 def _note(found: Mapping[Subject, Sequence[Untrained]], images: str) -> str:
     seeds = len({one.seed for own in found.values() for one in own})
-    draws = f"Mean of {seeds} draws of the weights; band: lowest to highest."
-    draws = draws if seeds > 1 else "One draw of the weights."
+    draws = "One draw of the weights."
+    if seeds > 1:
+        draws = f"Mean of {seeds} draws of the weights; band: lowest to highest."
     return (
         f"Norm of the gradient of the loss before training, on {images}: with respect to the weights "
         "of the first layer, and with respect to what each layer of the deepest network gives for one "

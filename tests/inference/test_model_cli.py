@@ -140,6 +140,11 @@ def test_files_that_are_no_pictures_are_named_and_the_rest_is_done(run, typed, t
             ["summary", "model=densenet_121", "--image-size", "8"],
             "images of 8 × 8 pixels are too small",
         ),
+        (["lesions", "nowhere"], "nowhere: there is no such run"),
+        (["lesions", "nowhere", "--format", "jpg"], "--format=jpg: must be one of"),
+        (["saliency", "nowhere", "--pictures", "x.png"], "x.png: there is no such file or folder"),
+        (["depth", "model=resnte"], "did you mean model=resnet"),
+        (["depth", "model=plain model.depth=9"], "model.depth=9: must be 6n + 2"),
     ],
 )
 def test_errors_are_one_message(typed, words, said):
@@ -231,6 +236,7 @@ def test_exported_files_answer_as_the_network_for_batches_of_any_size(run, typed
         ("gradients", ["--images", "9"], ["gradients"]),
         ("maps", ["--images", "9"], ["maps"]),
         ("mistakes", [], ["calibration", "confusion", "mistakes"]),
+        ("saliency", ["--images", "3"], ["saliency"]),
     ],
 )
 def test_analyses_leave_figures_and_their_numbers(run, typed, tmp_path, command, options, files):
@@ -255,6 +261,20 @@ def test_analyses_leave_figures_and_their_numbers(run, typed, tmp_path, command,
         assert f"error {error:.2f} %" in out
         assert len(rows) == round(error / 100 * 21)  # of the 21 test images fewer than fit are wrong
         assert all(row["class"] != row["taken_for"] for row in rows)
+
+
+def test_saliency_of_ones_own_pictures_leaves_out_what_is_none(run, typed, tmp_path):
+    folder, photos = run
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    words = ["--pictures", photos / "test" / "sea", tmp_path / "broken.png", "--class", "sea"]
+    status, out, message = typed("saliency", folder, *words, "--format", "svg")
+    assert status == 1
+    assert "broken.png: cannot be read" in message
+    assert "1 of 8 pictures are left out" in message
+    with open("figures/saliency.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["class"], row["looked_for"]) for row in rows] == 7 * [("sea", "sea")]
+    assert "Grad-CAM: " in out
 
 
 def test_pixels_are_those_that_became_inputs(run):
