@@ -35,6 +35,7 @@ DEPTHS = (
     "model=preact_resnet_110 model.depth=20,32,44,56,110",
     "model=densenet_bc model.depth=22,34,46,58,112",
 )
+SECTIONS = ("model", "data", "experiment", "hydra")  # an experiment is of a model, too
 
 
 def depth(words: Sequence[str], images: int, seeds: int, folder: Path, formats: Sequence[str]) -> None:
@@ -70,7 +71,7 @@ def depth(words: Sequence[str], images: int, seeds: int, folder: Path, formats: 
 
 def _typed(words: Sequence[str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The section `model` of each network, none twice, and the section `data` that all have."""
-    lines = [word for word in words if _names_a_network(word)]
+    lines = [word for word in words if "model" in _keys(word)]
     for_all = [word for word in words if word not in lines]
     resolvers.register()
     with composing():
@@ -82,11 +83,16 @@ def _typed(words: Sequence[str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     return _distinct(config["model"] for config in configs), data[0]
 
 
-def _names_a_network(word: str) -> bool:
+def _keys(line: str) -> list[str]:
+    """The keys of a line, all of them such as decide what is measured here."""
     try:
-        return "model" in map(key, shlex.split(word))
+        words = shlex.split(line)
     except ValueError as error:
-        raise UserError(f"{word}: cannot be read: {error}") from error
+        raise UserError(f"{line}: cannot be read: {error}") from error
+    for word in words:
+        if key(word).partition(".")[0].partition("/")[0] not in SECTIONS:
+            raise UserError(f"{word}: only model and data matter before training; draws are --seeds")
+    return [key(word) for word in words]
 
 
 def _distinct(sections: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

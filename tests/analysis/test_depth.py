@@ -95,6 +95,7 @@ def test_networks_that_differ_in_more_than_depth_are_lines_of_their_own(tmp_path
         (["model=resnet model.depth=9"], OptionError, r"depth=9: must be 6n \+ 2"),
         (["model=resnet 'model.depth=8"], UserError, "model=resnet 'model.depth=8: cannot be read"),
         (["model=resnet data=digits,cifar10"], UserError, "must see the same images: type data= once"),
+        (["model=resnet", "seeds=5"], UserError, "seeds=5: only model and data matter .* --seeds"),
         (["model=torchvision model.name=alexnet"], UserError, "alexnet: cannot take 8 images of 8x8"),
     ],
 )
