@@ -41,9 +41,24 @@ def choose(implementation: str, device: str) -> str:
     return "fused"
 
 
-@functools.cache
 def engine(device: str) -> Engine:
     """What computes on a kind of device. Raises Unavailable."""
+    found = engine_or_reason(device)
+    if isinstance(found, str):
+        raise Unavailable(found)
+    return found
+
+
+@functools.cache
+def engine_or_reason(device: str) -> Engine | str:
+    """What computes on a kind of device, or why nothing can: a compiler that failed fails again."""
+    try:
+        return _start(device)
+    except Unavailable as error:
+        return str(error)
+
+
+def _start(device: str) -> Engine:
     if device == "cpu":
         from densenet_cli.kernels.cpu_engine import CpuEngine
 

@@ -44,7 +44,7 @@ def library_for(monkeypatch, tmp_path):
 
     def forget():
         compiled.load.cache_clear()
-        selection.engine.cache_clear()
+        selection.engine_or_reason.cache_clear()
 
     yield use
     forget()

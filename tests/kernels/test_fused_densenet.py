@@ -223,12 +223,13 @@ def test_without_a_compiler_auto_is_the_reference_and_fused_an_error(
     monkeypatch.setenv("CXX", compiler)
     monkeypatch.setenv("DENSENET_KERNELS", str(tmp_path))
     compiled.load.cache_clear()
-    selection.engine.cache_clear()
+    selection.engine_or_reason.cache_clear()
     try:
         assert selection.choose("auto", "cpu") == "reference"
         assert compiler in caplog.text
         with pytest.raises(OptionError, match=compiler):
             selection.choose("fused", "cpu")
+        assert caplog.text.count("compiling the kernels") == (compiler == "false")  # tried once
     finally:
         compiled.load.cache_clear()
-        selection.engine.cache_clear()
+        selection.engine_or_reason.cache_clear()
