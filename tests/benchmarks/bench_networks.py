@@ -50,7 +50,7 @@ def main() -> None:
     networks = found["networks"].values()
     depths = [network for network in networks if not network["evaluation_batch"]]
     others = [network for network in networks if network["evaluation_batch"]]
-    tables = [of_summary(found, others), of_growth(depths)]
+    tables = [of_summary(found, others), *([of_growth(depths)] if depths else [])]
     if options.markdown:
         print("\n".join(map(as_markdown, tables)))
         return

@@ -73,17 +73,21 @@ def of_summary(found: Result, networks: Sequence[Result]) -> Table:
     """A row a network: the fused DenseNet, the best of the others, torchvision as it comes."""
     headings = ["network", "batch", "fused", "best other", "ratio", "as it comes", "ratio"]
     headings += ["activations", "memory_efficient", "ratio", "share of roofline", "evaluation", "ratio"]
-    rates = found["rates"]
     notes = [
         f"{found['machine']}, torch {found['versions']['torch']}, {found['date'][:10]}: "
-        f"matrix products {rates['float32'] / 1e9:.0f} GFLOP/s in float32, "
-        f"{rates['bfloat16'] / 1e9:.0f} in bfloat16; memory {rates['bandwidth'] / 1e9:.0f} GB/s.",
+        f"{_rates(found['rates'])}.",
         "Steps and ratios are medians of rounds in which the contestants took turns. As it comes: "
         "torchvision's (of plain DenseNets the reference), float32, default memory format. "
         "memory_efficient: the leaner one of its modes.",
     ]
     rows = [_summary_cells(network) for network in networks if FUSED in network["contestants"]]
     return Table(headings, [False] + [True] * 12, rows, notes)
+
+
+def _rates(rates: dict[str, float]) -> str:
+    formats = [name for name in rates if name != "bandwidth"]
+    products = ", ".join(f"{rates[name] / 1e9:.0f} GFLOP/s in {name}" for name in formats)
+    return f"matrix products {products}; memory {rates['bandwidth'] / 1e9:.0f} GB/s"
 
 
 def _summary_cells(network: Result) -> list[str]:
