@@ -13,7 +13,7 @@ import os
 import torch
 from torch import nn
 
-class Plain(nn.Module):
+class Small(nn.Module):
     """A small network without batch norm; `dies` makes the second process fail at its third step."""
     def __init__(self, num_classes, dies=False):
         super().__init__()
@@ -28,15 +28,15 @@ class Plain(nn.Module):
             raise RuntimeError("the second process has had enough")
         return self.layers(images)
 '''
-WORDS = ["--config-dir=mine", "experiment=quickstart", "model=plain", "data.validation=101"]
+WORDS = ["--config-dir=mine", "experiment=quickstart", "model=small", "data.validation=101"]
 WORDS += ["epochs=2", "next_steps=[]", "trainer.precision=32-true", "recipe=paper_cifar"]
 
 
 @pytest.fixture(autouse=True)
 def _own_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "plain_network.py").write_text(NETWORK)
+    (tmp_path / "small_network.py").write_text(NETWORK)
     (tmp_path / "mine" / "model").mkdir(parents=True)
-    (tmp_path / "mine/model/plain.yaml").write_text("_target_: plain_network.Plain\ndies: false\n")
+    (tmp_path / "mine/model/small.yaml").write_text("_target_: small_network.Small\ndies: false\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
 
