@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -115,7 +116,7 @@ class LesionStudy:
         batches: the images to judge by; gone through once a lesion.
         replace: what stands in place of a deleted unit's maps: "zero", or their "mean" over these
             images.
-        draws: how often units are drawn for each number of deletions and swaps.
+        draws: how often units are drawn for each number of deletions (no set twice) and swaps.
         seed: equal seeds draw equal units.
 
     Attributes:
@@ -145,16 +146,16 @@ class LesionStudy:
         return [self._delete("delete_one", [unit]) for unit in self.units]
 
     def delete_random(self, numbers: Iterable[int]) -> list[Lesion]:
-        """For each number, that many units drawn at random, `draws` times.
+        """For each number, that many units drawn at random, `draws` different sets, or all there are.
 
         Raises:
             OptionError: a number is below 1 or above the number of units.
         """
         numbers = [self._checked(number) for number in numbers]
         return [
-            self._delete("delete_random", self._chance(number, draw).sample(self.units, number), draw)
+            self._delete("delete_random", [self.units[place] for place in places], draw)
             for number in numbers
-            for draw in range(self.draws)
+            for draw, places in enumerate(self._sets(number))
         ]
 
     def swap_random(self, numbers: Iterable[int]) -> list[Lesion]:
@@ -183,6 +184,14 @@ class LesionStudy:
             for one, other in itertools.combinations(range(len(self.units)), 2)
             if self.units[one].group == self.units[other].group
         ]
+
+    def _sets(self, number: int) -> list[tuple[int, ...]]:
+        """Different sets of that many units: drawing one twice would measure nothing new."""
+        chance = self._chance(number, draw=0)
+        drawn: dict[tuple[int, ...], None] = {}
+        while len(drawn) < min(self.draws, math.comb(len(self.units), number)):
+            drawn[tuple(sorted(chance.sample(range(len(self.units)), number)))] = None
+        return list(drawn)
 
     def _chance(self, number: int, draw: int) -> random.Random:
         """Draws of their own for each number, so that others beside it do not change them."""
