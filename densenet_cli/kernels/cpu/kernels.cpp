@@ -7,6 +7,7 @@
 #include <unistd.h>
 #endif
 
+#pragma GCC visibility push(default)
 extern "C" {
 
 // Whether this processor runs the library; asks the system for AMX tiles where it was built with them.
@@ -44,3 +45,4 @@ FOR_STORED(bfloat16, bfloat16)
 FOR_STORED(float32, float)
 FOR_STORED(float64, double)
 }
+#pragma GCC visibility pop
