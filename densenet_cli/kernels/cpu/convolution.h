@@ -11,6 +11,7 @@
 
 #include "dropout.h"
 #include "products.h"
+#include "scratch.h"
 #include "statistics.h"
 #include "strips.h"
 
