@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 import torch
-from test_fused_densenet import NETWORKS, assert_close, pair, step
+from test_fused_densenet import NETWORKS, assert_as_near_to_the_truth, assert_close, pair, step
 
 from densenet_cli.kernels import compiled, selection
 
@@ -52,9 +52,12 @@ def library_for(monkeypatch, tmp_path):
 
 def can_run(target):
     capabilities = torch.backends.cpu.get_cpu_capability()
-    return {"x86-64": True, "x86-64-v3": capabilities in ("AVX2", "AVX512")}.get(
-        target, capabilities == "AVX512"
-    )
+    return {
+        "x86-64": True,
+        "x86-64-v3": capabilities in ("AVX2", "AVX512"),
+        "x86-64-v4": capabilities == "AVX512",
+        "cooperlake": torch.cpu._is_avx512_bf16_supported(),
+    }[target]
 
 
 @pytest.mark.slow
@@ -70,3 +73,14 @@ def test_the_library_for_lesser_processors_equals_reference(target, library_for)
         found, expected = step(fused, batch, labels), step(reference, batch, labels)
         assert_close(found, expected, 1e-4)
         assert not all(torch.equal(found[name], expected[name]) for name in found), network
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not X86, reason="these are kinds of x86 processors")
+@pytest.mark.parametrize("target", ["x86-64-v4", "cooperlake"])
+def test_the_library_without_tiles_is_near_to_the_truth_in_bfloat16(target, library_for):
+    if not can_run(target):
+        pytest.skip(f"this processor cannot run {target}")
+    library_for(target)
+    for name in NETWORKS:
+        assert_as_near_to_the_truth(name)

@@ -30,9 +30,9 @@ NETWORKS = {  # options, images (N, H, W)
 }
 
 
-def pair(options, dtype=torch.float64):
+def pair(options, dtype=torch.float64, seed=0):
     """The same network twice: computed by its modules, and fused. Batch norms not as at the start."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     reference = DenseNet(10, implementation="reference", **options).to(dtype)
     for module in reference.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -62,6 +62,29 @@ def assert_close(found, expected, tolerance):
         assert difference <= tolerance * scale, f"{name}: {difference / scale}"
 
 
+def assert_as_near_to_the_truth(name, draws=4):
+    """Steps of the fused network in bfloat16 are as near to those in float64 as the reference's.
+
+    In the mean of some draws: in a small batch a single number that rounds across ReLU's corner counts.
+    """
+    options, (images, height, width) = NETWORKS[name]
+    distances = []
+    for seed in range(draws):
+        reference, fused = pair(options, torch.float32, seed)
+        batch, labels = torch.randn(8 * images, 3, height, width), torch.randint(10, (8 * images,))
+        truth = step(copy.deepcopy(reference).double(), batch.double(), labels)
+        found = [step(network, batch, labels, autocast=True) for network in (fused, reference)]
+        distances.append([[relative(one[key], truth[key]) for key in truth] for one in found])
+    of_fused, of_reference = torch.tensor(distances).mean(0)
+    assert of_fused.mean() <= 1.1 * of_reference.mean()
+    assert 0 < of_fused.median() < 0.2
+
+
+def relative(found, true):
+    """How far one tensor is from another, as a part of it."""
+    return ((found.double() - true.double()).norm() / (true.double().norm() + 1e-12)).item()
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-11), (torch.float32, 1e-4)])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_fused_equals_reference(name, dtype, tolerance):
@@ -78,23 +101,9 @@ def test_fused_equals_reference(name, dtype, tolerance):
         assert_close({"": fused(batch)}, {"": reference(batch)}, tolerance)
 
 
-@pytest.mark.parametrize("name", ["BC", "plain", "imagenet stem"])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_in_bfloat16_fused_is_as_near_to_the_truth_as_reference(name):
-    options, (images, height, width) = NETWORKS[name]
-    batch, labels = torch.randn(4 * images, 3, height, width), torch.randint(10, (4 * images,))
-    reference, fused = pair(options, torch.float32)
-    truth = step(copy.deepcopy(reference).double(), batch.double(), labels)
-    of_reference = step(reference, batch, labels, autocast=True)
-    of_fused = step(fused, batch, labels, autocast=True)
-
-    def distance(found):
-        return torch.stack([relative(found[key].double(), truth[key].double()) for key in truth])
-
-    def relative(found, true):
-        return (found - true).norm() / (true.norm() + 1e-12)
-
-    assert distance(of_fused).mean() <= 1.1 * distance(of_reference).mean()
-    assert 0 < distance(of_fused).median() < 0.2
+    assert_as_near_to_the_truth(name)
 
 
 def test_two_threads_share_the_images_and_leave_the_same_bits_each_time():

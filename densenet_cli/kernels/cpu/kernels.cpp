@@ -19,15 +19,6 @@ int densenet_start() {
     return 1;
 }
 
-// Whether bfloat16 is multiplied as such.
-int densenet_multiplies_bfloat16() {
-#ifdef __AMX_BF16__
-    return 1;
-#else
-    return 0;
-#endif
-}
-
 #define FOR_STORED(name, Stored)                                                                        \
     void convolve_##name(const Convolution* steps, int64_t count) { Chain<Stored>(steps, count).forward(); } \
     void convolve_backward_##name(const Convolution* steps, int64_t count) { Chain<Stored>(steps, count).backward(); } \

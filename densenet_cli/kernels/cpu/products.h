@@ -3,17 +3,24 @@
 
 #include "reals.h"
 
-#ifdef __AMX_BF16__
+#if defined(__AMX_BF16__)
 #include "tiles.h"
+#elif defined(__AVX512BF16__)
+#include "dots.h"
 #endif
 
 template <class Stored>
 struct EngineOf {
     using type = Reals<RealOf<Stored>>;
 };
-#ifdef __AMX_BF16__
+#if defined(__AMX_BF16__)
 template <>
 struct EngineOf<bfloat16> {
     using type = Tiles;
+};
+#elif defined(__AVX512BF16__)
+template <>
+struct EngineOf<bfloat16> {
+    using type = Dots;
 };
 #endif

@@ -1,6 +1,6 @@
 // What a product of matrices is made of.
 //
-// All engines (Tiles, Reals) have the same functions, for
+// All engines (Tiles, Dots, Reals) have the same functions, for
 //     positions  rows of the left matrix: pixels;
 //     runs       parts of the inner dimension: each is `depth` numbers that follow one another in the
 //                left matrix, from offset[run] on. A 3x3 convolution has three, one for each row of
