@@ -63,15 +63,13 @@ struct Reals {
             for (int n = 0; n < N; ++n) store(out + m * out_stride + n * L, sums[m][n]);
     }
 
+    // Some positions more than there are may be multiplied, up to a multiple of M.
     template <int N>
     static void multiply_panels(const Real* left, int64_t stride, int64_t positions, const Runs& runs,
                                 const Real* packed, Real* out, int64_t out_stride) {
         constexpr int M = std::min(SUMS / N, 12);
-        int64_t p = 0;
-        for (; p + M <= positions; p += M)
+        for (int64_t p = 0; p < positions; p += M)
             block<M, N>(left + p * stride, stride, runs, packed, out + p * out_stride, out_stride);
-        for (; p < positions; ++p)
-            block<1, N>(left + p * stride, stride, runs, packed, out + p * out_stride, out_stride);
     }
 
     static void multiply(const Real* left, int64_t stride, int64_t positions, const Runs& runs,
