@@ -34,16 +34,18 @@ def precision(requested: str, device: str) -> str:
     """Lightning's precision: what was requested, or for "auto" the faster one that trains as well.
 
     bfloat16 with float32 weights where the device multiplies it faster: CUDA from compute capability
-    8.0 (Ampere), x86 CPUs with AMX tiles. float32 elsewhere.
+    8.0 (Ampere), x86 CPUs with AMX tiles or AVX-512's dot products of bfloat16. float32 elsewhere.
     """
     if requested != "auto":
         return requested
     if device == "cuda":
         gains = torch.cuda.get_device_capability()[0] >= 8
     else:
-        # Older versions of torch do not tell; there float32 is the safe choice.
-        has_amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-        gains = device == "cpu" and has_amx()
+        gains = device == "cpu" and any(
+            # Older versions of torch do not tell; there float32 is the safe choice.
+            getattr(torch.cpu, f"_is_{unit}_supported", lambda: False)()
+            for unit in ("amx_tile", "avx512_bf16")
+        )
     return "bf16-mixed" if gains else "32-true"
 
 

@@ -1,12 +1,19 @@
+from functools import partial
+
 import pytest
 import torch
 
 from densenet_cli.training import devices
 
 
-@pytest.mark.parametrize(("has_amx", "precision"), [(True, "bf16-mixed"), (False, "32-true")])
-def test_a_cpu_computes_in_bf16_only_where_it_gains(has_amx, precision, monkeypatch):
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_amx, raising=False)
+@pytest.mark.parametrize(
+    ("has", "precision"),
+    [((), "32-true"), (("avx512_bf16",), "bf16-mixed"), (("amx_tile", "avx512_bf16"), "bf16-mixed")],
+)
+def test_a_cpu_computes_in_bf16_only_where_it_gains(has, precision, monkeypatch):
+    for unit in ("amx_tile", "avx512_bf16"):
+        answer = partial(bool, unit in has)
+        monkeypatch.setattr(torch.cpu, f"_is_{unit}_supported", answer, raising=False)
     assert devices.precision("auto", "cpu") == precision
 
 
