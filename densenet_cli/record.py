@@ -103,6 +103,11 @@ def write_config(folder: Path, config: dict[str, Any], overrides: list[str]) -> 
     replace_file(folder / "overrides.yaml", yaml.safe_dump(overrides))
 
 
+def last_checkpoint(folder: Path) -> Path:
+    """Where a run saves what it can go on from."""
+    return folder / "checkpoints" / "last.ckpt"
+
+
 def read_config(folder: Path) -> tuple[dict[str, Any], list[str]]:
     """The resolved configuration of a run, and the words typed for it.
 

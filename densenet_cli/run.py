@@ -26,6 +26,7 @@ from densenet_cli.options import UserError
 from densenet_cli.record import (
     Begin,
     RunRecord,
+    last_checkpoint,
     now,
     peak_memory_bytes,
     reset_peak_memory,
@@ -154,6 +155,10 @@ def _run(config: dict[str, Any], record: RunRecord, interruption: Interruption, 
         torch.cuda.reset_peak_memory_stats()
     job = assemble(config, record.folder, interruption, on_epoch)
     facts = _facts(job)
+    before = record.fields.get("precision", facts["precision"])
+    if before != facts["precision"]:
+        text = "began in %s, goes on in %s: what trainer.precision=auto means on this device"
+        log.warning(text, before, facts["precision"])
     if launch.is_first_process():
         write_config(record.folder, config, record.fields["overrides"])
         record.update(config=config, **facts)
@@ -270,15 +275,21 @@ def _peak_memory(job: Job) -> int:
 
 
 def _record(folder: Path, config: dict[str, Any], overrides: list[str], resume: bool) -> RunRecord:
-    if not resume:
-        write_config(folder, config, overrides)
-        return RunRecord.create(folder, config, overrides)
-    record = RunRecord.read(folder)
-    if record.fields["state"] != "done":
-        record.fields.pop("error", None)
-        times = record.fields.get("resumed", 0) + 1
-        record.update(state="running", resumed=times)
-    return record
+    record = RunRecord.read(folder) if resume else None
+    if record is not None and (record.fields["state"] == "done" or last_checkpoint(folder).exists()):
+        if record.fields["state"] != "done":
+            record.fields.pop("error", None)
+            times = record.fields.get("resumed", 0) + 1
+            record.update(state="running", resumed=times)
+        return record
+    if record is not None and record.fields.get("epoch"):
+        # Time and environment of what is lost must not pass for those of the run that begins again.
+        lost = f"{record.fields['epoch']} of {record.fields['epochs']} epochs"
+        gone = summary.relative(last_checkpoint(folder))
+        log.warning("%s is gone: of %s nothing is left, the run begins again", gone, lost)
+        (folder / "metrics.csv").unlink(missing_ok=True)
+    write_config(folder, config, overrides)
+    return RunRecord.create(folder, config, overrides)
 
 
 @contextlib.contextmanager

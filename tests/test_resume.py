@@ -1,6 +1,7 @@
 """A run broken off at any moment ends, once continued, with the weights of the unbroken one."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,6 +84,36 @@ def test_a_finished_run_is_not_run_again(typed, tmp_path):
     before = (tmp_path / "outputs/done/run.json").read_text()
     assert typed("resume=outputs/done") == (0, "")
     assert (tmp_path / "outputs/done/run.json").read_text() == before
+
+
+def test_a_run_without_its_checkpoint_begins_again_with_a_record_of_its_own(typed, tmp_path):
+    assert typed(*TINY, "hydra.run.dir=outputs/run")[0] == 0
+    folder = tmp_path / "outputs/run"
+    shutil.copytree(folder, tmp_path / "whole")
+    lost = json.loads((folder / "run.json").read_text())
+    lost |= {"state": "interrupted", "git": "another", "seconds": 5000, "epoch": 1}
+    (folder / "run.json").write_text(json.dumps(lost))
+    shutil.rmtree(folder / "checkpoints")
+    status, said = typed("resume=outputs/run")
+    assert status == 0
+    gone = "outputs/run/checkpoints/last.ckpt is gone: of 1 of 2 epochs nothing is left"
+    assert gone in said
+    record = json.loads((folder / "run.json").read_text())
+    assert record["git"] != "another"
+    assert record["seconds"] < 5000
+    assert "resumed" not in record
+    _assert_equal(folder, tmp_path / "whole")
+
+
+def test_a_run_that_goes_on_in_another_precision_says_so(typed, tmp_path):
+    assert typed(*TINY, "hydra.run.dir=outputs/run")[0] == 0
+    path = tmp_path / "outputs/run/run.json"
+    record = json.loads(path.read_text())
+    now = record["precision"]
+    path.write_text(json.dumps(record | {"state": "interrupted", "precision": "64-true"}))
+    status, said = typed("resume=outputs/run")
+    assert status == 0
+    assert f"began in 64-true, goes on in {now}" in said
 
 
 def test_a_kill_between_best_and_last_loses_neither(typed, tmp_path, monkeypatch):
