@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from densenet_cli.duration import duration
+from densenet_cli.record import last_checkpoint
 from densenet_cli.summary import relative
 from densenet_cli.sweep.cost_estimate import Estimate, estimate
 from densenet_cli.sweep.jobs import Sweep
@@ -42,9 +43,10 @@ def show(sweep: Sweep) -> int:
         table.add_row(Text(job.folder.name), outcome, *cells, _time(one.seconds), _time(rest))
     console = output()
     console.print(table, soft_wrap=False)
-    for job, one in zip(sweep.jobs, estimates, strict=True):
-        if one.error:
-            console.print(Text(f"{job.folder.name} cannot run: {one.error}\n"))
+    for reason in dict.fromkeys(one.error for one in estimates if one.error):
+        jobs = zip(sweep.jobs, estimates, strict=True)
+        refused = [job.folder.name for job, one in jobs if one.error == reason]
+        console.print(Text(f"{' '.join(refused)} cannot run: {reason}\n"))
     _sums(console, sweep, estimates, left, states.count("done"))
     return 1 if any(one.error for one in estimates) else 0
 
@@ -65,11 +67,13 @@ def _sums(
 
 
 def _epochs_done(sweep: Sweep, number: int) -> float:
-    """The part of a job's epochs that its record says is over, 0..1."""
+    """The part of a job's epochs that is over and need not be run again, 0..1."""
     job = sweep.jobs[number]
     fields = record(job)
     if fields.get("state") == "done":
         return 1.0
+    if not last_checkpoint(job.folder).exists():
+        return 0.0
     return min(1.0, (fields.get("epoch") or 0) / job.config["epochs"])
 
 
