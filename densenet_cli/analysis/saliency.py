@@ -47,7 +47,10 @@ def saliency(
         else:
             own = saliency_maps.test_images(trained, look.test_images(trained))
         seen.append(own)
-        found[subject] = saliency_maps.saliency(trained, own.inputs, wanted, layer, patch)
+        try:
+            found[subject] = saliency_maps.saliency(trained, own.inputs, wanted, layer, patch)
+        except UserError as error:
+            raise UserError(f"{subject.title}: {error}") from error
     if not paths:
         _check_same_pictures(found)
     look.write("saliency", saliency_figure.draw(seen[0], found))

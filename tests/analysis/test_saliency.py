@@ -145,8 +145,9 @@ def test_titles_are_within_the_figure(rows, title):
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
-        ({"wanted": "see"}, OptionError, "--class=see: must be one of .*; for example --class=sea"),
+        ({"wanted": "see"}, UserError, "^one: --class=see: must be one of .*; for example --class=sea"),
         ({"layers": ["a", "b", "c"]}, OptionError, "--layer=a b c: must be one module, or .* of the 2"),
+        ({"layers": ["x"]}, UserError, "^one: --layer=x: is none of "),
         ({"paths": ["x.png"] * 41}, UserError, "41 pictures: at most 40"),
         ({"paths": ["x.png"]}, UserError, "none of 1 pictures can be read; x.png: "),
         ({}, UserError, "two was tested on other pictures than one; name some for both"),
