@@ -22,11 +22,13 @@ from densenet_cli.compose import (
     OF_SWEEPS,
     as_paths,
     as_trained,
+    check_names,
     compose,
     composing,
     key,
     resolved,
     value,
+    without_flags,
 )
 from densenet_cli.options import UserError
 from densenet_cli.quick_imports import quick_imports
@@ -66,6 +68,9 @@ def _obey(words: list[str]) -> int:
     if folder or _is_sweep(words):
         return _sweep(words)
     value(words, "hydra.run.dir")
+    own, _ = without_flags(words)
+    if own:
+        check_names(Path(own))
     sys.argv[1:] = as_trained(words) + _quiet_if_not_first(words)
     with _full_error("1"):  # so that Hydra hands its errors to us
         _hydra_main()

@@ -29,11 +29,27 @@ ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-define
 @contextlib.contextmanager
 def composing(config_dir: str | None = None) -> Iterator[list[str]]:
     """Let `compose` work within. Yields the words that add a folder of the user's own choices."""
-    own = (
-        [f"hydra.searchpath=[{quoted('file://' + os.path.abspath(config_dir))}]"] if config_dir else []
-    )
+    own = []
+    if config_dir:
+        check_names(Path(config_dir))
+        own = [f"hydra.searchpath=[{quoted('file://' + os.path.abspath(config_dir))}]"]
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         yield own
+
+
+def check_names(own: Path) -> None:
+    """Choices of the user's own must not have the names of ours, which Hydra takes first.
+
+    Raises:
+        UserError: one has, and differs from ours.
+    """
+    assert CONF is not None
+    for file in sorted(own.rglob("*.yaml")):
+        name = file.relative_to(own)
+        if (CONF / name).is_file() and (CONF / name).read_bytes() != file.read_bytes():
+            other = name.with_stem(f"{name.stem}_mine")
+            rule = f"is the name of another choice here, which would be taken; rename it, as to {other}"
+            raise UserError(f"--config-dir={own}: {name} {rule}")
 
 
 def compose(words: list[str], with_hydra: bool = False) -> DictConfig:
@@ -77,6 +93,19 @@ def value(words: list[str], name: str) -> str | None:
     if "" in values:
         raise UserError(f"{name}=: has no value")
     return values[-1] if values and values[-1] != "null" else None
+
+
+def without_flags(words: list[str]) -> tuple[str | None, list[str]]:
+    """The folder of the user's own choices, if one is named, and the words without flags."""
+    config_dir, rest = None, []
+    waiting = iter(words)
+    for word in waiting:
+        flag, _, text = word.partition("=")
+        if flag in ("--config-dir", "-cd"):
+            config_dir = text or next(waiting, "")
+        elif flag not in ("--multirun", "-m"):
+            rest.append(word)
+    return config_dir, rest
 
 
 def as_paths(words: list[str]) -> list[str]:

@@ -5,6 +5,8 @@ import sys
 import pytest
 from tiny_run import TINY
 
+from densenet_cli.compose import CONF
+
 
 def test_help_names_every_group_and_gives_examples(command):
     answer = command("--help")
@@ -163,3 +165,16 @@ def test_a_config_folder_of_ones_own_adds_choices(command, tmp_path):
     assert answer.returncode == 0, answer.stderr
     assert "epochs: 7" in answer.stdout
     assert "Digits" in answer.stdout
+
+
+@pytest.mark.parametrize("words", [("--cfg", "job"), ("--multirun", "plan=true")])
+def test_a_choice_of_ones_own_does_not_hide_behind_one_of_ours(words, command, tmp_path):
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    own = tmp_path / "mine/model/resnet_20.yaml"
+    own.write_text("_target_: torch.nn.Identity\n")
+    answer = command("--config-dir=mine", "model=resnet_20", *words)
+    assert answer.returncode == 1
+    assert "--config-dir=mine: model/resnet_20.yaml is the name of another choice" in answer.stderr
+    assert "rename it, as to model/resnet_20_mine.yaml" in answer.stderr
+    own.write_text((CONF / "model/resnet_20.yaml").read_text())  # a copy hides nothing
+    assert command("--config-dir=mine", "model=resnet_20", "--cfg", "job").returncode == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from densenet_cli.compose import composing, key, quoted, value
+from densenet_cli.compose import composing, key, quoted, value, without_flags
 from densenet_cli.identity import WITHOUT_EFFECT
 from densenet_cli.options import UserError
 from densenet_cli.summary import relative
@@ -20,7 +20,7 @@ SEARCH = "densenet_cli.sweep.search"  # hydra/sweeper=optuna
 
 def run(words: list[str]) -> int:
     """Run, or with plan=true only show, the sweep that words make; the exit status."""
-    config_dir, typed = _without_flags(words)
+    config_dir, typed = without_flags(words)
     with composing(config_dir) as own:
         folder = value(typed, "resume")
         commands = _resumed(Path(folder).expanduser(), typed) if folder else [typed]
@@ -80,19 +80,6 @@ def _united(sweeps: list[Sweep]) -> Sweep:
     known = {job.identity: job for sweep in sweeps for job in sweep.jobs}
     last = sweeps[-1]
     return Sweep(last.folder, last.cfg, last.words, list(known.values()))
-
-
-def _without_flags(words: list[str]) -> tuple[str | None, list[str]]:
-    """The folder of the user's own choices, if one is named, and the words without flags."""
-    config_dir, rest = None, []
-    waiting = iter(words)
-    for word in waiting:
-        flag, _, text = word.partition("=")
-        if flag in ("--config-dir", "-cd"):
-            config_dir = text or next(waiting, "")
-        elif flag not in ("--multirun", "-m"):
-            rest.append(word)
-    return config_dir, rest
 
 
 def _say(message: str) -> None:
