@@ -196,7 +196,9 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder, or a checkpoint in it")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
     parser.add_argument(
-        "--precision", choices=("32-true", "bf16-mixed"), help="default: as it was trained"
+        "--precision",
+        choices=("32-true", "bf16-mixed"),
+        help="default: as it was trained, 16-mixed in 32-true",
     )
     parser.add_argument("--batch-size", type=_count, default=64, metavar="N", help="default: 64")
 
@@ -320,7 +322,7 @@ def _opened(path: Path | None) -> Iterator[TextIO]:
     if path is None:
         yield sys.stdout
     else:
-        with path.open("w", encoding="utf-8", newline="") as file:
+        with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
             yield file
 
 

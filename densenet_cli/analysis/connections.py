@@ -8,6 +8,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from densenet_cli.analysis.evaluation import in_double
 from densenet_cli.options import UserError
 
 
@@ -98,4 +99,4 @@ def _new_maps(layer: nn.Module) -> int:
 
 def per_input_map(reader: Reader) -> Tensor:
     """The mean absolute weight that a reader gives each map it reads, (maps,)."""
-    return reader.linear.weight.detach().double().abs().transpose(0, 1).flatten(1).mean(1)
+    return in_double(reader.linear.weight.detach()).abs().transpose(0, 1).flatten(1).mean(1)

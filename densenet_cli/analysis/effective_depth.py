@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from densenet_cli.analysis.evaluation import Batches, device_of, mode, same_buffers
+from densenet_cli.analysis.evaluation import Batches, device_of, in_double, mode, same_buffers
 from densenet_cli.analysis.lesion_units import Unit, find_units
 from densenet_cli.options import UserError
 
@@ -72,7 +72,7 @@ def _of_batch(network: nn.Module, units: Sequence[Unit], images: Tensor, labels:
     for sign in (-1, 1):
         factor.fill_(math.exp(sign * STEP))
         (gradient,) = torch.autograd.grad(loss, inputs, retain_graph=sign < 0)
-        logarithms.append(math.log(gradient.double().norm()))
+        logarithms.append(math.log(in_double(gradient).norm()))
     return (logarithms[1] - logarithms[0]) / (2 * STEP)
 
 

@@ -41,6 +41,11 @@ def device_of(network: nn.Module) -> torch.device:
     return next(network.parameters()).device
 
 
+def in_double(tensor: Tensor) -> Tensor:
+    """The tensor in float64; on the CPU if it lies on an Apple GPU, which has no such numbers."""
+    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
+
+
 def answers(network: nn.Module, batches: Batches) -> tuple[Tensor, Tensor]:
     """Logits (N, classes) float32 and labels (N,) of all images, on the CPU; in evaluation mode.
 

@@ -1,9 +1,10 @@
 """Maps that say nothing, and maps that say what another one says already.
 
-Looked at is what each ReLU gives, which in all our networks is what a convolution or the classifier
-reads: in a DenseNet all maps of the block so far, in a ResNet the sum of shortcut and branch, or what
-lies within a branch. A map is dead if it is zero for all images and positions. It is redundant if its
-correlation (Pearson, over images and positions) with an earlier map of the same ReLU is beyond ±0.9.
+Looked at is what each ReLU (or ReLU6) gives, which in DenseNets and ResNets is what a convolution or
+the classifier reads: in a DenseNet all maps of the block so far, in a ResNet the sum of shortcut and
+branch, or what lies within a branch. A map is dead if it is zero for all images and positions. It is
+redundant if its correlation (Pearson, over images and positions) with an earlier map of the same ReLU
+is beyond ±0.9.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.module_tracker import ModuleTracker
 
-from densenet_cli.analysis.evaluation import Batches, device_of, mode
+from densenet_cli.analysis.evaluation import Batches, device_of, in_double, mode
+from densenet_cli.options import UserError
 
 REDUNDANT = 0.9  # |r| above which a map repeats another
 CONSTANT = 1e-12  # a variance below this part of the largest value squared is rounding
 RELUS = (torch.ops.aten.relu.default, torch.ops.aten.relu_.default)
+CLAMPS = (torch.ops.aten.hardtanh.default, torch.ops.aten.hardtanh_.default)  # ReLU6 from 0 on
 
 
 @dataclass(frozen=True)
@@ -49,15 +52,20 @@ def activations(network: nn.Module, batches: Batches) -> list[Activation]:
 
     Raises:
         ValueError: there are no images.
+        UserError: the network has no ReLU that gives maps.
     """
+    number = 0
     found: list[tuple[str, _Moments]] = []
     device, root = device_of(network), type(network).__name__
     with mode(network, training=False), torch.no_grad(), ModuleTracker() as tracker:
         for images, _ in batches:
+            number += len(images)
             with _WatchReLU(tracker, found):
                 network(images.to(device))
+    if not number:
+        raise ValueError("there are no images: batches must be a list or a loader with some")
     if not found:
-        raise ValueError("there are no images, or no ReLU that gives maps")
+        raise UserError(f"{root} has no ReLU that gives maps, of which some could be dead")
     return [_activation(name.removeprefix(f"{root}."), moments) for name, moments in found]
 
 
@@ -73,7 +81,7 @@ class _Moments:
     """Sums over images and positions of maps (N, C, H, W) and of their products."""
 
     def __init__(self, maps: Tensor) -> None:
-        values = maps.detach().double().transpose(0, 1).flatten(1)  # (C, N·H·W)
+        values = in_double(maps.detach()).transpose(0, 1).flatten(1)  # (C, N·H·W)
         self.number = values.shape[1]
         self.sums, self.products = values.sum(1), values @ values.T
         self.largest = values.abs().amax(1)
@@ -101,7 +109,7 @@ class _WatchReLU(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = function(*args, **(kwargs or {}))
-        if function in RELUS and output.dim() == 4:
+        if _is_relu(function, args) and output.dim() == 4:
             moments = _Moments(output)
             if self.position == len(self.found):
                 self.found.append((max(self.tracker.parents - {"Global"}, key=len), moments))
@@ -109,6 +117,10 @@ class _WatchReLU(TorchDispatchMode):
                 self.found[self.position][1].add(moments)
             self.position += 1
         return output
+
+
+def _is_relu(function: Any, args: tuple[Any, ...]) -> bool:
+    return function in RELUS or (function in CLAMPS and len(args) > 1 and args[1] == 0)
 
 
 def _activation(name: str, moments: _Moments) -> Activation:

@@ -103,7 +103,7 @@ class Spread:
 @dataclass(frozen=True)
 class Claims:
     """The four observations of section 5 ("Feature Reuse") as numbers; None where there is nothing
-    to observe. Compare with those of a network as it starts: by chance alone they are near 1, 1, and
+    to observe. Compare with those of an untrained network: by chance alone they are near 1, 1, and
     `input_least_by_chance`.
 
     Attributes:

@@ -18,7 +18,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from densenet_cli.analysis.evaluation import Batches, answers, error_and_loss
+from densenet_cli.analysis.evaluation import Batches, answers, error_and_loss, in_double
 from densenet_cli.analysis.lesion_units import Unit, find_units
 from densenet_cli.options import OptionError, UserError, choice, whole_number
 
@@ -88,7 +88,7 @@ def mean_outputs(network: nn.Module, units: Iterable[Unit], batches: Batches) ->
     counts: dict[str, int] = {}
 
     def add(name: str, module: nn.Module, args: Any, maps: Tensor) -> None:
-        sums[name] = sums.get(name, 0) + maps.double().sum((0, 2, 3))
+        sums[name] = sums.get(name, 0) + in_double(maps).sum((0, 2, 3))
         counts[name] = counts.get(name, 0) + maps[:, 0].numel()
 
     with ExitStack() as hooks:

@@ -14,7 +14,7 @@ from densenet_cli.analysis.subject import Subject
 from densenet_cli.inference import test_images
 from densenet_cli.inference.trained import Trained, load
 from densenet_cli.instantiation import build
-from densenet_cli.options import choice
+from densenet_cli.options import UserError, choice
 from densenet_cli.results.figures import FORMATS, write_drawing
 from densenet_cli.results.figures.drawing import Drawing
 from densenet_cli.results.networks import family, network_name
@@ -42,11 +42,15 @@ class Look:
     formats: Sequence[str]
 
     def networks(self, also_untrained: bool = False) -> Iterator[tuple[Subject, Trained]]:
-        """The network of each run under a name of its own; also as it was when its run began."""
-        names: set[str] = set()
-        for run in self.runs:
+        """The network of each run under a title of its own; also with the weights of its seed.
+
+        Raises:
+            UserError: a run is named twice, or cannot be loaded.
+        """
+        titles: set[str] = set()
+        for run, name in zip(self.runs, shortest_names(self.runs), strict=True):
             trained = load(run, "auto", "32-true")
-            subject = _subject(trained, names)
+            subject = _subject(trained, name, titles)
             yield subject, trained
             if also_untrained:
                 before = replace(subject, title=f"{subject.title}, untrained", trained=subject)
@@ -96,18 +100,36 @@ def write(folder: Path, name: str, drawings: Sequence[Drawing], formats: Sequenc
         console().print(note, markup=False, highlight=False)
 
 
-def _subject(trained: Trained, names: set[str]) -> Subject:
-    """A network's name, with its run's folder if another one has the same; noted in `names`."""
+def shortest_names(runs: Sequence[Path]) -> list[str]:
+    """The end of each path, as long as it takes to tell it from the others.
+
+    Raises:
+        UserError: one is named twice.
+    """
+    paths = [run.resolve().parts for run in runs]
+    names = []
+    for run, parts in zip(runs, paths, strict=True):
+        if paths.count(parts) > 1:
+            raise UserError(f"{run}: is named twice; name each run once")
+        others = [path for path in paths if path != parts]
+        lengths = range(1, len(parts) + 1)
+        unique = (n for n in lengths if all(other[-n:] != parts[-n:] for other in others))
+        names.append("/".join(parts[-next(unique) :]))
+    return names
+
+
+def _subject(trained: Trained, name: str, titles: set[str]) -> Subject:
+    """What a network is, with its run's name if another one is the same; noted in `titles`."""
     model = trained.fields["config"]["model"]
     title = network_name(model)
-    if title in names:
-        title += f" [{trained.checkpoint.parent.parent.name}]"
-    names.add(title)
+    if title in titles:
+        title += f" [{name}]"
+    titles.add(title)
     return Subject(title, family(model))
 
 
 def _untrained(trained: Trained) -> Trained:
-    """The network as its run began; its seed decides the weights."""
+    """The network with the weights that its run's seed makes; of a fine-tuned one too."""
     config = trained.fields["config"]
     torch.manual_seed(config["seed"])
     network = build("model", config["model"], num_classes=len(trained.class_names)).eval()

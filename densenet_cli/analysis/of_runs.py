@@ -24,6 +24,7 @@ from densenet_cli.analysis.lesion_units import DenseLayer
 from densenet_cli.analysis.look import Look
 from densenet_cli.analysis.subject import Subject
 from densenet_cli.inference.trained import Trained
+from densenet_cli.options import OptionError
 from densenet_cli.results.terminal import console
 
 
@@ -33,7 +34,7 @@ def reuse(look: Look, through_norm: bool) -> None:
         subject: feature_reuse.feature_reuse(trained.network, through_norm)
         for subject, trained in look.networks(also_untrained=True)
     }
-    own = list(found)[::2]  # each run's network, and between them as they began
+    own = list(found)[::2]  # each run's network, and between them the untrained ones
     look.write("reuse", *(reuse_figure.draw(found[one], one.title) for one in own))
     _show_claims({subject.title: feature_reuse.claims(blocks) for subject, blocks in found.items()})
 
@@ -105,6 +106,8 @@ def gradients(look: Look) -> None:
     def measure(trained: Trained, batches: Batches) -> tuple[list[LayerGradient], str]:
         return gradient_norms(trained.network, batches), _paths(trained, batches)
 
+    if look.images < 2:
+        raise OptionError("--images", look.images, "must be 2 or more, for batch norm", 256)
     found = look.each(measure, also_untrained=True)
     look.write("gradients", layer_figure.draw_gradients({one: own[0] for one, own in found.items()}))
     for subject, (_, paths) in found.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +118,7 @@ def files(trained: Trained, paths: Sequence[str]) -> tuple[Seen, list[Unreadable
     if not indices:
         first = unreadable[0]
         raise UserError(f"none of {len(paths)} pictures can be read; {first.path}: {first.reason}")
-    read = [paths[index] for index in indices]
-    folders = [Path(path).resolve().parent.name for path in read]
+    read = [os.fsencode(paths[index]).decode(errors="replace") for index in indices]
+    folders = [Path(path).absolute().parent.name for path in read]
     classes = [name if name in trained.class_names else None for name in folders]
     return Seen(read, classes, trained.inputs(images)), unreadable

@@ -20,7 +20,7 @@ class Subject:
     Attributes:
         title: what it is called, as "DenseNet-BC (L=28, k=16)".
         family: the kind it belongs to, as results.networks.family tells it; decides its colour.
-        trained: what became of it, if it is a network as its run began.
+        trained: what became of it, if it is an untrained network.
     """
 
     title: str
@@ -31,7 +31,7 @@ class Subject:
 def marks(subjects: Collection[Subject]) -> dict[Subject, style.Mark]:
     """A mark for each: the first of a family has the family's, as on all our figures.
 
-    A network as its run began is drawn as what became of it, but pale and dotted.
+    An untrained network is drawn as what became of it, but pale and dotted.
     """
     finished = list(dict.fromkeys(subject.trained or subject for subject in subjects))
     firsts: dict[str, Subject] = {}

@@ -111,7 +111,10 @@ def show(answers: Answers) -> None:
 
 def _files(root: Path, names: Sequence[str]) -> Files:
     """The pictures of the classes that are there; all must be known to the network."""
-    folders = split_folders(root)
+    try:
+        folders = split_folders(root)
+    except OptionError as error:
+        raise OptionError("FOLDER", error.value, error.rule, error.example) from error
     folder = folders.get("test") or folders.get("validation") or folders["all"]
     found = [path.name for path in subfolders(folder)]
     unknown = [name for name in found if name not in names]

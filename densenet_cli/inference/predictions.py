@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
@@ -13,6 +13,7 @@ import torch
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from densenet_cli.data.photo import centre_crop, ten_crops
 from densenet_cli.inference import pictures
@@ -20,8 +21,6 @@ from densenet_cli.inference.pictures import Unreadable
 from densenet_cli.inference.trained import Trained
 from densenet_cli.options import UserError
 from densenet_cli.results.terminal import plain
-
-FORMATS = ("table", "csv", "json")
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def predict(
         trained: the network.
         paths: the files.
         top: how many classes to name for each.
-        batch_size: pictures at a time.
+        batch_size: pictures, or crops of them, at a time.
         ten_crop: ask about ten parts of each picture and take the mean of the answers (logits), as
             fb.resnet.torch does for the figures of Huang et al. 2017, table 3.
 
@@ -58,6 +57,13 @@ def predict(
     cut = functools.partial(
         ten_crops if ten_crop else centre_crop, size=trained.image_size[0], kept=trained.kept
     )
+    at_once = max(1, batch_size // 10) if ten_crop else batch_size
+    return _answers(trained, paths, cut, top, at_once)
+
+
+def _answers(
+    trained: Trained, paths: Sequence[str], cut: Callable[[str], Tensor], top: int, batch_size: int
+) -> Iterator[Prediction | Unreadable]:
     for indices, images, unreadable in pictures.batches(paths, cut, batch_size):
         if indices:
             logits = trained.logits(images.flatten(0, -4)).unflatten(0, (len(indices), -1)).mean(1)

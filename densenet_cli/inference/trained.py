@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from densenet_cli.data.augmentation import Scale, normalised
 from densenet_cli.instantiation import build
-from densenet_cli.options import UserError
+from densenet_cli.options import OptionError, UserError
 from densenet_cli.record import RunRecord
 from densenet_cli.training import devices
 from densenet_cli.training.checkpoints import load_checkpoint, load_weights
@@ -81,6 +81,8 @@ def load(run: Path, device: str = "auto", precision: str | None = None) -> Train
     network = build("model", fields["config"]["model"], num_classes=len(data["class_names"]))
     _load_weights(network, checkpoint)
     device = devices.accelerator(device)
+    if not devices.is_available(device):
+        raise OptionError("--device", device, "is not there, as far as torch can tell", "cpu")
     height, width = data["image_size"]
     return Trained(
         network.eval().to(device=device, memory_format=torch.channels_last),

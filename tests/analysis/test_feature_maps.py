@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from densenet_cli.analysis.feature_maps import activations, correlations
 from densenet_cli.analysis.layer_figure import draw_feature_maps
 from densenet_cli.analysis.subject import Subject
 from densenet_cli.models.densenet import DenseNet
 from densenet_cli.models.resnet import ResNet
+from densenet_cli.options import UserError
 
 IMAGES = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 BATCHES = [(IMAGES[:4], torch.zeros(4)), (IMAGES[4:], torch.zeros(2))]
@@ -80,3 +82,11 @@ def test_figure_shows_percentages_of_every_relu():
     redundant = drawing.figure.axes[1].get_lines()[0]
     assert list(redundant.get_ydata()) == pytest.approx([100 * relu.redundant for relu in found])
     assert [point["maps"] for point in drawing.points] == [relu.maps for relu in found]
+
+
+def test_a_relu_that_ends_at_six_is_one_and_a_network_without_is_refused():
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU6(), nn.Flatten(), nn.LazyLinear(2))
+    assert [(relu.name, relu.maps) for relu in activations(network, BATCHES)] == [("1", 4)]
+    network[1] = nn.Hardtanh()
+    with pytest.raises(UserError, match="Sequential has no ReLU that gives maps"):
+        activations(network, BATCHES)

@@ -1,9 +1,11 @@
-"""What analyses leave: figures, their numbers, and words that say what they show."""
+"""What analyses call networks, and what they leave: figures, their numbers, words on what they show."""
+
+from pathlib import Path
 
 import pytest
 
-from densenet_cli.analysis.look import formats, write
-from densenet_cli.options import OptionError
+from densenet_cli.analysis.look import formats, shortest_names, write
+from densenet_cli.options import OptionError, UserError
 from densenet_cli.results.figures import style
 from densenet_cli.results.figures.drawing import Drawing
 
@@ -28,3 +30,12 @@ def test_formats_are_checked_before_anything_is_measured():
     assert formats("png, svg") == ["png", "svg"]
     with pytest.raises(OptionError, match=r"--format=jpg: must be one of .*; for example --format="):
         formats("png,jpg")
+
+
+def test_runs_are_told_from_one_another_by_the_ends_of_their_paths():
+    paths = ["a/seed=0", "b/seed=0", "b/seed=1", "b/seed=1/checkpoints/last.ckpt"]
+    names = ["a/seed=0", "b/seed=0", "seed=1", "last.ckpt"]
+    assert shortest_names([Path(path) for path in paths]) == names
+    assert shortest_names([Path("b/seed=0")]) == ["seed=0"]
+    with pytest.raises(UserError, match="a: is named twice"):
+        shortest_names([Path("a"), Path("b/../a")])

@@ -3,7 +3,9 @@
 import csv
 import io
 import json
+import os
 import pickle
+import shutil
 import subprocess
 import sys
 
@@ -14,6 +16,7 @@ from PIL import Image
 from tiny_run import TINY
 
 from densenet_cli import model_cli as cli
+from densenet_cli.data.image_folder import ImageFolder
 from densenet_cli.data.photo import read_rgb, ten_crops
 from densenet_cli.inference import trained
 
@@ -134,6 +137,7 @@ def test_files_that_are_no_pictures_are_named_and_the_rest_is_done(run, typed, t
         (["predict", "nowhere", "x.png"], "x.png: there is no such file or folder"),
         (["predict", "nowhere", "."], "there is no image in it"),
         (["evaluate", "nowhere", "."], "nowhere: there is no such run"),
+        (["gradients", "nowhere", "--images", "1"], "--images=1: must be 2 or more"),
         (["summary", "model=densenet_bc_1000"], "did you mean model=densenet_bc_100"),
         (["summary", "model=densenet_bc", "model.depth=11"], "model.depth=11"),
         (
@@ -153,6 +157,52 @@ def test_errors_are_one_message(typed, words, said):
     assert said in message
     assert message.startswith("densenet-model: ")
     assert len(message.splitlines()) == 1
+
+
+def test_a_device_that_is_not_there_is_refused(run, typed, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    status, _, message = typed("evaluate", run[0], run[1], "--device", "cuda")
+    assert status == 1
+    assert "--device=cuda: is not there, as far as torch can tell; for example --device=cpu" in message
+
+
+def test_other_data_than_those_of_the_run_are_refused(run, typed, tmp_path):
+    for part, count in (("train", 3), ("test", 2)):
+        pictures(tmp_path / "others" / part, count, seed=3)
+    words = ["mistakes", run[0], "--data-root", tmp_path / "others", "--output", tmp_path]
+    status, _, message = typed(*words)
+    assert status == 1
+    assert "the data have 6 test images, 21 when the run was trained" in message
+    for part in ("train", "test"):
+        (tmp_path / "others" / part / "sea").rename(tmp_path / "others" / part / "lake")
+    status, _, message = typed(*words)
+    assert status == 1
+    assert "other classes than when the run was trained: lake, sea" in message
+
+
+def test_predictions_of_files_with_names_in_no_alphabet_are_written(run, typed, tmp_path):
+    path = os.fsdecode(bytes(tmp_path / "names") + b"/caf\xe9.png")
+    (tmp_path / "names").mkdir()
+    shutil.copy(run[1] / "test" / "sea" / "1.png", path)
+    words = [run[0], "--output", tmp_path / "answers.csv", "--format", "csv"]
+    assert typed("predict", *words, tmp_path / "names")[0] == 0
+    assert "/caf?.png," in (tmp_path / "answers.csv").read_text()
+    words = [run[0], "--output", tmp_path, "--pictures", tmp_path / "names"]
+    assert typed("saliency", *words)[0] == 0
+    assert "caf\ufffd.png" in (tmp_path / "saliency.csv").read_text()
+
+
+def test_an_option_that_cannot_be_followed_leaves_what_is_in_the_file(
+    typed, tmp_path, monkeypatch, run
+):
+    monkeypatch.setattr(ImageFolder, "kept", 1)
+    (tmp_path / "old.csv").write_text("kept")
+    picture = run[1] / "test" / "sea" / "1.png"
+    words = ["predict", run[0], picture, "--ten-crop", "--output", tmp_path / "old.csv"]
+    status, _, message = typed(*words)
+    assert status == 1
+    assert "--ten-crop: this network takes pictures whole" in message
+    assert (tmp_path / "old.csv").read_text() == "kept"
 
 
 def test_unknown_classes_are_refused(run, typed, tmp_path):
@@ -220,9 +270,10 @@ def test_exported_files_answer_as_the_network_for_batches_of_any_size(run, typed
         from safetensors import safe_open
 
         with safe_open(path, "pt") as file:
-            known, names = file.metadata(), set(file.keys())
-        assert names == set(network.network.state_dict())
-        found = expected
+            known = file.metadata()
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        network.network.load_state_dict(weights)
+        found = network.network(inputs).detach()
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     assert json.loads(known["class_names"]) == ["grass", "sea", "stone"]
     assert json.loads(known["mean"]) == pytest.approx([0.485, 0.456, 0.406])
