@@ -2,6 +2,9 @@
 
 import contextlib
 import copy
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -120,6 +123,26 @@ def test_two_threads_share_the_images_and_leave_the_same_bits_each_time():
             assert_close({"": fused.eval()(batch)}, {"": reference.eval()(batch)}, 1e-11)
     finally:
         torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("limits", [{"OMP_THREAD_LIMIT": "1"}, {"OMP_DYNAMIC": "true"}])
+def test_fewer_threads_than_asked_for_leave_nothing_undone(limits):
+    tests = f"{__file__}::test_two_threads_share_the_images_and_leave_the_same_bits_each_time"
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", tests]
+    subprocess.run(words, env={**os.environ, **limits}, check=True, timeout=100)
+
+
+def test_no_images_and_a_nan_are_what_they_are_for_the_modules():
+    options, (_, height, width) = NETWORKS["imagenet stem"]
+    reference, fused = pair(options)
+    with torch.no_grad():
+        assert fused.eval()(torch.empty(0, 3, height, width, dtype=torch.float64)).shape == (0, 10)
+        batch = torch.randn(2, 3, height, width, dtype=torch.float64)
+        batch[1, 0, 5, 5] = torch.nan
+        found, expected = fused(batch), reference.eval()(batch)
+    assert torch.equal(found.isnan(), expected.isnan())
+    assert found.isnan().any()
+    assert not found.isnan().all()
 
 
 def test_gradients_are_those_of_finite_differences():

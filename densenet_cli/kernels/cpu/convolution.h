@@ -168,7 +168,7 @@ public:
 #pragma omp parallel num_threads(threads)
         {
             typename Engine::Session session;
-            const Share own(groups, omp_get_thread_num(), threads);
+            const Share own = own_share(groups);
             for (int64_t g = own.begin; g < own.end; ++g) pack_group(packed + g * packed_size, runs, g * GROUP);
 #pragma omp barrier
             portions.each(omp_get_thread_num(), [&](int64_t portion, int64_t begin, int64_t end) {
@@ -229,7 +229,7 @@ private:
     // This thread's share of the weights as the right matrix.
     void pack(Operand* packed, const Runs& runs) const {
         const int64_t tiles = Engine::columns(outputs) / 16;
-        const Share share(tiles * runs.count, omp_get_thread_num(), threads);
+        const Share share = own_share(tiles * runs.count);
         for (int64_t i = share.begin; i < share.end; ++i)
             Engine::pack_columns(packed, runs, int(i / tiles), outputs, i % tiles * 16, outputs, [&](int64_t n) {
                 return as<Real>(c.weight) + weight(n, i / tiles, 0);

@@ -44,7 +44,7 @@ class Maps {
         const int threads = int(w.threads);
 #pragma omp parallel num_threads(threads)
         {
-            const Share share(count, omp_get_thread_num(), threads);
+            const Share share = own_share(count);
             for (int64_t i = share.begin; i < share.end; ++i) work(i);
         }
     }
@@ -55,11 +55,13 @@ class Maps {
         static thread_local std::vector<Moments<Real>> moments_memory;
         const int threads = int(w.threads);
         std::vector<Moments<Real>>& parts = at_least(moments_memory, threads);
+        int team = 1;
 #pragma omp parallel num_threads(threads)
         {
             Moments<Real>& moments = parts[omp_get_thread_num()];
             moments.start(w.channels);
-            const Share share(pixels, omp_get_thread_num(), threads);
+            const Share share = own_share(pixels);
+            if (omp_get_thread_num() == 0) team = omp_get_num_threads();
             for (int64_t first = share.begin; first < share.end; first += BLOCK)
                 for (int64_t i = 0; i < w.channels; i += L) {
                     const int known = int(std::min<int64_t>(L, w.channels - i));
@@ -70,7 +72,7 @@ class Maps {
                     });
                 }
         }
-        if (w.mean) finish_moments(parts.data(), threads, w.channels, pixels, (Real*)w.mean, (Real*)w.variance);
+        if (w.mean) finish_moments(parts.data(), team, w.channels, pixels, (Real*)w.mean, (Real*)w.variance);
     }
 
     // source + slope·(maps - mean) + offset: the gradient of maps that their statistics depend on too.
@@ -125,7 +127,7 @@ public:
                 const int64_t pixel = (image * w.height + row) * w.width + column;
                 const Vector<Real> value = as_stored<Stored>(
                     relu<Real>(load(as<Stored>(w.input) + pixel * w.input_pitch + i, known) * a + b));
-                const auto larger = value > best;
+                const auto larger = (value > best) | (value != value);  // a NaN stays, as in torch
                 best = larger ? value : best, which = larger ? broadcast(Real(tap)) : which;
             }
             uint8_t* choice = (uint8_t*)w.choice + p * w.channels + i;
@@ -141,13 +143,16 @@ public:
         const int64_t wide = round_up(w.channels, L);
         static thread_local Buffer<double> sums;
         std::vector<double*> parts(threads);
+        int team = 1;
 #pragma omp parallel num_threads(threads)
         {
             double* mine = parts[omp_get_thread_num()] = sums.zeroed(2 * wide);
-            const Share share(w.images * w.height, omp_get_thread_num(), threads);
+            const Share share = own_share(w.images * w.height);
+            if (omp_get_thread_num() == 0) team = omp_get_num_threads();
             for (int64_t row = share.begin; row < share.end; ++row)
                 for (int64_t i = 0; i < w.channels; i += L) unpool_row(row, i, mine + 2 * i);
         }
+        parts.resize(team);
         for (int64_t i = 0; i < w.channels; ++i) {
             double gamma = 0, beta = 0;
             for (const double* part : parts) gamma += part[i / L * 2 * L + i % L], beta += part[(i / L * 2 + 1) * L + i % L];

@@ -1,6 +1,8 @@
 // How images are cut into pieces that stay in a core's cache.
 #pragma once
 
+#include <omp.h>
+
 #include <algorithm>
 #include <atomic>
 #include <memory>
@@ -28,7 +30,7 @@ public:
         if (size == 1) {  // pixels in any number
             const int64_t pixels = images * height * width;
             const int64_t fit = std::clamp<int64_t>(CACHE / bytes / 64 * 64, 64, 256);
-            width_ = pitch_ = std::min(fit, round_up((pixels + threads - 1) / threads, 2));
+            width_ = pitch_ = std::clamp<int64_t>(round_up((pixels + threads - 1) / threads, 2), 2, fit);
             pixels_ = pixels, images_ = 1, height_ = (pixels + width_ - 1) / width_, rows_ = 1;
         } else {
             width_ = width, pitch_ = round_up(width + 1, 2);
@@ -96,9 +98,12 @@ private:
     std::unique_ptr<Next[]> next_;
 };
 
-// The part of `count` pieces that thread `index` of `threads` does.
+// A part of some pieces of work.
 struct Share {
     int64_t begin, end;
-    Share(int64_t count, int index, int threads)
-        : begin(count * index / threads), end(count * (index + 1) / threads) {}
 };
+// That of `count` pieces which this thread does. OpenMP may give fewer threads than were asked for.
+inline Share own_share(int64_t count) {
+    const int64_t index = omp_get_thread_num(), team = omp_get_num_threads();
+    return {count * index / team, count * (index + 1) / team};
+}
