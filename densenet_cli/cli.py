@@ -37,6 +37,7 @@ from densenet_cli.record import Begin, read_config
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR")  # as the user set it
 FLAGS_WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd"}
 MULTIRUN = {"--multirun", "-m"}
+KEPT = ("trainer.precision", "trainer.sync_batchnorm")  # whatever device a run is continued on
 RESUMABLE = ("trainer", "data.root", "data.num_workers")  # what may change when a run is continued
 
 
@@ -124,12 +125,15 @@ def _resume(folder: Path, words: list[str]) -> int:
     for word in others:
         if word.startswith("-"):
             raise UserError(f"{word}: resume= is typed alone, without flags")
+        if word.startswith("~"):
+            raise UserError(f"{word}: nothing can be removed from a run that is continued")
         if key(word) not in RESUMABLE and not key(word).startswith("trainer."):
             rule = f"cannot change when a run is continued; what can is {', '.join(RESUMABLE)}"
             raise UserError(f"{word}: {rule}")
     if others:
+        kept = [word for word in overrides if key(word) in KEPT and key(word) not in map(key, others)]
         with composing():
-            composed = resolved(compose(others))
+            composed = resolved(compose([*kept, *others]))
         for name in map(key, others):
             section, _, option = name.partition(".")
             if option:

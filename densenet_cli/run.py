@@ -101,6 +101,7 @@ def _holds_it(folder: Path, config: dict[str, Any], begin: Begin) -> bool:
 
 def _execute(folder: Path, config: dict[str, Any], overrides: list[str], resume: bool) -> int:
     if launch.is_first_process():
+        launch.take_message(folder)  # of an earlier attempt
         record = _record(folder, config, overrides, resume)
     else:
         record = RunRecord.read(folder) if resume else RunRecord(folder, {})
@@ -157,8 +158,9 @@ def _run(config: dict[str, Any], record: RunRecord, interruption: Interruption, 
     facts = _facts(job)
     before = record.fields.get("precision", facts["precision"])
     if before != facts["precision"]:
-        text = "began in %s, goes on in %s: what trainer.precision=auto means on this device"
-        log.warning(text, before, facts["precision"])
+        typed = f"trainer.precision={config['trainer']['precision']}"
+        text = "began in %s, goes on in %s, by %s on this device"
+        log.warning(text, before, facts["precision"], typed)
     if launch.is_first_process():
         write_config(record.folder, config, record.fields["overrides"])
         record.update(config=config, **facts)
@@ -282,14 +284,28 @@ def _record(folder: Path, config: dict[str, Any], overrides: list[str], resume: 
             times = record.fields.get("resumed", 0) + 1
             record.update(state="running", resumed=times)
         return record
-    if record is not None and record.fields.get("epoch"):
-        # Time and environment of what is lost must not pass for those of the run that begins again.
-        lost = f"{record.fields['epoch']} of {record.fields['epochs']} epochs"
-        gone = summary.relative(last_checkpoint(folder))
-        log.warning("%s is gone: of %s nothing is left, the run begins again", gone, lost)
-        (folder / "metrics.csv").unlink(missing_ok=True)
-    write_config(folder, config, overrides)
-    return RunRecord.create(folder, config, overrides)
+    if record is None:
+        write_config(folder, config, overrides)
+        return RunRecord.create(folder, config, overrides)
+    # Time and environment of what was broken off must not pass for those of the run that begins again.
+    # Words typed now are noted once they have been found to be right.
+    if record.fields.get("epoch"):
+        _set_aside(folder, record.fields)
+    return RunRecord.create(folder, record.fields["config"], record.fields["overrides"])
+
+
+def _set_aside(folder: Path, fields: dict[str, Any]) -> None:
+    """Keep what is left of a run that cannot go on, under other names, and say so."""
+    last = last_checkpoint(folder)
+    for path in (folder / "metrics.csv", last.with_name("best.ckpt")):
+        if path.exists():
+            path.replace(path.with_stem(f"{path.stem}-before"))
+    log.warning(
+        "there is no %s, so the run begins again; what is left of %d of %d epochs is called *-before.*",
+        summary.relative(last),
+        fields["epoch"],
+        fields["epochs"],
+    )
 
 
 @contextlib.contextmanager

@@ -96,8 +96,9 @@ def test_a_run_without_its_checkpoint_begins_again_with_a_record_of_its_own(type
     shutil.rmtree(folder / "checkpoints")
     status, said = typed("resume=outputs/run")
     assert status == 0
-    gone = "outputs/run/checkpoints/last.ckpt is gone: of 1 of 2 epochs nothing is left"
-    assert gone in said
+    assert "there is no outputs/run/checkpoints/last.ckpt, so the run begins again" in said
+    assert "of 1 of 2 epochs is called *-before.*" in said
+    assert (folder / "metrics-before.csv").exists()
     record = json.loads((folder / "run.json").read_text())
     assert record["git"] != "another"
     assert record["seconds"] < 5000
@@ -113,7 +114,7 @@ def test_a_run_that_goes_on_in_another_precision_says_so(typed, tmp_path):
     path.write_text(json.dumps(record | {"state": "interrupted", "precision": "64-true"}))
     status, said = typed("resume=outputs/run")
     assert status == 0
-    assert f"began in 64-true, goes on in {now}" in said
+    assert f"began in 64-true, goes on in {now}, by trainer.precision=auto" in said
 
 
 def test_a_kill_between_best_and_last_loses_neither(typed, tmp_path, monkeypatch):
@@ -145,14 +146,19 @@ def test_a_damaged_configuration_is_named(damage, typed, tmp_path):
     assert "outputs/run holds no configuration" in message
 
 
-def test_a_refused_word_does_not_change_a_run(typed, tmp_path):
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_refused_word_does_not_change_a_run(kept, typed, tmp_path):
     assert typed(*TINY, "epochs=1", "hydra.run.dir=outputs/run")[0] == 0
     run = tmp_path / "outputs/run"
     record = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(record | {"state": "interrupted"}))
+    if not kept:
+        shutil.rmtree(run / "checkpoints")
     before = (run / "config.yaml").read_text()
-    assert typed("resume=outputs/run", "++trainer.foo=1")[0] == 1
-    assert (run / "config.yaml").read_text() == before
+    for word in ("++trainer.foo=1", "~trainer.precision"):
+        assert typed("resume=outputs/run", word)[0] == 1
+        assert (run / "config.yaml").read_text() == before
+        assert json.loads((run / "run.json").read_text())["config"] == record["config"]
     assert typed("resume=outputs/run")[0] == 0
 
 
@@ -188,6 +194,11 @@ def test_the_device_may_change_when_a_run_is_continued(typed, tmp_path):
     trainer = json.loads((run / "run.json").read_text())["config"]["trainer"]
     assert trainer["precision"] == "bf16-mixed"
     assert trainer["limit_train_batches"] == 4  # what was not typed stays
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"state": "interrupted"}))
+    assert typed("resume=outputs/run", "trainer=cpu")[0] == 0
+    trainer = json.loads((run / "run.json").read_text())["config"]["trainer"]
+    assert trainer["precision"] == "32-true"  # as the run was typed; trainer=cpu says auto
 
 
 def test_two_processes_cannot_continue_the_same_run(typed, tmp_path):
