@@ -52,6 +52,7 @@ TAKEN = {
     "plugins": "cannot be typed; trainer.precision= sets the number format",
     "enable_checkpointing": "cannot be changed: every run keeps last.ckpt and best.ckpt",
     "overfit_batches": "cannot be used: the order of the data is our own; limit_train_batches= can",
+    "enable_model_summary": "cannot be changed; densenet-model summary shows the layers",
     "use_distributed_sampler": "cannot be changed: the data are shared out exactly",
 }
 
@@ -254,6 +255,9 @@ def _trainer_options(chosen: dict[str, Any]) -> tuple[dict[str, Any], str]:
     if not devices.is_available(device):
         rule = "torch finds no such device here"
         raise OptionError("trainer.accelerator", options["accelerator"], rule, "cpu")
+    if options["precision"] == "16-mixed" and device == "cpu":
+        rule = "is for GPUs; CPUs compute in bf16-mixed instead"
+        raise OptionError("trainer.precision", "16-mixed", rule, "auto")
     options["precision"] = devices.precision(options["precision"], device)
     if options.get("sync_batchnorm") and device == "cpu":
         rule = "batch norm can be synchronised on GPUs only"

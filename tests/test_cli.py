@@ -65,6 +65,8 @@ BAD_WORDS = [  # what is typed, and what the one message must hold
     ("recipe.optimizer._target_=torch.optim.Adamm", ["torch.optim.Adamm", "can be imported"]),
     ("recipe.optimizer._target_=torch.optim.AdamW", ["momentum", "~recipe.optimizer.momentum"]),
     ("trainer.precision=float", ["trainer.precision=float", "bf16-mixed"]),
+    ("trainer.precision=16-mixed", ["trainer.precision=16-mixed", "is for GPUs", "=auto"]),
+    ("++trainer.enable_model_summary=true", ["enable_model_summary=true", "densenet-model summary"]),
     ("trainer.accelerator=gppu", ["trainer.accelerator=gppu"]),
     ("trainer.accelerator=mps", ["trainer.accelerator=mps", "no such device", "=cpu"]),
     ("trainer.sync_batchnorm=true", ["trainer.sync_batchnorm=true", "GPUs only"]),
