@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 
+from filelock import FileLock
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -35,6 +36,7 @@ except ImportError as missing:
     raise UserError("hydra/sweeper=optuna needs: pip install 'densenet-cli[search]'") from missing
 
 FILE = "optuna.db"
+SAMPLERS = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
 
 
 def run(words: list[str]) -> int:
@@ -69,7 +71,7 @@ class Search(Runner):
     def __init__(self, cfg: DictConfig, typed: list[str], search_path: list[str]) -> None:
         options = cfg.hydra.sweeper
         self.trials = whole_number("hydra.sweeper.trials", options.trials, example=20)
-        choice("hydra.sweeper.sampler", options.sampler, ["tpe", "random"])
+        choice("hydra.sweeper.sampler", options.sampler, list(SAMPLERS))
         whole_number("hydra.sweeper.seed", options.seed, example=0, at_least=0)
         overrides = grid.parse(typed)
         self.space = {
@@ -87,7 +89,10 @@ class Search(Runner):
         self.folder = jobs.folder(cfg)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folders = Folders(self.folder)
-        self.study = self._study(str(options.sampler), int(options.seed))
+        self.sampler, self.seed = SAMPLERS[options.sampler], int(options.seed)
+        self.lock = FileLock(self.folder / ".lock")  # held by the process that looks at all trials
+        with self.lock:
+            self.study = self._study()
         self._numbers: dict[str, int] = {}  # identity of a job -> the trial it is run for
         self.refused = 0  # trials whose words make no configuration
         where = places.shared_out(cfg, [config["trainer"]], self.folder)
@@ -103,7 +108,7 @@ class Search(Runner):
     def next_job(self) -> Job | None:
         """The run of a trial that was broken off, or of a new one; None when enough are over."""
         while not self.stopped:
-            with self._choosing:
+            with self._choosing, self.lock:
                 waiting = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
                 for trial in waiting:
                     job = self._job(trial)
@@ -112,7 +117,10 @@ class Search(Runner):
                         self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
                     elif job.identity not in self._numbers and self._is_to_run(job, trial.number):
                         return job
-                if len(self.study.get_trials(deepcopy=False)) < self.trials:
+                number = len(self.study.get_trials(deepcopy=False))
+                if number < self.trials:
+                    # Neither another process nor a search that goes on proposes the same once more.
+                    self.study.sampler = self.sampler(seed=self.seed + number)
                     self.study.ask(self.space)
                     continue
                 self._look_elsewhere()
@@ -188,7 +196,7 @@ class Search(Runner):
         }
         return Job(words, config, self.folders.place(name_of(rounded), config))
 
-    def _study(self, sampler: str, seed: int) -> optuna.Study:
+    def _study(self) -> optuna.Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(
             storage=f"sqlite:///{self.folder / FILE}", study_name="search", load_if_exists=True
@@ -201,9 +209,6 @@ class Search(Runner):
                 "another folder by sweep.name="
             )
         study.set_user_attr("asked", asked)
-        kind = optuna.samplers.TPESampler if sampler == "tpe" else optuna.samplers.RandomSampler
-        # A search that goes on must not propose what it began with once more.
-        study.sampler = kind(seed=seed + len(study.get_trials(deepcopy=False)))
         return study
 
 

@@ -80,6 +80,18 @@ def test_a_killed_search_goes_on(command, tmp_path):
     assert f"its error on held-out images: {best:.2f} %" in answer.stdout
 
 
+@pytest.mark.slow
+def test_two_processes_share_a_search(tmp_path):
+    words = [sys.executable, "-m", "densenet_cli.cli", *SEARCH]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    both = [subprocess.Popen(words, cwd=tmp_path, **options) for _ in range(2)]
+    said = [process.communicate(timeout=240)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    found = _records(tmp_path)
+    assert len(found) == 4
+    assert {record["state"] for record in found.values()} == {"done"}
+
+
 def _records(folder):
     paths = folder.glob("outputs/mine/*/run.json")
     return {path.parent.name: json.loads(path.read_text()) for path in paths}
