@@ -34,6 +34,7 @@ from typing import Any, Literal
 import yaml
 
 from densenet_cli import schema
+from densenet_cli.identity import identity
 from densenet_cli.options import UserError
 from densenet_cli.whole_file import replace_file
 
@@ -80,6 +81,15 @@ class RunRecord:
             started=now(),
         )
         return record
+
+    @property
+    def identity(self) -> str:
+        """What run it is: that of the configuration it began with; its device may have changed since.
+
+        Raises:
+            KeyError, TypeError, AttributeError: the record was written by someone else.
+        """
+        return self.fields.get("identity") or identity(self.fields["config"])
 
     def update(self, **fields: Any) -> None:
         """Set fields and write run.json."""

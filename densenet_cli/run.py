@@ -88,13 +88,13 @@ def _holds_it(folder: Path, config: dict[str, Any], begin: Begin) -> bool:
         return begin == "resume"
     if begin == "resume" or not launch.is_first_process():
         return begin != "new"
-    fields = RunRecord.read(folder).fields
+    record = RunRecord.read(folder)
     if begin == "new":
         raise UserError(
-            f"{folder} holds a run already ({fields['state']}); go on with it by resume={folder}, "
-            "or choose another folder by hydra.run.dir="
+            f"{folder} holds a run already ({record.fields['state']}); go on with it by "
+            f"resume={folder}, or choose another folder by hydra.run.dir="
         )
-    if identity(fields["config"]) != identity(config):
+    if record.identity != identity(config):
         raise UserError(f"{folder} holds a run of another configuration, which is left as it is")
     return True
 
@@ -282,7 +282,7 @@ def _record(folder: Path, config: dict[str, Any], overrides: list[str], resume: 
         if record.fields["state"] != "done":
             record.fields.pop("error", None)
             times = record.fields.get("resumed", 0) + 1
-            record.update(state="running", resumed=times)
+            record.update(state="running", resumed=times, identity=record.identity)
         return record
     if record is None:
         write_config(folder, config, overrides)
@@ -291,7 +291,10 @@ def _record(folder: Path, config: dict[str, Any], overrides: list[str], resume: 
     # Words typed now are noted once they have been found to be right.
     if record.fields.get("epoch"):
         _set_aside(folder, record.fields)
-    return RunRecord.create(folder, record.fields["config"], record.fields["overrides"])
+    begun = record.identity
+    record = RunRecord.create(folder, record.fields["config"], record.fields["overrides"])
+    record.update(identity=begun)
+    return record
 
 
 def _set_aside(folder: Path, fields: dict[str, Any]) -> None:

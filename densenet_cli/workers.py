@@ -72,7 +72,7 @@ class Worker:
             return status
         if self._told:
             return 130
-        return _record_end(folder, config, overrides, status)
+        return _record_end(folder, config, overrides, begin, status)
 
     def signal(self, number: int) -> None:
         """Pass a signal on to the process, if there is one."""
@@ -181,7 +181,9 @@ def supervise(folder: Path, config: dict[str, Any], overrides: list[str], begin:
         return worker.run(folder, config, overrides, begin)
 
 
-def _record_end(folder: Path, config: dict[str, Any], overrides: list[str], status: int) -> int:
+def _record_end(
+    folder: Path, config: dict[str, Any], overrides: list[str], begin: Begin, status: int
+) -> int:
     """Record that a run's first process ended before the run did; the exit status."""
     message = launch.take_message(folder)
     if message is None and status < 0:
@@ -193,7 +195,7 @@ def _record_end(folder: Path, config: dict[str, Any], overrides: list[str], stat
             if not (folder / "run.json").exists():
                 RunRecord.create(folder, config, overrides)
             record = RunRecord.read(folder)
-            if identity(record.fields["config"]) != identity(config):
+            if begin != "resume" and record.identity != identity(config):
                 return 1
             if record.fields["state"] == "done":
                 return 0

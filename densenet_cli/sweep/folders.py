@@ -65,7 +65,7 @@ class Folders:
         self._taken: dict[str, str] = {}  # names as a file system that ignores case would see them
         for path in sorted(folder.glob("*/run.json")):
             try:
-                self._note(path.parent, identity(RunRecord.read(path.parent).fields["config"]))
+                self._note(path.parent, RunRecord.read(path.parent).identity)
             except (UserError, KeyError, TypeError, AttributeError):  # left as it is, its name unused
                 self._taken[path.parent.name.casefold()] = ""
 

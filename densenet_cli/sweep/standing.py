@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from densenet_cli.identity import identity
 from densenet_cli.options import UserError
 from densenet_cli.record import RunRecord, now
 from densenet_cli.sweep.jobs import Job
@@ -74,7 +73,7 @@ class Standing:
 def record(job: Job) -> dict[str, Any]:
     """What run.json holds of this very job; nothing if there is none that can be read."""
     try:
-        fields = RunRecord.read(job.folder).fields
-        return fields if identity(fields["config"]) == job.identity else {}
+        found = RunRecord.read(job.folder)
+        return found.fields if found.identity == job.identity else {}
     except (UserError, KeyError, TypeError, AttributeError):
         return {}

@@ -138,6 +138,18 @@ def test_fail_fast_stops_at_the_first_failure(sweep):
     assert "1 failed, 1 not run" in said
 
 
+def test_a_job_continued_on_another_device_stays_the_sweeps(sweep, typed, tmp_path):
+    words = ["model.growth_rate=4,6", "epochs=1", "trainer.precision=32-true", "sweep.name=mine"]
+    assert sweep(*words)[0] == 0
+    path = tmp_path / "outputs/mine/growth_rate=4/run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"state": "interrupted"}))
+    assert typed("resume=outputs/mine/growth_rate=4", "trainer.precision=bf16-mixed")[0] == 0
+    status, said, records = sweep(*words)
+    assert status == 0, said
+    assert len(records) == 2
+    assert "2 jobs: 2 done before" in said
+
+
 @pytest.mark.slow
 def test_a_plan_tells_what_is_done_and_what_is_left_and_trains_nothing(sweep, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
