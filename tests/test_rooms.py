@@ -18,7 +18,7 @@ MAY_IMPORT = {  # room -> rooms
     "duration": set(),
     "hold": set(),
     "schema": set(),
-    "record": {"schema"},
+    "record": {"identity", "schema"},
     "identity": set(),
     "summary": set(),
     "complaint": set(),

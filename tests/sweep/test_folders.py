@@ -110,11 +110,12 @@ def test_the_end_of_a_worker_changes_no_record_that_is_finished_or_of_another_ru
 ):
     _recorded(tmp_path / "run", one)
     RunRecord.read(tmp_path / "run").update(state="done")
-    assert workers._record_end(tmp_path / "run", one, [], -9) == 0
-    assert workers._record_end(tmp_path / "run", config("experiment=quickstart", "seed=1"), [], -9) == 1
+    assert workers._record_end(tmp_path / "run", one, [], "either", -9) == 0
+    other = config("experiment=quickstart", "seed=1")
+    assert workers._record_end(tmp_path / "run", other, [], "either", -9) == 1
     assert RunRecord.read(tmp_path / "run").fields["state"] == "done"
     RunRecord.read(tmp_path / "run").update(state="running")
-    assert workers._record_end(tmp_path / "run", one, [], -9) == 1
+    assert workers._record_end(tmp_path / "run", one, [], "either", -9) == 1
     fields = RunRecord.read(tmp_path / "run").fields
     assert fields["state"] == "failed"
     assert "SIGKILL" in fields["error"]
