@@ -25,7 +25,7 @@ from densenet_cli.analysis.look import Look
 from densenet_cli.analysis.subject import Subject
 from densenet_cli.inference.trained import Trained
 from densenet_cli.options import OptionError
-from densenet_cli.results.terminal import console
+from densenet_cli.results.terminal import console, plain
 
 
 def reuse(look: Look, through_norm: bool) -> None:
@@ -43,7 +43,7 @@ def _show_claims(claims: dict[str, feature_reuse.Claims]) -> None:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("observation")
     for title in claims:
-        table.add_column(title, justify="right")
+        table.add_column(plain(title), justify="right")
     rows: dict[str, list[str]] = {}
     for own in claims.values():
         for name, value in _flat(asdict(own)):
@@ -96,7 +96,7 @@ def _show_lesions(found: dict[Subject, list[lesions.Lesion]]) -> None:
         worst = max(single, key=lambda lesion: lesion.error)
         mean = statistics.fmean(lesion.error for lesion in single)
         errors = (f"{error:.2f}" for error in (intact.error, mean, worst.error))
-        table.add_row(subject.title, str(len(single)), *errors, *worst.units)
+        table.add_row(plain(subject.title), str(len(single)), *errors, *worst.units)
     console().print(table)
 
 

@@ -159,6 +159,15 @@ def test_errors_are_one_message(typed, words, said):
     assert len(message.splitlines()) == 1
 
 
+def test_runs_of_one_network_are_told_apart_in_the_terminal(run, typed, tmp_path):
+    folder, photos = run
+    shutil.copytree(folder, tmp_path / "k=4,seed=1")
+    words = [folder, tmp_path / "k=4,seed=1", "--output", tmp_path]
+    assert "[k=4,seed=1], untrained" in " ".join(typed("reuse", *words)[1].split())
+    more = ["--images", "9", "--most", "1", "--draws", "1", "--data-root", photos]
+    assert "[k=4,seed=1]" in typed("lesions", *words, *more)[1]
+
+
 def test_a_device_that_is_not_there_is_refused(run, typed, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     status, _, message = typed("evaluate", run[0], run[1], "--device", "cuda")
