@@ -73,7 +73,7 @@ def test_evaluate_gives_what_the_run_measured_on_the_same_pictures(run, typed):
     results = json.loads((folder / "run.json").read_text())["results"]
     from densenet_cli.inference.evaluation import evaluate
 
-    answers = evaluate(trained.load(folder), photos)
+    answers = evaluate(trained.load(folder, "cpu"), photos)
     assert answers.error() == pytest.approx(results["test_error"], abs=1e-4)
     assert answers.loss() == pytest.approx(results["test_loss"], rel=1e-5)
     status, out, _ = typed("evaluate", folder, photos)
@@ -261,7 +261,7 @@ def test_exported_files_answer_as_the_network_for_batches_of_any_size(run, typed
     )
     assert status == 0, message
     assert "on 21 pictures" in out
-    network = trained.load(folder)
+    network = trained.load(folder, "cpu")
     image = read_rgb(photos / "test" / "sea" / "1.png")[:16, :16][None]
     expected = network.logits(image)
     inputs = network.inputs(image)
