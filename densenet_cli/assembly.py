@@ -97,10 +97,11 @@ def assemble(
         load_checkpoint(Path(config["checkpoint"]))
     L.seed_everything(config["seed"], verbose=False)
     options, device = _trainer_options(config["trainer"])
+    cuda_graphs = _cuda_graphs(options, device)
     data = build("data", config["data"])
     with naming("data"):
         data.prepare()
-    module = _module(config, data)
+    module = _module(config, data, cuda_graphs)
     _choose_implementation(module.network, options, device)
     progress = TrainingProgress(
         Console() if launch.is_first_process() else None,
@@ -157,7 +158,7 @@ def _check_pretrained(chosen: dict[str, Any]) -> None:
         raise OptionError(f"pretrained.{name}", value, "needs pretrained.weights=<a file>")
 
 
-def _module(config: dict[str, Any], data: ImageData) -> ImageClassifier:
+def _module(config: dict[str, Any], data: ImageData, cuda_graphs: bool) -> ImageClassifier:
     recipe = config["recipe"]
     network = build("model", config["model"], num_classes=data.num_classes)
     frozen = _pretrained(config, network)
@@ -176,6 +177,7 @@ def _module(config: dict[str, Any], data: ImageData) -> ImageClassifier:
             seed=config["seed"],
             label_smoothing=recipe["label_smoothing"],
             frozen=frozen,
+            cuda_graphs=cuda_graphs,
         )
 
 
@@ -245,6 +247,7 @@ def _trainer_options(chosen: dict[str, Any]) -> tuple[dict[str, Any], str]:
     """The arguments for Lightning's Trainer that the user chose, and the device: cpu, cuda or mps."""
     options = dict(chosen)
     names = [name for name in inspect.signature(L.Trainer).parameters if name not in TAKEN]
+    names.append("cuda_graphs")
     for name, value in options.items():
         if name in TAKEN:
             raise OptionError(f"trainer.{name}", value, TAKEN[name])
@@ -268,6 +271,20 @@ def _trainer_options(chosen: dict[str, Any]) -> tuple[dict[str, Any], str]:
         options["devices"] = int(os.environ["LOCAL_WORLD_SIZE"])  # torchrun's word counts
         options["num_nodes"] = int(os.environ["WORLD_SIZE"]) // options["devices"]
     return options, device
+
+
+def _cuda_graphs(options: dict[str, Any], device: str) -> bool:
+    """Take cuda_graphs out of the options; what it comes to: auto is on one GPU where it can be."""
+    chosen = choice("trainer.cuda_graphs", options.pop("cuda_graphs", "auto"), ["auto", True, False])
+    unfit = {"sync_batchnorm": (False, None), "accumulate_grad_batches": (1, None)}
+    unmet = [name for name, fit in unfit.items() if options.get(name) not in fit]
+    if chosen is True and (device != "cuda" or unmet):
+        cause = f"trainer.{unmet[0]}={shown(options[unmet[0]])}" if unmet else f"the device {device}"
+        raise OptionError("trainer.cuda_graphs", True, f"cannot be had with {cause}", "auto")
+    if chosen == "auto":
+        alone = options.get("devices") == 1 and options.get("num_nodes", 1) == 1
+        return alone and device == "cuda" and not unmet
+    return bool(chosen)
 
 
 def _ddp() -> DDPStrategy:

@@ -21,6 +21,7 @@ WITHOUT_EFFECT = (
     "data.verify",
     "data.check",
     "trainer.enable_progress_bar",
+    "trainer.cuda_graphs",
 )
 # Options that earlier versions did not have: at these values a run is what it was without them.
 SINCE_ADDED = {

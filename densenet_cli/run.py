@@ -201,6 +201,7 @@ def _facts(job: Job) -> dict[str, Any]:
         "processes": job.trainer.world_size,
         "precision": job.trainer.precision,
         "implementation": getattr(network, "implementation", None),  # of a DenseNet
+        "cuda_graphs": job.module.graphs is not None,
         "epochs": job.config["epochs"],
         "pid": os.getpid(),
     }

@@ -70,6 +70,8 @@ BAD_WORDS = [  # what is typed, and what the one message must hold
     ("trainer.accelerator=gppu", ["trainer.accelerator=gppu"]),
     ("trainer.accelerator=mps", ["trainer.accelerator=mps", "no such device", "=cpu"]),
     ("trainer.sync_batchnorm=true", ["trainer.sync_batchnorm=true", "GPUs only"]),
+    ("trainer.cuda_graphs=true", ["trainer.cuda_graphs=true", "the device cpu", "=auto"]),
+    ("trainer.cuda_graphs=often", ["trainer.cuda_graphs=often", "auto, true, false"]),
     ("++trainer.limit_trian_batches=3", ["did you mean trainer.limit_train_batches?"]),
     ("++trainer.max_epochs=3", ["trainer.max_epochs=3", "epochs="]),
     ("+model.zzz=1", ["model.zzz=1", "no such option"]),

@@ -17,6 +17,7 @@ from torchmetrics import MetricCollection
 from densenet_cli.options import OptionError, UserError, number
 from densenet_cli.training import metrics
 from densenet_cli.training.checkpoints import ends_again
+from densenet_cli.training.cuda_graphs import CudaGraphs
 
 Batch = tuple[Tensor, Tensor]
 
@@ -40,6 +41,7 @@ class ImageClassifier(LightningModule):
             that a resumed run draws what the unbroken one drew.
         label_smoothing: 0 (off) to below 1.
         frozen: modules of the network that stay in evaluation mode.
+        cuda_graphs: whether passes are recorded as CUDA graphs on a GPU; see `CudaGraphs`.
     """
 
     def __init__(
@@ -52,10 +54,12 @@ class ImageClassifier(LightningModule):
         seed: int = 0,
         label_smoothing: float = 0.0,
         frozen: Sequence[nn.Module] = (),
+        cuda_graphs: bool = False,
     ) -> None:
         super().__init__()
         number("label_smoothing", label_smoothing, example=0.1, at_least=0, below=1)
         self.network = network
+        self.graphs = CudaGraphs(network) if cuda_graphs else None
         self.make_optimizer, self.make_schedule = make_optimizer, make_schedule
         self.evaluation_split = evaluation_split
         self.seed = seed
@@ -86,7 +90,7 @@ class ImageClassifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean loss of a batch."""
         images, labels = batch
-        logits = self.network(images).float()
+        logits = self._logits(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         metrics.update(self.train_metrics, logits.detach(), labels, loss.detach())
         return loss
@@ -176,9 +180,13 @@ class ImageClassifier(LightningModule):
             for key in metric._defaults:  # older checkpoints counted class by class
                 setattr(metric, key, values[key].to(self.device).sum())
 
+    def _logits(self, images: Tensor) -> Tensor:
+        """In float32, valid until the next pass."""
+        return (self.graphs or self.network)(images).float()
+
     def _evaluate(self, batch: Batch, counted: MetricCollection) -> None:
         images, labels = batch
-        logits = self.network(images).float()
+        logits = self._logits(images)
         metrics.update(counted, logits, labels, F.cross_entropy(logits, labels))
 
     def _log_epoch(self, split: str, counted: MetricCollection) -> None:

@@ -1,0 +1,172 @@
+"""A network's passes recorded as CUDA graphs: one word to the GPU instead of one for each kernel.
+
+With the papers' batches of 64 or 128 small images, a GPU of today is done with each kernel before
+Python has named the next one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.func import functional_call
+
+log = logging.getLogger(__name__)
+
+WARM_UP = 3  # passes by which libraries choose their kernels
+
+
+class CudaGraphs:
+    """Computes what the network does; on a GPU, by replaying a recording of it.
+
+    The first passes are computed as they come, the next one is recorded: one kind of training passes
+    and one of evaluations. Passes of another kind, as of an epoch's last and smaller batch, are
+    computed as they come. So are all of a network that cannot be recorded, which the log says.
+
+    Logits and gradients are valid until the next pass.
+
+    Args:
+        network: images (N, C, H, W) -> logits. Apart from random draws on the GPU and updates of its
+            buffers in place it must do the same every time.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        self.is_possible = True
+        self._passes: dict[tuple[Any, ...], int] = {}  # of each kind, so far
+        self._recorded: dict[bool, _Evaluation] = {}  # by whether for training
+        self._memory: Any = None  # shared: no two recordings are ever replayed at once
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits of images."""
+        if not self.is_possible or not _can_be_recorded(images):
+            return self.network(images)
+        kind, trains = _kind(images, self.network), torch.is_grad_enabled()
+        recording = self._recorded.get(trains)
+        if recording is None or not recording.is_valid():
+            self._passes[kind] = self._passes.get(kind, 0) + 1
+            if self._passes[kind] <= WARM_UP:
+                return self.network(images)
+            recording = self._record(images, kind, trains)
+        if recording is None or recording.kind != kind:
+            return self.network(images)
+        return recording(images)
+
+    def _record(self, images: Tensor, kind: tuple[Any, ...], trains: bool) -> _Evaluation | None:
+        self._memory = self._memory or torch.cuda.graph_pool_handle()
+        make = _Training if trains else _Evaluation
+        try:
+            self._recorded[trains] = make(self.network, images, kind, self._memory)
+        except RuntimeError as error:
+            self.is_possible = False
+            _leave_recording(images.device)
+            reason = str(error.__context__ or error).partition("\n")[0]
+            log.warning("computed without CUDA graphs, for this network cannot be recorded: %s", reason)
+        return self._recorded.get(trains) if self.is_possible else None
+
+
+def _can_be_recorded(images: Tensor) -> bool:
+    return images.device.type == "cuda" and not torch.is_anomaly_enabled()
+
+
+def _kind(images: Tensor, network: nn.Module) -> tuple[Any, ...]:
+    """What must be the same for one pass to be a repetition of another."""
+    autocast = torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda")
+    modes = torch.is_grad_enabled(), torch.is_inference_mode_enabled(), network.training
+    return images.shape, images.stride(), images.dtype, autocast, *modes
+
+
+class _Evaluation:
+    """A recorded forward pass."""
+
+    def __init__(self, network: nn.Module, images: Tensor, kind: tuple[Any, ...], memory: Any) -> None:
+        self.kind = kind
+        self.images = images.clone()
+        self._numbers = [*network.parameters(), *network.buffers()]
+        self._places = self._where()
+        self._record(network, memory)
+
+    def is_valid(self) -> bool:
+        """Whether the network's numbers still lie where the recording looks for them."""
+        return self._places == self._where()
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits of images."""
+        self.images.copy_(images)
+        self.forward.replay()
+        return self.logits
+
+    def _record(self, network: nn.Module, memory: Any) -> None:
+        self.logits, self.forward = _recorded(lambda: network(self.images), memory)
+
+    def _where(self) -> list[int]:
+        return [tensor.data_ptr() for tensor in self._numbers]
+
+
+class _Training(_Evaluation):
+    """A recorded forward and backward pass."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits of images, with a gradient."""
+        self.images.copy_(images)
+        return _Replay.apply(self, *self.trained)
+
+    def _record(self, network: nn.Module, memory: Any) -> None:
+        self.trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        # Aliases of the parameters, whose own place in autograd's graph may belong to another stream
+        # (DDP's), which must not be waited for in a recording.
+        leaves = {
+            name: parameter.detach().requires_grad_(parameter.requires_grad)
+            for name, parameter in network.named_parameters()
+        }
+        inputs = [leaf for leaf in leaves.values() if leaf.requires_grad]
+        logits, self.forward = _recorded(
+            lambda: functional_call(network, leaves, (self.images,)), memory
+        )
+        self.logits, self.logits_gradient = logits.detach(), torch.zeros_like(logits)
+        self.gradients: Sequence[Tensor | None]
+        self.gradients, self.backward = _recorded(
+            lambda: torch.autograd.grad(logits, inputs, self.logits_gradient, allow_unused=True), memory
+        )
+        self.passes = 0
+
+
+class _Replay(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, recording: _Training, *_: Tensor) -> Tensor:
+        recording.passes += 1
+        ctx.recording, ctx.number = recording, recording.passes
+        recording.forward.replay()
+        return recording.logits.detach()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        recording = ctx.recording
+        if ctx.number != recording.passes:
+            raise RuntimeError("another forward pass has overwritten what this backward pass needs")
+        recording.logits_gradient.copy_(gradient)
+        recording.backward.replay()
+        return None, *(known if known is None else known.detach() for known in recording.gradients)
+
+
+def _recorded(compute: Callable[[], Any], memory: Any) -> tuple[Any, torch.cuda.CUDAGraph]:
+    """What `compute` gives whenever the graph is replayed as which it is recorded."""
+    graph, caches = torch.cuda.CUDAGraph(), torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)  # or weights, once cast, would stay what they were
+    try:
+        # Other threads, as a loader's that pins memory, may use the GPU meanwhile.
+        with torch.cuda.graph(graph, memory, capture_error_mode="thread_local"):
+            return compute(), graph
+    finally:
+        torch.set_autocast_cache_enabled(caches)
+
+
+def _leave_recording(device: torch.device) -> None:
+    """Let the GPU's random numbers be drawn again, after a recording that failed half-way."""
+    generator = torch.cuda.default_generators[device.index]
+    generator.graphsafe_set_state(generator.clone_state())

@@ -1,0 +1,178 @@
+"""Passes that are recorded and replayed. On the CPU a recording is played: it computes anew."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from densenet_cli.models.densenet import DenseNet
+from densenet_cli.models.resnet import ResNet
+from densenet_cli.training import cuda_graphs
+from densenet_cli.training.cuda_graphs import WARM_UP, CudaGraphs
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+class Played:
+    """A graph whose replay computes anew, and writes where the recorded numbers lie."""
+
+    def __init__(self, compute):
+        self.compute, self.replays = compute, 0
+        self.result = compute()
+
+    def replay(self):
+        self.replays += 1
+        with torch.no_grad():
+            self.result.copy_(self.compute())
+
+
+@pytest.fixture
+def played(monkeypatch):
+    """Let recordings be made on the CPU; the list of them."""
+    made = []
+
+    def recorded(compute, memory):
+        graph = Played(compute)
+        made.append(graph)
+        return graph.result, graph
+
+    monkeypatch.setattr(cuda_graphs, "_recorded", recorded)
+    monkeypatch.setattr(cuda_graphs, "_can_be_recorded", lambda images: True)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", object)
+    return made
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, 4))
+
+
+def images(number=5):
+    return torch.randn(number, 3, 2, 2)
+
+
+def test_evaluations_are_recorded_after_the_first_ones(played):
+    graphs, module = CudaGraphs(network()), network()
+    with torch.inference_mode():
+        for number in range(WARM_UP + 3):
+            batch = images()
+            assert len(played) == (number > WARM_UP)
+            torch.testing.assert_close(graphs(batch), module(batch))
+    assert played[0].replays == 3
+
+
+def test_smaller_batches_are_computed_as_they_come(played):
+    graphs, module = CudaGraphs(network()), network()
+    with torch.inference_mode():
+        for number in (5, 5, 5, 5, 3, 3, 3, 3, 3, 5):
+            batch = images(number)
+            torch.testing.assert_close(graphs(batch), module(batch))
+    assert [graph.replays for graph in played] == [2]
+
+
+def test_a_network_whose_numbers_moved_is_recorded_anew(played):
+    module = network()
+    graphs = CudaGraphs(module)
+    with torch.inference_mode():
+        for _ in range(WARM_UP + 1):
+            graphs(images())
+        module[1].weight.data = torch.ones(4, 12)
+        batch = images()
+        torch.testing.assert_close(graphs(batch), module(batch))
+    assert len(played) == 2
+
+
+def test_a_network_that_cannot_be_recorded_is_computed_as_it_comes(played, monkeypatch, caplog):
+    def fail(compute, memory):
+        try:
+            raise RuntimeError("no room to record\nin detail")
+        finally:
+            raise RuntimeError("the recording was broken off")
+
+    monkeypatch.setattr(cuda_graphs, "_recorded", fail)
+    monkeypatch.setattr(cuda_graphs, "_leave_recording", lambda device: None)
+    graphs, module = CudaGraphs(network()), network()
+    for _ in range(WARM_UP + 3):
+        batch = images()
+        torch.testing.assert_close(graphs(batch), module(batch))
+    (message,) = caplog.messages
+    assert message.endswith("cannot be recorded: no room to record")
+
+
+def test_on_the_cpu_nothing_is_recorded():
+    graphs = CudaGraphs(network())
+    for _ in range(WARM_UP + 2):
+        graphs(images())
+    assert not graphs._recorded
+
+
+def made(kind):
+    torch.manual_seed(0)
+    if kind == "resnet":
+        module = ResNet(num_classes=10, depth=8)
+    else:
+        module = DenseNet(10, growth_rate=8, depth=16, implementation=kind, dropout=0.2)
+    return module.cuda().to(memory_format=torch.channels_last)
+
+
+def trained(module, compute):
+    """Losses of steps with a smaller one among them; the last logits in evaluation."""
+    optimizer = torch.optim.SGD(module.parameters(), 0.1, momentum=0.9)
+    losses = []
+    for number in range(WARM_UP + 6):
+        torch.manual_seed(number)  # as each step of a run
+        batch = torch.randn(4 if number == WARM_UP + 2 else 8, 3, 32, 32, device="cuda")
+        with torch.autocast("cuda", torch.bfloat16):
+            logits = compute(batch.contiguous(memory_format=torch.channels_last)).float()
+        loss = nn.functional.cross_entropy(logits, torch.arange(len(batch), device="cuda"))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+        with torch.inference_mode():
+            module.eval()
+            answer = compute(batch).float().clone()
+            module.train()
+    return losses, answer
+
+
+@needs_gpu
+@pytest.mark.parametrize("kind", ["resnet", "reference", "fused"])
+def test_a_recorded_training_is_the_same(kind):
+    one, other = made(kind), made(kind)
+    graphs = CudaGraphs(other)
+    losses, answer = trained(one, one)
+    recorded_losses, recorded_answer = trained(other, graphs)
+    assert graphs._recorded.keys() == {True, False}
+    assert losses == recorded_losses
+    assert torch.equal(answer, recorded_answer)
+    for name, number in one.state_dict().items():
+        assert torch.equal(number, other.state_dict()[name]), name
+
+
+class Reading(nn.Module):
+    """Reads a number back from the GPU, which no recording can hold, after a random draw."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 2)
+
+    def forward(self, images):
+        drawn = nn.functional.dropout(images)
+        return self.linear(drawn.mean((2, 3))) if drawn.sum().item() else None
+
+
+@needs_gpu
+def test_after_a_failed_recording_training_goes_on(caplog):
+    graphs, batch = CudaGraphs(Reading().cuda()), torch.randn(4, 3, 5, 5, device="cuda")
+    for number in range(WARM_UP + 3):
+        torch.manual_seed(number)
+        graphs(batch).sum().backward()
+    assert not graphs.is_possible
+    assert "stream is capturing" in caplog.text
+    same = copy.deepcopy(graphs.network)
+    torch.manual_seed(5)
+    found = graphs(batch)
+    torch.manual_seed(5)
+    assert torch.equal(found, same(batch))
