@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from densenet_cli.kernels.engine import ConvolutionWork, Correction
+from densenet_cli.kernels.engine import DRAW, ConvolutionWork, Correction
 from densenet_cli.kernels.maps import REAL, Maps, Norm
 
 ADDRESS, NUMBER = ctypes.c_void_p, ctypes.c_int64
@@ -96,27 +96,29 @@ class CpuEngine:
             mean=maps.mean.data_ptr(), variance=maps.variance.data_ptr(),
         )  # fmt: skip
 
-    def max_pool(self, source: Maps, norm: Norm, target: Maps) -> Tensor:
+    def max_pool(self, source: Maps, norm: nn.BatchNorm2d, target: Maps) -> Tensor:
         """Write the largest of 3x3 pixels of ReLU(norm(source)) into the first columns of target."""
         choice = torch.empty(target.pixels, source.channels, dtype=torch.uint8)
+        read = source.norm(norm)
         self._maps(
             "max_pool", source, source.channels,
-            choice=choice.data_ptr(), **_written(target), **_read(source, norm),
+            choice=choice.data_ptr(), **_written(target), **_read(source, read),
         )  # fmt: skip
         return choice
 
     def max_pool_backward(
-        self, source: Maps, norm: Norm, target: Maps, choice: Tensor, correction: Correction
+        self, source: Maps, norm: nn.BatchNorm2d, target: Maps, choice: Tensor, correction: Correction
     ) -> tuple[Tensor, Tensor]:
         """Write source.gradient from that of the target's first columns; the gradients of γ and β."""
         assert source.gradient is not None
-        gradients = torch.empty_like(norm.gamma), torch.empty_like(norm.beta)
+        gradients = torch.empty_like(norm.weight), torch.empty_like(norm.bias)
+        read = source.norm(norm)
         gamma_gradient, beta_gradient = _addresses(gradients)
         self._maps(
             "max_pool_backward", source, source.channels,
             destination=source.gradient.data_ptr(), destination_pitch=source.pitch,
             gamma_gradient=gamma_gradient, beta_gradient=beta_gradient, choice=choice.data_ptr(),
-            **_completed(target, correction), **_read(source, norm),
+            **_completed(target, correction), **_read(source, read),
         )  # fmt: skip
         return gradients
 
@@ -136,28 +138,30 @@ class CpuEngine:
             **_completed(target, correction),
         )  # fmt: skip
 
-    def mean_activation(self, source: Maps, norm: Norm) -> Tensor:
+    def mean_activation(self, source: Maps, norm: nn.BatchNorm2d) -> Tensor:
         """The mean of ReLU(norm(source)) over each image, (N, C)."""
         means = source.values.new_empty(source.images, source.channels)
+        read = source.norm(norm)
         self._maps(
             "mean_activation", source, source.channels,
-            destination=means.data_ptr(), destination_pitch=source.channels, **_read(source, norm),
+            destination=means.data_ptr(), destination_pitch=source.channels, **_read(source, read),
         )  # fmt: skip
         return means
 
     def mean_activation_backward(
-        self, source: Maps, norm: Norm, gradient: Tensor
+        self, source: Maps, norm: nn.BatchNorm2d, gradient: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Write source.gradient from the gradient (N, C) of the means; the gradients of γ and β."""
         assert source.gradient is not None
-        gradients = torch.empty_like(norm.gamma), torch.empty_like(norm.beta)
+        gradients = torch.empty_like(norm.weight), torch.empty_like(norm.bias)
+        read = source.norm(norm)
         gradient = gradient.to(source.values.dtype).contiguous()
         gamma_gradient, beta_gradient = _addresses(gradients)
         self._maps(
             "mean_activation_backward", source, source.channels,
             source=gradient.data_ptr(), source_pitch=source.channels,
             destination=source.gradient.data_ptr(), destination_pitch=source.pitch,
-            gamma_gradient=gamma_gradient, beta_gradient=beta_gradient, **_read(source, norm),
+            gamma_gradient=gamma_gradient, beta_gradient=beta_gradient, **_read(source, read),
         )  # fmt: skip
         return gradients
 
@@ -229,7 +233,8 @@ def _forwards(step: ConvolutionWork, weight: Tensor) -> _Convolution:
     work.gamma, work.beta, work.epsilon = norm.weight.data_ptr(), norm.bias.data_ptr(), norm.eps
     work.weight = weight.data_ptr()
     work.output, work.output_pitch = _address(target.values, step.column), target.pitch
-    work.dropout, work.seed = step.dropout, step.seed
+    if step.seed is not None:
+        work.dropout, work.seed = step.dropout, int(step.seed) + DRAW * step.draw
     if target.measured:
         work.output_mean = _address(target.mean, step.column)
         work.output_variance = _address(target.variance, step.column)

@@ -7,7 +7,10 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 
-from densenet_cli.kernels.maps import Maps, Norm
+from densenet_cli.kernels.maps import Maps
+
+DRAW = 2**40
+"""How far apart the dropout masks of one pass are: more than a layer has elements."""
 
 Correction = tuple[Tensor, Tensor] | None
 """Slope and offset: what completes a gradient, see `Maps.correction`."""
@@ -19,7 +22,8 @@ class ConvolutionWork(NamedTuple):
     Attributes:
         weight: of conv, (out, in, 1, 1) or (out, in, 3, 3); stride 1, zeros around the image.
         column: where the target's new columns begin; at 0, nobody else writes any of it.
-        dropout: chance; the mask depends on seed and place alone.
+        dropout: chance; the mask depends on seed + DRAW·draw and place alone.
+        seed: one int64 on the maps' device; None without dropout.
     """
 
     source: Maps
@@ -28,7 +32,8 @@ class ConvolutionWork(NamedTuple):
     target: Maps
     column: int
     dropout: float
-    seed: int
+    seed: Tensor | None
+    draw: int
 
 
 class Engine(Protocol):
@@ -56,7 +61,7 @@ class Engine(Protocol):
     def measure(self, maps: Maps) -> None:
         """Measure the statistics of maps whose values are there."""
 
-    def max_pool(self, source: Maps, norm: Norm, target: Maps) -> Tensor:
+    def max_pool(self, source: Maps, norm: nn.BatchNorm2d, target: Maps) -> Tensor:
         """First columns of target = the largest of 3x3 pixels, 2 apart, of ReLU(norm(source)).
 
         Returns:
@@ -65,7 +70,7 @@ class Engine(Protocol):
         """
 
     def max_pool_backward(
-        self, source: Maps, norm: Norm, target: Maps, choice: Tensor, correction: Correction
+        self, source: Maps, norm: nn.BatchNorm2d, target: Maps, choice: Tensor, correction: Correction
     ) -> tuple[Tensor, Tensor]:
         """Write source.gradient from that of the target's first columns; the gradients of γ and β."""
 
@@ -75,11 +80,11 @@ class Engine(Protocol):
     def average_pool_backward(self, source: Maps, target: Maps, correction: Correction) -> None:
         """Write source.gradient: that of the target's first columns, completed and shared out."""
 
-    def mean_activation(self, source: Maps, norm: Norm) -> Tensor:
+    def mean_activation(self, source: Maps, norm: nn.BatchNorm2d) -> Tensor:
         """The mean of ReLU(norm(source)) over each image, (N, C)."""
 
     def mean_activation_backward(
-        self, source: Maps, norm: Norm, gradient: Tensor
+        self, source: Maps, norm: nn.BatchNorm2d, gradient: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Write source.gradient from the gradient (N, C) of the means; the gradients of γ and β."""
 

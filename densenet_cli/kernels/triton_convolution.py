@@ -2,23 +2,25 @@
 """BN-ReLU-convolution, 1x1 or 3x3, on a GPU: a product of matrices whose left one is made on the way.
 
 Forwards its rows are pixels and its columns the input's channels, once for each of the taps, 1 or 9.
-Backwards it is the narrower side that is taken once a tap: column j = tap·outputs + output of the left
+Backwards it is the narrower side that is taken once a tap: column j = tap·PADDED + output of the left
 matrix is the gradient of that output at the pixel where the tap puts it. So every value of the input
 is normalised once, for the input's gradient and for the weight's, and small numbers of outputs fill
-the matrix units. The packed weight is (taps·outputs, wide): the inputs' channels, then zeros.
+the matrix units. PADDED is the number of outputs, and some more so that it is a multiple of 16. The
+packed weight is (taps·PADDED, wide): the inputs' channels, then zeros.
 
 All sums over pixels are made of parts, one a program, that are added up in a fixed order.
 """
 
-import torch
 import triton
 import triton.language as tl
 
 from densenet_cli.kernels.triton_tiles import (
+    SIZES,
     add_gradient,
     add_moments,
     dropout_factor,
     in_image,
+    inverse_deviation,
     load_tile,
     relu,
     scale_and_shift,
@@ -29,39 +31,32 @@ from densenet_cli.kernels.triton_tiles import (
 IS_INTERPRETED = not isinstance(load_tile, triton.JITFunction)
 
 
-def _tuned(*configs: triton.Config, restore: str = ""):
-    """Measure which block sizes are fastest when shapes of a new kind come.
+@triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=["weight"])
+def pack(
+    weight, output_stride, input_stride, tap_stride, packed, inputs, wide,
+    OUTPUTS: tl.constexpr, PADDED: tl.constexpr, TAPS: tl.constexpr,
+    BLOCK_J: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """Write the weight as the other kernels read it, in their number format.
 
-    They decide the order of sums. So if torch is to be deterministic, the first ones are taken, which
-    are small enough for any GPU.
+    Grid: blocks of rows, blocks of inputs.
     """
-
-    def prune(configs, *_, **__):
-        return configs[:1] if torch.are_deterministic_algorithms_enabled() else configs
-
-    return triton.autotune(
-        list(configs[:1] if IS_INTERPRETED else configs),
-        key=["kind", "OUTPUTS", "TAPS"],
-        restore_value=[restore] if restore else None,
-        prune_configs_by={"early_config_prune": prune},
-    )
+    j = tl.program_id(0) * BLOCK_J + tl.arange(0, BLOCK_J)
+    k = tl.program_id(1) * BLOCK_K + tl.arange(0, BLOCK_K)
+    tap, output = j // PADDED, j % PADDED
+    place = (output * output_stride + tap * tap_stride)[:, None] + (k * input_stride)[None, :]
+    known = ((tap < TAPS) & (output < OUTPUTS))[:, None] & (k < inputs)[None, :]
+    values = tl.load(weight + place, known, 0.0).to(packed.dtype.element_ty)
+    inside = (tap < TAPS)[:, None] & (k < wide)[None, :]
+    tl.store(packed + j[:, None] * wide + k[None, :], values, inside)
 
 
-def _config(warps: int, stages: int, **blocks: int) -> triton.Config:
-    return triton.Config(blocks, num_warps=warps, num_stages=stages)
-
-
-@_tuned(
-    _config(4, 2, BLOCK_K=32),
-    _config(4, 4, BLOCK_K=32),
-    _config(8, 3, BLOCK_K=32),
-    _config(8, 3, BLOCK_K=64),
-)
-@triton.jit(do_not_specialize=["seed", "kind"])
+@triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=["target"])
 def convolve(
     source, source_pitch, norm, weight, target, target_pitch, moments,
-    pixels, height, width, inputs, wide, tiles, chance, seed, kind,
-    OUTPUTS: tl.constexpr, TAPS: tl.constexpr, PRECISION: tl.constexpr, OPERAND: tl.constexpr,
+    pixels, height, width, inputs, wide, tiles, chance, seed, draw,
+    OUTPUTS: tl.constexpr, PADDED: tl.constexpr, TAPS: tl.constexpr, EPS: tl.constexpr,
+    PRECISION: tl.constexpr, OPERAND: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """target (pixels, OUTPUTS) = dropout(conv(ReLU(norm(source)))); see `TritonEngine.convolve`.
@@ -85,15 +80,15 @@ def convolve(
                 near = pixel + down * width + right
             # Columns from `inputs` to `wide` are read, for the sake of aligned masks, but not used.
             x = load_tile(source, source_pitch, near, k, inside[:, None] & (k < wide)[None, :], REAL)
-            scale, shift = scale_and_shift(norm, k, k < inputs)
+            scale, shift = scale_and_shift(norm, k, k < inputs, EPS)
             y = relu(x * scale[None, :] + shift[None, :])
             y = tl.where(inside[:, None] & (k < inputs)[None, :], y, 0.0)
-            place = (tap * OUTPUTS + n)[None, :] * wide + k[:, None]
-            w = tl.load(weight + place, (n < OUTPUTS)[None, :] & (k < wide)[:, None], 0.0)
+            place = (tap * PADDED + n)[None, :] * wide + k[:, None]
+            w = tl.load(weight + place, (n < PADDED)[None, :] & (k < wide)[:, None], 0.0)
             y = y.to(w.dtype).to(OPERAND)
             total = tl.dot(y, w.to(OPERAND), total, input_precision=PRECISION, out_dtype=REAL)
         if chance is not None:
-            total *= dropout_factor(seed, pixel, n, OUTPUTS, chance)
+            total *= dropout_factor(seed, draw, pixel, n, OUTPUTS, chance)
         total = store_tile(target, target_pitch, pixel, pixels, n, OUTPUTS, total)
         mean, squares = add_moments(total, pixel < pixels, mean, squares, tile * BLOCK_M)
     if moments is not None:
@@ -101,32 +96,23 @@ def convolve(
 
 
 @triton.jit
-def _gradient_tile(
-    gradient, pitch, pixel, pixels, height, width, j, OUTPUTS: tl.constexpr, TAPS: tl.constexpr
-):
+def _gradient_tile(gradient, pixel, pixels, height, width, j, PADDED: tl.constexpr, TAPS: tl.constexpr):
     """Of some pixels (M,), the columns j (J,) of the left matrix: (M, J)."""
-    tap = j // OUTPUTS
-    inside, place = (pixel < pixels)[:, None], j
+    tap, output = j // PADDED, j % PADDED
+    inside, place = (pixel < pixels)[:, None], output[None, :]
     if TAPS == 9:
         down, right = 1 - tap // 3, 1 - tap % 3
         inside = in_image(pixel[:, None], pixels, height, width, down[None, :], right[None, :])
-        place = (down * width + right) * pitch + j % OUTPUTS
-    rows = gradient + pixel.to(tl.int64)[:, None] * pitch
-    return tl.load(rows + place[None, :], inside & (tap < TAPS)[None, :], 0.0)
+        place += ((down * width + right) * PADDED)[None, :]
+    rows = gradient + pixel.to(tl.int64)[:, None] * PADDED
+    return tl.load(rows + place, inside & (tap < TAPS)[None, :], 0.0)
 
 
-@_tuned(
-    _config(4, 2, BLOCK_J=32, BLOCK_K=32),
-    _config(4, 3, BLOCK_J=64, BLOCK_K=32),
-    _config(8, 3, BLOCK_J=32, BLOCK_K=64),
-    _config(8, 2, BLOCK_J=64, BLOCK_K=64),
-    restore="source_gradient",
-)
-@triton.jit(do_not_specialize=["kind"])
+@triton.jit(do_not_specialize=SIZES)
 def input_gradient(
-    gradient, gradient_pitch, weight, source, source_gradient, source_pitch, norm, parts,
-    pixels, height, width, inputs, wide, tiles, kind,
-    OUTPUTS: tl.constexpr, TAPS: tl.constexpr, ACCUMULATE: tl.constexpr,
+    gradient, weight, source, source_gradient, source_pitch, norm, parts,
+    pixels, height, width, inputs, wide, tiles,
+    PADDED: tl.constexpr, TAPS: tl.constexpr, EPS: tl.constexpr, ACCUMULATE: tl.constexpr,
     PRECISION: tl.constexpr, OPERAND: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
@@ -140,50 +126,88 @@ def input_gradient(
     for tile in range(tiles):
         pixel = (program * tiles + tile) * BLOCK_M + tl.arange(0, BLOCK_M)
         dy = tl.zeros((BLOCK_M, BLOCK_K), REAL)
-        for first in range(0, TAPS * OUTPUTS, BLOCK_J):
+        for first in range(0, TAPS * PADDED, BLOCK_J):
             j = first + tl.arange(0, BLOCK_J)
-            g = _gradient_tile(gradient, gradient_pitch, pixel, pixels, height, width, j, OUTPUTS, TAPS)
-            mask = (j < TAPS * OUTPUTS)[:, None] & (k < wide)[None, :]
+            g = _gradient_tile(gradient, pixel, pixels, height, width, j, PADDED, TAPS)
+            mask = (j < TAPS * PADDED)[:, None] & (k < wide)[None, :]
             w = tl.load(weight + j[:, None] * wide + k[None, :], mask, 0.0)
             dy = tl.dot(g.to(OPERAND), w.to(OPERAND), dy, input_precision=PRECISION, out_dtype=REAL)
         gamma, beta = add_gradient(
             dy, source, source_gradient, source_pitch, pixel, pixels, k, inputs, wide, norm,
-            gamma, beta, ACCUMULATE,
+            gamma, beta, EPS, ACCUMULATE,
         )  # fmt: skip
     store_pair(parts, program, tl.num_programs(1), k, inputs, gamma, beta)
 
 
-@_tuned(
-    _config(4, 2, BLOCK_M=32, BLOCK_J=64, BLOCK_K=32),
-    _config(4, 3, BLOCK_M=32, BLOCK_J=64, BLOCK_K=64),
-    _config(4, 3, BLOCK_M=64, BLOCK_J=64, BLOCK_K=64),
-    _config(8, 3, BLOCK_M=64, BLOCK_J=128, BLOCK_K=64),
-)
-@triton.jit(do_not_specialize=["kind"])
+@triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=["slope", "offset"])
+def finish_gradient(
+    parts, norm, gamma_gradient, beta_gradient, slope, offset, pixels, programs, channels,
+    EPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """The gradients of γ and β from their parts, and what they add to slope and offset, if any.
+
+    Grid: blocks of channels. See `Maps.correction`.
+    """
+    n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    known = n < channels
+    REAL: tl.constexpr = norm.mean.dtype.element_ty
+    gamma, beta = tl.zeros((BLOCK_M, BLOCK_N), REAL), tl.zeros((BLOCK_M, BLOCK_N), REAL)
+    for first in range(0, programs, BLOCK_M):
+        part = first + tl.arange(0, BLOCK_M)
+        mask = (part < programs)[:, None] & known[None, :]
+        gamma += load_tile(parts, channels, part, n, mask, REAL)
+        beta += load_tile(parts, channels, programs + part, n, mask, REAL)
+    gammas, betas = tl.sum(gamma, axis=0), tl.sum(beta, axis=0)
+    tl.store(gamma_gradient + n, gammas, known)
+    tl.store(beta_gradient + n, betas, known)
+    if slope is not None:
+        rstd = inverse_deviation(norm, n, known, EPS)
+        share = tl.load(norm.gamma + n, known, 0.0) * rstd / pixels
+        tl.store(offset + n, tl.load(offset + n, known, 0.0) - share * betas, known)
+        tl.store(slope + n, tl.load(slope + n, known, 0.0) - share * rstd * gammas, known)
+
+
+@triton.jit(do_not_specialize=SIZES)
 def weight_gradient(
-    gradient, gradient_pitch, source, source_pitch, norm, parts,
-    pixels, height, width, inputs, wide, share, kind,
-    OUTPUTS: tl.constexpr, TAPS: tl.constexpr, PRECISION: tl.constexpr, OPERAND: tl.constexpr,
+    gradient, source, source_pitch, norm, parts, output_stride, input_stride, tap_stride,
+    pixels, height, width, inputs, wide, share,
+    OUTPUTS: tl.constexpr, PADDED: tl.constexpr, TAPS: tl.constexpr, EPS: tl.constexpr,
+    PRECISION: tl.constexpr, OPERAND: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """parts (programs, OUTPUTS, inputs, TAPS): the weight's gradient by `share` pixels each.
+    """parts (programs, OUTPUTS·inputs·TAPS): the weight's gradient by `share` pixels each, as it lies.
 
     Grid: blocks of columns j, blocks of inputs, programs.
     """
-    j, program = tl.program_id(0) * BLOCK_J + tl.arange(0, BLOCK_J), tl.program_id(2)
+    j = tl.program_id(0) * BLOCK_J + tl.arange(0, BLOCK_J)
     k = tl.program_id(1) * BLOCK_K + tl.arange(0, BLOCK_K)
+    program = tl.program_id(2)
     REAL: tl.constexpr = norm.mean.dtype.element_ty
-    scale, shift = scale_and_shift(norm, k, k < inputs)
+    scale, shift = scale_and_shift(norm, k, k < inputs, EPS)
     total = tl.zeros((BLOCK_K, BLOCK_J), REAL)
-    for first in range(program * share, min((program + 1) * share, pixels), BLOCK_M):
-        pixel = first + tl.arange(0, BLOCK_M)
-        g = _gradient_tile(gradient, gradient_pitch, pixel, pixels, height, width, j, OUTPUTS, TAPS)
+    for first in range(0, share, BLOCK_M):
+        pixel = program * share + first + tl.arange(0, BLOCK_M)
+        g = _gradient_tile(gradient, pixel, pixels, height, width, j, PADDED, TAPS)
         mask = (pixel < pixels)[:, None] & (k < wide)[None, :]
         x = load_tile(source, source_pitch, pixel, k, mask, REAL)
         y = tl.where((k < inputs)[None, :], relu(x * scale[None, :] + shift[None, :]), 0.0)
         y = y.to(g.dtype).to(OPERAND)
         total = tl.dot(tl.trans(y), g.to(OPERAND), total, input_precision=PRECISION, out_dtype=REAL)
-    tap, output = j // OUTPUTS, j % OUTPUTS
-    place = (output[None, :] * inputs + k[:, None]) * TAPS + tap[None, :]
+    tap, output = j // PADDED, j % PADDED
+    place = (output * output_stride + tap * tap_stride)[None, :] + (k * input_stride)[:, None]
+    known = ((tap < TAPS) & (output < OUTPUTS))[None, :] & (k < inputs)[:, None]
     part = parts + program.to(tl.int64) * (OUTPUTS * TAPS) * inputs
-    tl.store(part + place, total, (tap < TAPS)[None, :] & (k < inputs)[:, None])
+    tl.store(part + place, total, known)
+
+
+@triton.jit(do_not_specialize=SIZES)
+def add_up(parts, total, programs, channels, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+    """total (channels,) = the sum of parts (programs, channels). Grid: blocks of channels."""
+    n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    known = n < channels
+    REAL: tl.constexpr = parts.dtype.element_ty
+    here = tl.zeros((BLOCK_M, BLOCK_N), REAL)
+    for first in range(0, programs, BLOCK_M):
+        part = first + tl.arange(0, BLOCK_M)
+        here += load_tile(parts, channels, part, n, (part < programs)[:, None] & known[None, :], REAL)
+    tl.store(total + n, tl.sum(here, axis=0), known)

@@ -1,8 +1,7 @@
 """The steps of a DenseNet on a GPU, by Triton kernels.
 
-Nothing waits for the GPU, and no sum depends on which program finishes first. If torch is to be
-deterministic, two runs on GPUs of one kind have the same numbers; else each process measures which
-block sizes are fastest, once for each kind of shapes, and they decide the order of sums.
+Nothing waits for the GPU, and no sum depends on which program finishes first: two runs on GPUs of one
+kind have the same numbers.
 """
 
 from __future__ import annotations
@@ -11,17 +10,19 @@ from collections.abc import Sequence
 
 import torch
 import triton
-from torch import Tensor
+from torch import Tensor, nn
 
 from densenet_cli.kernels import triton_launch, triton_maps
 from densenet_cli.kernels.engine import ConvolutionWork, Correction
-from densenet_cli.kernels.maps import Maps, Norm
+from densenet_cli.kernels.maps import Maps
 from densenet_cli.kernels.triton_launch import (
     NUMBER,
     PIXELS,
+    Reader,
     finish_moments,
     input_gradient,
     launch,
+    padded,
     room,
     shares,
     weight_gradient,
@@ -41,7 +42,7 @@ class TritonEngine:
     def convolve(self, steps: Sequence[ConvolutionWork]) -> None:
         """Compute convolutions one after another."""
         for step in steps:
-            triton_launch.convolve(step, step.source.norm(step.norm))
+            triton_launch.convolve(step)
 
     def convolve_backward(self, steps: Sequence[ConvolutionWork]) -> list[Tensor]:
         """Add to the gradients of the sources; the gradients of each step's weight, γ and β."""
@@ -56,7 +57,7 @@ class TritonEngine:
         """Measure the statistics of maps whose values are there."""
         _pool(maps.values, maps.height, maps.width, maps, maps.channels, window=1, write=False)
 
-    def max_pool(self, source: Maps, norm: Norm, target: Maps) -> Tensor:
+    def max_pool(self, source: Maps, norm: nn.BatchNorm2d, target: Maps) -> Tensor:
         """Write the largest of 3x3 pixels of ReLU(norm(source)) into the first columns of target."""
         channels = source.channels
         programs, tiles = shares(target.pixels)
@@ -64,25 +65,25 @@ class TritonEngine:
         choice = source.values.new_empty(target.pixels, channels, dtype=torch.uint8)
         launch(
             triton_maps.max_pool, (_blocks(channels), programs),
-            source.values, source.pitch, norm, source.height, source.width,
+            source.values, source.pitch, Reader.of(norm, source), source.height, source.width,
             target.values, target.pitch, choice, moments,
-            target.pixels, target.height, target.width, channels, tiles, **BLOCKS,
+            target.pixels, target.height, target.width, channels, tiles, EPS=norm.eps, **BLOCKS,
         )  # fmt: skip
-        finish_moments(moments, target, 0, tiles)
+        finish_moments(moments, target, 0, tiles * PIXELS)
         return choice
 
     def max_pool_backward(
-        self, source: Maps, norm: Norm, target: Maps, choice: Tensor, correction: Correction
+        self, source: Maps, norm: nn.BatchNorm2d, target: Maps, choice: Tensor, correction: Correction
     ) -> tuple[Tensor, Tensor]:
         """Write source.gradient from that of the target's first columns; the gradients of γ and β."""
         programs, tiles = shares(source.pixels)
-        parts = room(norm.mean, programs, source.channels)
+        parts = room(source.mean, programs, source.channels)
         launch(
             triton_maps.max_pool_gradient, (_blocks(source.channels), programs),
             target.gradient, target.values, target.pitch, target.mean, correction,
             target.height, target.width, choice,
-            source.values, source.gradient, source.pitch, norm, parts,
-            source.pixels, source.height, source.width, source.channels, tiles, **BLOCKS,
+            source.values, source.gradient, source.pitch, Reader.of(norm, source), parts,
+            source.pixels, source.height, source.width, source.channels, tiles, EPS=norm.eps, **BLOCKS,
         )  # fmt: skip
         gamma, beta = parts.sum(1)
         return gamma, beta
@@ -96,26 +97,28 @@ class TritonEngine:
         assert source.gradient is not None
         _complete(target, 0, correction, source.gradient, source, source.channels, window=2)
 
-    def mean_activation(self, source: Maps, norm: Norm) -> Tensor:
+    def mean_activation(self, source: Maps, norm: nn.BatchNorm2d) -> Tensor:
         """The mean of ReLU(norm(source)) over each image, (N, C)."""
         means = source.values.new_empty(source.images, source.channels)
         launch(
             triton_maps.mean_activation, (source.images, _blocks(source.channels)),
-            source.values, source.pitch, norm, means, source.height * source.width, source.channels,
-            BLOCK_M=32, BLOCK_N=BLOCKS["BLOCK_N"],
+            source.values, source.pitch, Reader.of(norm, source), means,
+            source.height * source.width, source.channels,
+            EPS=norm.eps, BLOCK_M=32, BLOCK_N=BLOCKS["BLOCK_N"],
         )  # fmt: skip
         return means
 
     def mean_activation_backward(
-        self, source: Maps, norm: Norm, gradient: Tensor
+        self, source: Maps, norm: nn.BatchNorm2d, gradient: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Write source.gradient from the gradient (N, C) of the means; the gradients of γ and β."""
         programs, tiles = shares(source.pixels)
-        parts = room(norm.mean, programs, source.channels)
+        parts = room(source.mean, programs, source.channels)
         launch(
             triton_maps.mean_activation_gradient, (_blocks(source.channels), programs),
-            gradient.contiguous(), source.values, source.gradient, source.pitch, norm, parts,
-            source.pixels, source.height * source.width, source.channels, tiles, **BLOCKS,
+            gradient.contiguous(), source.values, source.gradient, source.pitch,
+            Reader.of(norm, source), parts, source.pixels, source.height * source.width,
+            source.channels, tiles, EPS=norm.eps, **BLOCKS,
         )  # fmt: skip
         gamma, beta = parts.sum(1)
         return gamma, beta
@@ -129,17 +132,25 @@ class TritonEngine:
 
 
 def _convolve_backward(step: ConvolutionWork) -> tuple[Tensor, Tensor, Tensor]:
-    """Of one step. The target's gradient is completed where it lies: nobody else reads it."""
-    source, weight, target, column = step.source, step.weight, step.target, step.column
-    assert target.gradient is not None
-    gradient, outputs = target.gradient[:, column:], len(weight)
-    correction = target.correction(column, column + outputs)
-    if correction is not None or step.dropout:
-        _complete(target, column, correction, gradient, target, outputs, 1, step.dropout, step.seed)
-    is_first, norm = source.start_gradient(), source.norm(step.norm)
-    gamma, beta = input_gradient(gradient, target.pitch, source, norm, weight, not is_first)
-    source.add_reader(norm, gamma, beta)
-    return weight_gradient(gradient, target.pitch, source, norm, weight), gamma, beta
+    """Of one step; the target's gradient is read by nobody else."""
+    target, outputs = step.target, len(step.weight)
+    correction = target.correction(step.column, step.column + outputs)
+    gradient = target.values.new_empty(target.pixels, padded(outputs))
+    _complete(
+        target,
+        step.column,
+        correction,
+        gradient,
+        target,
+        outputs,
+        1,
+        step.dropout,
+        step.seed,
+        step.draw,
+    )
+    is_first = step.source.start_gradient()
+    gamma, beta = input_gradient(step, gradient, accumulate=not is_first)
+    return weight_gradient(step, gradient), gamma, beta
 
 
 def _blocks(channels: int) -> int:
@@ -158,20 +169,21 @@ def _pool(
         target.pixels, target.height, target.width, channels, tiles,
         WINDOW=window, REAL=NUMBER[target.mean.dtype], **BLOCKS,
     )  # fmt: skip
-    finish_moments(moments, target, 0, tiles)
+    finish_moments(moments, target, 0, tiles * PIXELS)
 
 
 def _complete(
     source: Maps, column: int, correction: Correction, target: Tensor, size: Maps, channels: int,
-    window: int, dropout: float = 0.0, seed: int = 0,
+    window: int, dropout: float = 0.0, seed: Tensor | None = None, draw: int = 0,
 ) -> None:  # fmt: skip
     """Write the completed gradient of columns of source into target, of the size of some maps."""
     assert source.gradient is not None
     maps = source.values[:, column:] if correction is not None else None
     launch(
-        triton_maps.complete, (triton.cdiv(size.pixels, PIXELS), _blocks(channels)),
+        triton_maps.complete, (triton.cdiv(size.pixels, PIXELS), _blocks(target.stride(0))),
         source.gradient[:, column:], maps, source.pitch, source.mean[column:], correction,
         source.height, source.width,
-        target, target.stride(0), size.height, size.width, size.pixels, channels, dropout or None, seed,
+        target, target.stride(0), size.height, size.width, size.pixels, channels,
+        dropout or None, seed, draw,
         WINDOW=window, REAL=NUMBER[source.mean.dtype], **BLOCKS,
     )  # fmt: skip

@@ -5,6 +5,7 @@ import triton
 import triton.language as tl
 
 from densenet_cli.kernels.triton_tiles import (
+    SIZES,
     add_gradient,
     add_moments,
     dropout_factor,
@@ -16,7 +17,7 @@ from densenet_cli.kernels.triton_tiles import (
 )
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=["mean", "variance"])
 def finish_moments(
     moments,
     mean,
@@ -50,7 +51,7 @@ def finish_moments(
     tl.store(variance + n, tl.sum(squares, axis=0) / pixels, known)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def pool(
     source, source_pitch, source_height, source_width, target, target_pitch, moments,
     pixels, height, width, channels, tiles,
@@ -94,15 +95,18 @@ def _completed(
     return tl.where(mask, g, 0.0)
 
 
-@triton.jit(do_not_specialize=["seed"])
+@triton.jit(
+    do_not_specialize=SIZES,
+    do_not_specialize_on_alignment=["gradient", "maps", "mean", "correction"],
+)
 def complete(
     gradient, maps, pitch, mean, correction, height, width,
-    target, target_pitch, target_height, target_width, pixels, channels, chance, seed,
+    target, target_pitch, target_height, target_width, pixels, channels, chance, seed, draw,
     WINDOW: tl.constexpr, REAL: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """target = dropout(gradient + slope·(maps - mean) + offset), shared by WINDOW x WINDOW pixels.
 
-    Grid: blocks of pixels of the target, blocks of channels.
+    Columns of target that have no channel become zero. Grid: blocks of its pixels, of its columns.
     """
     pixel = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -113,14 +117,15 @@ def complete(
     mask = inside[:, None] & (n < channels)[None, :]
     g = _completed(gradient, maps, pitch, mean, correction, pooled, n, channels, mask, REAL)
     if chance is not None:
-        g *= dropout_factor(seed, pixel, n, channels, chance)
-    store_tile(target, target_pitch, pixel, pixels, n, channels, g / (WINDOW * WINDOW))
+        g *= dropout_factor(seed, draw, pixel, n, channels, chance)
+    store_tile(target, target_pitch, pixel, pixels, n, target_pitch, g / (WINDOW * WINDOW))
 
 
 @triton.jit
 def mean_activation(
-    source, pitch, norm, means, area, channels, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr
-):
+    source, pitch, norm, means, area, channels,
+    EPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
     """means (images, channels) of ReLU(norm(source)) over the `area` pixels of each image.
 
     Grid: images, blocks of channels.
@@ -128,7 +133,7 @@ def mean_activation(
     image, n = tl.program_id(0), tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     known = n < channels
     REAL: tl.constexpr = norm.mean.dtype.element_ty
-    scale, shift = scale_and_shift(norm, n, known)
+    scale, shift = scale_and_shift(norm, n, known, EPS)
     total = tl.zeros((BLOCK_M, BLOCK_N), REAL)
     for first in range(0, area, BLOCK_M):
         place = first + tl.arange(0, BLOCK_M)
@@ -141,7 +146,7 @@ def mean_activation(
 @triton.jit
 def mean_activation_gradient(
     gradient, source, source_gradient, pitch, norm, parts, pixels, area, channels, tiles,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    EPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """source_gradient = scale·(gradient of norm's output), from that of the means; parts: of γ and β.
 
@@ -156,7 +161,7 @@ def mean_activation_gradient(
         dy = load_tile(gradient, channels, pixel // area, n, mask, REAL) / area
         gamma, beta = add_gradient(
             dy, source, source_gradient, pitch, pixel, pixels, n, channels, channels, norm, gamma, beta,
-            ACCUMULATE=False,
+            EPS, ACCUMULATE=False,
         )  # fmt: skip
     store_pair(parts, program, tl.num_programs(1), n, channels, gamma, beta)
 
@@ -164,7 +169,8 @@ def mean_activation_gradient(
 @triton.jit
 def max_pool(
     source, source_pitch, norm, source_height, source_width, target, target_pitch, choice, moments,
-    pixels, height, width, channels, tiles, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    pixels, height, width, channels, tiles,
+    EPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """target = the largest of 3x3 pixels, 2 apart, of ReLU(norm(source)); choice: the first such one.
 
@@ -173,7 +179,7 @@ def max_pool(
     n, program = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N), tl.program_id(1)
     known = n < channels
     REAL: tl.constexpr = norm.mean.dtype.element_ty
-    scale, shift = scale_and_shift(norm, n, known)
+    scale, shift = scale_and_shift(norm, n, known, EPS)
     mean, squares = tl.zeros((BLOCK_N,), REAL), tl.zeros((BLOCK_N,), REAL)
     for tile in range(tiles):
         pixel = (program * tiles + tile) * BLOCK_M + tl.arange(0, BLOCK_M)
@@ -201,7 +207,7 @@ def max_pool(
 def max_pool_gradient(
     gradient, maps, maps_pitch, maps_mean, correction, pooled_height, pooled_width, choice,
     source, source_gradient, pitch, norm, parts, pixels, height, width, channels, tiles,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    EPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """source_gradient = scale·(gradient of norm's output), from that of the maxima; parts: of γ and β.
 
@@ -236,6 +242,6 @@ def max_pool_gradient(
             )
         gamma, beta = add_gradient(
             dy, source, source_gradient, pitch, pixel, pixels, n, channels, channels, norm, gamma, beta,
-            ACCUMULATE=False,
+            EPS, ACCUMULATE=False,
         )  # fmt: skip
     store_pair(parts, program, tl.num_programs(1), n, channels, gamma, beta)

@@ -7,6 +7,14 @@ A tile is loaded in the number format of the maps and computed with in that of t
 import triton
 import triton.language as tl
 
+from densenet_cli.kernels import engine
+
+DRAW = tl.constexpr(engine.DRAW)
+SIZES = [  # numbers of kernels for all of whose values one binary does
+    *("pixels", "height", "width", "inputs", "channels", "tiles", "share", "programs"),
+    *("target_height", "target_width", "chance", "draw"),
+]
+
 
 @triton.jit
 def load_tile(maps, pitch, pixel, channel, mask, REAL: tl.constexpr):
@@ -16,9 +24,15 @@ def load_tile(maps, pitch, pixel, channel, mask, REAL: tl.constexpr):
 
 
 @triton.jit
-def scale_and_shift(norm, channel, known):
+def inverse_deviation(norm, channel, known, EPS: tl.constexpr):
+    """1/√(variance + ε) of some channels (N,)."""
+    return tl.rsqrt(tl.load(norm.variance + channel, known, 1.0) + EPS)
+
+
+@triton.jit
+def scale_and_shift(norm, channel, known, EPS: tl.constexpr):
     """A batch norm as y = scale·x + shift: both (N,)."""
-    scale = tl.load(norm.gamma + channel, known, 0.0) * tl.load(norm.rstd + channel, known, 0.0)
+    scale = tl.load(norm.gamma + channel, known, 0.0) * inverse_deviation(norm, channel, known, EPS)
     mean = tl.load(norm.mean + channel, known, 0.0)
     return scale, tl.load(norm.beta + channel, known, 0.0) - mean * scale
 
@@ -37,15 +51,16 @@ def in_image(pixel, pixels, height, width, down, right):
 
 
 @triton.jit
-def dropout_factor(seed, pixel, channel, channels, chance):
-    """0 or 1 / (1 - chance), by seed and place alone."""
+def dropout_factor(seed, draw, pixel, channel, channels, chance):
+    """0 or 1 / (1 - chance), by seed, draw and place alone."""
     element = pixel.to(tl.int64)[:, None] * channels + channel[None, :]
-    return tl.where(tl.rand(seed, element) < chance, 0.0, 1.0 / (1.0 - chance))
+    key = tl.load(seed) + draw.to(tl.int64) * DRAW
+    return tl.where(tl.rand(key, element) < chance, 0.0, 1.0 / (1.0 - chance))
 
 
 @triton.jit
 def store_tile(target, pitch, pixel, pixels, channel, channels, values):
-    """Write a tile; the values as they are stored."""
+    """Write a tile, but no more channels than there are; the values as they are stored."""
     place = pixel.to(tl.int64)[:, None] * pitch + channel[None, :]
     stored = values.to(target.dtype.element_ty)
     tl.store(target + place, stored, mask=(pixel < pixels)[:, None] & (channel < channels)[None, :])
@@ -78,7 +93,7 @@ def store_pair(parts, program, programs, channel, channels, first, second):
 @triton.jit
 def add_gradient(
     dy, source, source_gradient, pitch, pixel, pixels, channel, channels, wide, norm, gamma, beta,
-    ACCUMULATE: tl.constexpr,
+    EPS: tl.constexpr, ACCUMULATE: tl.constexpr,
 ):  # fmt: skip
     """From a tile of the gradient of ReLU(norm(source)) to that of source, which it is added to.
 
@@ -87,7 +102,7 @@ def add_gradient(
     """
     REAL: tl.constexpr = dy.dtype
     inside, known = (pixel < pixels)[:, None], channel < channels
-    scale, shift = scale_and_shift(norm, channel, known)
+    scale, shift = scale_and_shift(norm, channel, known, EPS)
     loaded = inside & (channel < wide)[None, :]
     x = load_tile(source, pitch, pixel, channel, loaded, REAL)
     dy = tl.where((x * scale[None, :] + shift[None, :] > 0) & inside & known[None, :], dy, 0.0)
@@ -97,5 +112,5 @@ def add_gradient(
         passed += load_tile(source_gradient, pitch, pixel, channel, loaded, REAL)
     place = pixel.to(tl.int64)[:, None] * pitch + channel[None, :]
     tl.store(source_gradient + place, passed, mask=inside & known[None, :])
-    rstd = tl.load(norm.rstd + channel, known, 0.0)
+    rstd = inverse_deviation(norm, channel, known, EPS)
     return gamma + rstd * tl.sum(dy * distance, axis=0), beta + tl.sum(dy, axis=0)

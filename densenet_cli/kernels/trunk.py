@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from densenet_cli.kernels.engine import ConvolutionWork, Engine
-from densenet_cli.kernels.maps import Maps, Norm
+from densenet_cli.kernels.maps import Maps
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class _MaxPooled(NamedTuple):
     """BN-ReLU-max pooling that was computed, to the first columns of target."""
 
     source: Maps
-    norm: Norm
+    norm: nn.BatchNorm2d
     target: Maps
     choice: Tensor
 
@@ -153,7 +153,7 @@ class _MaxPooled(NamedTuple):
         self.source.start_gradient()
         correction = self.target.correction(0, self.source.channels)
         gradients = engine.max_pool_backward(*self, correction=correction)
-        self.source.add_reader(self.norm, *gradients)
+        self.source.add_reader(self.source.norm(self.norm), *gradients)
         return gradients
 
 
@@ -164,17 +164,21 @@ class _Pass:
         self.trunk, self.engine, self.training, self.keep = trunk, engine, training, keep
         self.tape: list[_Convolved | _Pooled | _MaxPooled] = []
         self.read: list[tuple[nn.BatchNorm2d, Maps]] = []
-        drops = training and any(step.dropout for step in trunk.convolutions())
-        self.seed = int(torch.randint(2**62, ())) if drops else 0  # by torch's generator, as nn.Dropout
+        self.drops = training and any(step.dropout for step in trunk.convolutions())
+        self.seed: Tensor | None = None
+        self.draws = 0
 
     def forward(self, stem: Tensor) -> Tensor:
         """The means (N, C) of the last maps."""
+        if self.drops:  # by torch's generator, as nn.Dropout
+            self.seed = torch.randint(2**62, (), device=stem.device)
         maps, column = self._stem(stem), stem.shape[1]
         self.stem_channels = column
         for index in range(len(self.trunk.transitions)):
             maps, column = self._block_and_transition(index, maps, column)
         self._convolve(self._block(len(self.trunk.transitions), maps, column))
-        self.last = maps, self._norm(self.trunk.last, maps)
+        self._note_reader(self.trunk.last, maps)
+        self.last = maps, self.trunk.last
         if self.training:
             _update_running_statistics(self.read)
         self.read.clear()  # or all maps would stay until the backward pass has ended
@@ -205,7 +209,7 @@ class _Pass:
             del self.last
         maps.start_gradient()
         gradients = self.engine.mean_activation_backward(maps, norm, gradient)
-        maps.add_reader(norm, *gradients)
+        maps.add_reader(maps.norm(norm), *gradients)
         return gradients
 
     def _stem(self, stem: Tensor) -> Maps:
@@ -219,7 +223,8 @@ class _Pass:
         self.first = Maps.of(stem, self.training)
         if self.training:
             self.engine.measure(self.first)
-        norm = self._norm(self.trunk.first, self.first)
+        norm = self.trunk.first
+        self._note_reader(norm, self.first)
         maps = Maps(stem, images, (height + 1) // 2, (width + 1) // 2, wide, self.training)
         choice = self.engine.max_pool(self.first, norm, maps)
         if self.keep:
@@ -260,18 +265,15 @@ class _Pass:
     def _work(self, step: Convolution, source: Maps, target: Maps, column: int) -> ConvolutionWork:
         self._note_reader(step.norm, source)
         dropout = step.dropout if self.training else 0.0
-        self.seed += 2**40 if dropout else 0  # masks of their own: more than a layer has elements
+        seed = self.seed if dropout else None
+        self.draws += 1 if dropout else 0
         weight = step.conv.weight
-        return ConvolutionWork(source, step.norm, weight, target, column, dropout, self.seed)
+        return ConvolutionWork(source, step.norm, weight, target, column, dropout, seed, self.draws)
 
     def _convolve(self, steps: Sequence[ConvolutionWork]) -> None:
         self.engine.convolve(steps)
         if self.keep:
             self.tape.append(_Convolved(steps))
-
-    def _norm(self, module: nn.BatchNorm2d, maps: Maps) -> Norm:
-        self._note_reader(module, maps)
-        return maps.norm(module)
 
     def _note_reader(self, module: nn.BatchNorm2d, maps: Maps) -> None:
         if self.training and maps.pixels == 1:

@@ -51,9 +51,10 @@ def _prepare(interpret):
 
 def engine(programs=1024):
     """An engine whose pixels are shared by so many programs at most."""
-    from densenet_cli.kernels import triton_engine, triton_launch
+    from densenet_cli.kernels import triton_blocks, triton_engine, triton_launch
 
     triton_launch.PROGRAMS = programs
+    triton_launch.blocks = lambda *what: triton_blocks.blocks(*what)._replace(programs=programs)
     return triton_engine.TritonEngine()
 
 
@@ -131,7 +132,7 @@ def test_a_large_mean_costs_the_variance_no_digits(interpreter):
     assert variance == pytest.approx(true_variance, rel=1e-4)
 
 
-def convolution(dtype, size, dropout=0.0, seed=0):
+def convolution(dtype, size, dropout=0.0, draw=0):
     """Output (pixels, 12) of a convolution of 20 maps; the gradients of its input, weight, γ and β.
 
     All numbers that go in are of bfloat16.
@@ -145,7 +146,8 @@ def convolution(dtype, size, dropout=0.0, seed=0):
     for numbers in (norm.running_mean, norm.running_var, norm.weight, norm.bias):
         numbers.data = rounded(20).abs().to(real)
     weight = rounded(12, 20, size, size).to(real)
-    steps = [ConvolutionWork(source, norm, weight, target, 16, dropout, seed)]
+    seed = torch.tensor(2**62 + 5) if dropout else None
+    steps = [ConvolutionWork(source, norm, weight, target, 16, dropout, seed, draw)]
     engine().convolve(steps)
     target.start_gradient()
     target.gradient[:, 16:28] = rounded(60, 12)
@@ -168,8 +170,8 @@ def test_bfloat16_is_float32_but_for_rounding(interpreter, size):
 
 
 def dropped():
-    """Outputs without dropout, with it, and with another seed."""
-    cases = {}, {"dropout": 0.3, "seed": 2**62 + 5}, {"dropout": 0.3, "seed": 2**62 + 2**40 + 5}
+    """Outputs without dropout, with it, and with another mask."""
+    cases = {}, {"dropout": 0.3, "draw": 1}, {"dropout": 0.3, "draw": 2}
     return [convolution(torch.float32, 1, **case)[0].flatten().tolist() for case in cases]
 
 
@@ -223,38 +225,46 @@ class _NoGPU:
         self.get_current_stream = lambda device: 0
 
 
-def shared_memory(capability, dtype, cache):
-    """Bytes of it that each kernel takes in a training step, with its first block sizes; by name."""
+def shared_memory(capability, dtype, growth_rate, pixels, cache):
+    """Bytes of it that each kernel takes in a training step; by name."""
     os.environ["TRITON_CACHE_DIR"] = cache
-    from triton.runtime import Autotuner, driver
+    from triton.runtime import driver
 
     from densenet_cli.kernels import triton_engine, triton_launch
 
     taken = {}
 
     def compile_only(kernel, grid, *arguments, **constants):
-        if isinstance(kernel, Autotuner):
-            kernel, constants = kernel.fn, constants | kernel.configs[0].all_kwargs()
         binary = kernel.warmup(*arguments, grid=(1,), **constants)
         assert binary.asm["cubin"]
         taken[kernel.__name__] = max(taken.get(kernel.__name__, 0), binary.metadata.shared)
 
     triton_engine.launch = triton_launch.launch = compile_only
     driver.set_active(_NoGPU(capability))
-    made = network(BC | {"dropout": 0.2, "stem": "imagenet"}, torch.float32)
-    stem = torch.randn(2, 10, 32, 32, dtype=dtype, requires_grad=True)
+    options = BC | {"growth_rate": growth_rate, "dropout": 0.2, "stem": "imagenet"}
+    made = network(options, torch.float32)
+    stem = torch.randn(2, 2 * growth_rate, pixels, pixels, dtype=dtype, requires_grad=True)
     made.trunk()(stem, engine(), training=True).sum().backward()
     return taken
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("growth_rate", "pixels"), [(12, 32), (12, 280), (32, 60), (32, 280)])
 @pytest.mark.parametrize(("capability", "dtype"), [(80, torch.float32), (90, torch.bfloat16)])
-def test_all_kernels_compile_for_a_gpu(capability, dtype, tmp_path):
+def test_all_kernels_compile_for_a_gpu(capability, dtype, growth_rate, pixels, tmp_path):
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _prepare, ("0",)) as pool:
-        taken = pool.submit(shared_memory, capability, dtype, str(tmp_path)).result()
+        what = capability, dtype, growth_rate, pixels, str(tmp_path)
+        taken = pool.submit(shared_memory, *what).result()
     assert taken.keys() == {
-        *("convolve", "input_gradient", "weight_gradient", "finish_moments"),
-        *("pool", "complete", "mean_activation", "mean_activation_gradient"),
+        *("pack", "convolve", "input_gradient", "weight_gradient", "finish_moments"),
+        *(
+            "finish_gradient",
+            "add_up",
+            "pool",
+            "complete",
+            "mean_activation",
+            "mean_activation_gradient",
+        ),
         *("max_pool", "max_pool_gradient"),
     }
     smallest = 99 * 1024  # bytes that a program can have on any GPU since compute capability 8.0
