@@ -25,6 +25,7 @@ from densenet_cli.results.formats import as_rich
 from densenet_cli.results.table import Table
 from densenet_cli.results.terminal import console
 from densenet_cli.results.units import memory
+from densenet_cli.training.cuda_graphs import WARM_UP
 
 SLACK = 4.0  # how many times the reference's rounding error the fused network's may be
 ROUNDING = 1e-5  # relative, of sums in another order: an error below it is none
@@ -35,9 +36,11 @@ CHECKED = (
 )
 TIMED = (
     replace(NETWORKS["densenet-bc-100-12"], batch=64),
-    replace(NETWORKS["densenet-bc-190-40"], batch=16),
+    replace(NETWORKS["densenet-40-12"], batch=64),
+    replace(NETWORKS["densenet-bc-190-40"], batch=64),
     replace(NETWORKS["densenet-121"], batch=64),
 )
+CONTESTING = ("fused", "reference", "torchvision", "torchvision-plain", "torchvision-efficient", "timm")
 ROUNDS, STEPS = 9, 5  # measurements of each contestant, and steps in one of them
 
 
@@ -120,8 +123,9 @@ def errors(
 
 
 def timings(network: Network, skip_compile: bool) -> Table:
-    """Seconds and memory of a training step, of all contestants by turns."""
-    chosen = [CONTESTANTS[name] for name in network.contestants]
+    """Seconds and memory of a training step, of all contestants by turns, each by CUDA graphs too."""
+    named = [CONTESTANTS[name] for name in CONTESTING if name in network.contestants]
+    chosen = [one for contestant in named for one in (contestant, contestant.replay())]
     if not skip_compile:
         chosen.append(CONTESTANTS["torchvision"].compile())
     trainees, notes = {}, []
@@ -137,13 +141,16 @@ def timings(network: Network, skip_compile: bool) -> Table:
     rows = []
     for name, taken in seconds.items():
         step = f"{1e3 * statistics.median(taken):.1f} ms"
-        times = _times(taken, seconds.get("fused"))
-        rows.append([name, step, times, memory(_step_memory(trainees[name]))])
-    return Table(["contestant", "step", "÷ fused", "memory"], [False, True, True, True], rows, notes)
+        times = _times(taken, seconds.get("fused-replayed"))
+        held = "" if trainees[name].contestant.replayed else memory(_step_memory(trainees[name]))
+        rows.append([name, step, times, held])
+    return Table(
+        ["contestant", "step", "÷ fused-replayed", "memory"], [False, True, True, True], rows, notes
+    )
 
 
 def _warm(trainee: Trainee) -> Trainee:
-    for _ in range(3):
+    for _ in range(WARM_UP + 2):
         trainee.step()
     return trainee
 
@@ -165,7 +172,7 @@ def _times(taken: list[float], fused: list[float] | None) -> str:
 
 
 def _step_memory(trainee: Trainee) -> int:
-    """Bytes that a step holds at its peak beyond weights and momentum."""
+    """Bytes that a step holds at its peak beyond weights and momentum; a replay takes none anew."""
     resting = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
     trainee.step()

@@ -29,6 +29,7 @@ class Contestant:
         channels_last: memory format of weights and images.
         precision: Lightning's name; "auto": bfloat16 where the machine gains by it, else float32.
         compiled: by torch.compile with its default options.
+        replayed: recorded as CUDA graphs, as densenet-run does on a GPU.
     """
 
     name: str
@@ -36,10 +37,15 @@ class Contestant:
     channels_last: bool = True
     precision: str = "auto"
     compiled: bool = False
+    replayed: bool = False
 
     def compile(self) -> Contestant:
         """The same through torch.compile."""
         return replace(self, name=f"{self.name}-compiled", compiled=True)
+
+    def replay(self) -> Contestant:
+        """The same by CUDA graphs."""
+        return replace(self, name=f"{self.name}-replayed", replayed=True)
 
     def is_bfloat16(self, device: str = "cpu") -> bool:
         """Whether it computes with bfloat16 (by autocast) on this machine."""

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from densenet_cli.models.cost import count_parameters
 from densenet_cli.record import peak_memory_bytes, reset_peak_memory
 from densenet_cli.training import allocator
+from densenet_cli.training.cuda_graphs import CudaGraphs
 
 RATE = 0.01  # low, so that random labels are learned without overflow
 
@@ -35,6 +36,8 @@ class Trainee:
             self.module.parameters(), RATE, momentum=0.9, nesterov=True, weight_decay=1e-4, fused=True
         )
         self.network = torch.compile(self.module) if contestant.compiled else self.module
+        if contestant.replayed:
+            self.network = CudaGraphs(self.module)
         size = network.image_size
         draws = torch.Generator().manual_seed(0)
         count = max(network.batch, network.evaluation_batch)
