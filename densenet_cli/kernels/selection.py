@@ -23,8 +23,9 @@ IMPLEMENTATIONS = ("auto", "reference", "fused")
 def choose(implementation: str, device: str) -> str:
     """The implementation that `implementation` means on a kind of device: reference or fused.
 
-    auto is fused where that was shown to be right and faster: on CPUs for which the library can be
-    compiled. If it cannot, the log says once why not.
+    auto is fused on CPUs for which the library can be compiled; if it cannot, the log says once why
+    not. On GPUs fused must be asked for: it is faster only where steps are replayed as CUDA graphs, and
+    compiles for half a minute.
 
     Raises:
         OptionError: fused was asked for and cannot be had.
