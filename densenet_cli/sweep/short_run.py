@@ -32,7 +32,10 @@ LONG_S = 20.0  # before
 
 
 class Stopwatch:
-    """The speed of a series of batches; the first one, which prepares much, counts if it is alone."""
+    """The speed of a series of batches.
+
+    The first third, which prepares much (memory, kernels, CUDA graphs), counts only if it is all.
+    """
 
     def __init__(self) -> None:
         self._marks: list[tuple[float, int]] = []  # time in seconds, images so far
@@ -57,7 +60,7 @@ class Stopwatch:
     @property
     def images_per_second(self) -> float:
         """The speed up to the last mark."""
-        first = self._marks[1 if len(self._marks) > 2 else 0]
+        first = self._marks[len(self._marks) // 3]
         last = self._marks[-1]
         return (last[1] - first[1]) / (last[0] - first[0])
 

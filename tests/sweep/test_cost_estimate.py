@@ -207,9 +207,10 @@ def test_the_number_of_threads_is_part_of_the_machine(config, short_runs, monkey
     [
         ([(0, 0), (10, 64)], 6.4),  # a lone batch counts
         ([(0, 0), (10, 64), (11, 64), (13, 32)], 32.0),  # else the first does not
+        ([(0, 0), (8, 64), (15, 64), (16, 64), (17, 64), (18, 64)], 64.0),  # nor the first third
     ],
 )
-def test_speed_leaves_out_the_first_batch(marks, speed, monkeypatch):
+def test_speed_leaves_out_the_first_batches(marks, speed, monkeypatch):
     times = iter(time for time, _ in marks)
     monkeypatch.setattr("densenet_cli.sweep.short_run.time.monotonic", lambda: next(times))
     watch = Stopwatch()
