@@ -56,6 +56,7 @@ TAKEN = {
     "use_distributed_sampler": "cannot be changed: the data are shared out exactly",
 }
 
+CUDA_GRAPHS = ("auto", True, False)
 UNFUSED = ("16-mixed", True)  # of trainer.precision and trainer.sync_batchnorm
 FUSED_FORMS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)  # on CPUs and CUDA
 
@@ -275,7 +276,10 @@ def _trainer_options(chosen: dict[str, Any]) -> tuple[dict[str, Any], str]:
 
 def _cuda_graphs(options: dict[str, Any], device: str) -> bool:
     """Take cuda_graphs out of the options; what it comes to: auto is on one GPU where it can be."""
-    chosen = choice("trainer.cuda_graphs", options.pop("cuda_graphs", "auto"), ["auto", True, False])
+    chosen = options.pop("cuda_graphs", "auto")
+    choice(
+        "trainer.cuda_graphs", chosen if isinstance(chosen, (str, bool)) else str(chosen), CUDA_GRAPHS
+    )
     unfit = {"sync_batchnorm": (False, None), "accumulate_grad_batches": (1, None)}
     unmet = [name for name, fit in unfit.items() if options.get(name) not in fit]
     if chosen is True and (device != "cuda" or unmet):

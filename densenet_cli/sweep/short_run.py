@@ -23,12 +23,16 @@ from densenet_cli.options import UserError
 from densenet_cli.record import peak_memory_bytes
 from densenet_cli.sweep.measured_steps import Measurement
 from densenet_cli.training import devices
+from densenet_cli.training.cuda_graphs import WARM_UP
 from densenet_cli.training.interruption import Interruption
 from densenet_cli.whole_file import replace_file
 
-# So long training lasts, to the end of a step; memory and speed settle within three steps.
-ENOUGH_S = 4.0  # once there were three
-LONG_S = 20.0  # before
+# So long training lasts, to the end of a step, once memory and speed have settled, and before.
+ENOUGH_S = 4.0
+LONG_S = 20.0
+SETTLED = 3  # steps
+REPLAYED = WARM_UP + 3  # the same where steps are recorded and replayed; batches of an evaluation too
+COMPILED_S = 120.0  # instead of LONG_S, for kernels may be compiled
 
 
 class Stopwatch:
@@ -81,7 +85,9 @@ class StepTimer(Callback):
         """Time a step."""
         self.train.mark(len(batch[1]))
         lasted = self.train.ended - self.train.started
-        trainer.should_stop = lasted > (ENOUGH_S if batch_idx >= 2 else LONG_S)
+        replays = getattr(pl_module, "graphs", None) is not None
+        settled, long = (REPLAYED, COMPILED_S) if replays else (SETTLED, LONG_S)
+        trainer.should_stop = lasted > (ENOUGH_S if batch_idx + 1 >= settled else long)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the evaluation's clock."""
@@ -112,6 +118,8 @@ def main() -> None:
         processes, config = _alone(config, folder)
         began = time.monotonic()
         job = _job(config, folder)
+        if job.module.graphs is not None:
+            job.trainer.limit_val_batches = REPLAYED
         known = _facts(job)
         _write(folder, known)  # is left if the steps kill this process
         known = _timed(job, processes, known, began)
@@ -127,6 +135,7 @@ def _alone(config: dict[str, Any], folder: Path) -> tuple[int, dict[str, Any]]:
         return 1, config
     processes = _job(config, folder).trainer.world_size
     trainer = {"devices": 1, "num_nodes": 1, "strategy": "auto", "sync_batchnorm": False}
+    trainer["cuda_graphs"] = config["trainer"].get("cuda_graphs") is True  # auto: not on several
     batch_size = config["data"]["batch_size"] // processes
     return processes, {
         **config,

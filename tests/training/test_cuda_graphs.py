@@ -39,8 +39,28 @@ def played(monkeypatch):
 
     monkeypatch.setattr(cuda_graphs, "_recorded", recorded)
     monkeypatch.setattr(cuda_graphs, "_can_be_recorded", lambda images: True)
+    monkeypatch.setattr(cuda_graphs, "_leave_recording", lambda *what: None)
+    monkeypatch.setattr(cuda_graphs, "_current_stream", lambda images: None)
+    monkeypatch.setattr(cuda_graphs, "_held", lambda images: 1000 * len(made))
+    monkeypatch.setattr(cuda_graphs, "_free", lambda images: 10_000)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", object)
     return made
+
+
+class Seeing(torch.autograd.Function):
+    """Passes its input, and notes whether autocast is on in each pass."""
+
+    seen = []  # noqa: RUF012
+
+    @staticmethod
+    def forward(ctx, values):
+        Seeing.seen.append(torch.is_autocast_enabled("cpu"))
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        Seeing.seen.append(torch.is_autocast_enabled("cpu"))
+        return gradient
 
 
 def network():
@@ -77,10 +97,11 @@ def test_a_network_whose_numbers_moved_is_recorded_anew(played):
     with torch.inference_mode():
         for _ in range(WARM_UP + 1):
             graphs(images())
-        module[1].weight.data = torch.ones(4, 12)
-        batch = images()
-        torch.testing.assert_close(graphs(batch), module(batch))
-    assert len(played) == 2
+        for moved in (nn.Parameter(torch.ones(4, 12)), nn.Parameter(torch.zeros(4, 12))):
+            module[1].weight = moved
+            batch = images()
+            torch.testing.assert_close(graphs(batch), module(batch))
+    assert len(played) == 3
 
 
 def test_a_network_that_cannot_be_recorded_is_computed_as_it_comes(played, monkeypatch, caplog):
@@ -91,13 +112,47 @@ def test_a_network_that_cannot_be_recorded_is_computed_as_it_comes(played, monke
             raise RuntimeError("the recording was broken off")
 
     monkeypatch.setattr(cuda_graphs, "_recorded", fail)
-    monkeypatch.setattr(cuda_graphs, "_leave_recording", lambda device: None)
     graphs, module = CudaGraphs(network()), network()
     for _ in range(WARM_UP + 3):
         batch = images()
         torch.testing.assert_close(graphs(batch), module(batch))
     (message,) = caplog.messages
     assert message.endswith("cannot be recorded: no room to record")
+
+
+def test_a_recording_that_leaves_no_room_for_other_batches_is_given_up(played, monkeypatch, caplog):
+    monkeypatch.setattr(cuda_graphs, "_free", lambda images: 999)
+    graphs, module = CudaGraphs(network()), network()
+    with torch.inference_mode():
+        for _ in range(WARM_UP + 3):
+            batch = images()
+            torch.testing.assert_close(graphs(batch), module(batch))
+    assert not graphs._recorded
+    assert "too little memory" in caplog.text
+
+
+def test_a_recorded_backward_pass_must_follow_its_own_forward_pass(played):
+    graphs = CudaGraphs(network())
+    for _ in range(WARM_UP + 1):
+        logits = graphs(images())
+    earlier = logits.sum()
+    graphs(images())
+    with pytest.raises(RuntimeError, match="another pass has overwritten"):
+        earlier.backward()
+
+
+def test_the_backward_pass_is_recorded_outside_of_autocast(played):
+    class Module(nn.Linear):
+        def forward(self, images):
+            return Seeing.apply(super().forward(images.flatten(1)))
+
+    graphs, batch = CudaGraphs(Module(12, 4)), images()
+    with torch.autocast("cpu", torch.bfloat16):
+        for _ in range(WARM_UP):
+            graphs(batch)
+        Seeing.seen.clear()
+        graphs(batch)
+    assert Seeing.seen[:2] == [True, False]  # a played replay comes after them
 
 
 def test_on_the_cpu_nothing_is_recorded():
@@ -107,10 +162,20 @@ def test_on_the_cpu_nothing_is_recorded():
     assert not graphs._recorded
 
 
+class InFloat32(nn.Linear):
+    """Takes itself out of autocast."""
+
+    def forward(self, values):
+        with torch.autocast("cuda", enabled=False):
+            return super().forward(values.float())
+
+
 def made(kind):
     torch.manual_seed(0)
     if kind == "resnet":
         module = ResNet(num_classes=10, depth=8)
+    elif kind == "partly in float32":
+        module = nn.Sequential(ResNet(num_classes=10, depth=8), InFloat32(10, 10))
     else:
         module = DenseNet(10, growth_rate=8, depth=16, implementation=kind, dropout=0.2)
     return module.cuda().to(memory_format=torch.channels_last)
@@ -138,7 +203,7 @@ def trained(module, compute):
 
 
 @needs_gpu
-@pytest.mark.parametrize("kind", ["resnet", "reference", "fused"])
+@pytest.mark.parametrize("kind", ["resnet", "partly in float32", "reference", "fused"])
 def test_a_recorded_training_is_the_same(kind):
     one, other = made(kind), made(kind)
     graphs = CudaGraphs(other)
@@ -171,6 +236,8 @@ def test_after_a_failed_recording_training_goes_on(caplog):
         graphs(batch).sum().backward()
     assert not graphs.is_possible
     assert "stream is capturing" in caplog.text
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
+    torch.cuda.empty_cache()  # as Lightning does at the end
     same = copy.deepcopy(graphs.network)
     torch.manual_seed(5)
     found = graphs(batch)
