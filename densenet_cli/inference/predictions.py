@@ -11,7 +11,6 @@ from typing import TextIO
 
 import torch
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
@@ -20,7 +19,7 @@ from densenet_cli.inference import pictures
 from densenet_cli.inference.pictures import Unreadable
 from densenet_cli.inference.trained import Trained
 from densenet_cli.options import UserError
-from densenet_cli.results.terminal import plain
+from densenet_cli.results.terminal import console, plain
 
 
 @dataclass(frozen=True)
@@ -102,8 +101,7 @@ def _as_table(predictions: Iterable[Prediction], file: TextIO) -> None:
         (name, chance), *others = prediction.classes
         rest = ", ".join(f"{other} {100 * its:.1f} %" for other, its in others)
         table.add_row(plain(prediction.path), plain(name), f"{100 * chance:.1f} %", plain(rest))
-    console = Console(file=file)
-    (console if console.is_terminal else Console(file=file, width=200)).print(table)
+    console(file).print(table)
 
 
 def _as_csv(predictions: Iterable[Prediction], file: TextIO) -> None:
