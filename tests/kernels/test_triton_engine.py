@@ -10,9 +10,11 @@ import multiprocessing
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
 
 import pytest
 import torch
+from packaging.version import Version
 from torch import nn
 
 from densenet_cli.kernels.engine import ConvolutionWork
@@ -38,6 +40,8 @@ BIG = {"growth_rate": 12, "depth": 10, "block_config": [3, 2]}
 @pytest.fixture(scope="module")
 def interpreter():
     """Call a function in a process where Triton's kernels are interpreted."""
+    if Version(version("triton")) < Version("3.8") and Version(version("numpy")) >= Version("2.5"):
+        pytest.skip("this Triton's interpreter takes int() of an array, which this NumPy refuses")
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _prepare, ("1",)) as pool:
         yield lambda function, *arguments: pool.submit(function, *arguments).result(timeout=250)
 
