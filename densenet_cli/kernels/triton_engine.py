@@ -137,17 +137,9 @@ def _convolve_backward(step: ConvolutionWork) -> tuple[Tensor, Tensor, Tensor]:
     correction = target.correction(step.column, step.column + outputs)
     gradient = target.values.new_empty(target.pixels, padded(outputs))
     _complete(
-        target,
-        step.column,
-        correction,
-        gradient,
-        target,
-        outputs,
-        1,
-        step.dropout,
-        step.seed,
-        step.draw,
-    )
+        target, step.column, correction, gradient, target, outputs, 1,
+        step.dropout, step.seed, step.draw,
+    )  # fmt: skip
     is_first = step.source.start_gradient()
     gamma, beta = input_gradient(step, gradient, accumulate=not is_first)
     return weight_gradient(step, gradient), gamma, beta
