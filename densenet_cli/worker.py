@@ -43,11 +43,13 @@ def _run_one(file: Path) -> NoReturn:
 
 def _serve(answers: int) -> NoReturn:
     """Answer each line of standard input, a run, by a line: its exit status."""
-    jobs: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    jobs: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
     busy = threading.Event()
 
     def listen() -> None:
-        for line in sys.stdin:
+        # Not sys.stdin: while a thread reads it that stream is locked, and a loader worker that is
+        # forked meanwhile waits for the lock for ever. An unbuffered stream has no lock.
+        for line in open(0, "rb", buffering=0, closefd=False):  # noqa: SIM115
             busy.set()
             jobs.put(line)
         if busy.is_set():

@@ -1,0 +1,62 @@
+"""Sweeps of every kind whose images are read by loader workers, processes that a run starts."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+WORDS = [
+    "--multirun",
+    "data=image_folder",
+    "data.root=photos",
+    "data.image_size=16",
+    "data.batch_size=4",
+    "data.num_workers=2",
+    "model=densenet_bc",
+    "model.depth=10",
+    "model.growth_rate=4",
+    "recipe=paper_cifar",
+    "epochs=1",
+    "trainer=cpu",
+    "next_steps=[]",
+    "sweep.name=mine",
+]
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of two classes with ten pictures each."""
+    chance = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(10):
+            picture = Image.fromarray(chance.integers(0, 256, (20, 20, 3), dtype=np.uint8))
+            picture.save(tmp_path / "photos" / name / f"{number}.png")
+    return tmp_path / "photos"
+
+
+SEARCH = ["hydra/sweeper=optuna", "hydra.sweeper.trials=2", "data.validation=4"]
+SEARCH += ["recipe.optimizer.lr=interval(0.01,0.1)"]
+
+
+@pytest.mark.usefixtures("photos")
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(["seed=0,1"], id="sweep"),
+        pytest.param([*SEARCH, "hydra/launcher=parallel", "hydra.launcher.jobs=1"], id="search"),
+        pytest.param(["seed=0,1", "hydra/launcher=parallel"], id="parallel", marks=pytest.mark.slow),
+        pytest.param(["seed=0,1", "hydra/launcher=joblib"], id="joblib", marks=pytest.mark.slow),
+        pytest.param(
+            ["seed=0,1", "hydra/launcher=submitit_local"], id="submitit", marks=pytest.mark.slow
+        ),
+        pytest.param(["seed=0,1", "trainer=ddp_cpu"], id="ddp", marks=pytest.mark.slow),
+    ],
+)
+def test_loader_workers_read_the_images_of_a_sweep(words, command, tmp_path):
+    answer = command(*WORDS, *words)
+    assert answer.returncode == 0, answer.stderr
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("outputs/mine/*/run.json")]
+    assert [record["state"] for record in records] == ["done", "done"]
+    assert all(record["config"]["data"]["num_workers"] == 2 for record in records)
