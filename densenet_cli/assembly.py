@@ -102,6 +102,7 @@ def assemble(
     data = build("data", config["data"])
     with naming("data"):
         data.prepare()
+    _check_report(config, data)
     module = _module(config, data, cuda_graphs)
     _choose_implementation(module.network, options, device)
     progress = TrainingProgress(
@@ -148,6 +149,15 @@ def check(config: dict[str, Any]) -> None:
         number("recipe.gradient_clip", recipe["gradient_clip"], example=1, above=0)
     if recipe["ema_decay"] is not None:
         number("recipe.ema_decay", recipe["ema_decay"], example=0.999, above=0, below=1)
+
+
+def _check_report(config: dict[str, Any], data: ImageData) -> None:
+    """Refuse to let the test images choose the epoch that is reported."""
+    wants_best = config["task"] == "train" and config["recipe"]["report"] == "best"
+    if wants_best and data.evaluation_split != "validation":
+        example = max(1, data.sizes["train"] // 10)
+        rule = f"needs held-out images to choose the epoch by; for example data.validation={example}"
+        raise OptionError("recipe.report", "best", rule)
 
 
 def _check_pretrained(chosen: dict[str, Any]) -> None:

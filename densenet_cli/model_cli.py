@@ -35,7 +35,7 @@ examples:
                                                      gradients before training, against depth
   densenet-model export outputs/RUN --format onnx --output flowers.onnx --check holiday/
 
-RUN is the folder of a run, which stands for the checkpoint that its recipe reports, or one of its files
+RUN is the folder of a run, which stands for the checkpoint that its results are of, or one of its files
 checkpoints/last.ckpt and checkpoints/best.ckpt. Pictures are cut and normalised as the run's own were.
 """
 

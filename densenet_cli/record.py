@@ -118,6 +118,25 @@ def last_checkpoint(folder: Path) -> Path:
     return folder / "checkpoints" / "last.ckpt"
 
 
+def reported(fields: dict[str, Any]) -> str | None:
+    """Which checkpoint of a run its results are of: "last" or "best"; None if it trained none.
+
+    A finished run has recorded it. For an unfinished run, and in records older than that field, it is
+    the recipe's choice; but best.ckpt counts only where held-out images chose it.
+
+    Args:
+        fields: the content of run.json.
+    """
+    results, config = fields.get("results") or {}, fields["config"]
+    if config.get("task") == "test":
+        return None
+    if (known := results.get("reported")) in ("last", "best"):
+        return known
+    held_out = ((fields.get("data") or {}).get("sizes") or {}).get("validation")
+    chosen = results.get("best_epoch", "not known yet") is not None
+    return "best" if config["recipe"].get("report") == "best" and held_out and chosen else "last"
+
+
 def read_config(folder: Path) -> tuple[dict[str, Any], list[str]]:
     """The resolved configuration of a run, and the words typed for it.
 

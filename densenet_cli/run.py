@@ -239,15 +239,16 @@ def _results(job: Job) -> dict[str, Any]:
     """Test the last epoch's weights, and the best epoch's where held-out images chose it.
 
     `test_error` is the figure by the recipe's protocol (recipe.report): the paper's last epoch on
-    CIFAR, the epoch of lowest validation error on SVHN (section 4.2). Without held-out images the
-    lowest test error of all epochs is noted too, but never reported: the test set chose it.
+    CIFAR, the epoch of lowest validation error on SVHN (section 4.2). `reported` says which of the two
+    checkpoints it belongs to; see `record.reported`. Without held-out images the lowest test error of
+    all epochs is noted too, but never reported: the test set chose it.
     """
     keeper, split = job.keeper, job.data.evaluation_split
     column = f"{split}_error"
     errors = [row[column] for row in job.progress.rows if column in row]
     last = _tested(job)
     results = {f"{name}_last": value for name, value in last.items()}
-    results["best_epoch"] = keeper.best_epoch
+    results |= {"best_epoch": keeper.best_epoch, "reported": "last"}
     if split == "test":
         return results | {"test_error_best": min(errors, default=None), "best_on_test": True} | last
     results["validation_error_last"] = job.progress.rows[-1].get(column)
@@ -258,7 +259,12 @@ def _results(job: Job) -> dict[str, Any]:
         checkpoints.load_weights(job.module, checkpoints.load_checkpoint(keeper.best), keeper.best)
         best = _tested(job)
     results |= {f"{name}_best": value for name, value in best.items()}
-    return results | (best if job.config["recipe"]["report"] == "best" else last)
+    if job.config["recipe"]["report"] == "last":
+        return results | last
+    if keeper.best_epoch is None:
+        log.warning("no epoch was judged by held-out images: the result is that of the last epoch")
+        return results | last
+    return results | best | {"reported": "best"}
 
 
 def _tested(job: Job) -> dict[str, Any]:

@@ -32,8 +32,9 @@ MAY_IMPORT = {  # room -> rooms
     "worker": {"launch", "quick_imports", "run"},
     "workers": {"hold", "identity", "launch", "record"},
     "sweep": {
-        *("complaint", "compose", "hold", "identity", "launch", "record", "resolvers", "summary"),
-        *("workers", "assembly", "models", "training"),  # the last three to measure a cost only
+        *("complaint", "compose", "hold", "identity", "instantiation", "launch", "record"),
+        *("resolvers", "summary", "workers"),
+        *("assembly", "models", "training"),  # to measure a cost only
     },
     "cli": {
         *("launch", "resolvers", "complaint", "compose", "hold", "record", "run", "workers", "sweep"),

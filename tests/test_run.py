@@ -1,5 +1,6 @@
 import csv
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ import yaml
 from tiny_run import TINY
 
 from densenet_cli import assembly
+from densenet_cli.inference import trained
 from densenet_cli.models.densenet import DenseNet
 from densenet_cli.options import OptionError
 
@@ -64,6 +66,7 @@ def test_results_follow_the_rows_of_metrics(finished):
     assert results["validation_error_best"] == pytest.approx(min(errors), abs=1e-4)
     assert results["best_epoch"] == errors.index(min(errors)) + 1
     assert results["test_error"] == results["test_error_last"]  # the recipe reports the last epoch
+    assert results["reported"] == "last"
     # 360 images: every error is a whole number of them
     assert results["test_error"] * 3.6 == pytest.approx(round(results["test_error"] * 3.6), abs=1e-3)
     assert {"train_loss", "train_error", "train_top5_error", "learning_rate"} <= rows[0].keys()
@@ -127,6 +130,24 @@ def test_an_epoch_that_was_not_evaluated_has_no_evaluation(typed, tmp_path):
     results = json.loads((tmp_path / "outputs/run/run.json").read_text())["results"]
     assert results["best_epoch"] == 2
     assert results["test_error_best"] == float(rows[1]["test_error"])
+
+
+def test_the_best_epoch_is_reported_only_if_held_out_images_chose_it(typed, tmp_path):
+    words = [*TINY, "recipe.report=best"]
+    status, message = typed(*words, "hydra.run.dir=outputs/refused")
+    assert status == 1
+    assert message.count("\n") == 1
+    rule = "recipe.report=best: needs held-out images to choose the epoch by; for example"
+    assert f"{rule} data.validation=143" in message
+    # Held out, but not one epoch was judged by them: the run falls back to the last one, and says so.
+    words += ["data.validation=143", "++trainer.limit_val_batches=0", "hydra.run.dir=outputs/last"]
+    status, message = typed(*words)
+    assert status == 0, message
+    assert "no epoch was judged by held-out images" in message
+    results = json.loads((tmp_path / "outputs/last/run.json").read_text())["results"]
+    assert results["reported"] == "last"
+    assert results["test_error"] == results["test_error_last"]
+    assert trained.load(Path("outputs/last")).checkpoint.name == "last.ckpt"
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(typed, tmp_path):

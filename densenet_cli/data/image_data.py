@@ -101,6 +101,11 @@ class ImageData(LightningDataModule):
         self._resume: tuple[int, int] | None = None
         self._scales: dict[torch.device, Scale] = {}
 
+    @property
+    def holds_out(self) -> bool:
+        """Whether some images are held out from training and test; known before they are read."""
+        return self.validation > 0
+
     def prepare(self) -> None:
         """Read what must be known before a network can be built; the second call does nothing.
 

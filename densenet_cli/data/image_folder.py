@@ -110,6 +110,11 @@ class ImageFolder(ImageData):
         self.test_fraction = number("test_fraction", test_fraction, 0.2, above=0, below=1)
         self.check = switch("check", check)
 
+    @property
+    def holds_out(self) -> bool:
+        """Whether some training images are to be held out, or the folder has images for it."""
+        return self.validation > 0 or {"validation", "test"} <= split_folders(self.root).keys()
+
     def read(self) -> Contents:
         """Find the files of each split, check them, and measure them if asked to."""
         names, files = self._files()

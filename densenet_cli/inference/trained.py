@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from densenet_cli.data.augmentation import Scale, normalised
 from densenet_cli.instantiation import build
 from densenet_cli.options import OptionError, UserError
-from densenet_cli.record import RunRecord
+from densenet_cli.record import RunRecord, reported
 from densenet_cli.training import devices
 from densenet_cli.training.checkpoints import load_checkpoint, load_weights
 
@@ -64,8 +64,8 @@ def load(run: Path, device: str = "auto", precision: str | None = None) -> Train
     """The network of a run.
 
     Args:
-        run: the run's folder, which stands for the checkpoint that the recipe reports (recipe.report);
-            or a file in its folder checkpoints/.
+        run: the run's folder, which stands for the checkpoint that its results are of; or a file in its
+            folder checkpoints/.
         device: auto, cpu, cuda or mps.
         precision: 32-true or bf16-mixed; None: as it was trained.
 
@@ -77,7 +77,7 @@ def load(run: Path, device: str = "auto", precision: str | None = None) -> Train
     data = fields.get("data") or {}
     if not data.get("class_names") or not data.get("statistics"):
         raise UserError(f"{folder}: the run ended before its data were read; there is nothing to use")
-    checkpoint = checkpoint or folder / "checkpoints" / f"{fields['config']['recipe']['report']}.ckpt"
+    checkpoint = checkpoint or _reported(folder, fields)
     network = build("model", fields["config"]["model"], num_classes=len(data["class_names"]))
     _load_weights(network, checkpoint)
     device = devices.accelerator(device)
@@ -108,6 +108,14 @@ def _places(run: Path) -> tuple[Path, Path | None]:
     if not run.is_dir():
         raise UserError(f"{run}: there is no such run; name its folder, as outputs/DATE/TIME")
     return run, None
+
+
+def _reported(folder: Path, fields: dict[str, Any]) -> Path:
+    """The checkpoint that a run's results are of. Raises UserError if it trained none."""
+    name = reported(fields)
+    if name is None:
+        raise UserError(f"{folder}: tested a network and trained none; name the run that trained it")
+    return folder / "checkpoints" / f"{name}.ckpt"
 
 
 def _load_weights(network: nn.Module, checkpoint: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from densenet_cli.record import reported
 from densenet_cli.results.columns import Row, on_cpu
 from densenet_cli.results.records import Run
 from densenet_cli.results.settings import measured
@@ -24,7 +25,7 @@ def notes(found: Sequence[Row], shown: Collection[str]) -> list[str]:
 def _notes_on_errors(found: Sequence[Row], shown: Collection[str]) -> list[str]:
     notes = []
     if "error" in shown:
-        by_validation = [_reports_best(run) for row in found for run in row.setting.done]
+        by_validation = [reported(run.fields) == "best" for row in found for run in row.setting.done]
         epoch = "of the last epoch"
         if any(by_validation):
             epoch = "of the epoch with the lowest validation error"
@@ -36,10 +37,6 @@ def _notes_on_errors(found: Sequence[Row], shown: Collection[str]) -> list[str]:
     if any(row.setting.best_on_test and row.setting.values("error_best") for row in found):
         notes.append("† the lowest of all epochs, chosen by the test images: no result to report.")
     return notes
-
-
-def _reports_best(run: Run) -> bool:
-    return run.config["recipe"].get("report") == "best"
 
 
 def _notes_on_averages(found: Sequence[Row]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from densenet_cli.options import shown
+from densenet_cli.record import reported
 from densenet_cli.results.differences import acting_options, phrase
 from densenet_cli.results.networks import NAMED
 from densenet_cli.results.settings import Setting
@@ -122,6 +123,9 @@ def _figures(content: dict[str, Any]) -> Iterator[Published]:
 def _departures(setting: Setting, figure: Published) -> list[str]:
     """What was done otherwise than for the figure, each in a few words."""
     options = acting_options(setting.config)
+    reports = {reported(run.fields) for run in setting.done}
+    if len(reports) == 1 and None not in reports:
+        options["recipe.report"] = reports.pop()  # what the run did, whatever its recipe wanted
     faults = [
         _departure(name, options.get(name), figure.protocol[name])
         for name in [*options, *(figure.protocol.keys() - options.keys())]

@@ -11,6 +11,7 @@ from typing import Any
 
 from densenet_cli.identity import flat
 from densenet_cli.options import UserError, nearest, shown
+from densenet_cli.record import reported
 from densenet_cli.results.differences import acting_options, differing, differing_among_peers, phrase
 from densenet_cli.results.networks import NAMED, family, network_name
 from densenet_cli.results.records import Run
@@ -114,7 +115,7 @@ def measured(run: Run, quantity: str) -> float | None:
 
     The validation error is that of the epoch whose test error counts, the last or the best one.
     """
-    if quantity == "validation_error" and run.config["recipe"].get("report") == "best":
+    if quantity == "validation_error" and reported(run.fields) == "best":
         value = run.results.get("validation_error_best")
     elif quantity in RESULTS:
         value = run.results.get(RESULTS[quantity])

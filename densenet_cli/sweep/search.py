@@ -7,6 +7,7 @@ it; runs that were broken off are continued first.
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from filelock import FileLock
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
@@ -15,7 +16,9 @@ from rich.console import Console
 
 from densenet_cli.hold import InUse, hold, is_held
 from densenet_cli.identity import identity
+from densenet_cli.instantiation import build, naming
 from densenet_cli.options import OptionError, UserError, choice, whole_number
+from densenet_cli.record import reported
 from densenet_cli.summary import relative
 from densenet_cli.sweep import grid, jobs, places, table
 from densenet_cli.sweep.folders import Folders, name_of
@@ -83,7 +86,7 @@ class Search(Runner):
             raise OptionError("model.growth_rate", 12, rule, "12,24,40")
         self.search_path = search_path
         self.config = config = jobs.composed(self.fixed, search_path)
-        if config["data"].get("validation") == 0:
+        if config["data"].get("validation") == 0 and not _holds_out(config["data"]):
             rule = "a search needs held-out images to judge by, since the test images must not choose"
             raise OptionError("data.validation", 0, rule, 5000)
         self.folder = jobs.folder(cfg)
@@ -174,8 +177,8 @@ class Search(Runner):
         return f"[{self._numbers[job.identity] + 1}/{self.trials}]"
 
     def _tell(self, job: Job, number: int) -> None:
-        kind = job.config["recipe"]["report"]
-        error = record(job)["results"].get(f"validation_error_{kind}")
+        fields = record(job)
+        error = fields["results"].get(f"validation_error_{reported(fields)}")
         state = TrialState.FAIL if error is None else None
         self.study.tell(number, error, state=state, skip_if_finished=True)
 
@@ -210,6 +213,12 @@ class Search(Runner):
             )
         study.set_user_attr("asked", asked)
         return study
+
+
+def _holds_out(options: dict[str, Any]) -> bool:
+    """Whether data have held-out images of their own, as a folder with train/, val/ and test/."""
+    with naming("data"):
+        return build("data", options).holds_out
 
 
 def distribution(override: Override) -> BaseDistribution:

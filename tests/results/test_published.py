@@ -38,6 +38,7 @@ CELLS = [
 def setting_of(config, error=5.0, train=50_000, **data):
     record = fields(error)
     record["config"] = copy.deepcopy(config)
+    record["results"]["reported"] = config["recipe"]["report"]
     record["data"]["sizes"]["train"] = train
     record["data"] |= data
     return settings([Run(Path("run"), record)])[0]

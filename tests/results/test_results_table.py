@@ -69,6 +69,7 @@ def test_a_setting_without_a_finished_run_has_a_row_too():
 def test_the_last_epochs_error_stands_beside_one_chosen_by_validation():
     record = fields(4.4, recipe__report="best")
     record["results"] |= {"test_error_last": 4.7, "best_on_test": False, "validation_error_best": 4.1}
+    record["results"]["reported"] = "best"
     found = shown(Run(Path("run"), record))
     assert column(found, "last %") == ["4.70"]
     assert column(found, "validation %") == ["4.10"]

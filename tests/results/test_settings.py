@@ -59,7 +59,7 @@ def test_the_validation_error_is_that_of_the_epoch_tested():
     record["results"] |= {"validation_error_last": 6.0, "validation_error_best": 5.0}
     (setting,) = settings([Run(Path("run"), record)])
     assert setting.mean("validation_error") == 6.0
-    record["config"]["recipe"]["report"] = "best"
+    record["results"]["reported"] = "best"
     (setting,) = settings([Run(Path("run"), record)])
     assert setting.mean("validation_error") == 5.0
 

@@ -4,11 +4,13 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from tiny_run import TINY
 
 from densenet_cli.compose import composing
+from densenet_cli.options import OptionError
 from densenet_cli.sweep import grid
 
 optuna = pytest.importorskip("optuna")
@@ -44,6 +46,26 @@ def test_what_is_typed_says_what_is_searched(word, expected):
     with composing():
         (override,) = grid.parse([word])
     assert distribution(override) == expected
+
+
+@pytest.mark.parametrize("test_images", [True, False])
+def test_images_that_a_folder_holds_out_itself_serve_a_search(test_images):
+    from densenet_cli.sweep.jobs import options
+    from densenet_cli.sweep.search import Search
+
+    for split in ["train", "val", "test"] if test_images else ["train", "val"]:
+        for name in ("cat", "dog"):
+            Path("photos", split, name).mkdir(parents=True)
+    words = [*SEARCH[1:], "data=image_folder", "data.root=photos", "data.validation=0"]
+    with composing():
+        cfg, typed = options(words)
+        if test_images:
+            assert Search(cfg, typed, []).study.trials == []
+        else:  # those of val/ are the test images, which must not choose
+            with pytest.raises(
+                OptionError, match=r"data\.validation=0: a search needs held-out images"
+            ):
+                Search(cfg, typed, [])
 
 
 @pytest.mark.slow
