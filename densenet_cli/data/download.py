@@ -191,7 +191,8 @@ def _copy(url: str, part: Path) -> None:
 def _unpack(published: PublishedSet, root: Path) -> None:
     """Unpack beside the final place, then rename: a broken-off unpacking is never taken as whole.
 
-    Only the wanted files are read, so an archive cannot write anywhere else.
+    Only the wanted files are read, and only if they are files: an archive cannot write anywhere
+    else, and its links, which may lead to themselves, are not followed.
     """
     assert published.archive is not None
     archive = root / published.archive.path
@@ -201,17 +202,20 @@ def _unpack(published: PublishedSet, root: Path) -> None:
     try:
         with tarfile.open(archive) as tar:
             for file in published.files:
-                source = tar.extractfile(file.path)
+                source = tar.extractfile(file.path) if tar.getmember(file.path).isreg() else None
                 if source is None:
-                    raise KeyError(f"{file.path} in it is no file")
+                    raise tarfile.TarError(f"{file.path} in it is no regular file")
                 target = unpacking / file.path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with target.open("wb") as out:
                     shutil.copyfileobj(source, out)
         _put_aside(root / folder)
         (unpacking / folder).rename(root / folder)
-    except (OSError, EOFError, KeyError, tarfile.TarError) as error:
-        raise UserError(f"{archive} cannot be unpacked ({error}); delete it and start again") from error
+    except Exception as error:  # a damaged archive can raise nearly anything
+        reason = str(error).partition(":\n")[0]
+        raise UserError(
+            f"{archive} cannot be unpacked ({reason}); delete it and start again"
+        ) from error
     finally:
         shutil.rmtree(unpacking, ignore_errors=True)
 

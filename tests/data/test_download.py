@@ -182,6 +182,33 @@ def test_an_archive_without_the_files_is_named(tmp_path):
         cifar(root, verify=False)
 
 
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE])
+def test_members_that_are_no_files_are_refused(tmp_path, kind):
+    root = tmp_path / "links"
+    root.mkdir()
+    with tarfile.open(root / ARCHIVE, "w:gz") as tar:
+        member = tarfile.TarInfo(f"{FOLDER}/data_batch_1")
+        member.type, member.linkname = kind, "data_batch_1"  # a link to itself
+        tar.addfile(member)
+    with pytest.raises(
+        UserError, match=r"cannot be unpacked \(.*data_batch_1 in it is no regular file"
+    ):
+        cifar(root, verify=False)
+    assert not left_over(root)
+
+
+@pytest.mark.parametrize("place", [30, 20_000])
+def test_an_archive_whose_compression_is_damaged_is_named(tmp_path, release, place):
+    root = tmp_path / "damaged"
+    root.mkdir()
+    content = release.read_bytes()
+    (root / ARCHIVE).write_bytes(content[:place] + bytes([255]) * 400 + content[place + 400 :])
+    with pytest.raises(
+        UserError, match=rf"{root / ARCHIVE} cannot be unpacked .*; delete it and start"
+    ):
+        cifar(root, verify=False)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs fork")
 def test_of_several_processes_one_downloads(tmp_path, server):
     root = tmp_path / "shared"
