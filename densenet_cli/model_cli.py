@@ -200,7 +200,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         choices=("32-true", "bf16-mixed"),
         help="default: as it was trained, 16-mixed in 32-true",
     )
-    parser.add_argument("--batch-size", type=_count, default=64, metavar="N", help="default: 64")
+    parser.add_argument("--batch-size", type=_count, metavar="N", help="default: as it was trained")
 
 
 def _count(text: str) -> int:
@@ -254,11 +254,11 @@ def _export(words: argparse.Namespace) -> int:
     return _name(unreadable, len(images) + len(unreadable))
 
 
-def _look(words: argparse.Namespace) -> Any:
+def _look(words: argparse.Namespace, precision: str | None = "32-true") -> Any:
     from densenet_cli.analysis.look import Look, formats
 
     images, root = getattr(words, "images", 0), getattr(words, "data_root", None)
-    return Look(words.runs, images, root, words.output, formats(words.format))
+    return Look(words.runs, images, root, words.output, formats(words.format), precision)
 
 
 def _reuse(words: argparse.Namespace) -> None:
@@ -288,7 +288,7 @@ def _maps(words: argparse.Namespace) -> None:
 def _mistakes(words: argparse.Namespace) -> None:
     from densenet_cli.analysis.mistakes import mistakes
 
-    mistakes(_look(words))
+    mistakes(_look(words, precision=None))  # so that the error is that of the run
 
 
 def _saliency(words: argparse.Namespace) -> int:

@@ -32,7 +32,7 @@ from densenet_cli.record import (
     reset_peak_memory,
     write_config,
 )
-from densenet_cli.training import checkpoints, devices
+from densenet_cli.training import checkpoints, devices, metrics
 from densenet_cli.training.interruption import Interrupted, Interruption
 from densenet_cli.training.progress import TrainingProgress
 
@@ -270,7 +270,7 @@ def _results(job: Job) -> dict[str, Any]:
 def _tested(job: Job) -> dict[str, Any]:
     job.trainer.test(job.module, datamodule=job.data, verbose=False)
     return {
-        name.replace("/", "_"): round(float(value), 4 if name.endswith("error") else 6)
+        name.replace("/", "_"): metrics.recorded(name, value)
         for name, value in job.trainer.callback_metrics.items()
         if name.startswith("test/")
     }

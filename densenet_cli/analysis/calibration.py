@@ -64,7 +64,7 @@ def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = BINS)
 
 def reliability(logits: Tensor, labels: Tensor, bins: int = BINS) -> list[Bin]:
     """Confidence and accuracy in each of the equal bins of confidence, from 0 to 1."""
-    confidences, predicted = _probabilities(logits).max(1)
+    confidences, predicted = _predicted(logits)
     bounds = torch.linspace(0, 1, bins + 1, dtype=confidences.dtype)
     places = torch.bucketize(confidences, bounds, right=True) - 1
     right = (predicted == labels).double()
@@ -76,13 +76,22 @@ def reliability(logits: Tensor, labels: Tensor, bins: int = BINS) -> list[Bin]:
 
 def most_confident_mistakes(logits: Tensor, labels: Tensor, number: int) -> list[Mistake]:
     """The images taken for another class with the highest confidence, at most `number`."""
-    confidences, predicted = _probabilities(logits).max(1)
+    confidences, predicted = _predicted(logits)
     wrong = (predicted != labels).nonzero().flatten()
     order = wrong[confidences[wrong].argsort(descending=True, stable=True)][:number].tolist()
     return [
         Mistake(image, int(labels[image]), int(predicted[image]), float(confidences[image]))
         for image in order
     ]
+
+
+def _predicted(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The probability of the likeliest class, (N,), and this class, (N,).
+
+    By the logits: probabilities may be equal where logits are not.
+    """
+    predicted = logits.argmax(1, keepdim=True)
+    return _probabilities(logits).gather(1, predicted)[:, 0], predicted[:, 0]
 
 
 def _probabilities(logits: Tensor) -> Tensor:

@@ -33,6 +33,7 @@ class Look:
         root: where the data lie, if no longer where the runs found them.
         folder: of the figures.
         formats: some of results.figures.FORMATS.
+        precision: what the networks compute in, 32-true or bf16-mixed; None: as they were trained.
     """
 
     runs: Sequence[Path]
@@ -40,6 +41,7 @@ class Look:
     root: str | None
     folder: Path
     formats: Sequence[str]
+    precision: str | None = "32-true"
 
     def networks(self, also_untrained: bool = False) -> Iterator[tuple[Subject, Trained]]:
         """The network of each run under a title of its own; also with the weights of its seed.
@@ -49,7 +51,7 @@ class Look:
         """
         titles: set[str] = set()
         for run, name in zip(self.runs, shortest_names(self.runs), strict=True):
-            trained = load(run, "auto", "32-true")
+            trained = load(run, "auto", self.precision)
             subject = _subject(trained, name, titles)
             yield subject, trained
             if also_untrained:

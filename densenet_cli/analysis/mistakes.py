@@ -44,7 +44,8 @@ class Judged:
 
 def judge(trained: Trained, batches: Batches) -> Judged:
     """Ask a network about test images."""
-    logits, labels = answers(trained.network, batches)
+    with trained.arithmetic():
+        logits, labels = answers(trained.network, batches)
     surest = calibration.most_confident_mistakes(logits, labels, SHOWN)
     inputs = [image for images, _ in batches for image in images]
     pixels = [trained.pixels(inputs[mistake.image]) for mistake in surest]

@@ -81,8 +81,9 @@ def saliency(
     """
     names, network = trained.class_names, trained.network
     with torch.no_grad():
-        chances = torch.cat([network(part).softmax(1).cpu() for part in inputs.split(BATCH)])
-    confidence, predicted = chances.max(1)
+        logits = torch.cat([network(part).float().cpu() for part in inputs.split(BATCH)])
+    chances, predicted = logits.softmax(1), logits.argmax(1)
+    confidence = chances.gather(1, predicted[:, None])[:, 0]
     labels = predicted
     if wanted is not None:
         labels = torch.full_like(predicted, names.index(choice("--class", wanted, names)))

@@ -20,6 +20,7 @@ from densenet_cli.inference.pictures import Unreadable
 from densenet_cli.inference.trained import Trained
 from densenet_cli.options import OptionError, UserError
 from densenet_cli.results.terminal import console, plain
+from densenet_cli.training import metrics
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Answers:
         labels: (N,) indices of the true classes.
         class_names: label 0 first.
         unreadable: files that are left out.
+        measured: "loss", "error" and, of more than five classes, "top5_error", as runs measure them.
     """
 
     paths: list[str]
@@ -39,19 +41,11 @@ class Answers:
     labels: Tensor
     class_names: list[str]
     unreadable: list[Unreadable]
-
-    def loss(self) -> float:
-        """The mean cross entropy."""
-        return F.cross_entropy(self.logits, self.labels).item()
-
-    def error(self, top_k: int = 1) -> float:
-        """Percentage of pictures whose class is not among the `top_k` likeliest."""
-        right = (self.logits.topk(top_k).indices == self.labels[:, None]).any(1)
-        return 100 * (~right).double().mean().item()
+    measured: dict[str, float]
 
     def errors_of_classes(self) -> list[tuple[str, float, int]]:
         """Name, error in percent and number of pictures of each class that has any."""
-        wrong = self.logits.argmax(1) != self.labels
+        wrong = metrics.likeliest(self.logits, 1)[:, 0] != self.labels
         counts = torch.bincount(self.labels, minlength=len(self.class_names))
         faults = torch.bincount(self.labels[wrong], minlength=len(self.class_names))
         return [
@@ -63,13 +57,13 @@ class Answers:
         ]
 
 
-def evaluate(trained: Trained, root: Path, batch_size: int = 64) -> Answers:
+def evaluate(trained: Trained, root: Path, batch_size: int | None = None) -> Answers:
     """Ask the network about all pictures of a folder that holds a folder for each class.
 
     Args:
         trained: the network.
         root: root/<class>/...; if there are train/ and test/ or val/, those of test/, else of val/.
-        batch_size: pictures at a time.
+        batch_size: pictures at a time; None: as many as in the network's run.
 
     Raises:
         OptionError: if the folder's classes are not those of the network.
@@ -77,28 +71,32 @@ def evaluate(trained: Trained, root: Path, batch_size: int = 64) -> Answers:
     """
     files = _files(root, trained.class_names)
     cut = functools.partial(centre_crop, size=trained.image_size[0], kept=trained.kept)
+    counted = metrics.of_classification(len(trained.class_names))
     read: list[int] = []
     logits: list[Tensor] = []
     unreadable: list[Unreadable] = []
-    for indices, images, others in pictures.batches(files.paths, cut, batch_size):
+    for indices, images, others in pictures.batches(files.paths, cut, batch_size or trained.batch_size):
         read += indices
         unreadable += others
         if indices:
             logits.append(trained.logits(images))
+            truth = torch.from_numpy(files.labels[indices])
+            metrics.update(counted, logits[-1], truth, F.cross_entropy(logits[-1], truth))
     if not read:
         raise UserError(f"{root}: none of its {len(files.paths)} pictures can be read")
     labels = torch.from_numpy(files.labels)[read]
     paths = [files.paths[index] for index in read]
-    return Answers(paths, torch.cat(logits), labels, trained.class_names, unreadable)
+    measured = {name: metrics.recorded(name, value) for name, value in counted.compute().items()}
+    return Answers(paths, torch.cat(logits), labels, trained.class_names, unreadable, measured)
 
 
 def show(answers: Answers) -> None:
     """Print errors, and the classes that are mistaken most."""
-    out = console()
-    lines = [("pictures", f"{len(answers.paths):,}"), ("error", f"{answers.error():.2f} %")]
-    if len(answers.class_names) > 5:
-        lines.append(("top-5 error", f"{answers.error(top_k=5):.2f} %"))
-    lines.append(("loss", f"{answers.loss():.4f}"))
+    out, measured = console(), answers.measured
+    lines = [("pictures", f"{len(answers.paths):,}"), ("error", f"{measured['error']:.2f} %")]
+    if "top5_error" in measured:
+        lines.append(("top-5 error", f"{measured['top5_error']:.2f} %"))
+    lines.append(("loss", f"{measured['loss']:.4f}"))
     for title, text in lines:
         out.print(f"{title:<14} {text}", highlight=False)
     table = Table(box=box.SIMPLE_HEAD)

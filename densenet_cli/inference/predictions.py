@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-import torch
 from rich import box
 from rich.table import Table
 from torch import Tensor
@@ -20,6 +19,7 @@ from densenet_cli.inference.pictures import Unreadable
 from densenet_cli.inference.trained import Trained
 from densenet_cli.options import UserError
 from densenet_cli.results.terminal import console, plain
+from densenet_cli.training.metrics import likeliest
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,11 @@ class Prediction:
 
 
 def predict(
-    trained: Trained, paths: Sequence[str], top: int, batch_size: int = 64, ten_crop: bool = False
+    trained: Trained,
+    paths: Sequence[str],
+    top: int,
+    batch_size: int | None = None,
+    ten_crop: bool = False,
 ) -> Iterator[Prediction | Unreadable]:
     """Ask the network about pictures, in their order.
 
@@ -44,7 +48,7 @@ def predict(
         trained: the network.
         paths: the files.
         top: how many classes to name for each.
-        batch_size: pictures, or crops of them, at a time.
+        batch_size: pictures, or crops of them, at a time; None: as many as in the network's run.
         ten_crop: ask about ten parts of each picture and take the mean of the answers (logits), as
             fb.resnet.torch does for the figures of Huang et al. 2017, table 3.
 
@@ -56,6 +60,7 @@ def predict(
     cut = functools.partial(
         ten_crops if ten_crop else centre_crop, size=trained.image_size[0], kept=trained.kept
     )
+    batch_size = batch_size or trained.batch_size
     at_once = max(1, batch_size // 10) if ten_crop else batch_size
     return _answers(trained, paths, cut, top, at_once)
 
@@ -66,12 +71,11 @@ def _answers(
     for indices, images, unreadable in pictures.batches(paths, cut, batch_size):
         if indices:
             logits = trained.logits(images.flatten(0, -4)).unflatten(0, (len(indices), -1)).mean(1)
-            likeliest = logits.softmax(1).topk(min(top, len(trained.class_names)))
-            for index, chances, labels in zip(
-                indices, *map(torch.Tensor.tolist, likeliest), strict=True
-            ):
+            classes = likeliest(logits, top)
+            chances = logits.softmax(1).gather(1, classes)
+            for index, labels, its in zip(indices, classes.tolist(), chances.tolist(), strict=True):
                 names = [trained.class_names[label] for label in labels]
-                yield Prediction(paths[index], list(zip(names, chances, strict=True)))
+                yield Prediction(paths[index], list(zip(names, its, strict=True)))
         yield from unreadable
 
 

@@ -44,6 +44,16 @@ class Trained:
     checkpoint: Path
     fields: dict[str, Any]
 
+    @property
+    def batch_size(self) -> int:
+        """How many images its run gave each device at a time; sums are rounded alike only then."""
+        processes = self.fields.get("processes") or 1
+        return max(1, self.fields["config"]["data"]["batch_size"] // processes)
+
+    def arithmetic(self) -> torch.autocast:
+        """A context in which its network computes in the number format asked for."""
+        return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.bfloat16)
+
     def inputs(self, images: Tensor) -> Tensor:
         """What the network is given for images (N, H, W, 3) uint8: (N, 3, H, W) float32."""
         return normalised(images.to(self.device), self.scale).permute(0, 3, 1, 2)
@@ -56,7 +66,7 @@ class Trained:
     @torch.inference_mode()
     def logits(self, images: Tensor) -> Tensor:
         """The network's answers (N, classes), float32 on the CPU, to images (N, H, W, 3) uint8."""
-        with torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.bfloat16):
+        with self.arithmetic():
             return self.network(self.inputs(images)).float().cpu()
 
 

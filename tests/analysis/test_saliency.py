@@ -54,7 +54,7 @@ class LookAt(Look):
 
 
 def look(tmp_path, **networks):
-    return LookAt(list(networks), 3, None, tmp_path, ["svg"], networks)
+    return LookAt(list(networks), 3, None, tmp_path, ["svg"], given=networks)
 
 
 def rows(tmp_path):

@@ -36,3 +36,12 @@ def test_what_older_checkpoints_counted_is_counted_on():
     classifier.train_metrics["error"].update(torch.eye(5)[:4], torch.tensor([0, 1, 2, 0]))
     assert classifier.train_metrics["error"].compute() == 25  # 2 of 8
     assert classifier.train_metrics["loss"].compute() == 2
+
+
+def test_of_equal_logits_the_lower_class_is_the_likelier_one():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randint(4, (500, 10), generator=generator).float()
+    for count in (1, 5, 10):
+        found = metrics.likeliest(logits, count).tolist()
+        for own, classes in zip(logits.tolist(), found, strict=True):
+            assert classes == sorted(range(10), key=lambda label: (-own[label], label))[:count]

@@ -1,0 +1,109 @@
+"""densenet-model evaluate and predict against the test of the run itself, image by image."""
+
+import json
+import pickle
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_run import TINY
+
+from densenet_cli import model_cli
+from densenet_cli.data.digits import Digits
+from densenet_cli.inference import trained
+from densenet_cli.inference.evaluation import evaluate
+from densenet_cli.inference.predictions import predict
+from densenet_cli.training.classifier import ImageClassifier
+
+
+def photos():
+    """Noisy JPEG pictures of three classes, larger than the network takes them."""
+    chance = np.random.default_rng(0)
+    for part, count in (("train", 20), ("test", 13)):
+        for label, name in enumerate(("grass", "sea", "stone")):
+            folder = Path("photos", part, name)
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = np.clip(60 * label + chance.normal(60, 60, (40, 52, 3)), 0, 255)
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.jpg")
+    return ["data=image_folder", "data.root=photos", "data.image_size=16", "data.num_workers=0"]
+
+
+def cifar():
+    """A small CIFAR-10 of noise, and its test images as PNG files."""
+    folder = Path("cifar", "cifar-10-batches-py")
+    folder.mkdir(parents=True)
+    chance = np.random.default_rng(0)
+    names = [f"class{label}" for label in range(10)]
+    for name, count in [*((f"data_batch_{part}", 20) for part in range(1, 6)), ("test_batch", 77)]:
+        pixels = chance.integers(0, 256, (count, 3072), np.uint8)
+        labels = [row % 10 for row in range(count)]
+        (folder / name).write_bytes(pickle.dumps({"data": pixels, "labels": labels}, protocol=2))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": names}, protocol=2))
+    as_files(pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), labels, names)
+    return ["data=cifar10", "data.root=cifar", "data.verify=false"]
+
+
+def digits():
+    """The test images of data=digits as PNG files."""
+    _, test, names = Digits(batch_size=64).arrays()
+    as_files(test.images.numpy(), test.labels.tolist(), names)
+    return ["data=digits"]
+
+
+def as_files(images, labels, names):
+    for number, (pixels, label) in enumerate(zip(images, labels, strict=True)):
+        path = Path("photos", names[label], f"{number:04}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+
+
+def with_equal_logits(checkpoint):
+    """Change a checkpoint: its network finds the first three classes equally likely in every image."""
+    content = torch.load(checkpoint, weights_only=True)
+    for name in ("network.classifier.weight", "network.classifier.bias"):
+        rows = content["state_dict"][name]
+        rows[1:3] = rows[0]
+    torch.save(content, checkpoint)
+
+
+@pytest.mark.parametrize("images", [photos, cifar, digits])
+@pytest.mark.parametrize("precision", ["bf16-mixed", "32-true"])
+def test_evaluate_answers_as_the_test_of_the_run(typed, monkeypatch, capsys, images, precision):
+    words = [*images(), f"trainer.precision={precision}", "recipe.batch_size=24", "epochs=1"]
+    assert typed(*TINY, *words, "hydra.run.dir=run", "++trainer.limit_train_batches=3") == (0, "")
+    checkpoint = Path("run/checkpoints/last.ckpt")
+    with_equal_logits(checkpoint)
+    logits, answer = [], ImageClassifier._logits
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            ImageClassifier, "_logits", lambda *args: logits.append(answer(*args)) or logits[-1]
+        )
+        assert typed("task=test", f"checkpoint={checkpoint}", "hydra.run.dir=tested") == (0, "")
+    results = json.loads(Path("tested/run.json").read_text())["results"]
+    tested = torch.cat(logits)
+
+    network = trained.load(Path("run"), "cpu")
+    found = evaluate(network, Path("photos"))
+    classes = {name: label for label, name in enumerate(network.class_names)}
+    order = list(range(len(tested)))
+    if images is not photos:  # files lie class by class
+        order = [int(Path(path).stem) for path in found.paths]
+    # In float32, sums may be rounded otherwise where an image stands in another batch.
+    rounding = 1e-6 if order != sorted(order) and precision == "32-true" else 0
+    torch.testing.assert_close(found.logits, tested[order], rtol=0, atol=rounding)
+    loss = found.measured.pop("loss")
+    assert loss == pytest.approx(results["test_loss"], abs=2e-6)
+    assert found.measured == {
+        name: results[f"test_{name}"] for name in ("error", "top5_error") if f"test_{name}" in results
+    }
+    guesses = [classes[one.classes[0][0]] for one in predict(network, found.paths, top=2)]
+    assert guesses == tested[order].argmax(1).tolist()
+
+    monkeypatch.setattr(sys, "argv", ["densenet-model", "evaluate", "run", "photos"])
+    with pytest.raises(SystemExit):
+        model_cli.main()
+    assert f"error          {results['test_error']:.2f} %" in capsys.readouterr().out
