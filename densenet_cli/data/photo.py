@@ -7,17 +7,35 @@ size, never below twice the size of the cut: some levels of difference in 255, a
 from __future__ import annotations
 
 import random
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 from torch import Tensor
+
+warnings.filterwarnings("ignore", module=r"PIL\.")  # of harmless faults; others are raised
 
 KEPT = 224 / 256  # the shorter side is resized to 256 where the crop is 224
 Box = tuple[int, int, int, int]
 """Left, upper, right and lower edge, in pixels."""
+Turn = Image.Transpose | None
+"""What makes a picture upright; None if it is so already."""
+
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # EXIF's orientation -> turn; 5 and above lie on a side
+SHRINKABLE = ("JPEG", "MPO")  # formats that can be decoded at a part of their size
 
 
 def read_rgb(path: str | Path) -> Tensor:
@@ -29,8 +47,8 @@ def read_rgb(path: str | Path) -> Tensor:
     Raises:
         Exception: of many kinds, if the file is broken or of a kind that has no RGB form.
     """
-    with Image.open(path) as file:
-        return _tensor(_decoded(file)[0])
+    with _opened(path) as (file, turn):
+        return _tensor(_decoded(file, turn)[0])
 
 
 def centre_crop(path: str | Path, size: int, kept: float = KEPT) -> Tensor:
@@ -69,9 +87,9 @@ def random_crop(path: str | Path, size: int, chance: random.Random) -> Tensor:
     Raises:
         Exception: as read_rgb.
     """
-    with Image.open(path) as file:
-        left, top, right, bottom = random_box(*_upright_size(file), chance)
-        image, reduction = _decoded(file, min(right - left, bottom - top) / size)
+    with _opened(path) as (file, turn):
+        left, top, right, bottom = random_box(*_upright_size(file, turn), chance)
+        image, reduction = _decoded(file, turn, min(right - left, bottom - top) / size)
     left, top, right, bottom = (round(edge / reduction) for edge in (left, top, right, bottom))
     part = _tensor(image)[None, top:bottom, left:right].permute(0, 3, 1, 2)
     resized = F.interpolate(part, (size, size), mode="bicubic", antialias=True)
@@ -100,10 +118,10 @@ def random_box(width: int, height: int, chance: random.Random) -> Box:
 
 def _crops(path: str | Path, size: int, kept: float, places: list[tuple[float, float]]) -> list[Tensor]:
     """Squares of a picture, resized: 0, 0 is the upper left corner, 1, 1 the lower right one."""
-    with Image.open(path) as file:
-        width, height = _upright_size(file)
+    with _opened(path) as (file, turn):
+        width, height = _upright_size(file, turn)
         side = min(width, height) * kept
-        image, reduction = _decoded(file, side / size)
+        image, reduction = _decoded(file, turn, side / size)
     crops = []
     for across, down in places:
         left, top = across * (width - side), down * (height - side)
@@ -112,21 +130,38 @@ def _crops(path: str | Path, size: int, kept: float, places: list[tuple[float, f
     return crops
 
 
-def _decoded(file: Image.Image, shrinking: float = 1.0) -> tuple[Image.Image, int]:
-    """The picture of an open file that will be shrunk by so much, and by how much it is already."""
+@contextmanager
+def _opened(path: str | Path) -> Iterator[tuple[Image.Image, Turn]]:
+    """The picture in a file, and how it must be turned. Only SHRINKABLE ones are not yet decoded."""
+    with Image.open(path) as file:
+        if file.format not in SHRINKABLE:
+            file.load()  # turns a TIFF and may change the size that the file's head names
+        yield file, None if file.format == "TIFF" else _turn(file)
+
+
+def _turn(file: Image.Image) -> Turn:
+    """How a picture must be turned; not at all if its EXIF data are wrong, as viewers do."""
+    try:
+        orientation = file.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # damaged EXIF data raise nearly anything, and the picture is good without
+        return None
+    return TURNS.get(orientation) if type(orientation) is int else None
+
+
+def _decoded(file: Image.Image, turn: Turn, shrinking: float = 1.0) -> tuple[Image.Image, int]:
+    """The upright picture of an open file that will be shrunk by so much, and by how much it is."""
     width = file.width
     if shrinking >= 4:
         factor = int(shrinking / 2)
         file.draft(None, (width // factor, file.height // factor))  # JPEG: at least so large
     file.load()
     reduction = round(width / file.width)
-    ImageOps.exif_transpose(file, in_place=True)
-    return _rgb(file), reduction
+    return _rgb(file if turn is None else file.transpose(turn)), reduction
 
 
-def _upright_size(file: Image.Image) -> tuple[int, int]:
-    """Width and height once the picture is upright: orientations 5 to 8 lie on a side."""
-    on_a_side = file.getexif().get(ExifTags.Base.Orientation, 1) > 4
+def _upright_size(file: Image.Image, turn: Turn) -> tuple[int, int]:
+    """Width and height once the picture is upright."""
+    on_a_side = turn in [TURNS[orientation] for orientation in (5, 6, 7, 8)]
     return (file.height, file.width) if on_a_side else file.size
 
 

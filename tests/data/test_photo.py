@@ -1,9 +1,10 @@
 import random
+import struct
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 from torchvision.transforms import v2
 
 from densenet_cli.data.photo import centre_crop, random_box, random_crop, read_rgb
@@ -78,7 +79,7 @@ def test_what_is_transparent_is_white(tmp_path):
     assert (found[:, 1] == GRADIENT[0, 1]).all()
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg"])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_photos_are_upright(orientation, suffix, tmp_path):
     undo = {
@@ -96,6 +97,68 @@ def test_photos_are_upright(orientation, suffix, tmp_path):
     assert difference(read_rgb(path), upright) < 2
     expected = random_crop_by_pillow(upright, 32, 5)
     assert difference(random_crop(path, 32, random.Random(5)), expected) < 3
+    upright.save(tmp_path / "b.png")
+    assert difference(centre_crop(path, 32), centre_crop(tmp_path / "b.png", 32).numpy()) < 3
+
+
+def exif(kind, count, value):
+    """EXIF data that hold an orientation of this TIFF type alone."""
+    entry = struct.pack("<HHHI", 1, 0x0112, kind, count) + value[:4].ljust(4, b"\0")
+    if len(value) > 4:
+        entry = entry[:-4] + struct.pack("<I", 26)
+    return b"Exif\0\0II*\0" + struct.pack("<I", 8) + entry + bytes(4) + value[4:] + value
+
+
+SHORT, TEXT, RATIONAL, BYTES, FLOAT = 3, 2, 5, 7, 11
+
+
+WRONG = {
+    "0": exif(SHORT, 1, b"\0\0"),
+    "9": exif(SHORT, 1, b"\x09\0"),
+    "65535": exif(SHORT, 1, b"\xff\xff"),
+    "no value": exif(SHORT, 0, b""),
+    "text": exif(TEXT, 2, b"6\0"),
+    "text without end": exif(TEXT, 2, b"66"),
+    "bytes": exif(BYTES, 4, b"\6\0\0\0"),
+    "byte": exif(BYTES, 1, b"\6"),
+    "float": exif(FLOAT, 1, struct.pack("<f", 6)),
+    "rational": exif(RATIONAL, 1, struct.pack("<II", 6, 1)),
+    "infinite": exif(RATIONAL, 1, struct.pack("<II", 6, 0)),
+    "two rationals": exif(RATIONAL, 2, struct.pack("<IIII", 6, 1, 6, 1)),
+    "no head": b"Exif\0\0no such thing",
+    "nowhere": b"Exif\0\0II*\0\xff\xff\xff\xff",
+    "cut off": exif(SHORT, 1, b"\6\0")[:20],
+}
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_wrong_orientation_is_none(kind, suffix, tmp_path):
+    upright, path = rough((90, 30)), tmp_path / f"a.{suffix}"
+    upright.save(path, exif=WRONG[kind], quality=95)
+    assert read_rgb(path).shape == (30, 90, 3)
+    upright.save(tmp_path / f"b.{suffix}", quality=95)
+    assert torch.equal(centre_crop(path, 16), centre_crop(tmp_path / f"b.{suffix}", 16))
+    for seed in range(3):
+        found, expected = (
+            random_crop(tmp_path / f"{name}.{suffix}", 16, random.Random(seed)) for name in "ab"
+        )
+        assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("value", [0, 9, 6.0, "6", b"6", [6, 1]])
+def test_a_tiff_of_any_orientation_is_read_whole(value, tmp_path):
+    kinds = {int: SHORT, float: 12, str: TEXT, bytes: BYTES, list: SHORT}
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags.tagtype[0x0112] = kinds[type(value)]
+    tags[0x0112] = tuple(value) if isinstance(value, list) else value
+    rough((90, 30)).save(tmp_path / "a.tif", tiffinfo=tags)
+    assert sorted(read_rgb(tmp_path / "a.tif").shape) == [3, 30, 90]
+    for seed in range(5):
+        box = random_box(*read_rgb(tmp_path / "a.tif").shape[1::-1], random.Random(seed))
+        expected = Image.fromarray(read_rgb(tmp_path / "a.tif").numpy()).crop(box)
+        expected = expected.resize((16, 16), Image.Resampling.BICUBIC)
+        assert difference(random_crop(tmp_path / "a.tif", 16, random.Random(seed)), expected) < 3
 
 
 def test_the_first_of_several_frames_is_read(tmp_path):
