@@ -19,21 +19,21 @@ from densenet_cli.quick_imports import quick_imports
 
 
 def main() -> None:
-    """Execute the run that a file describes, or with --serve those that come by standard input."""
+    """Execute the run that the argument describes, or with --serve those of standard input."""
     for number in (signal.SIGINT, signal.SIGTERM):  # until a run obeys them in its own way
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
     launch.spin_briefly()
     if sys.argv[1] == "--serve":
         _serve(answers=int(sys.argv[2]))
-    _run_one(Path(sys.argv[1]))
+    _run_one(json.loads(sys.argv[1]))
 
 
-def _run_one(file: Path) -> NoReturn:
+def _run_one(job: dict[str, Any]) -> NoReturn:
     """The exit status says how the run ended."""
     if launch.is_first_process():
         threading.Thread(target=_die_with_parent, daemon=True).start()
-    status = _execute(json.loads(file.read_text(encoding="utf-8")))
+    status = _execute(job)
     sys.stdout.flush()
     sys.stderr.flush()
     if status:

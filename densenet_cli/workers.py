@@ -17,8 +17,7 @@ from typing import IO, Any
 from densenet_cli import launch
 from densenet_cli.hold import BUSY, InUse, hold
 from densenet_cli.identity import identity
-from densenet_cli.record import Begin, RunRecord, now
-from densenet_cli.whole_file import replace_file
+from densenet_cli.record import Begin, RunRecord, now, remove_partials
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class Worker:
             return 130
         job = {"folder": str(folder), "config": config, "overrides": overrides, "begin": begin}
         alone = launch.needs_worker(config["trainer"])
-        answered, status = self._run_alone(folder, job) if alone else self._serve(job)
+        answered, status = self._run_alone(job) if alone else self._serve(job)
         if answered:
             return status
         if self._told:
@@ -118,17 +117,14 @@ class Worker:
         self.close()
         return False, status
 
-    def _run_alone(self, folder: Path, job: dict[str, Any]) -> tuple[bool, int]:
+    def _run_alone(self, job: dict[str, Any]) -> tuple[bool, int]:
         """Run the job in a process of its own; whether that ended by itself, and its status."""
         self.close()
-        file = folder / f".job-{os.getpid()}.json"
-        replace_file(file, json.dumps(job))
-        self._process = self._start([str(file)])
+        self._process = self._start([json.dumps(job)])  # no file, which a kill would leave
         try:
             status = self._process.wait()
         finally:
             self.close()  # no process of the run outlives it
-            file.unlink(missing_ok=True)
         return status >= 0, status
 
     def _start(self, words: list[str], pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[str]:
@@ -192,6 +188,7 @@ def _record_end(
     message = message or f"the run's process ended with status {status}"
     try:
         with hold(folder):
+            remove_partials(folder)
             if not (folder / "run.json").exists():
                 RunRecord.create(folder, config, overrides)
             record = RunRecord.read(folder)
