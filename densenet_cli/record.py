@@ -33,7 +33,7 @@ from typing import Any, Literal
 
 import yaml
 
-from densenet_cli import schema
+from densenet_cli import schema, whole_file
 from densenet_cli.identity import identity
 from densenet_cli.options import UserError
 from densenet_cli.whole_file import replace_file
@@ -135,6 +135,14 @@ def reported(fields: dict[str, Any]) -> str | None:
     held_out = ((fields.get("data") or {}).get("sizes") or {}).get("validation")
     chosen = results.get("best_epoch", "not known yet") is not None
     return "best" if config["recipe"].get("report") == "best" and held_out and chosen else "last"
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what a process that died has left half-written in a run's folder; for its holder only."""
+    last = last_checkpoint(folder)
+    names = ("run.json", "metrics.csv", "config.yaml", "overrides.yaml")
+    for path in (*(folder / name for name in names), last, last.with_name("best.ckpt")):
+        whole_file.remove_partials(path)
 
 
 def read_config(folder: Path) -> tuple[dict[str, Any], list[str]]:

@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from rich.console import Console
 
 from densenet_cli import launch, summary
 from densenet_cli.assembly import Job, assemble
-from densenet_cli.hold import BUSY, InUse, hold
+from densenet_cli.hold import BUSY, InUse, Lost, hold
 from densenet_cli.identity import identity
 from densenet_cli.models import cost
 from densenet_cli.options import UserError
@@ -29,9 +29,11 @@ from densenet_cli.record import (
     last_checkpoint,
     now,
     peak_memory_bytes,
+    remove_partials,
     reset_peak_memory,
     write_config,
 )
+from densenet_cli.run_log import RunLog
 from densenet_cli.training import checkpoints, devices, metrics
 from densenet_cli.training.interruption import Interrupted, Interruption
 from densenet_cli.training.progress import TrainingProgress
@@ -57,14 +59,23 @@ def execute(folder: Path, config: dict[str, Any], overrides: list[str], begin: B
             checkpoints/last.ckpt; "either": the same run is gone on with if the folder holds it.
 
     Returns:
-        The exit status: 0 done, 1 failed, 75 held by another process, 130 or 143 interrupted.
+        The exit status: 0 done, 1 failed, 75 held by another process or lost to it, 130 or 143
+        interrupted.
     """
     first = launch.is_first_process()
     try:
-        with hold(folder) if first else contextlib.nullcontext():
+        with hold(folder) if first else contextlib.nullcontext(lambda: None) as check:
+            if first:
+                remove_partials(folder)
             resume = _holds_it(folder, config, begin)
-            with _logging(folder):
-                return _execute(folder, config, overrides, resume)
+            with _logging(folder, check) as file:
+                status = _execute(folder, config, overrides, resume)
+        if file.fault and not status:  # else the disk is complained of already
+            say(f"{folder / 'run.log'} lacks some messages: {file.fault.strerror or file.fault}")
+        return status
+    except Lost as error:
+        say(str(error))
+        return BUSY if folder.is_dir() else 1
     except InUse as error:
         if begin != "either":
             say(str(error))
@@ -127,6 +138,8 @@ def _recorded(config: dict[str, Any], record: RunRecord, resume: bool) -> int:
             say(f"interrupted; go on with: {again}")
             return stop.exit_status if isinstance(stop, Interrupted) else 130
         return 0  # Lightning kills the first process if another one ends otherwise
+    except Lost:
+        raise  # nothing may be written any more
     except Exception as error:
         log.error("failed\n%s", traceback.format_exc())
         message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
@@ -134,13 +147,23 @@ def _recorded(config: dict[str, Any], record: RunRecord, resume: bool) -> int:
         if first:
             # What ended another process is the cause of what this one met.
             message = launch.take_message(folder) or message
-            record.update(state="failed", error=message, ended=now())
-            say(message + where)
+            say(message + where + _record_failure(record, message))
         else:
             launch.leave_message(folder, message)
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             traceback.print_exc()
         return 1
+
+
+def _record_failure(record: RunRecord, message: str) -> str:
+    """Note in the record why the run failed; what to add to the message if that cannot be noted."""
+    try:
+        record.update(state="failed", error=message, ended=now())
+    except Lost:
+        raise
+    except UserError:  # most likely for the same reason, such as a full disk
+        return "; its run.json cannot be written either, and tells of an earlier moment"
+    return ""
 
 
 def _run(config: dict[str, Any], record: RunRecord, interruption: Interruption, resume: bool) -> None:
@@ -319,9 +342,9 @@ def _set_aside(folder: Path, fields: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _logging(folder: Path) -> Iterator[None]:
+def _logging(folder: Path, check: Callable[[], None]) -> Iterator[RunLog]:
     """Write messages to run.log; show warnings of our own on the terminal too."""
-    file = logging.FileHandler(folder / "run.log", encoding="utf-8")
+    file = RunLog(folder / "run.log", check)
     file.setLevel(logging.INFO if launch.is_first_process() else logging.ERROR)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     terminal = logging.StreamHandler()
@@ -342,7 +365,7 @@ def _logging(folder: Path) -> Iterator[None]:
     for text in UNFOUNDED_WARNINGS:
         warnings.filterwarnings("ignore", message=text)
     try:
-        yield
+        yield file
     finally:
         logging.captureWarnings(False)
         root.removeHandler(file)

@@ -3,13 +3,15 @@
 import gc
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import time
 
 import pytest
 
-from densenet_cli.hold import LEASE_S, InUse, hold, is_held
+from densenet_cli.hold import LEASE_S, InUse, Lost, hold, is_held
+from densenet_cli.whole_file import replace_by_link, replace_file
 
 HOLDER = (
     "import time, pathlib\n"
@@ -36,6 +38,7 @@ def test_only_one_process_holds_a_folder(holder, tmp_path):
 def test_a_killed_process_holds_nothing(holder, tmp_path):
     holder.kill()
     holder.wait()
+    assert not is_held(tmp_path)  # though its last sign of life is fresh
     with hold(tmp_path):
         assert is_held(tmp_path)
     assert not is_held(tmp_path)
@@ -72,3 +75,54 @@ def test_a_hold_outlives_the_processes_that_read_data(tmp_path):
         )
         answer = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True)
         assert b"InUse" in answer.stderr
+
+
+def _take_over(folder):
+    """What another machine does once it has seen no sign of life for a minute."""
+    (folder / ".alive").unlink()
+    text = "filelock/2\npid=1\nhost=elsewhere\nmode=lease\ntoken=another\nduration=60.0\n"
+    (folder / ".alive").write_text(text)
+
+
+def test_what_was_taken_over_is_not_written(tmp_path):
+    with hold(tmp_path) as check:
+        replace_file(tmp_path / "run.json", "ours")
+        replace_file(tmp_path / "checkpoints/best.ckpt", "ours")
+        check()
+        _take_over(tmp_path)
+        with pytest.raises(Lost, match="no longer held"):
+            check()
+        with pytest.raises(Lost):
+            replace_file(tmp_path / "run.json", "too late")
+        with pytest.raises(Lost):
+            replace_by_link(tmp_path / "run.json", tmp_path / "checkpoints/best.ckpt")
+        with pytest.raises(Lost):
+            replace_file(tmp_path / "checkpoints/new/last.ckpt", "too late")
+    assert (tmp_path / "run.json").read_text() == "ours"
+    assert (tmp_path / "checkpoints/best.ckpt").read_text() == "ours"
+    assert sorted(path.name for path in tmp_path.rglob("*")) == sorted(
+        [".alive", ".lock", "best.ckpt", "checkpoints", "run.json"]
+    )
+    assert "another" in (tmp_path / ".alive").read_text()  # not released for the new holder
+    replace_file(tmp_path / "run.json", "new")  # a folder that is not held has no guard
+
+
+def test_a_loss_while_a_file_is_written_keeps_the_other_process_file(tmp_path):
+    def slowly(file):
+        file.write(b"too late")
+        _take_over(tmp_path)
+        (tmp_path / "run.json").write_text("theirs")
+
+    with hold(tmp_path), pytest.raises(Lost):
+        replace_file(tmp_path / "run.json", slowly)
+    assert (tmp_path / "run.json").read_text() == "theirs"
+
+
+def test_a_deleted_folder_does_not_come_back(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with hold(folder):
+        shutil.rmtree(folder)
+        with pytest.raises(Lost, match="run is gone: it was deleted or moved"):
+            replace_file(folder / "checkpoints/last.ckpt", "too late")
+    assert not folder.exists()

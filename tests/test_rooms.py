@@ -19,6 +19,7 @@ MAY_IMPORT = {  # room -> rooms
     "hold": set(),
     "schema": set(),
     "record": {"identity", "schema"},
+    "run_log": {"hold"},
     "identity": set(),
     "summary": set(),
     "complaint": set(),
@@ -28,7 +29,10 @@ MAY_IMPORT = {  # room -> rooms
     "resolvers": {"launch"},
     "compose": {"schema", "record"},
     "assembly": {"launch", "data", "training", "instantiation", "models"},
-    "run": {"launch", "summary", "assembly", "hold", "identity", "models", "record", "training"},
+    "run": {
+        *("launch", "summary", "assembly", "hold", "identity", "models", "record", "run_log"),
+        "training",
+    },
     "worker": {"launch", "quick_imports", "run"},
     "workers": {"hold", "identity", "launch", "record"},
     "sweep": {

@@ -19,7 +19,7 @@ from densenet_cli.identity import identity
 from densenet_cli.options import OptionError, UserError, shown, switch
 from densenet_cli.sweep import grid
 from densenet_cli.sweep.folders import GROUPS, Folders, job_names, sweep_name
-from densenet_cli.whole_file import replace_file
+from densenet_cli.whole_file import remove_partials, replace_file
 
 FILE = "sweep.yaml"  # in a sweep's folder: the commands typed for it, and the folders of their jobs
 
@@ -111,6 +111,7 @@ def note(sweep: Sweep) -> None:
     """Write down in the sweep's folder what was typed, beside what was typed for it before."""
     sweep.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(sweep.folder / ".lock", timeout=60):
+        remove_partials(sweep.folder / FILE)
         commands, names = typed_before(sweep.folder)
         if any(grid.is_search(command) != grid.is_search(sweep.words) for command in commands):
             rule = "a grid and a search do not share a folder; choose another by sweep.name="

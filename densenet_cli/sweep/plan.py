@@ -10,14 +10,15 @@ from rich.table import Table
 from rich.text import Text
 
 from densenet_cli.duration import duration
+from densenet_cli.hold import is_held
 from densenet_cli.record import last_checkpoint
 from densenet_cli.summary import relative
 from densenet_cli.sweep.cost_estimate import Estimate, estimate
-from densenet_cli.sweep.jobs import Sweep
+from densenet_cli.sweep.jobs import Job, Sweep
 from densenet_cli.sweep.standing import record
 from densenet_cli.sweep.table import output
 
-STATES = {None: "to do", "running": "broken off", "interrupted": "broken off"}
+STATES = {None: "to do", "interrupted": "broken off"}
 
 
 def show(sweep: Sweep) -> int:
@@ -29,7 +30,7 @@ def show(sweep: Sweep) -> int:
     status = Console(stderr=True)
     with status.status("measuring") as line:
         estimates = estimate([job.config for job in sweep.jobs], line.update)
-    states = [record(job).get("state") for job in sweep.jobs]
+    states = [_state(job) for job in sweep.jobs]
     done = [_epochs_done(sweep, number) for number in range(len(sweep.jobs))]
     left = [_left(one, part) for one, part in zip(estimates, done, strict=True)]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -39,7 +40,7 @@ def show(sweep: Sweep) -> int:
         table.add_column(title, justify="right", no_wrap=True)
     for job, state, one, rest in zip(sweep.jobs, states, estimates, left, strict=True):
         cells = [_count(one.parameters), _count(one.multiply_adds), _bytes(one.peak_memory_bytes)]
-        outcome = "cannot run" if one.error else STATES.get(state, state)
+        outcome = "cannot run" if one.error else state
         table.add_row(Text(job.folder.name), outcome, *cells, _time(one.seconds), _time(rest))
     console = output()
     console.print(table, soft_wrap=False)
@@ -49,6 +50,14 @@ def show(sweep: Sweep) -> int:
         console.print(Text(f"{' '.join(refused)} cannot run: {reason}\n"))
     _sums(console, sweep, estimates, left, states.count("done"))
     return 1 if any(one.error for one in estimates) else 0
+
+
+def _state(job: Job) -> str:
+    """A job's state, as its record and its folder tell it."""
+    state = record(job).get("state")
+    if state == "running" and not is_held(job.folder):
+        return "broken off"
+    return STATES.get(state) or str(state)
 
 
 def _sums(

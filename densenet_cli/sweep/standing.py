@@ -39,7 +39,7 @@ class Standing:
 
     def reason(self, job: Job) -> str:
         """Why a job failed."""
-        return self._reasons.get(job.identity) or record(job).get("error") or "it left no word"
+        return self._reasons.get(job.identity) or record(job).get("error") or _untold(job)
 
     def add(self, job: Job) -> None:
         """Take in one more job; nothing happens if it is known."""
@@ -68,6 +68,15 @@ class Standing:
         if self.count("interrupted"):
             return 130
         return 0 if self.count("done", "done before") == len(self.jobs) else 1
+
+
+def _untold(job: Job) -> str:
+    """Why a job failed whose record does not tell."""
+    if not job.folder.is_dir():
+        return "its folder was deleted or moved while it ran"
+    if record(job).get("state") == "running":
+        return "it broke off and could not note why in run.json, which still says that it is running"
+    return "it could not begin, or its record cannot be read"
 
 
 def record(job: Job) -> dict[str, Any]:
