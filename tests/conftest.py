@@ -94,3 +94,18 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Cal
         return status, capsys.readouterr().err
 
     return run
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of two classes with ten pictures each."""
+    import numpy as np
+    from PIL import Image
+
+    chance = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(10):
+            picture = Image.fromarray(chance.integers(0, 256, (20, 20, 3), dtype=np.uint8))
+            picture.save(tmp_path / "photos" / name / f"{number}.png")
+    return tmp_path / "photos"

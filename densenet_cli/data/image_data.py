@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from torch.utils.data import DataLoader, Sampler
 from densenet_cli.data.augmentation import Scale, normalised
 from densenet_cli.data.colour_statistics import Statistics
 from densenet_cli.data.epoch_order import EpochOrder, EvaluationOrder, Tickets
+from densenet_cli.data.loader import LazyLoader
 from densenet_cli.options import OptionError, choice, switch, whole_number
 
 Batch = tuple[Tensor, ...]
@@ -100,6 +100,7 @@ class ImageData(LightningDataModule):
         self._order: EpochOrder | None = None
         self._resume: tuple[int, int] | None = None
         self._scales: dict[torch.device, Scale] = {}
+        self._said: set[str] = set()  # warnings of loader workers
 
     @property
     def holds_out(self) -> bool:
@@ -218,27 +219,7 @@ class ImageData(LightningDataModule):
         return self._loader(split, order)
 
     def _loader(self, split: Split, order: Sampler[Tickets]) -> DataLoader:
-        workers = self.workers()
-        return LazyLoader(
-            split,  # type: ignore[arg-type]
-            batch_size=None,  # tickets are a whole batch already
-            sampler=order,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator(),  # else each epoch takes a number from the global one
-        )
-
-
-class LazyLoader(DataLoader):
-    """A DataLoader that asks its sampler only when the first batch is wanted.
-
-    Lightning makes the iterator before it calls set_epoch; worker processes would by then have
-    been given the batches of epoch 0, whatever epoch a resumed run begins with.
-    """
-
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        yield from super().__iter__()
+        return LazyLoader(split, order, self.workers(), self._said)
 
 
 def usable_cores() -> int:

@@ -2,40 +2,10 @@
 
 import json
 
-import numpy as np
 import pytest
-from PIL import Image
+from tiny_run import TINY_PHOTOS
 
-WORDS = [
-    "--multirun",
-    "data=image_folder",
-    "data.root=photos",
-    "data.image_size=16",
-    "data.batch_size=4",
-    "data.num_workers=2",
-    "model=densenet_bc",
-    "model.depth=10",
-    "model.growth_rate=4",
-    "recipe=paper_cifar",
-    "epochs=1",
-    "trainer=cpu",
-    "next_steps=[]",
-    "sweep.name=mine",
-]
-
-
-@pytest.fixture
-def photos(tmp_path):
-    """A folder of two classes with ten pictures each."""
-    chance = np.random.default_rng(0)
-    for name in ("cat", "dog"):
-        (tmp_path / "photos" / name).mkdir(parents=True)
-        for number in range(10):
-            picture = Image.fromarray(chance.integers(0, 256, (20, 20, 3), dtype=np.uint8))
-            picture.save(tmp_path / "photos" / name / f"{number}.png")
-    return tmp_path / "photos"
-
-
+WORDS = ["--multirun", *TINY_PHOTOS, "epochs=1", "sweep.name=mine"]
 SEARCH = ["hydra/sweeper=optuna", "hydra.sweeper.trials=2", "data.validation=4"]
 SEARCH += ["recipe.optimizer.lr=interval(0.01,0.1)"]
 
