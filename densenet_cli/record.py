@@ -36,6 +36,7 @@ import yaml
 from densenet_cli import schema, whole_file
 from densenet_cli.identity import identity
 from densenet_cli.options import UserError
+from densenet_cli.plain_file import UnreadableFile, read_json, read_yaml
 from densenet_cli.whole_file import replace_file
 
 FORMAT = 1  # of run.json; raised when a key changes its meaning
@@ -55,16 +56,20 @@ class RunRecord:
 
     @classmethod
     def read(cls, folder: Path) -> RunRecord:
-        """The record in a folder. Raises UserError if there is none or it can't be read."""
+        """The record in a folder, checked against the schema: who uses it need check nothing again.
+
+        Raises:
+            UnreadableFile: there is none, or it is no record of a run.
+        """
         path = folder / "run.json"
         try:
-            fields = json.loads(path.read_text(encoding="utf-8"))
+            fields = read_json(path)
         except FileNotFoundError:
-            raise UserError(f"{folder} holds no run: there is no run.json in it") from None
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} cannot be read: {error}") from None
-        if not isinstance(fields, dict) or fields.get("format") != FORMAT or "state" not in fields:
-            raise UserError(f"{path} is not a record of densenet-run (format {FORMAT})")
+            raise UnreadableFile(folder, "holds no run: there is no run.json in it") from None
+        if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+            raise UnreadableFile(path, f"is not a record of densenet-run (format {FORMAT})")
+        if fault := schema.check_record(fields):
+            raise UnreadableFile(path, fault)
         return cls(folder, fields)
 
     @classmethod
@@ -84,11 +89,7 @@ class RunRecord:
 
     @property
     def identity(self) -> str:
-        """What run it is: that of the configuration it began with; its device may have changed since.
-
-        Raises:
-            KeyError, TypeError, AttributeError: the record was written by someone else.
-        """
+        """That of the configuration which the run began with; its device may have changed since."""
         return self.fields.get("identity") or identity(self.fields["config"])
 
     def update(self, **fields: Any) -> None:
@@ -154,14 +155,15 @@ def read_config(folder: Path) -> tuple[dict[str, Any], list[str]]:
     if folder.is_file():
         raise UserError(f"{folder} is a file: name the folder of a run, as outputs/DATE/TIME")
     try:
-        texts = [(folder / name).read_text("utf-8") for name in ("config.yaml", "overrides.yaml")]
-        config, overrides = map(yaml.safe_load, texts)
+        config, overrides = (read_yaml(folder / name) for name in ("config.yaml", "overrides.yaml"))
         schema.check(config)
-        if not isinstance(overrides, list):
-            raise UserError("overrides.yaml is not a list of words")
-    except (OSError, ValueError, yaml.YAMLError, UserError) as error:
-        reason = str(error).split("\n", maxsplit=1)[0]
-        raise UserError(f"{folder} holds no configuration of a run: {reason}") from None
+        if fault := schema.check_overrides(overrides):
+            raise UnreadableFile(folder / "overrides.yaml", fault)
+    except FileNotFoundError as error:
+        missing = Path(error.filename).name
+        raise UserError(f"{folder} holds no configuration of a run: there is no {missing}") from None
+    except UserError as error:
+        raise UserError(f"{folder} holds no configuration of a run: {error}") from None
     return config, overrides
 
 

@@ -1,7 +1,12 @@
-"""Which keys a configuration must have, whatever their values."""
+"""What configurations, records and the list of a sweep's jobs must look like once they are read."""
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from densenet_cli.options import UserError, shown
@@ -17,6 +22,9 @@ KEYS = {
     "recipe.schedule": ["_target_"],
     "trainer": ["accelerator", "devices", "num_nodes", "strategy", "precision"],
 }  # section -> keys; a section stands after the one it is part of
+
+STATES = ("done", "failed", "interrupted", "running")
+LONGEST_SHOWN = 60  # characters of a wrong value
 
 
 def check(config: Any) -> None:
@@ -35,3 +43,198 @@ def check(config: Any) -> None:
                 raise UserError(f"{full} is missing: it must have a value and cannot be removed")
     if not isinstance(config["next_steps"], list):
         raise UserError(f"next_steps={shown(config['next_steps'])}: must be a list of lines")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a value may be.
+
+    Args:
+        words: the end of a sentence, "must be ...".
+        fits: whether a value is one.
+    """
+
+    words: str
+    fits: Callable[[Any], bool]
+
+    def or_null(self) -> Shape:
+        """The same, or null."""
+        return Shape(f"{self.words}, or null", lambda value: value is None or self.fits(value))
+
+
+def _number(low: float, high: float) -> Shape:
+    def fits(value: Any) -> bool:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+
+    return Shape(f"a number from {low:g} to {high:g}", fits)
+
+
+def _whole(low: int, high: int = 2**63) -> Shape:
+    def fits(value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+    return Shape(f"a whole number, {low} or more", fits)
+
+
+def _list(of: Shape, number: int | None = None) -> Shape:
+    words = f"a list of which each is {of.words}"
+    return Shape(
+        words if number is None else f"{words}, {number} in all",
+        lambda value: (
+            isinstance(value, list) and number in (None, len(value)) and all(map(of.fits, value))
+        ),
+    )
+
+
+def _is_moment(value: Any) -> bool:
+    try:
+        moment = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        return False
+    return moment.tzinfo is not None and 1970 <= moment.year < 9000
+
+
+ANYTHING = Shape("anything", lambda value: True)
+SECTION = Shape("a section", lambda value: isinstance(value, dict))
+TEXT = Shape("a text", lambda value: isinstance(value, str))
+TEXTS = _list(TEXT)
+SWITCH = Shape("true or false", lambda value: isinstance(value, bool))
+MOMENT = Shape("a time such as 2026-11-22T10:14:20+00:00", _is_moment)
+COUNT = _whole(0)
+AMOUNT = _number(0, 1e30)
+PERCENT = _number(0, 100)
+SECONDS = _number(0, 1e10)  # three hundred years
+SPEED = _number(0, 1e15)
+ANY_NUMBER = _number(-1e100, 1e100)
+
+REQUIRED = {  # in run.json, from its first moment on
+    "state": Shape(f"one of {', '.join(STATES)}", lambda value: value in STATES),
+    "results": SECTION,
+    "config": SECTION,
+    "config.task": ANYTHING,
+    "config.epochs": ANYTHING,
+    "config.seed": ANYTHING,
+    "config.model": SECTION,
+    "config.model._target_": TEXT,
+    "config.data": SECTION,
+    "config.data._target_": TEXT,
+    "config.recipe": SECTION,
+    "config.recipe.report": ANYTHING,
+    "config.trainer": SECTION,
+}
+OPTIONAL = {  # each as soon as it is known; further keys are allowed
+    "overrides": TEXTS,
+    "identity": TEXT,
+    "git": TEXT.or_null(),
+    "versions": Shape("texts by name", lambda value: _all_fit(value, TEXT)),
+    "host": TEXT,
+    "started": MOMENT,
+    "updated": MOMENT,
+    "ended": MOMENT,
+    "resumed": COUNT,
+    "error": TEXT.or_null(),
+    "device_type": TEXT,
+    "implementation": TEXT.or_null(),
+    "cuda_graphs": SWITCH,
+    "epoch": COUNT.or_null(),
+    "pid": COUNT,
+    "seconds": SECONDS.or_null(),
+    "train_seconds": SECONDS.or_null(),
+    "images_per_second": SPEED.or_null(),
+    "peak_memory_bytes": AMOUNT.or_null(),
+}
+FACTS = {  # known together, before the first step
+    "parameters": AMOUNT,
+    "multiply_adds": AMOUNT,
+    "device": TEXT,
+    "processes": _whole(1),
+    "precision": TEXT,
+    "epochs": COUNT,
+    "config.seed": COUNT,
+    "config.data.batch_size": _whole(1),
+    "data": SECTION,
+    "data.name": TEXT,
+    "data.num_classes": _whole(1),
+    "data.class_names": TEXTS,
+    "data.image_size": _list(_whole(1, 100_000), 2),
+    "data.sizes": SECTION,
+    "data.sizes.train": COUNT,
+    "data.sizes.validation": COUNT,
+    "data.sizes.test": COUNT,
+    "data.statistics": SECTION,
+    "data.statistics.mean": _list(_number(-1e9, 1e9), 3),
+    "data.statistics.std": _list(_number(1e-9, 1e9), 3),
+}
+OF_RESULTS = {  # name, as a regular expression -> what it is, if it is there
+    r"(test|validation)_(top5_)?error(_last|_best)?": PERCENT.or_null(),
+    r"(test|validation)_loss(_last|_best)?": ANY_NUMBER.or_null(),
+    "best_epoch": COUNT.or_null(),
+    "best_on_test": SWITCH,
+    "reported": Shape("last or best", lambda value: value in ("last", "best")),
+}
+OF_METRICS = {  # column of metrics.csv -> what its cells are, if they are not empty
+    "epoch": _number(0, 1e9),
+    "seconds": SECONDS,
+    "images_per_second": SPEED,
+    r"(train|test|validation)_(top5_)?error": PERCENT,
+}
+
+
+def check_record(fields: Any) -> str | None:
+    """What is wrong with the content of a run.json: the rest of a sentence that begins with its path.
+
+    Args:
+        fields: plain data without infinite numbers, as `plain_file.read_json` gives them.
+    """
+    if not isinstance(fields, dict):
+        return "is no record of a run"
+    rules = REQUIRED | {name: shape for name, shape in OPTIONAL.items() if name in fields}
+    if fields.get("epoch") or FACTS.keys() & fields.keys():
+        rules |= FACTS
+    for name, shape in rules.items():
+        node = fields
+        *sections, key = name.split(".")
+        for section in sections:
+            node = node[section]
+        if key not in node:
+            return f"holds no {name}: must be {shape.words}"
+        if not shape.fits(node[key]):
+            return _wrong(name, node[key], shape)
+    for name, value in fields["results"].items():
+        for known, shape in OF_RESULTS.items():
+            if re.fullmatch(known, name) and not shape.fits(value):
+                return _wrong(f"results.{name}", value, shape)
+    if "data" in fields and len(fields["data"]["class_names"]) != fields["data"]["num_classes"]:
+        return "holds another number of data.class_names than data.num_classes says"
+    return None
+
+
+def check_overrides(words: Any) -> str | None:
+    """What is wrong with the content of an overrides.yaml; see `check_record`."""
+    return None if TEXTS.fits(words) else "is no list of words"
+
+
+def check_sweep(content: Any) -> str | None:
+    """What is wrong with the content of a sweep.yaml; see `check_record`."""
+    if not isinstance(content, dict) or not {"commands", "jobs"} <= content.keys():
+        return "is no list of a sweep's commands and jobs"
+    for name, shape in {"commands": _list(TEXTS), "jobs": TEXTS}.items():
+        if not shape.fits(content[name]):
+            return _wrong(name, content[name], shape)
+    return None
+
+
+def metric(column: str) -> Shape:
+    """What the numbers in a column of metrics.csv must be."""
+    found = (shape for known, shape in OF_METRICS.items() if re.fullmatch(known, column))
+    return next(found, Shape("a number", lambda value: math.isinf(value) or not abs(value) > 1e100))
+
+
+def _all_fit(values: Any, shape: Shape) -> bool:
+    return isinstance(values, Mapping) and all(map(shape.fits, values.values()))
+
+
+def _wrong(name: str, value: Any, shape: Shape) -> str:
+    text = shown(value)
+    text = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+    return f"holds {name}={text}: must be {shape.words}"

@@ -82,9 +82,12 @@ def _results(results: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _costs(fields: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if "parameters" not in fields:
+        return
     yield "parameters", f"{fields['parameters']:,}"
     yield "multiply-adds", f"{fields['multiply_adds']:,} an image"
     if fields.get("images_per_second"):
         yield "training speed", f"{fields['images_per_second']:,.0f} images/s"
     yield "device", _device(fields)
-    yield "time", duration(fields["seconds"])
+    if fields.get("seconds") is not None:
+        yield "time", duration(fields["seconds"])

@@ -33,7 +33,8 @@ def replace_file(path: Path, content: str | Callable[[BinaryIO], Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
             if isinstance(content, str):
-                file.write(content.encode())
+                # A lone surrogate, as in the name of a file that is not UTF-8, becomes \udc80.
+                file.write(content.encode(errors="backslashreplace"))
             else:
                 content(file)
             file.flush()

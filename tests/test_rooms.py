@@ -17,8 +17,10 @@ MAY_IMPORT = {  # room -> rooms
     "tensor_file": set(),
     "duration": set(),
     "hold": set(),
+    "plain_file": set(),
     "schema": set(),
-    "record": {"identity", "schema"},
+    "sweep_file": {"plain_file", "schema"},
+    "record": {"identity", "plain_file", "schema"},
     "run_log": {"hold"},
     "identity": set(),
     "summary": set(),
@@ -37,7 +39,7 @@ MAY_IMPORT = {  # room -> rooms
     "workers": {"hold", "identity", "launch", "record"},
     "sweep": {
         *("complaint", "compose", "hold", "identity", "instantiation", "launch", "record"),
-        *("resolvers", "summary", "workers"),
+        *("plain_file", "resolvers", "summary", "sweep_file", "workers"),
         *("assembly", "models", "training"),  # to measure a cost only
     },
     "cli": {
@@ -52,7 +54,7 @@ MAY_IMPORT = {  # room -> rooms
         "sweep",  # what lines of options stand for
     },
     "model_cli": {"analysis", "complaint", "inference", "launch"},
-    "results": {"duration", "hold", "identity", "record"},
+    "results": {"duration", "hold", "identity", "plain_file", "record", "schema", "sweep_file"},
 }
 
 

@@ -78,7 +78,7 @@ def _top5(row: Row) -> str:
 
 def _classes(setting: Setting) -> int:
     counts = [run.fields.get("data", {}).get("num_classes") for run in setting.done]
-    return max((number for number in counts if isinstance(number, int)), default=0)
+    return max((number for number in counts if number), default=0)
 
 
 def _memory(row: Row) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -11,16 +12,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from densenet_cli import identity
+from densenet_cli import identity, schema
 from densenet_cli.hold import is_held
 from densenet_cli.options import UserError
+from densenet_cli.plain_file import UnreadableFile, read_text
 from densenet_cli.record import RunRecord
 
-STATES = ("done", "failed", "interrupted", "running")
 BROKEN_OFF = "broken off"  # says "running", but its process is gone
-
-MAPPINGS = ("results", "config", "config.model", "config.data", "config.recipe", "config.trainer")
-MAPPINGS_IF_PRESENT = ("versions", "data", "data.sizes", "data.statistics")
+LARGEST_METRICS = 8_000_000  # bytes: some eighty thousand epochs
+MOST_COLUMNS = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class Run:
 
     @property
     def state(self) -> str:
-        """One of STATES, as recorded."""
+        """One of schema.STATES, as recorded."""
         return self.fields["state"]
 
     @cached_property
@@ -106,17 +106,16 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[Unreadable]]:
             place = folder.stat()
             if (place.st_dev, place.st_ino) not in seen:
                 seen.add((place.st_dev, place.st_ino))
-                record = _read(folder)
-                (runs if isinstance(record, Run) else unreadable).append(record)  # type: ignore[arg-type]
+                try:
+                    runs.append(read_run(folder))
+                except UnreadableFile as error:
+                    unreadable.append(Unreadable(error.path, error.reason))
     return runs, list(dict.fromkeys(unreadable))
 
 
 def read_run(folder: Path) -> Run:
     """The run in one folder. Raises UserError if it holds none, or its record cannot be used."""
-    record = _read(folder)
-    if isinstance(record, Unreadable):
-        raise UserError(f"{record.path} {record.reason}" if record.path.exists() else record.reason)
-    return record
+    return Run(folder, RunRecord.read(folder).fields)
 
 
 def read_metrics(run: Run) -> list[dict[str, float | None]]:
@@ -126,22 +125,35 @@ def read_metrics(run: Run) -> list[dict[str, float | None]]:
         No rows if no epoch has ended.
 
     Raises:
-        UserError: if the file is no table of numbers.
+        UnreadableFile: if the file is no table of numbers.
     """
     path = run.folder / "metrics.csv"
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return [_numbers(row) for row in csv.DictReader(file)]
+        lines = csv.reader(io.StringIO(read_text(path, LARGEST_METRICS), newline=""))
+        columns = next(lines, [])
+        if len(columns) > MOST_COLUMNS:
+            raise ValueError(f"it has {len(columns)} columns")
+        shapes = [schema.metric(column) for column in columns]
+        return [_numbers(columns, shapes, cells) for cells in lines if cells]
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
+    except (ValueError, csv.Error) as error:
+        raise UnreadableFile(path, f"cannot be read: {error}") from None
 
 
-def _numbers(row: dict[Any, Any]) -> dict[str, float | None]:
-    if None in row:
+def _numbers(
+    columns: Sequence[str], shapes: Sequence[schema.Shape], cells: Sequence[str]
+) -> dict[str, float | None]:
+    """A row by column; cells that are missing at its end are empty."""
+    if len(cells) > len(columns):
         raise ValueError("a row has more cells than there are columns")
-    return {name: float(cell) if cell else None for name, cell in row.items()}
+    row: dict[str, float | None] = dict.fromkeys(columns)
+    for column, shape, cell in zip(columns, shapes, cells, strict=False):
+        if cell:
+            row[column] = number = float(cell)
+            if not shape.fits(number):
+                raise ValueError(f"{column} is {cell}: must be {shape.words}")
+    return row
 
 
 def _run_folders(top: Path, unreadable: list[Unreadable]) -> Iterator[Path]:
@@ -160,31 +172,3 @@ def _run_folders(top: Path, unreadable: list[Unreadable]) -> Iterator[Path]:
 def in_natural_order(name: str) -> list[str | int]:
     """A key to sort folders by: "seed=2" before "seed=10"."""
     return [int(part) if index % 2 else part for index, part in enumerate(re.split(r"([0-9]+)", name))]
-
-
-def _read(folder: Path) -> Run | Unreadable:
-    path = folder / "run.json"
-    try:
-        fields = RunRecord.read(folder).fields
-    except UserError as error:
-        return Unreadable(path, str(error).removeprefix(f"{path} "))
-    except RecursionError:
-        return Unreadable(path, "cannot be read: it is nested too deeply")
-    fault = _fault(fields)
-    return Unreadable(path, fault) if fault else Run(folder, fields)
-
-
-def _fault(fields: dict[str, Any]) -> str | None:
-    """What all the rest relies on and the record lacks."""
-    if fields["state"] not in STATES:
-        return f"has the state {fields['state']!r}, which is none of {', '.join(STATES)}"
-    for name in MAPPINGS + MAPPINGS_IF_PRESENT:
-        node: Any = fields
-        for key in name.split("."):
-            node = node.get(key) if isinstance(node, dict) else None
-        if not isinstance(node, dict) and (node is not None or name in MAPPINGS):
-            return f"holds no section {name}"
-    for section in ("model", "data"):
-        if not isinstance(fields["config"][section].get("_target_"), str):
-            return f"does not say what config.{section} is: _target_ is missing"
-    return None

@@ -111,19 +111,13 @@ class Setting:
 
 
 def measured(run: Run, quantity: str) -> float | None:
-    """One of QUANTITIES, as a run recorded it; None if it did not, or not as a finite number.
+    """One of QUANTITIES, as a run recorded it; None if it did not.
 
     The validation error is that of the epoch whose test error counts, the last or the best one.
     """
     if quantity == "validation_error" and reported(run.fields) == "best":
-        value = run.results.get("validation_error_best")
-    elif quantity in RESULTS:
-        value = run.results.get(RESULTS[quantity])
-    else:
-        value = run.fields.get(quantity)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        return None
-    return value
+        return run.results.get("validation_error_best")
+    return run.results.get(RESULTS[quantity]) if quantity in RESULTS else run.fields.get(quantity)
 
 
 def data_name(run: Run) -> str:

@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich import box
 from rich.console import Group
 from rich.live import Live
@@ -25,6 +24,7 @@ from densenet_cli.results import terminal
 from densenet_cli.results.columns import failure
 from densenet_cli.results.records import BROKEN_OFF, Run, in_natural_order, read_metrics, read_runs
 from densenet_cli.results.settings import measured
+from densenet_cli.sweep_file import read_sweep
 
 TO_DO = "to do"
 UNREADABLE = "unreadable"
@@ -36,6 +36,7 @@ STYLES = {
     "interrupted": "yellow",
     "done": "green",
 }
+LONGEST = 1e9  # seconds, thirty years; what is farther away has no date
 RECENT_EPOCHS = 3  # whose mean time tells how long the next ones take
 
 
@@ -103,7 +104,7 @@ def read_jobs(folder: Path) -> list[Job]:
         name = os.path.relpath(item.path, folder).removesuffix("/run.json")
         known.add(name)
         jobs.append(Job(name, UNREADABLE, note=item.reason))
-    jobs += [Job(name, TO_DO) for name in _planned(folder) if name not in known]
+    jobs += [Job(name, TO_DO) for name in read_sweep(folder)[1] if name not in known]
     return sorted(jobs, key=lambda job: (ORDER.index(job.status), in_natural_order(job.name)))
 
 
@@ -127,7 +128,7 @@ def summary(jobs: Sequence[Job]) -> str:
     parts = [f"{counts[status]} {status}" for status in ORDER if counts[status]]
     text = f"{len(jobs)} {'job' if len(jobs) == 1 else 'jobs'}: {', '.join(parts)}"
     left = seconds_left(jobs)
-    if left is None:
+    if left is None or left > LONGEST:
         return text
     moment = datetime.now() + timedelta(seconds=left)
     day = "" if moment.date() == datetime.now().date() else f"{moment:%Y-%m-%d} "
@@ -160,7 +161,7 @@ def _job(folder: Path, run: Run, now: float) -> Job:
     name, status = str(run.folder.relative_to(folder)), run.status
     rows = _rows(run)
     last: dict[str, Any] = rows[-1] if rows else {}
-    epoch, epochs = _whole(run.fields.get("epoch")), _whole(run.config.get("epochs"))
+    epoch, epochs = run.fields.get("epoch"), run.fields.get("epochs")
     since = _seconds_since_update(run, now) if status == "running" else 0.0
     seconds = (measured(run, "seconds") or 0.0) + since
     left = None
@@ -196,28 +197,8 @@ def _epoch_seconds(rows: Sequence[dict[str, float | None]]) -> float:
 
 
 def _seconds_since_update(run: Run, now: float) -> float:
-    try:
-        return max(0.0, now - datetime.fromisoformat(str(run.fields.get("updated"))).timestamp())
-    except ValueError:
-        return 0.0
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _planned(folder: Path) -> list[str]:
-    """The folders of all jobs of a sweep, as it noted them before the first began."""
-    path = folder / "sweep.yaml"
-    if not path.exists():
-        return []
-    try:
-        jobs = yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"]
-    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
-    if not isinstance(jobs, list):
-        raise UserError(f"{path} cannot be read: jobs is not a list of folders")
-    return [str(name) for name in jobs]
+    updated = run.fields.get("updated")
+    return max(0.0, now - datetime.fromisoformat(updated).timestamp()) if updated else 0.0
 
 
 def _cells(job: Job) -> list[Text]:

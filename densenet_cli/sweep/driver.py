@@ -14,6 +14,7 @@ from densenet_cli.sweep.folders import Folders
 from densenet_cli.sweep.jobs import Sweep
 from densenet_cli.sweep.runner import Runner
 from densenet_cli.sweep.standing import Standing
+from densenet_cli.sweep_file import FILE, read_sweep
 
 SEARCH = "densenet_cli.sweep.search"  # hydra/sweeper=optuna
 
@@ -71,7 +72,9 @@ def _resumed(folder: Path, typed: list[str]) -> list[list[str]]:
         if name not in may_change and not name.startswith("hydra.launcher."):
             rule = "cannot change when a sweep is continued: its jobs would be others"
             raise UserError(f"{word}: {rule}; type it with --multirun and sweep.name={folder.name}")
-    commands, _ = jobs.typed_before(folder)
+    commands, _ = read_sweep(folder)
+    if not commands:
+        raise UserError(f"{folder / FILE} names no command, so that there is nothing to go on with")
     here = f"hydra.sweep.dir={quoted(str(folder))}"
     return [[*command, here, *others] for command in commands]
 

@@ -66,7 +66,7 @@ class Folders:
         for path in sorted(folder.glob("*/run.json")):
             try:
                 self._note(path.parent, RunRecord.read(path.parent).identity)
-            except (UserError, KeyError, TypeError, AttributeError):  # left as it is, its name unused
+            except UserError:  # left as it is, its name unused
                 self._taken[path.parent.name.casefold()] = ""
 
     def place(self, name: str, config: dict[str, Any]) -> Path:

@@ -19,9 +19,8 @@ from densenet_cli.identity import identity
 from densenet_cli.options import OptionError, UserError, shown, switch
 from densenet_cli.sweep import grid
 from densenet_cli.sweep.folders import GROUPS, Folders, job_names, sweep_name
+from densenet_cli.sweep_file import FILE, read_sweep
 from densenet_cli.whole_file import remove_partials, replace_file
-
-FILE = "sweep.yaml"  # in a sweep's folder: the commands typed for it, and the folders of their jobs
 
 
 @dataclass
@@ -112,7 +111,7 @@ def note(sweep: Sweep) -> None:
     sweep.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(sweep.folder / ".lock", timeout=60):
         remove_partials(sweep.folder / FILE)
-        commands, names = typed_before(sweep.folder)
+        commands, names = read_sweep(sweep.folder)
         if any(grid.is_search(command) != grid.is_search(sweep.words) for command in commands):
             rule = "a grid and a search do not share a folder; choose another by sweep.name="
             raise UserError(f"{sweep.folder}: {rule}")
@@ -121,18 +120,6 @@ def note(sweep: Sweep) -> None:
         names += [job.folder.name for job in sweep.jobs if job.folder.name not in names]
         content = {"commands": commands, "jobs": names}
         replace_file(sweep.folder / FILE, yaml.safe_dump(content, sort_keys=False))
-
-
-def typed_before(folder: Path) -> tuple[list[list[str]], list[str]]:
-    """The commands that were typed for a sweep's folder, and the names of their jobs' folders."""
-    path = folder / FILE
-    if not path.exists():
-        return [], []
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return list(content["commands"]), list(content["jobs"])
-    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
 
 
 def folder(cfg: DictConfig) -> Path:

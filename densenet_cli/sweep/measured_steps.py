@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from densenet_cli.plain_file import UnreadableFile, read_json
 from densenet_cli.whole_file import replace_file
 
 # Arguments of Lightning's Trainer that say how much is done, and not how fast.
@@ -109,8 +110,8 @@ class Measurements:
 
     def _read(self) -> dict[str, Measurement]:
         try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            content = read_json(self.path)
+        except (FileNotFoundError, UnreadableFile):
             return {}
         entries = content.items() if isinstance(content, dict) else ()
         return {key: Measurement(**fields) for key, fields in entries if _is_sound(fields)}
@@ -128,7 +129,9 @@ def _is_sound(fields: Any) -> bool:
         isinstance(sizes, dict)
         and sizes.keys() == {"train", "validation", "test"}
         and fields["evaluation_split"] in sizes
+        and isinstance(fields["device"], str)
         and all(isinstance(one, (int, float)) for one in [*speeds, *numbers, *sizes.values()])
+        and min(*numbers, *sizes.values()) >= 0
         and min(speeds) > 0
     )
 

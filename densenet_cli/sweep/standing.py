@@ -84,5 +84,5 @@ def record(job: Job) -> dict[str, Any]:
     try:
         found = RunRecord.read(job.folder)
         return found.fields if found.identity == job.identity else {}
-    except (UserError, KeyError, TypeError, AttributeError):
+    except UserError:
         return {}

@@ -152,15 +152,26 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"checkpoint={path}: cannot be read as a checkpoint: {error}") from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise UserError(f"checkpoint={path}: is no checkpoint of densenet-run (no state_dict)")
+    weights = checkpoint["state_dict"]
+    if not isinstance(weights, dict) or not all(
+        isinstance(name, str) and isinstance(weight, torch.Tensor) for name, weight in weights.items()
+    ):
+        raise UserError(f"checkpoint={path}: its state_dict holds more than tensors by name")
     return checkpoint
 
 
 def position(checkpoint: dict[str, Any]) -> tuple[int, int]:
-    """Epoch and batch, both from 0, that follow what a checkpoint has behind it."""
-    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
-    if progress["is_last_batch"]:
-        return checkpoint["epoch"] + 1, 0
-    return checkpoint["epoch"], progress["current"]["processed"]
+    """Epoch and batch, both from 0, that follow what a checkpoint has behind it.
+
+    Raises:
+        UserError: if it does not say how far training was.
+    """
+    try:
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        epoch, is_last = int(checkpoint["epoch"]), bool(progress["is_last_batch"])
+        return (epoch + 1, 0) if is_last else (epoch, int(progress["current"]["processed"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"the checkpoint does not say how far training was: {error!r}") from error
 
 
 def load_weights(module: torch.nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
@@ -183,4 +194,8 @@ def load_weights(module: torch.nn.Module, checkpoint: dict[str, Any], path: Path
             f"checkpoint={path}: holds the weights of another network than model=...: "
             f"{len(other_names) + len(other_shapes)} tensors differ; {reason}"
         )
-    module.load_state_dict(theirs)
+    try:
+        module.load_state_dict(theirs)
+    except (RuntimeError, NotImplementedError) as error:  # sparse or quantised tensors, for two
+        reason = " ".join(str(error).split())
+        raise UserError(f"checkpoint={path}: its weights cannot be used: {reason}") from error

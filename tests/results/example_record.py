@@ -130,7 +130,7 @@ def fields(test_error: float | None = None, /, **options: Any) -> dict[str, Any]
     record = copy.deepcopy(FIELDS)
     if test_error is not None:
         record["results"] |= {"test_error": test_error, "test_error_last": test_error}
-        record["results"]["test_error_best"] = round(test_error - 0.2, 4)
+        record["results"]["test_error_best"] = max(round(test_error - 0.2, 4), 0)
     for name, value in options.items():
         section, _, rest = name.partition("__")
         if section in record["config"] and (rest or section in ("seed", "model", "task")):

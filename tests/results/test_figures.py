@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
-from example_record import RESNET, write
+from example_record import RESNET, fields, write
 from matplotlib.text import Annotation
 from PIL import Image
 
@@ -299,9 +299,8 @@ def test_what_one_asked_for_is_written_whole_or_not_at_all():
 
 
 def test_words_of_a_record_are_no_formulas():
-    write(
-        Path("runs/a"), 4.5, device=r"$\frac{ costs $5", data={"name": r"$\bad$"}, data___target_="x.Y"
-    )
+    data = {**fields()["data"], "name": r"$\bad$"}
+    write(Path("runs/a"), 4.5, device=r"$\frac{ costs $5", data=data, data___target_="x.Y")
     assert figures.draw(_settings(), "memory").points[0]["device"].startswith(r"$\frac{")
     figures.write(_settings(), ["memory", "error_parameters"], Path("out"))
 
@@ -345,3 +344,14 @@ def test_magnitudes_are_written_in_full_or_as_powers_of_ten():
 def test_names_at_the_ends_of_lines_are_moved_apart():
     assert spread([0.5, 0.51, 0.9], 0.1, 0, 1) == pytest.approx([0.5, 0.6, 0.9])
     assert spread([0.98, 0.99], 0.1, 0, 1) == pytest.approx([0.9, 1.0])
+
+
+def test_growth_rates_of_other_kinds_are_left_out_of_the_heat_map():
+    for growth_rate in (12, 24, "24", None, [12]):
+        for compression in (0.5, 1.0, "half"):
+            name = f"runs/{growth_rate!r}-{compression}"
+            write(Path(name), 5, model__growth_rate=growth_rate, model__compression=compression)
+    points = figures.draw(_settings(), "growth_compression").points
+    assert {(point["growth_rate"], point["compression"]) for point in points} == {
+        *((12, 0.5), (12, 1.0), (24, 0.5), (24, 1.0))
+    }

@@ -6,15 +6,18 @@ import json
 import os
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from example_record import fields, write
 
 from densenet_cli.options import UserError
+from densenet_cli.record import RunRecord, read_config, write_config
 from densenet_cli.results.records import Run, in_natural_order, read_metrics, read_run, read_runs
 from densenet_cli.results.settings import settings
 from densenet_cli.results.table import rows, table
+from densenet_cli.sweep_file import read_sweep
 
 DAMAGED = {
     "half": json.dumps(fields())[:300],
@@ -91,12 +94,11 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
     ]
 
 
-def test_odd_values_in_a_record_break_no_table(tmp_path):
-    odd = fields(parameters="many", seconds=float("inf"), device=["a"], seed={"a": 1})
-    odd["results"] |= {"test_error": "low", "test_error_last": True, "best_on_test": "yes"}
+def test_odd_options_in_a_record_break_no_table(tmp_path):
+    odd = fields()
     odd["config"]["model"] |= {"depth": [1], "compression": "half", "block_config": {"a": 1}}
     odd["config"]["recipe"] |= {"optimizer": None, "schedule": 3}
-    odd["data"]["sizes"]["train"] = None
+    odd["data"]["sizes"]["train"] = 0
     write(tmp_path / "good", 4.5)
     write(tmp_path / "odd")
     (tmp_path / "odd/run.json").write_text(json.dumps(odd))
@@ -104,6 +106,136 @@ def test_odd_values_in_a_record_break_no_table(tmp_path):
     shown = table(rows(settings(runs), paper=True))
     assert len(shown.rows) == 2
     assert any("4.50" in cells for cells in shown.rows)
+
+
+ODD = {
+    "parameters": "many",
+    "multiply_adds": -1,
+    "seconds": float("inf"),
+    "train_seconds": 1e300,
+    "images_per_second": [441.2],
+    "peak_memory_bytes": 10**30,
+    "device": ["a"],
+    "processes": 0,
+    "epochs": None,
+    "epoch": 1.5,
+    "error": {"a": 1},
+    "identity": 7,
+    "git": 7,
+    "versions": None,
+    "overrides": ["seed=0", 7],
+    "updated": "yesterday",
+    "started": "2026-11-22T02:00:00",
+    "ended": "9999-12-31T23:59:59-12:00",
+    "config": None,
+    "config.seed": {"a": 1},
+    "config.data.batch_size": 0.5,
+    "config.model": [],
+    "config.model._target_": 3,
+    "config.recipe": None,
+    "config.trainer": "cpu",
+    "config.model.layers": "[" * 200 + "]" * 200,
+    "results": None,
+    "results.test_error": "low",
+    "results.test_error_last": True,
+    "results.test_error_best": 101,
+    "results.validation_error_last": 1e308,
+    "results.test_loss": float("nan"),
+    "results.best_on_test": "yes",
+    "results.best_epoch": {},
+    "results.reported": ["best"],
+    "data": None,
+    "data.name": None,
+    "data.num_classes": 0,
+    "data.class_names": [1] * 10,
+    "data.image_size": [32],
+    "data.sizes": None,
+    "data.sizes.train": None,
+    "data.statistics": None,
+    "data.statistics.mean": [None] * 3,
+    "data.statistics.std": [0, 0, 0],
+}
+NO_PLAIN_DATA = ("seconds", "results.test_loss", "peak_memory_bytes", "config.model.layers")
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_field_is_named_and_nothing_else_lost(tmp_path, name):
+    write(tmp_path / "good"), write(tmp_path / "odd")
+    odd = fields()
+    node = odd
+    *sections, key = name.split(".")
+    for section in sections:
+        node = node[section]
+    node[key] = json.loads(ODD[name]) if str(ODD[name]).startswith("[[") else ODD[name]
+    (tmp_path / "odd/run.json").write_text(json.dumps(odd))
+    runs, unreadable = read_runs([tmp_path])
+    assert [run.folder.name for run in runs] == ["good"]
+    (item,) = unreadable
+    assert item.path == tmp_path / "odd/run.json"
+    assert item.reason.startswith("cannot be read: " if name in NO_PLAIN_DATA else f"holds {name}=")
+
+
+def test_keys_that_nobody_knows_are_allowed(tmp_path):
+    folder = write(tmp_path / "run", digest="0a", results={"test_error": 4.5, "calibration": 0.1})
+    assert read_run(folder).fields["digest"] == "0a"
+
+
+def test_a_lone_surrogate_in_a_record_is_kept_and_can_be_written_again(tmp_path):
+    write(tmp_path, data={**fields()["data"], "name": "caf\udce9"})
+    RunRecord.read(tmp_path).update(epoch=1)
+    assert read_run(tmp_path).fields["data"]["name"] == "caf\udce9"
+
+
+@pytest.mark.parametrize("name", ["run.json", "metrics.csv", "sweep.yaml", "config.yaml"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "large", "loop"])
+def test_what_is_no_file_of_ours_is_refused_at_once(tmp_path, name, kind):
+    folder = write(tmp_path / "run")
+    (folder / name).unlink(missing_ok=True)
+    if kind == "pipe":
+        os.mkfifo(folder / name)
+    elif kind == "folder":
+        (folder / name).mkdir()
+    elif kind == "large":
+        with (folder / name).open("wb") as file:
+            file.truncate(2**40)  # a file with a hole
+    else:
+        (folder / name).symlink_to("/dev/zero" if kind == "device" else name)
+    read = {
+        "run.json": read_run,
+        "metrics.csv": lambda folder: read_metrics(Run(folder, fields())),
+        "sweep.yaml": read_sweep,
+        "config.yaml": read_config,
+    }
+    with pytest.raises(UserError, match=rf"{name.replace('.', '[.]')} cannot be read: "):
+        read[name](folder)
+
+
+ALIASES = "a: &a [x, x]\n" + "".join(
+    f"{b}: &{b} [*{a}, *{a}]\n" for a, b in pairwise("abcdefghijklmno")
+)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "3", "[]", "commands: []", "commands: 3\njobs: []", "commands: [[1]]\njobs: []"),
+        *("commands: []\njobs: [2026-11-22]", "{", "!!python/object:os.system {}", "\x00", ALIASES),
+        *("[" * 5000, "commands: []\njobs: [" + "[" * 500 + "]" * 501, "commands: []\njobs: [null]"),
+    ],
+)
+def test_a_plan_of_another_shape_is_named(tmp_path, content):
+    (tmp_path / "sweep.yaml").write_text(content)
+    with pytest.raises(UserError, match=r"^\S*sweep\.yaml (cannot be read|is no list|holds [a-z]+=)"):
+        read_sweep(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "3", "[1, 2]", "[[a]]", "{a: 1}", "[seed=0, null]", ALIASES])
+def test_words_of_another_shape_are_named(tmp_path, content):
+    write_config(tmp_path, fields()["config"], ["seed=0"])
+    assert read_config(tmp_path) == (fields()["config"], ["seed=0"])
+    (tmp_path / "overrides.yaml").write_text(content)
+    with pytest.raises(UserError, match=r"holds no configuration of a run: \S*overrides\.yaml"):
+        read_config(tmp_path)
 
 
 def test_nothing_that_a_record_names_is_imported(tmp_path, monkeypatch):
@@ -136,7 +268,14 @@ def test_metrics_are_numbers_or_none(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("content", [b"epoch\n1,2\n", b"epoch\nfirst\n", b"epoch\n\xff\n"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"epoch\n1,2\n", b"epoch\nfirst\n", b"epoch\n\xff\n", b"epoch,test_error\n1,101\n"),
+        *(b"epoch\n-1\n", b"epoch\ninf\n", b"epoch,seconds\n1,nan\n", b"epoch,loss\n1,1e300\n"),
+        *(b"," * 300, b'epoch\n"' + b"1" * 200_000 + b'"\n'),
+    ],
+)
 def test_a_damaged_metrics_file_is_named(tmp_path, content):
     run = read_run(write(tmp_path))
     (tmp_path / "metrics.csv").write_bytes(content)

@@ -126,7 +126,7 @@ def test_a_folder_without_runs_is_one_message(tmp_path):
 @pytest.mark.parametrize("content", ["jobs: 3", "[]", "jobs: [", "\x00"])
 def test_a_damaged_plan_is_named(tmp_path, content):
     (tmp_path / "sweep.yaml").write_text(content)
-    with pytest.raises(UserError, match=r"sweep\.yaml cannot be read"):
+    with pytest.raises(UserError, match=r"sweep\.yaml (cannot be read|is no list|holds jobs=3)"):
         watch(tmp_path)
 
 
@@ -169,3 +169,10 @@ def test_once_shows_a_running_sweep_and_leaves(tmp_path, capsys):
     running(tmp_path / "a")
     watch(tmp_path, interval=3600, once=True)
     assert "1 job: 1 running" in capsys.readouterr().out
+
+
+def test_a_time_left_beyond_all_dates_is_left_out(tmp_path):
+    folder = running(tmp_path / "a")
+    (folder / "metrics.csv").write_text("epoch,seconds\n1,1e10\n")
+    (job,) = read_jobs(tmp_path)
+    assert summary([job]) == "1 job: 1 running"

@@ -52,6 +52,28 @@ def test_other_data_and_no_file_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "weights",
+    [None, [1], {"weight": 3}, {1: torch.ones(2, 3)}, {"weight": torch.ones(2, 3), "bias": {}}],
+)
+def test_a_state_dict_of_another_shape_is_refused(weights, tmp_path):
+    torch.save({"state_dict": weights}, tmp_path / "odd.ckpt")
+    with pytest.raises(UserError, match="its state_dict holds more than tensors by name"):
+        checkpoints.load_checkpoint(tmp_path / "odd.ckpt")
+
+
+def test_tensors_that_cannot_be_copied_are_refused(tmp_path):
+    weights = {"weight": torch.ones(2, 3, device="meta"), "bias": torch.ones(2)}
+    with pytest.raises(UserError, match=r"x\.ckpt: its weights cannot be used"):
+        checkpoints.load_weights(nn.Linear(3, 2), {"state_dict": weights}, tmp_path / "x.ckpt")
+
+
+@pytest.mark.parametrize("loops", [None, {}, {"fit_loop": {"epoch_loop.batch_progress": {}}}])
+def test_a_checkpoint_without_a_position_is_refused(loops):
+    with pytest.raises(UserError, match="does not say how far training was"):
+        checkpoints.position({"epoch": 3, "loops": loops})
+
+
+@pytest.mark.parametrize(
     ("other", "words"),
     [
         (nn.Linear(3, 5), r"weight is \(5, 3\) there and \(2, 3\) here"),

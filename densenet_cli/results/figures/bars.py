@@ -65,7 +65,7 @@ def _seconds(run: Run) -> float | None:
 
 def _seconds_per_epoch(run: Run) -> float | None:
     seconds, epochs = measured(run, "train_seconds"), run.fields.get("epoch")
-    return seconds / epochs if seconds and isinstance(epochs, int) and epochs > 0 else None
+    return seconds / epochs if seconds and epochs else None
 
 
 def _draw(settings: Sequence[Setting], measures: dict[str, Measure], note: str) -> Drawing | None:

@@ -49,7 +49,8 @@ def draw(settings: Sequence[Setting]) -> Drawing | None:
 
 
 def _is_densenet(item: Setting) -> bool:
-    return {GROWTH_RATE, COMPRESSION} <= acting_options(item.config).keys()
+    options = acting_options(item.config)
+    return all(isinstance(options.get(name), (int, float)) for name in (GROWTH_RATE, COMPRESSION))
 
 
 def _all_else(item: Setting) -> dict[str, object]:

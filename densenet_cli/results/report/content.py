@@ -147,8 +147,7 @@ def _published(row: Row) -> str:
 
 
 def _command(run: Run) -> str:
-    overrides = run.fields.get("overrides")
-    return shlex.join(["densenet-run", *map(str, overrides)]) if isinstance(overrides, list) else ""
+    return shlex.join(["densenet-run", *run.fields["overrides"]]) if "overrides" in run.fields else ""
 
 
 def _run(run: Run, numbers: dict[str, int]) -> dict[str, str]:
