@@ -33,16 +33,28 @@ from densenet_cli.compose import (
 from densenet_cli.options import UserError
 from densenet_cli.quick_imports import quick_imports
 from densenet_cli.record import Begin, read_config
+from densenet_cli.streams import EndWithReader, drop_what_cannot_be_written
 
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR")  # as the user set it
 FLAGS_WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd"}
 MULTIRUN = {"--multirun", "-m"}
+PRINTING = {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "plan=true"}
 KEPT = ("trainer.precision", "trainer.sync_batchnorm")  # whatever device a run is continued on
 RESUMABLE = ("trainer", "data.root", "data.num_workers")  # what may change when a run is continued
 
 
 def main() -> None:
     """densenet-run [key=value ...]: train and test one network; --multirun for many."""
+    words = {word if word[0:1] != "-" else word.partition("=")[0] for word in sys.argv[1:]}
+    if not words & PRINTING:
+        drop_what_cannot_be_written()
+        _main()
+        return
+    with EndWithReader("densenet-run"):
+        _main()
+
+
+def _main() -> None:
     resolvers.register()
     launch.spin_briefly()
     words = as_paths(_flags_first(sys.argv[1:]))

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from densenet_cli import launch
 from densenet_cli.options import UserError
+from densenet_cli.streams import EndWithReader
 
 ENDINGS = {"onnx": ".onnx", "torch-export": ".pt2", "safetensors": ".safetensors"}
 DESCRIPTION = "Look at networks, and use those that densenet-run has trained."
@@ -42,6 +43,12 @@ checkpoints/last.ckpt and checkpoints/best.ckpt. Pictures are cut and normalised
 
 def main() -> None:
     """densenet-model summary|predict|evaluate|export|reuse|lesions|gradients|depth|maps|mistakes|..."""
+    with EndWithReader("densenet-model") as ending:
+        _obey(ending)
+
+
+def _obey(ending: EndWithReader) -> None:
+    """Do what the words say."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that lacks a letter shows a question mark
@@ -51,9 +58,9 @@ def main() -> None:
     if not hasattr(words, "command"):
         parser.print_help()
         return
+    ending.at_once = getattr(words, "output", None) is None  # else it leaves files
     try:
         status = words.command(words) or 0
-        sys.stdout.flush()
     except UserError as error:
         _complain(error, str(error))
     except (HydraException, OmegaConfBaseException) as error:
@@ -61,9 +68,6 @@ def main() -> None:
 
         _complain(error, explain(error, words.words))
     except OSError as error:
-        if isinstance(error, BrokenPipeError):  # `| head` has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return
         _complain(
             error, f"{error.filename or 'output'}: cannot be read or written: {error.strerror or error}"
         )

@@ -59,8 +59,8 @@ def execute(folder: Path, config: dict[str, Any], overrides: list[str], begin: B
             checkpoints/last.ckpt; "either": the same run is gone on with if the folder holds it.
 
     Returns:
-        The exit status: 0 done, 1 failed, 75 held by another process or lost to it, 130 or 143
-        interrupted.
+        The exit status: 0 done, 1 failed, 75 held by another process or lost to it, else one of
+        INTERRUPTED.
     """
     first = launch.is_first_process()
     try:

@@ -16,14 +16,18 @@ from typing import Any, NoReturn
 
 from densenet_cli import launch
 from densenet_cli.quick_imports import quick_imports
+from densenet_cli.stop_signals import stop_signals
+from densenet_cli.streams import drop_what_cannot_be_written
 
 
 def main() -> None:
     """Execute the run that the argument describes, or with --serve those of standard input."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # until a run obeys them in its own way
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+    for number in stop_signals():  # until a run obeys them in its own way
+        # An exception would be lost, or reported as ignored, in what Python is importing or ending.
+        signal.signal(number, lambda number, _: os._exit(128 + number))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals())
     launch.spin_briefly()
+    drop_what_cannot_be_written()
     if sys.argv[1] == "--serve":
         _serve(answers=int(sys.argv[2]))
     _run_one(json.loads(sys.argv[1]))

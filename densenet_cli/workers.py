@@ -18,6 +18,7 @@ from densenet_cli import launch
 from densenet_cli.hold import BUSY, InUse, hold
 from densenet_cli.identity import identity
 from densenet_cli.record import Begin, RunRecord, now, remove_partials
+from densenet_cli.stop_signals import stop_signals
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class Worker:
         """Execute a run, and wait for it; see densenet_cli.run.execute.
 
         Returns:
-            The exit status: 0 done, 1 failed, 130 or 143 interrupted, 75 held by another process. A
+            The exit status: 0 done, 1 failed, 75 held by another process, or one of INTERRUPTED. A
             run whose process died is recorded as failed.
         """
         if self._told:
@@ -130,7 +131,7 @@ class Worker:
     def _start(self, words: list[str], pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[str]:
         output = None if self.place.log is None else self.place.log.open("a", encoding="utf-8")
         # The worker inherits this, and unblocks them once it can obey.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals())
         try:
             process = subprocess.Popen(
                 [sys.executable, "-m", "densenet_cli.worker", *words],
@@ -156,14 +157,14 @@ class Worker:
 def passing_on_signals(
     workers: list[Worker], also: Callable[[int], Any] = lambda number: None
 ) -> Iterator[None]:
-    """Within, Ctrl-C and SIGTERM go to the workers, and `also` is called with their number."""
+    """Within, Ctrl-C, SIGTERM and SIGHUP go to the workers, and `also` is called with their number."""
 
     def forward(number: int, frame: FrameType | None) -> None:
         also(number)
         for worker in workers:
             worker.signal(number)
 
-    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, forward) for number in stop_signals()}
     try:
         yield
     finally:

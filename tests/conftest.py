@@ -57,6 +57,29 @@ def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
 
 
 @pytest.fixture
+def without_reader(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
+    """Type a command in an empty folder, its output in a pipe that nobody reads, and wait for it."""
+
+    def run(module: str, *words: str) -> subprocess.CompletedProcess:
+        reader, writer = os.pipe()
+        os.close(reader)
+        try:
+            return subprocess.run(
+                [sys.executable, "-m", module, *words],
+                cwd=tmp_path,
+                stdout=writer,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=240,
+                check=False,
+            )
+        finally:
+            os.close(writer)
+
+    return run
+
+
+@pytest.fixture
 def broken_off(tmp_path: Path) -> Callable[..., tuple[int, str]]:
     """Type densenet-run, and send it a signal once a file exists; exit status and last words."""
 

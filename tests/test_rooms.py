@@ -6,7 +6,7 @@ from pathlib import Path
 import densenet_cli
 
 PACKAGE = Path(densenet_cli.__file__).parent
-ANYWHERE = {"options", "whole_file", "duration"}
+ANYWHERE = {"options", "whole_file", "duration", "streams", "stop_signals"}
 MAY_IMPORT = {  # room -> rooms
     "kernels": set(),
     "models": {"kernels", "tensor_file"},
@@ -16,6 +16,8 @@ MAY_IMPORT = {  # room -> rooms
     "whole_file": set(),
     "tensor_file": set(),
     "duration": set(),
+    "streams": set(),
+    "stop_signals": set(),
     "hold": set(),
     "plain_file": set(),
     "schema": set(),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from densenet_cli.options import UserError
 from densenet_cli.results.records import Run, Unreadable, read_runs
+from densenet_cli.streams import EndWithReader
 
 DESCRIPTION = "Tables, figures and reports of the runs that densenet-run has left."
 EXAMPLES = """\
@@ -36,6 +36,12 @@ numbers unrounded, as NAME_mean, NAME_std (sample standard deviation) and the va
 
 def main() -> None:
     """densenet-results table|plot|report|watch|compare ..."""
+    with EndWithReader("densenet-results") as ending:
+        _obey(ending)
+
+
+def _obey(ending: EndWithReader) -> None:
+    """Do what the words say."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that has no ± or θ shows a question mark
@@ -44,13 +50,11 @@ def main() -> None:
     if not hasattr(words, "command"):
         parser.print_help()
         return
+    ending.at_once = getattr(words, "output", None) is None  # else it leaves files
     try:
         words.command(words)
-        sys.stdout.flush()
     except UserError as error:
         sys.exit(f"densenet-results: {error}")
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from densenet_cli import resolvers
 from densenet_cli.compose import compose, quoted, resolved
 from densenet_cli.options import UserError
+from densenet_cli.streams import drop_what_cannot_be_written
 from densenet_cli.sweep import grid
 from densenet_cli.sweep.jobs import Job, Sweep
 from densenet_cli.workers import supervise
@@ -52,6 +53,7 @@ def launch(sweep: Sweep, jobs: list[Job]) -> None:
 
 def task(cfg: DictConfig) -> int:
     """One job, in a process or on a machine of the launcher's; the exit status."""
+    drop_what_cannot_be_written()
     resolvers.register()
     words = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     assert isinstance(words, list)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from densenet_cli.hold import BUSY, InUse, hold
 from densenet_cli.options import UserError
+from densenet_cli.stop_signals import INTERRUPTED
 from densenet_cli.sweep import table
 from densenet_cli.sweep.jobs import Job
 from densenet_cli.sweep.standing import FINISHED, Standing, record
@@ -96,9 +97,9 @@ class Runner:
         return self.state[job] not in FINISHED
 
     def _settle(self, job: Job, status: int) -> None:
-        states = {0: "done", BUSY: "elsewhere", 130: "interrupted", 143: "interrupted"}
+        states = {0: "done", BUSY: "elsewhere", **dict.fromkeys(INTERRUPTED, "interrupted")}
         self.state[job] = states.get(status, "failed")
-        if status in (130, 143) or (self.fail_fast and self.state[job] == "failed"):
+        if status in INTERRUPTED or (self.fail_fast and self.state[job] == "failed"):
             self.stopped = True
         if len(self.workers) > 1:
             say(f"{self._number(job)} {table.line(job, self.state)}")

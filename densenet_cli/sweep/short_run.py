@@ -21,6 +21,7 @@ from densenet_cli.assembly import Job, assemble
 from densenet_cli.models import cost
 from densenet_cli.options import UserError
 from densenet_cli.record import peak_memory_bytes
+from densenet_cli.streams import drop_what_cannot_be_written
 from densenet_cli.sweep.measured_steps import Measurement
 from densenet_cli.training import devices
 from densenet_cli.training.cuda_graphs import WARM_UP
@@ -108,6 +109,7 @@ class StepTimer(Callback):
 
 def main() -> None:
     """Make the short run; a failure that a user would be told of stands in the measurement."""
+    drop_what_cannot_be_written()
     folder = Path(sys.argv[1])
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     with contextlib.suppress(OSError):  # no Linux

@@ -1,15 +1,15 @@
-"""Ctrl-C and SIGTERM as a wish that training grants between two steps."""
+"""Ctrl-C, SIGTERM and SIGHUP as a wish that training grants between two steps."""
 
 from __future__ import annotations
 
 import signal
 from types import FrameType, TracebackType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+from densenet_cli.stop_signals import stop_signals
 
 
 class Interrupted(Exception):
-    """The run was asked to stop, by Ctrl-C (SIGINT) or SIGTERM, and has saved where it was."""
+    """The run was asked to stop, by a signal such as Ctrl-C, and has saved where it was."""
 
     def __init__(self, signum: int) -> None:
         self.signum = signum
@@ -22,7 +22,7 @@ class Interrupted(Exception):
 
 
 class Interruption:
-    """While entered: SIGINT and SIGTERM raise Interrupted, at once or when training grants it.
+    """While entered: the stop signals raise Interrupted, at once or when training grants it.
 
     After `defer` the first signal is noted in `signum` for training to act on; a second Ctrl-C stops
     at once.
@@ -31,9 +31,10 @@ class Interruption:
     def __init__(self) -> None:
         self.signum: int | None = None
         self._deferred = False
+        self._signals = stop_signals()
 
     def __enter__(self) -> Interruption:
-        self._before = {number: signal.getsignal(number) for number in SIGNALS}
+        self._before = {number: signal.getsignal(number) for number in self._signals}
         self._take()
         return self
 
@@ -57,7 +58,7 @@ class Interruption:
             raise Interrupted(self.signum)
 
     def _take(self) -> None:
-        for number in SIGNALS:
+        for number in self._signals:
             signal.signal(number, self._note)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:

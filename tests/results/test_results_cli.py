@@ -114,3 +114,25 @@ def test_tables_need_neither_torch_nor_matplotlib(tmp_path):
     )
     answer = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
+
+
+@pytest.mark.parametrize("words", ["table . --format csv", "compare a b", "watch .", "table --help"])
+def test_what_prints_ends_with_its_reader(words, without_reader, tmp_path):
+    write(tmp_path / "a", 4.0)
+    write(tmp_path / "b", 5.0)
+    answer = without_reader("densenet_cli.results.cli", *words.split())
+    assert (answer.returncode, answer.stderr) == (141, "")
+    with open("/dev/full", "w") as full:
+        answer = subprocess.run(
+            [*COMMAND, *words.split()], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    said = "densenet-results: standard output cannot be written: No space left on device\n"
+    assert (answer.returncode, answer.stderr) == (1, said)
+
+
+def test_figures_are_finished_without_reader(without_reader, tmp_path):
+    write(tmp_path / "a", 4.0)
+    words = ["plot", "a", "--format", "png,svg", "--kind", "error_parameters"]
+    answer = without_reader("densenet_cli.results.cli", *words)
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert {path.suffix for path in (tmp_path / "figures").iterdir()} == {".png", ".svg", ".csv"}

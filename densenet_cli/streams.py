@@ -1,0 +1,125 @@
+"""Standard output and standard error when nobody reads them, their disk is full, or they are closed.
+
+A terminal that is closed (EIO), a pipe whose reader has gone (EPIPE) or a full disk (ENOSPC) makes
+every `print`, log message, warning and progress bar fail, ours and those of all libraries, and at last
+the flush when Python ends. So this is settled once, where bytes leave the process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import select
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+READER_GONE = 128 + 13  # the exit status of `cat` in `cat FILE | head`: 128 + SIGPIPE
+
+
+def drop_what_cannot_be_written() -> None:
+    """From now on writing to standard output and error never fails: for commands that train.
+
+    What cannot be written is dropped; each later write is tried again, since a disk may get room.
+    """
+    _open_the_closed()
+    for name in ("stdout", "stderr"):
+        _replace(name, lambda error: None)
+
+
+class EndWithReader:
+    """While entered, the command ends once its output cannot be written: for commands that print.
+
+    Where the reader of a pipe has gone, it ends without a word, as `cat FILE | head` does; otherwise
+    with a message. Standard error is treated as in `drop_what_cannot_be_written`.
+
+    Attributes:
+        at_once: False lets a command finish the files that it leaves, before it ends.
+    """
+
+    def __init__(self, command: str) -> None:
+        self.command, self.at_once = command, True
+        self._failure: OSError | None = None
+
+    def __enter__(self) -> EndWithReader:
+        _open_the_closed()
+        _replace("stdout", self._fail)
+        _replace("stderr", lambda error: None)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.stdout.flush()  # when Python itself does it, it is too late to end quietly
+        if self._failure is not None and self._failure.errno != errno.EPIPE:
+            self._end(self._failure)
+
+    def _fail(self, error: OSError) -> None:
+        # All that is still to come, such as the flush when Python ends, has a place to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        self._failure = error
+        if self.at_once:
+            self._end(error)
+
+    def _end(self, error: OSError) -> NoReturn:
+        # SystemExit, since an OSError would be taken for one of a file that the command reads.
+        if error.errno == errno.EPIPE:
+            raise SystemExit(READER_GONE)
+        raise SystemExit(f"{self.command}: standard output cannot be written: {error.strerror}")
+
+
+class _Descriptor(io.FileIO):
+    """A file descriptor; `on_failure` is called with the error of each write that fails."""
+
+    def __init__(self, number: int, on_failure: Callable[[OSError], None]) -> None:
+        super().__init__(number, "w", closefd=False)
+        self._on_failure = on_failure
+
+    def write(self, data: Any) -> int:
+        """Write bytes; how many of them are settled, being written or dropped."""
+        while True:
+            try:
+                written = super().write(data)
+            except OSError as error:
+                self._on_failure(error)
+                return memoryview(data).nbytes
+            if written is not None:
+                return written
+            select.select([], [self], [])  # another program has made the terminal non-blocking
+
+
+def _open_the_closed() -> None:
+    """Open the null device where a standard descriptor is closed (`2>&-`).
+
+    Else the next file opened gets that number, and takes what is written to standard error.
+    """
+    for number, mode in enumerate((os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, mode)  # gets the lowest number that is free: this one
+
+
+def _replace(name: str, on_failure: Callable[[OSError], None]) -> None:
+    """Put a stream over the descriptor in the place of Python's own, where that is in its place."""
+    number, stream = {"stdout": 1, "stderr": 2}[name], getattr(sys, name)
+    if stream is not None:
+        try:
+            is_pythons_own = stream.fileno() == number
+        except (OSError, ValueError):
+            is_pythons_own = False
+        if not is_pythons_own:
+            return  # somebody else, such as pytest, takes what we print
+        with contextlib.suppress(OSError):
+            stream.flush()
+    raw = _Descriptor(number, on_failure)
+    unbuffered = isinstance(getattr(stream, "buffer", None), io.RawIOBase)  # python -u
+    new = io.TextIOWrapper(
+        raw if unbuffered else io.BufferedWriter(raw),
+        encoding=getattr(stream, "encoding", "utf-8"),
+        errors=getattr(stream, "errors", "backslashreplace"),
+        line_buffering=getattr(stream, "line_buffering", True),
+        write_through=getattr(stream, "write_through", False),
+    )
+    setattr(sys, name, new)
+    setattr(sys, f"__{name}__", new)
