@@ -223,11 +223,17 @@ def _facts(job: Job) -> dict[str, Any]:
         "device_type": job.device,  # cpu, cuda or mps
         "processes": job.trainer.world_size,
         "precision": job.trainer.precision,
-        "implementation": getattr(network, "implementation", None),  # of a DenseNet
+        "implementation": _implementation(job),
         "cuda_graphs": job.module.graphs is not None,
         "epochs": job.config["epochs"],
         "pid": os.getpid(),
     }
+
+
+def _implementation(job: Job) -> str | None:
+    """How a network is computed that can be computed in several ways, as a DenseNet."""
+    choose = getattr(job.module.network, "choose_implementation", None)
+    return None if choose is None else choose(job.device)
 
 
 def _multiply_adds(job: Job) -> int:

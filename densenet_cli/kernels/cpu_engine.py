@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from densenet_cli.kernels.engine import DRAW, ConvolutionWork, Correction
-from densenet_cli.kernels.maps import REAL, Maps, Norm
+from densenet_cli.kernels.maps import REAL, BatchNorm, Maps, Norm
 
 ADDRESS, NUMBER = ctypes.c_void_p, ctypes.c_int64
 
@@ -96,7 +96,7 @@ class CpuEngine:
             mean=maps.mean.data_ptr(), variance=maps.variance.data_ptr(),
         )  # fmt: skip
 
-    def max_pool(self, source: Maps, norm: nn.BatchNorm2d, target: Maps) -> Tensor:
+    def max_pool(self, source: Maps, norm: BatchNorm, target: Maps) -> Tensor:
         """Write the largest of 3x3 pixels of ReLU(norm(source)) into the first columns of target."""
         choice = torch.empty(target.pixels, source.channels, dtype=torch.uint8)
         read = source.norm(norm)
@@ -107,7 +107,7 @@ class CpuEngine:
         return choice
 
     def max_pool_backward(
-        self, source: Maps, norm: nn.BatchNorm2d, target: Maps, choice: Tensor, correction: Correction
+        self, source: Maps, norm: BatchNorm, target: Maps, choice: Tensor, correction: Correction
     ) -> tuple[Tensor, Tensor]:
         """Write source.gradient from that of the target's first columns; the gradients of γ and β."""
         assert source.gradient is not None
@@ -138,7 +138,7 @@ class CpuEngine:
             **_completed(target, correction),
         )  # fmt: skip
 
-    def mean_activation(self, source: Maps, norm: nn.BatchNorm2d) -> Tensor:
+    def mean_activation(self, source: Maps, norm: BatchNorm) -> Tensor:
         """The mean of ReLU(norm(source)) over each image, (N, C)."""
         means = source.values.new_empty(source.images, source.channels)
         read = source.norm(norm)
@@ -149,7 +149,7 @@ class CpuEngine:
         return means
 
     def mean_activation_backward(
-        self, source: Maps, norm: nn.BatchNorm2d, gradient: Tensor
+        self, source: Maps, norm: BatchNorm, gradient: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Write source.gradient from the gradient (N, C) of the means; the gradients of γ and β."""
         assert source.gradient is not None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from densenet_cli.kernels.maps import Maps
+from densenet_cli.kernels.maps import BatchNorm, Maps
 
 DRAW = 2**40
 """How far apart the dropout masks of one pass are: more than a layer has elements."""
@@ -27,7 +27,7 @@ class ConvolutionWork(NamedTuple):
     """
 
     source: Maps
-    norm: nn.BatchNorm2d
+    norm: BatchNorm
     weight: Tensor
     target: Maps
     column: int
@@ -61,7 +61,7 @@ class Engine(Protocol):
     def measure(self, maps: Maps) -> None:
         """Measure the statistics of maps whose values are there."""
 
-    def max_pool(self, source: Maps, norm: nn.BatchNorm2d, target: Maps) -> Tensor:
+    def max_pool(self, source: Maps, norm: BatchNorm, target: Maps) -> Tensor:
         """First columns of target = the largest of 3x3 pixels, 2 apart, of ReLU(norm(source)).
 
         Returns:
@@ -70,7 +70,7 @@ class Engine(Protocol):
         """
 
     def max_pool_backward(
-        self, source: Maps, norm: nn.BatchNorm2d, target: Maps, choice: Tensor, correction: Correction
+        self, source: Maps, norm: BatchNorm, target: Maps, choice: Tensor, correction: Correction
     ) -> tuple[Tensor, Tensor]:
         """Write source.gradient from that of the target's first columns; the gradients of γ and β."""
 
@@ -80,11 +80,11 @@ class Engine(Protocol):
     def average_pool_backward(self, source: Maps, target: Maps, correction: Correction) -> None:
         """Write source.gradient: that of the target's first columns, completed and shared out."""
 
-    def mean_activation(self, source: Maps, norm: nn.BatchNorm2d) -> Tensor:
+    def mean_activation(self, source: Maps, norm: BatchNorm) -> Tensor:
         """The mean of ReLU(norm(source)) over each image, (N, C)."""
 
     def mean_activation_backward(
-        self, source: Maps, norm: nn.BatchNorm2d, gradient: Tensor
+        self, source: Maps, norm: BatchNorm, gradient: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Write source.gradient from the gradient (N, C) of the means; the gradients of γ and β."""
 

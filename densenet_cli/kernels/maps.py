@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,33 @@ class Norm(NamedTuple):
     rstd: Tensor
     gamma: Tensor
     beta: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class BatchNorm:
+    """The numbers of an nn.BatchNorm2d at the beginning of a pass, (C,) each.
+
+    The pass back uses them too, even if the module has been given others by then.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+    eps: float
+    momentum: float
+
+    @classmethod
+    def of(cls, module: nn.BatchNorm2d) -> BatchNorm:
+        """The numbers of a module, without the detour of nn.Module's __getattr__."""
+        own: dict[str, Any] = module._parameters | module._buffers
+        return cls(**own, eps=module.eps, momentum=cast(float, module.momentum))
+
+    @property
+    def num_features(self) -> int:
+        """C."""
+        return len(self.weight)
 
 
 class Maps:
@@ -65,17 +93,17 @@ class Maps:
         )
         return maps
 
-    def norm(self, module: nn.BatchNorm2d) -> Norm:
+    def norm(self, batch_norm: BatchNorm) -> Norm:
         """A batch norm of the first columns."""
-        mean, variance = self.statistics(module)
-        rstd = (variance[: module.num_features] + module.eps).rsqrt_()
-        return Norm(mean[: module.num_features], rstd, module.weight, module.bias)
+        (mean, variance), channels = self.statistics(batch_norm), batch_norm.num_features
+        rstd = (variance[:channels] + batch_norm.eps).rsqrt_()
+        return Norm(mean[:channels], rstd, batch_norm.weight, batch_norm.bias)
 
-    def statistics(self, module: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    def statistics(self, batch_norm: BatchNorm) -> tuple[Tensor, Tensor]:
         """Mean and variance of maps for a batch norm: theirs if measured, else its running ones."""
         if self.measured:
             return self.mean, self.variance
-        return cast(Tensor, module.running_mean), cast(Tensor, module.running_var)
+        return batch_norm.running_mean, batch_norm.running_var
 
     def start_gradient(self, room: Tensor | None = None) -> bool:
         """Make room for the gradient unless there is; whether this is the first to add to it.

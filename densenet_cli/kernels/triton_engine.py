@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import torch
 import triton
-from torch import Tensor, nn
+from torch import Tensor
 
 from densenet_cli.kernels import triton_launch, triton_maps
 from densenet_cli.kernels.engine import ConvolutionWork, Correction
-from densenet_cli.kernels.maps import Maps
+from densenet_cli.kernels.maps import BatchNorm, Maps
 from densenet_cli.kernels.triton_launch import (
     NUMBER,
     PIXELS,
@@ -57,7 +57,7 @@ class TritonEngine:
         """Measure the statistics of maps whose values are there."""
         _pool(maps.values, maps.height, maps.width, maps, maps.channels, window=1, write=False)
 
-    def max_pool(self, source: Maps, norm: nn.BatchNorm2d, target: Maps) -> Tensor:
+    def max_pool(self, source: Maps, norm: BatchNorm, target: Maps) -> Tensor:
         """Write the largest of 3x3 pixels of ReLU(norm(source)) into the first columns of target."""
         channels = source.channels
         programs, tiles = shares(target.pixels)
@@ -73,7 +73,7 @@ class TritonEngine:
         return choice
 
     def max_pool_backward(
-        self, source: Maps, norm: nn.BatchNorm2d, target: Maps, choice: Tensor, correction: Correction
+        self, source: Maps, norm: BatchNorm, target: Maps, choice: Tensor, correction: Correction
     ) -> tuple[Tensor, Tensor]:
         """Write source.gradient from that of the target's first columns; the gradients of γ and β."""
         programs, tiles = shares(source.pixels)
@@ -97,7 +97,7 @@ class TritonEngine:
         assert source.gradient is not None
         _complete(target, 0, correction, source.gradient, source, source.channels, window=2)
 
-    def mean_activation(self, source: Maps, norm: nn.BatchNorm2d) -> Tensor:
+    def mean_activation(self, source: Maps, norm: BatchNorm) -> Tensor:
         """The mean of ReLU(norm(source)) over each image, (N, C)."""
         means = source.values.new_empty(source.images, source.channels)
         launch(
@@ -109,7 +109,7 @@ class TritonEngine:
         return means
 
     def mean_activation_backward(
-        self, source: Maps, norm: nn.BatchNorm2d, gradient: Tensor
+        self, source: Maps, norm: BatchNorm, gradient: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Write source.gradient from the gradient (N, C) of the means; the gradients of γ and β."""
         programs, tiles = shares(source.pixels)

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import torch
 import triton
 import triton.language as tl
-from torch import Tensor, nn
+from torch import Tensor
 
 from densenet_cli.kernels import triton_convolution, triton_maps
 from densenet_cli.kernels.engine import ConvolutionWork
-from densenet_cli.kernels.maps import Maps
+from densenet_cli.kernels.maps import BatchNorm, Maps
 from densenet_cli.kernels.triton_blocks import Blocks, blocks
 
 PIXELS = 128  # of a tile, where nothing is multiplied
@@ -28,7 +28,7 @@ class Reader(NamedTuple):
     beta: Tensor
 
     @classmethod
-    def of(cls, norm: nn.BatchNorm2d, source: Maps) -> Reader:
+    def of(cls, norm: BatchNorm, source: Maps) -> Reader:
         """Of a batch norm that reads the first columns of source."""
         return cls(*source.statistics(norm), norm.weight, norm.bias)
 
@@ -107,7 +107,7 @@ def input_gradient(step: ConvolutionWork, gradient: Tensor, accumulate: bool) ->
     return finish_gradient(parts, step.norm, source)
 
 
-def finish_gradient(parts: Tensor, norm: nn.BatchNorm2d, source: Maps) -> tuple[Tensor, Tensor]:
+def finish_gradient(parts: Tensor, norm: BatchNorm, source: Maps) -> tuple[Tensor, Tensor]:
     """The gradients of γ and β from their parts; notes what this reader of source has found."""
     _, programs, channels = parts.shape
     gamma, beta = parts.new_empty(2, channels)

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from densenet_cli.kernels.engine import ConvolutionWork, Engine
-from densenet_cli.kernels.maps import Maps
+from densenet_cli.kernels.maps import BatchNorm, Maps
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Convolution:
 
     norm: nn.BatchNorm2d
     conv: nn.Conv2d
-    dropout: float
+    dropout: nn.Dropout
 
 
 Layer = Sequence[Convolution]
@@ -60,7 +60,9 @@ class Trunk:
 
         Raises:
             ValueError: if training with a single value a channel, as nn.BatchNorm2d.
+            RuntimeError: if a transition would leave nothing of the maps, as F.avg_pool2d.
         """
+        self._check_size(stem)
         parameters = [parameter for step in self.convolutions() for parameter in _parameters(step)]
         parameters += [self.last.weight, self.last.bias]
         if self.first is not None:
@@ -82,6 +84,13 @@ class Trunk:
         ends = [self.last] if self.first is None else [self.first, self.last]
         return [*(step.norm for step in self.convolutions()), *ends]
 
+    def _check_size(self, stem: Tensor) -> None:
+        side = min(stem.shape[-2:])
+        side = side if self.first is None else (side + 1) // 2
+        if side >> len(self.transitions) == 0:
+            shape = "x".join(map(str, stem.shape[-2:]))
+            raise RuntimeError(f"maps of {shape} are too small for {len(self.transitions)} transitions")
+
     def width(self, block: int, channels: int) -> int:
         """Maps at the end of a block that begins with `channels`."""
         return channels + sum(layer[-1].conv.out_channels for layer in self.blocks[block])
@@ -93,8 +102,13 @@ def _parameters(step: Convolution) -> tuple[Tensor, Tensor, Tensor]:
 
 class _TrunkFunction(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, passed: _Pass, stem: Tensor, *_: Tensor) -> Tensor:
+    def forward(ctx: Any, passed: _Pass, stem: Tensor, *parameters: Tensor) -> Tensor:
         ctx.passed = passed
+        if passed.keep:
+            # The pass back reads these again; autograd notices if one was changed in place meanwhile.
+            norms = [] if passed.training else passed.trunk.norms()
+            running = [tensor for norm in norms for tensor in (norm.running_mean, norm.running_var)]
+            ctx.save_for_backward(*parameters, *running)
         return passed.forward(stem)
 
     @staticmethod
@@ -105,6 +119,7 @@ class _TrunkFunction(torch.autograd.Function):
                 "Trying to backward through the fused DenseNet a second time, but what it kept was "
                 "freed; specify retain_graph=True the first time"
             )
+        _ = ctx.saved_tensors  # raises RuntimeError if one was changed
         passed, retain = ctx.passed, torch._C._autograd._get_current_graph_task_keep_graph()
         if not retain:
             ctx.passed = None
@@ -144,7 +159,7 @@ class _MaxPooled(NamedTuple):
     """BN-ReLU-max pooling that was computed, to the first columns of target."""
 
     source: Maps
-    norm: nn.BatchNorm2d
+    norm: BatchNorm
     target: Maps
     choice: Tensor
 
@@ -163,8 +178,8 @@ class _Pass:
     def __init__(self, trunk: Trunk, engine: Engine, training: bool, keep: bool) -> None:
         self.trunk, self.engine, self.training, self.keep = trunk, engine, training, keep
         self.tape: list[_Convolved | _Pooled | _MaxPooled] = []
-        self.read: list[tuple[nn.BatchNorm2d, Maps]] = []
-        self.drops = training and any(step.dropout for step in trunk.convolutions())
+        self.read: list[tuple[BatchNorm, Maps]] = []
+        self.drops = training and any(step.dropout.p for step in trunk.convolutions())
         self.seed: Tensor | None = None
         self.draws = 0
 
@@ -177,8 +192,7 @@ class _Pass:
         for index in range(len(self.trunk.transitions)):
             maps, column = self._block_and_transition(index, maps, column)
         self._convolve(self._block(len(self.trunk.transitions), maps, column))
-        self._note_reader(self.trunk.last, maps)
-        self.last = maps, self.trunk.last
+        self.last = maps, self._note_reader(self.trunk.last, maps)
         if self.training:
             _update_running_statistics(self.read)
         self.read.clear()  # or all maps would stay until the backward pass has ended
@@ -223,8 +237,7 @@ class _Pass:
         self.first = Maps.of(stem, self.training)
         if self.training:
             self.engine.measure(self.first)
-        norm = self.trunk.first
-        self._note_reader(norm, self.first)
+        norm = self._note_reader(self.trunk.first, self.first)
         maps = Maps(stem, images, (height + 1) // 2, (width + 1) // 2, wide, self.training)
         choice = self.engine.max_pool(self.first, norm, maps)
         if self.keep:
@@ -263,46 +276,43 @@ class _Pass:
         return smaller, channels
 
     def _work(self, step: Convolution, source: Maps, target: Maps, column: int) -> ConvolutionWork:
-        self._note_reader(step.norm, source)
-        dropout = step.dropout if self.training else 0.0
+        norm = self._note_reader(step.norm, source)
+        dropout = step.dropout.p if self.training else 0.0
         seed = self.seed if dropout else None
         self.draws += 1 if dropout else 0
         weight = step.conv.weight
-        return ConvolutionWork(source, step.norm, weight, target, column, dropout, seed, self.draws)
+        return ConvolutionWork(source, norm, weight, target, column, dropout, seed, self.draws)
 
     def _convolve(self, steps: Sequence[ConvolutionWork]) -> None:
         self.engine.convolve(steps)
         if self.keep:
             self.tape.append(_Convolved(steps))
 
-    def _note_reader(self, module: nn.BatchNorm2d, maps: Maps) -> None:
+    def _note_reader(self, module: nn.BatchNorm2d, maps: Maps) -> BatchNorm:
         if self.training and maps.pixels == 1:
             shape = (1, module.num_features, 1, 1)
             raise ValueError(
                 f"Expected more than 1 value per channel when training, got input size {shape}"
             )
-        self.read.append((module, maps))
+        norm = BatchNorm.of(module)
+        self.read.append((norm, maps))
+        return norm
 
 
 def _maps_like(maps: Maps, channels: int, measured: bool) -> Maps:
     return Maps(maps.values, maps.images, maps.height, maps.width, channels, measured)
 
 
-def _update_running_statistics(read: list[tuple[nn.BatchNorm2d, Maps]]) -> None:
+def _update_running_statistics(read: list[tuple[BatchNorm, Maps]]) -> None:
     """Move running means and variances as nn.BatchNorm2d does: each batch norm's own, once a step."""
     unbiased: dict[Maps, Tensor] = {}
     for maps in {maps: None for _, maps in read}:
         unbiased[maps] = maps.variance * (maps.pixels / (maps.pixels - 1))
     running: dict[float, tuple[list[Tensor], list[Tensor]]] = {}  # by momentum: old and new
-    for module, maps in read:
-        old, new = running.setdefault(cast(float, module.momentum), ([], []))
-        old += [_buffer(module, "running_mean"), _buffer(module, "running_var")]
-        new += [maps.mean[: module.num_features], unbiased[maps][: module.num_features]]
+    for norm, maps in read:
+        old, new = running.setdefault(norm.momentum, ([], []))
+        old += [norm.running_mean, norm.running_var]
+        new += [maps.mean[: norm.num_features], unbiased[maps][: norm.num_features]]
     for momentum, (old, new) in running.items():
         torch._foreach_lerp_(old, new, momentum)
-    torch._foreach_add_([_buffer(module, "num_batches_tracked") for module, _ in read], 1)
-
-
-def _buffer(module: nn.Module, name: str) -> Tensor:
-    """A buffer without the detour of nn.Module's __getattr__, which counts in hundreds of norms."""
-    return cast(Tensor, module._buffers[name])
+    torch._foreach_add_([norm.num_batches_tracked for norm, _ in read], 1)

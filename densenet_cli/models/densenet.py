@@ -6,8 +6,9 @@ Shapes: N images, C channels, H × W pixels, k = growth_rate.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import cast
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -45,7 +46,7 @@ class PlainLayer(nn.Module):
 
     def convolutions(self) -> list[Convolution]:
         """What the layer computes, one after the other."""
-        return [Convolution(self.norm1, self.conv1, self.dropout.p)]
+        return [Convolution(self.norm1, self.conv1, self.dropout)]
 
 
 class BottleneckLayer(nn.Module):
@@ -67,10 +68,9 @@ class BottleneckLayer(nn.Module):
 
     def convolutions(self) -> list[Convolution]:
         """What the layer computes, one after the other."""
-        dropout = self.dropout.p
         return [
-            Convolution(self.norm1, self.conv1, dropout),
-            Convolution(self.norm2, self.conv2, dropout),
+            Convolution(self.norm1, self.conv1, self.dropout),
+            Convolution(self.norm2, self.conv2, self.dropout),
         ]
 
 
@@ -139,7 +139,7 @@ class DenseNet(nn.Module):
             faster.
 
     Attributes:
-        implementation: as given; what it came to once `choose_implementation` was called.
+        implementation: as given; `choose_implementation` says what it comes to on a device.
         block_config: layers in each block.
         depth: convolutions and linear layers, counted: 265 for the net that table 1 calls 264, 233
             for 232.
@@ -205,38 +205,87 @@ class DenseNet(nn.Module):
         return self.classifier(self._means(images))
 
     def choose_implementation(self, device: str) -> str:
-        """Settle what "auto" means on a kind of device (cpu, cuda, ...); what it is.
+        """What `implementation` means on a kind of device (cpu, cuda, ...): reference or fused.
 
         Compiles the kernels if need be, which otherwise the first batch would wait for.
 
         Raises:
             OptionError: fused was asked for and cannot be had there.
         """
-        self.implementation = selection.choose(self.implementation, device)
-        return self.implementation
+        return selection.choose(self.implementation, device)
 
-    def trunk(self) -> Trunk:
-        """The modules between the first convolution and the classifier, as the kernels see them."""
-        blocks, transitions = [], []
-        for module in self.features.children():
-            if isinstance(module, DenseBlock):
-                layers = cast(Iterable[BottleneckLayer | PlainLayer], module.values())
-                blocks.append([layer.convolutions() for layer in layers])
-            elif isinstance(module, Transition):
-                transitions.append(Convolution(module.norm, module.conv, module.dropout.p))
-        first = getattr(self.features, "norm0", None)
-        return Trunk(blocks, transitions, cast(nn.BatchNorm2d, self.features.norm5), first)
+    def trunk(self) -> Trunk | None:
+        """The modules between the first convolution and the classifier, as the kernels see them.
+
+        Returns:
+            None if a user has put other kinds of modules in their places.
+        """
+        return _trunk_of(list(self.features.children()))
+
+    def fused_trunk(self, images: Tensor) -> Trunk | None:
+        """The trunk if the kernels compute what its modules, as they are now, compute; else None.
+
+        Args:
+            images: what the network is to be given, (N, 3, H, W).
+        """
+        trunk = self.trunk()
+        if trunk is None or selection.obstacle(self.features, FORWARDS, images) is not None:
+            return None
+        channels = len(cast(nn.Conv2d, self.features[0]).weight)
+        return trunk if selection.unusual(trunk, channels, images) is None else None
 
     def _means(self, images: Tensor) -> Tensor:
         """The mean of each of the last maps, (N, C)."""
         device = images.device.type
         by_modules = torch.compiler.is_compiling() or device == "meta"
         if not by_modules and self.choose_implementation(device) == "fused":
-            trunk = self.trunk()
-            if selection.obstacle(self.features, trunk, images) is None:
-                stem = self.features.get_submodule("conv0")(images)
+            trunk = self.fused_trunk(images)
+            if trunk is not None:
+                stem = self.features[0](images)
                 return trunk(stem, selection.engine(device), self.features.training)
         return F.relu(self.features(images)).mean(dim=(2, 3))
+
+
+# The modules that the kernels can stand for, and what these compute.
+FORWARDS: dict[type[nn.Module], Callable[..., Any]] = {
+    kind: kind.forward
+    for kind in (
+        *(nn.Sequential, DenseBlock, PlainLayer, BottleneckLayer, Transition),
+        *(nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d, nn.Dropout),
+    )
+}
+
+
+def _trunk_of(features: list[nn.Module]) -> Trunk | None:
+    """The trunk among the modules of a DenseNet but its classifier; None if others stand there."""
+    kinds = [type(module) for module in features]
+    stem = 4 if kinds[:4] == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d] else 1
+    transitions = kinds.count(Transition)
+    if kinds[:1] + kinds[stem:] != [
+        *(nn.Conv2d, *[DenseBlock, Transition] * transitions, DenseBlock, nn.BatchNorm2d)
+    ]:
+        return None
+    if stem == 4 and not _is_pool_of_stem(cast(nn.MaxPool2d, features[3])):
+        return None
+    blocks = [list(cast(DenseBlock, block).values()) for block in features[stem:-1:2]]
+    if not all(blocks) or any(
+        type(layer) not in (PlainLayer, BottleneckLayer) for layer in chain(*blocks)
+    ):
+        return None
+    return Trunk(
+        [[cast(PlainLayer, layer).convolutions() for layer in block] for block in blocks],
+        [
+            Convolution(one.norm, one.conv, one.dropout)
+            for one in cast(list[Transition], features[stem + 1 : -1 : 2])
+        ],
+        cast(nn.BatchNorm2d, features[-1]),
+        cast(nn.BatchNorm2d, features[1]) if stem == 4 else None,
+    )
+
+
+def _is_pool_of_stem(pool: nn.MaxPool2d) -> bool:
+    sizes = pool.kernel_size, pool.stride, pool.padding, pool.dilation
+    return sizes == (3, 2, 1, 1) and not pool.ceil_mode and not pool.return_indices
 
 
 def _layers_of_blocks(

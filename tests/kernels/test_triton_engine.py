@@ -18,7 +18,7 @@ from packaging.version import Version
 from torch import nn
 
 from densenet_cli.kernels.engine import ConvolutionWork
-from densenet_cli.kernels.maps import REAL, Maps
+from densenet_cli.kernels.maps import REAL, BatchNorm, Maps
 from densenet_cli.models.densenet import DenseNet
 
 pytestmark = pytest.mark.skipif(
@@ -146,9 +146,10 @@ def convolution(dtype, size, dropout=0.0, draw=0):
     like = torch.empty(0, dtype=dtype)
     source, target = Maps(like, 2, 5, 6, 20, measured=False), Maps(like, 2, 5, 6, 33, measured=True)
     source.values[:, :20] = rounded(60, 20)
-    norm = nn.BatchNorm2d(20, eps=0.0).to(real)
-    for numbers in (norm.running_mean, norm.running_var, norm.weight, norm.bias):
+    module = nn.BatchNorm2d(20, eps=0.0).to(real)
+    for numbers in (module.running_mean, module.running_var, module.weight, module.bias):
         numbers.data = rounded(20).abs().to(real)
+    norm = BatchNorm.of(module)
     weight = rounded(12, 20, size, size).to(real)
     seed = torch.tensor(2**62 + 5) if dropout else None
     steps = [ConvolutionWork(source, norm, weight, target, 16, dropout, seed, draw)]
