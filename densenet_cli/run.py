@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from densenet_cli import launch, summary
+from densenet_cli import launch, summary, trained_on
 from densenet_cli.assembly import Job, assemble
 from densenet_cli.hold import BUSY, InUse, Lost, hold
 from densenet_cli.identity import identity
@@ -178,7 +178,11 @@ def _run(config: dict[str, Any], record: RunRecord, interruption: Interruption, 
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     job = assemble(config, record.folder, interruption, on_epoch)
+    checkpoint = _fitting_checkpoint(job) if config["task"] == "test" else None
     facts = _facts(job)
+    if resume:
+        _refuse_other_images(record, facts["data"])
+    job.module.trained_on = facts["data"]
     before = record.fields.get("precision", facts["precision"])
     if before != facts["precision"]:
         typed = f"trainer.precision={config['trainer']['precision']}"
@@ -188,7 +192,7 @@ def _run(config: dict[str, Any], record: RunRecord, interruption: Interruption, 
         write_config(record.folder, config, record.fields["overrides"])
         record.update(config=config, **facts)
         summary.announce(Console(), record.fields, record.folder)
-    results = _train(job, resume) if config["task"] == "train" else _test(job)
+    results = _train(job, resume) if checkpoint is None else _test(job, checkpoint)
     if job.trainer.is_global_zero:
         seconds = job.progress.train_seconds
         record.update(
@@ -218,6 +222,7 @@ def _facts(job: Job) -> dict[str, Any]:
             "image_size": list(data.image_size),
             "sizes": data.sizes,
             "statistics": data.statistics,
+            "digest": data.digest(),
         },
         "device": devices.device_name(job.device),
         "device_type": job.device,  # cpu, cuda or mps
@@ -258,9 +263,38 @@ def _train(job: Job, resume: bool) -> dict[str, Any]:
     return _results(job)
 
 
-def _test(job: Job) -> dict[str, Any]:
-    path = Path(job.config["checkpoint"])
-    checkpoints.load_weights(job.module, checkpoints.load_checkpoint(path), path)
+def _fitting_checkpoint(job: Job) -> dict[str, Any]:
+    """The checkpoint to test; images are normalised as when it was trained, not by new measurements.
+
+    Raises:
+        UserError: if the images have other classes than it was trained on.
+    """
+    path, data = Path(job.config["checkpoint"]), job.data
+    checkpoint = checkpoints.load_checkpoint(path)
+    before = trained_on.of_checkpoint(checkpoint, path)
+    if difference := trained_on.other_classes(before, {"class_names": list(data.class_names)}):
+        rule = f"has other classes than checkpoint={path} was trained on: {difference}"
+        raise trained_on.refusal(rule, job.config["data"])
+    if before.get("image_size", size := list(data.image_size)) != size:
+        text = "trained on images of %s pixels, tested on images of %s"
+        log.warning(text, *(" x ".join(map(str, one)) for one in (before["image_size"], size)))
+    if data.normalise == "mean_std" and before.get("statistics"):
+        data.statistics = dict(before["statistics"])
+    return checkpoint
+
+
+def _refuse_other_images(record: RunRecord, now: dict[str, Any]) -> None:
+    """Raise UserError if a run that goes on would be trained on other images than it began with."""
+    if difference := trained_on.other_images(record.fields.get("data") or {}, now):
+        rule = (
+            f"holds other images than the run began with: {difference}; put them back, name the folder "
+            "where they are now, or begin a new run"
+        )
+        raise trained_on.refusal(rule, record.fields["config"]["data"])
+
+
+def _test(job: Job, checkpoint: dict[str, Any]) -> dict[str, Any]:
+    checkpoints.load_weights(job.module, checkpoint, Path(job.config["checkpoint"]))
     return _tested(job)
 
 

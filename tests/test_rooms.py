@@ -26,6 +26,7 @@ MAY_IMPORT = {  # room -> rooms
     "run_log": {"hold"},
     "identity": set(),
     "summary": set(),
+    "trained_on": {"record"},
     "complaint": set(),
     "instantiation": set(),
     "launch": set(),
@@ -35,7 +36,7 @@ MAY_IMPORT = {  # room -> rooms
     "assembly": {"launch", "data", "training", "instantiation", "models"},
     "run": {
         *("launch", "summary", "assembly", "hold", "identity", "models", "record", "run_log"),
-        "training",
+        *("trained_on", "training"),
     },
     "worker": {"launch", "quick_imports", "run"},
     "workers": {"hold", "identity", "launch", "record"},
@@ -49,7 +50,8 @@ MAY_IMPORT = {  # room -> rooms
         "quick_imports",
     },
     "inference": {
-        *("compose", "data", "instantiation", "models", "record", "resolvers", "results", "training"),
+        *("compose", "data", "instantiation", "models", "record", "resolvers", "results"),
+        *("trained_on", "training"),
     },
     "analysis": {
         *("compose", "data", "inference", "instantiation", "models", "resolvers", "results"),

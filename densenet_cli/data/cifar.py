@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torchvision
 
-from densenet_cli.data.download import PublishedFile, PublishedSet, make_available
+from densenet_cli.data.download import PublishedFile, PublishedSet, digest, make_available
 from densenet_cli.data.image_data import folder
 from densenet_cli.data.in_memory import InMemoryData, Labelled
 from densenet_cli.options import UserError, switch
@@ -66,6 +66,10 @@ class Cifar10(InMemoryData):
         test = [folder / file for file, _ in self.release.test_list]
         names = self._class_names(folder / self.release.meta["filename"])
         return self._read_images(train), self._read_images(test), names
+
+    def digest(self) -> str:
+        """That of the files of the release; see ImageData."""
+        return digest(self.published_set(), self.root, self.verify)
 
     def published_set(self) -> PublishedSet:
         """The official files, with the checksums that torchvision knows."""

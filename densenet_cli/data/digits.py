@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from pathlib import Path
 
@@ -53,15 +54,22 @@ class Digits(InMemoryData):
             names,
         )
 
+    def digest(self) -> str:
+        """That of scikit-learn's file; see ImageData."""
+        return hashlib.sha256(_file().read_bytes()).hexdigest()[:12]
+
+
+def _file() -> Path:
+    package = importlib.util.find_spec("sklearn")
+    assert package is not None
+    assert package.origin is not None
+    return Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+
 
 def read_digits() -> tuple[np.ndarray, np.ndarray]:
     """Pixels (1797, 8, 8) float64 from 0 to 16, and labels (1797,) int64.
 
     What sklearn.datasets.load_digits reads, without a second for importing scikit-learn.
     """
-    package = importlib.util.find_spec("sklearn")
-    assert package is not None
-    assert package.origin is not None
-    file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
-    table = np.loadtxt(file, delimiter=",")
+    table = np.loadtxt(_file(), delimiter=",")
     return table[:, :-1].reshape(-1, 8, 8), table[:, -1].astype(np.int64)

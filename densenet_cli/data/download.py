@@ -97,6 +97,21 @@ def trouble(files: Sequence[PublishedFile], root: Path, verify: bool) -> str | N
     return None
 
 
+def digest(published: PublishedSet, root: Path, verify: bool) -> str:
+    """Twelve hexadecimal digits that stand for the content of a set's files.
+
+    Files that are verified before they are used have the published checksums, and are not read.
+
+    Raises:
+        OptionError: if the files have to be read and one is missing.
+    """
+    files = published.files
+    if not verify and (problem := trouble(files, root, verify)):
+        raise OptionError("root", root, problem)
+    lines = [f"{file.path} {file.md5 if verify else md5_of(root / file.path)}\n" for file in files]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:12]
+
+
 def md5_of(path: Path) -> str:
     """MD5 checksum of a file, in hexadecimal."""
     digest = hashlib.md5(usedforsecurity=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +104,33 @@ def labelled_files(folder: Path, names: list[str]) -> Files:
     counts = [len(paths) for paths in images]
     labels = np.repeat(np.arange(len(names), dtype=np.int64), counts)
     return Files([path for paths in images for path in paths], labels)
+
+
+def digest(folders: dict[str, Path], files: dict[str, Files]) -> str:
+    """Twelve hexadecimal digits that stand for the classes, and for the names and sizes of all files.
+
+    They do not depend on where the folders lie. No file is opened: one whose content was changed, but
+    not its size, is taken for the same.
+
+    Args:
+        folders: of each split, with a folder for each class.
+        files: all images of each split.
+    """
+    content = hashlib.sha256()
+    for split, folder in sorted(folders.items()):
+        begin = len(os.fsencode(folder / "x")) - 1
+        content.update(f"{split}\0".encode())
+        for path in files[split].paths:
+            content.update(b"%s\0%d\0" % (os.fsencode(path)[begin:], _size(path)))
+    return content.hexdigest()[:12]
+
+
+def _size(path: str) -> int:
+    """Bytes in a file; -1 if there is none, which the check of the images reports."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return -1
 
 
 def image_files(folder: Path) -> list[str]:

@@ -132,6 +132,17 @@ class ImageData(LightningDataModule):
         """Find and read the images. Each data set has its own."""
         raise NotImplementedError
 
+    def digest(self) -> str | None:
+        """Some hexadecimal digits that stand for the images there are now; None: it cannot be told.
+
+        They are equal for equal images wherever these lie, and must be cheap to find: images are not
+        decoded for them. The options that all data sets have do not change them.
+
+        Raises:
+            UserError: if the images are missing.
+        """
+        return None
+
     def augmented(self, images: Tensor, draws: Tensor) -> Tensor:
         """Normalise training images (n, H, W, 3) uint8 and change them as their draws (n,) say."""
         raise NotImplementedError

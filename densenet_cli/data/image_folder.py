@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from densenet_cli.data.colour_statistics import (
     value_counts,
 )
 from densenet_cli.data.epoch_order import EvaluationOrder, Tickets
-from densenet_cli.data.folder_layout import Files, class_names, labelled_files, split_folders
+from densenet_cli.data.folder_layout import Files, class_names, digest, labelled_files, split_folders
 from densenet_cli.data.image_check import check_images
 from densenet_cli.data.image_data import Batch, Contents, ImageData, Split, folder, usable_cores
 from densenet_cli.data.photo import KEPT, centre_crop, random_crop
@@ -109,6 +110,7 @@ class ImageFolder(ImageData):
         self.side = whole_number("image_size", image_size, 224, at_least=8)
         self.test_fraction = number("test_fraction", test_fraction, 0.2, above=0, below=1)
         self.check = switch("check", check)
+        self._digest: str | None = None
 
     @property
     def holds_out(self) -> bool:
@@ -144,11 +146,23 @@ class ImageFolder(ImageData):
         processes = self.trainer.num_devices if self.trainer else 1
         return max(1, min(8, usable_cores() // processes))
 
-    def _files(self) -> tuple[list[str], dict[str, Files]]:
-        """Class names, and the files of "train", "test" and, if held out, "validation"."""
+    def digest(self) -> str:
+        """That of the names and sizes of all files; see ImageData and folder_layout.digest."""
+        if self._digest is None:
+            self._find()
+        return self._digest or ""
+
+    def _find(self) -> tuple[dict[str, Path], list[str], dict[str, Files]]:
+        """The folder of each split, the class names, and all files of each split; notes the digest."""
         folders = split_folders(self.root)
         names = class_names(folders.get("train") or folders["all"])
         files = {split: labelled_files(folder, names) for split, folder in folders.items()}
+        self._digest = digest(folders, files)
+        return folders, names, files
+
+    def _files(self) -> tuple[list[str], dict[str, Files]]:
+        """Class names, and the files of "train", "test" and, if held out, "validation"."""
+        folders, names, files = self._find()
         if "all" in files:
             files = self._set_aside(files["all"])
         elif len(files) == 3:

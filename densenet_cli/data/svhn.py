@@ -9,7 +9,7 @@ import scipy.io
 import torch
 import torchvision
 
-from densenet_cli.data.download import PublishedFile, PublishedSet, make_available
+from densenet_cli.data.download import PublishedFile, PublishedSet, digest, make_available
 from densenet_cli.data.image_data import folder
 from densenet_cli.data.in_memory import InMemoryData, Labelled
 from densenet_cli.options import UserError, switch
@@ -59,17 +59,20 @@ class Svhn(InMemoryData):
 
     def arrays(self) -> tuple[Labelled, Labelled, list[str]]:
         """All images, (n, 32, 32, 3), fetched if need be; the training images come first."""
-        training = ["train", "extra"] if self.extra else ["train"]
-        files = [PublishedFile(name, md5, url) for url, name, md5 in map(self._part, training)]
-        url, name, md5 = self._part("test")
-        test = PublishedFile(name, md5, url)
-        published = PublishedSet(self.name, [*files, test])
+        published = self.published_set()
         make_available(published, self.root, self.download, self.verify)
-        return (
-            read_mats([self.root / file.path for file in files]),
-            read_mats([self.root / test.path]),
-            [str(digit) for digit in range(10)],
-        )
+        *training, test = [self.root / file.path for file in published.files]
+        return read_mats(training), read_mats([test]), [str(digit) for digit in range(10)]
+
+    def digest(self) -> str:
+        """That of the files of the release; see ImageData."""
+        return digest(self.published_set(), self.root, self.verify)
+
+    def published_set(self) -> PublishedSet:
+        """The official files, the test images last."""
+        parts = ["train", "extra", "test"] if self.extra else ["train", "test"]
+        files = [PublishedFile(name, md5, url) for url, name, md5 in map(self._part, parts)]
+        return PublishedSet(self.name, files)
 
     def _part(self, split: str) -> list[str]:
         return self.parts[split]

@@ -10,7 +10,7 @@ from torch import Tensor
 from densenet_cli.data.image_data import ImageData
 from densenet_cli.inference.trained import Trained
 from densenet_cli.instantiation import build, naming
-from densenet_cli.options import UserError
+from densenet_cli.trained_on import other_images, refusal
 
 
 def batches(
@@ -37,22 +37,14 @@ def batches(
     data: ImageData = build("data", options)
     with naming("data"):
         data.prepare()
-    _check_same(data, trained)
+    now = {"class_names": list(data.class_names), "sizes": data.sizes, "digest": data.digest()}
+    if difference := other_images(trained.fields["data"], now):
+        rule = (
+            f"holds other images than the run was trained on: {difference}; some of them may be none "
+            "that it was tested on"
+        )
+        raise refusal(rule, options)
     pixels, labels = data.some_test_images(images)
     count = math.ceil(len(labels) / batch_size)
     parts = zip(pixels.tensor_split(count), labels.tensor_split(count), strict=True)
     return [(trained.inputs(part), its) for part, its in parts]
-
-
-def _check_same(data: ImageData, trained: Trained) -> None:
-    """The data must be those of the run: labels mean something else in others."""
-    before, now = trained.class_names, list(data.class_names)
-    if now != before:
-        changed = ", ".join(sorted(set(now) ^ set(before))) or "their order"
-        raise UserError(f"the data have other classes than when the run was trained: {changed}")
-    its, here = trained.fields["data"]["sizes"]["test"], data.sizes["test"]
-    if its != here:
-        raise UserError(
-            f"the data have {here:,} test images, {its:,} when the run was trained: they are not those "
-            "that it was tested on, and may be some that it was trained on"
-        )

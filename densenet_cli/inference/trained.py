@@ -14,6 +14,7 @@ from densenet_cli.data.augmentation import Scale, normalised
 from densenet_cli.instantiation import build
 from densenet_cli.options import OptionError, UserError
 from densenet_cli.record import RunRecord, reported
+from densenet_cli.trained_on import other_classes
 from densenet_cli.training import devices
 from densenet_cli.training.checkpoints import load_checkpoint, load_weights
 
@@ -88,8 +89,12 @@ def load(run: Path, device: str = "auto", precision: str | None = None) -> Train
     if not data.get("class_names") or not data.get("statistics"):
         raise UserError(f"{folder}: the run ended before its data were read; there is nothing to use")
     checkpoint = checkpoint or _reported(folder, fields)
+    content = load_checkpoint(checkpoint)
+    if difference := other_classes(content.get("trained_on") or {}, data):
+        rule = f"was trained on other classes than {folder / 'run.json'} names: {difference}"
+        raise UserError(f"{checkpoint}: {rule}")
     network = build("model", fields["config"]["model"], num_classes=len(data["class_names"]))
-    _load_weights(network, checkpoint)
+    _load_weights(network, content, checkpoint)
     device = devices.accelerator(device)
     if not devices.is_available(device):
         raise OptionError("--device", device, "is not there, as far as torch can tell", "cpu")
@@ -128,10 +133,10 @@ def _reported(folder: Path, fields: dict[str, Any]) -> Path:
     return folder / "checkpoints" / f"{name}.ckpt"
 
 
-def _load_weights(network: nn.Module, checkpoint: Path) -> None:
+def _load_weights(network: nn.Module, content: dict[str, Any], checkpoint: Path) -> None:
     trained = nn.Module()  # checkpoints are of the module around the network
     trained.network = network
-    load_weights(trained, load_checkpoint(checkpoint), checkpoint)
+    load_weights(trained, content, checkpoint)
 
 
 def _kept(target: str) -> float:

@@ -42,6 +42,9 @@ class ImageClassifier(LightningModule):
         label_smoothing: 0 (off) to below 1.
         frozen: modules of the network that stay in evaluation mode.
         cuda_graphs: whether passes are recorded as CUDA graphs on a GPU; see `CudaGraphs`.
+
+    Attributes:
+        trained_on: what is known of the images it is trained on, as plain data; checkpoints keep it.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class ImageClassifier(LightningModule):
         self.label_smoothing = label_smoothing
         self.frozen = tuple(frozen)
         self.evaluated_at: int | None = None
+        self.trained_on: dict[str, Any] = {}
         self.train_metrics = metrics.of_classification(num_classes)
         self.evaluation_metrics = self.train_metrics.clone()
         self.test_metrics = self.train_metrics.clone()
@@ -161,7 +165,8 @@ class ImageClassifier(LightningModule):
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what the broken epoch has counted so far, summed over all processes."""
+        """Keep what it is trained on, and what all processes have counted in the broken epoch."""
+        checkpoint["trained_on"] = self.trained_on
         counted = {}
         for name, metric in self.train_metrics.items():
             with metric.sync_context(should_unsync=True):

@@ -180,12 +180,12 @@ def test_other_data_than_those_of_the_run_are_refused(run, typed, tmp_path):
     words = ["mistakes", run[0], "--data-root", tmp_path / "others", "--output", tmp_path]
     status, _, message = typed(*words)
     assert status == 1
-    assert "the data have 6 test images, 21 when the run was trained" in message
+    assert "there are 9 train images, and there were 36" in message
     for part in ("train", "test"):
         (tmp_path / "others" / part / "sea").rename(tmp_path / "others" / part / "lake")
     status, _, message = typed(*words)
     assert status == 1
-    assert "other classes than when the run was trained: lake, sea" in message
+    assert "class 2 was sea (of 3) and is lake now (of 3)" in message
 
 
 def test_predictions_of_files_with_names_in_no_alphabet_are_written(run, typed, tmp_path):
