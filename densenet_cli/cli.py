@@ -31,6 +31,7 @@ from densenet_cli.compose import (
     without_flags,
 )
 from densenet_cli.options import UserError
+from densenet_cli.plain_text import printable
 from densenet_cli.quick_imports import quick_imports
 from densenet_cli.record import Begin, read_config
 from densenet_cli.streams import EndWithReader, drop_what_cannot_be_written
@@ -205,7 +206,7 @@ def _flags_first(words: list[str]) -> list[str]:
 def _complain(error: Exception, message: str) -> NoReturn:
     if FULL_ERROR == "1":
         raise error
-    print(f"densenet-run: {message}", file=sys.stderr)
+    print(printable(f"densenet-run: {message}", keep="\n"), file=sys.stderr)
     sys.exit(1)
 
 

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from densenet_cli import launch
 from densenet_cli.options import UserError
+from densenet_cli.plain_text import Parser, printable
 from densenet_cli.streams import EndWithReader
 
 ENDINGS = {"onnx": ".onnx", "torch-export": ".pt2", "safetensors": ".safetensors"}
@@ -79,11 +80,11 @@ def _obey(ending: EndWithReader) -> None:
 def _complain(error: Exception, message: str) -> None:
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         raise error
-    sys.exit(f"densenet-model: {message}")
+    sys.exit("densenet-model: " + printable(message, keep="\n"))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "densenet-model", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=_formatter
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
@@ -252,7 +253,7 @@ def _export(words: argparse.Namespace) -> int:
     share = export.export(network, words.format, path, images)
     what = "pictures" if words.check else "random images"
     print(
-        f"{path}: answers as the network does, but for {share:.1e} of the largest logit, "
+        f"{printable(path)}: answers as the network does, but for {share:.1e} of the largest logit, "
         f"on {len(images)} {what}"
     )
     return _name(unreadable, len(images) + len(unreadable))
@@ -315,7 +316,8 @@ def _depth(words: argparse.Namespace) -> None:
 def _name(unreadable: list, pictures: int) -> int:
     """Name the files that could not be read; the exit status."""
     for one in unreadable:
-        print(f"densenet-model: {one.path}: cannot be read: {one.reason}", file=sys.stderr)
+        text = printable(f"{one.path}: cannot be read: {one.reason}")
+        print(f"densenet-model: {text}", file=sys.stderr)
     if unreadable:
         print(f"densenet-model: {len(unreadable)} of {pictures} pictures are left out", file=sys.stderr)
     return 1 if unreadable else 0

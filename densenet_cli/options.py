@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from densenet_cli.plain_text import printable
+
 
 class UserError(Exception):
     """An error the user can cause and mend; its text is shown alone, without a traceback."""
@@ -25,7 +27,7 @@ class OptionError(UserError, ValueError):
     def __init__(self, key: str, value: Any, rule: str, example: Any = None) -> None:
         self.key, self.value, self.rule, self.example = key, value, rule, example
         hint = "" if example is None else f"; for example {key}={shown(example)}"
-        super().__init__(f"{key}={shown(value)}: {rule}{hint}")
+        super().__init__(f"{key}={printable(shown(value))}: {rule}{hint}")
 
     def within(self, section: str) -> OptionError:
         """The same error with the key as it is typed on the command line (`model.growth_rate`)."""

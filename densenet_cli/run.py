@@ -23,6 +23,7 @@ from densenet_cli.hold import BUSY, InUse, Lost, hold
 from densenet_cli.identity import identity
 from densenet_cli.models import cost
 from densenet_cli.options import UserError
+from densenet_cli.plain_text import printable
 from densenet_cli.record import (
     Begin,
     RunRecord,
@@ -90,7 +91,7 @@ def execute(folder: Path, config: dict[str, Any], overrides: list[str], begin: B
 
 def say(message: str) -> None:
     """Show a message of the command's own on the terminal."""
-    print(f"densenet-run: {message}", file=sys.stderr, flush=True)
+    print(printable(f"densenet-run: {message}", keep="\n"), file=sys.stderr, flush=True)
 
 
 def _holds_it(folder: Path, config: dict[str, Any], begin: Begin) -> bool:
@@ -118,7 +119,7 @@ def _execute(folder: Path, config: dict[str, Any], overrides: list[str], resume:
         record = RunRecord.read(folder) if resume else RunRecord(folder, {})
     if resume and record.fields.get("state") == "done":
         if launch.is_first_process():
-            print(f"{summary.relative(folder)} is done already; its results:")
+            print(f"{printable(summary.relative(folder))} is done already; its results:")
             summary.show(Console(), record.fields, folder)
         return 0
     return _recorded(config, record, resume)

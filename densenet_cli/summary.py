@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from densenet_cli.duration import duration
+from densenet_cli.plain_text import printable
 
 
 def announce(console: Console, fields: dict[str, Any], folder: Path) -> None:
@@ -19,12 +21,11 @@ def announce(console: Console, fields: dict[str, Any], folder: Path) -> None:
     network = config["model"].get("name") or config["model"]["_target_"].rpartition(".")[2]
     images = data["sizes"]["test" if is_test else "train"]
     height, width = data["image_size"]
-    console.print(
+    _say(
+        console,
         f"{'testing' if is_test else 'training'} {network}, {fields['parameters']:,} parameters, "
         f"on {data['name']}, {images:,} images of {height}x{width}; "
         f"{_device(fields)}; {relative(folder)}",
-        highlight=False,
-        soft_wrap=True,
     )
 
 
@@ -37,8 +38,8 @@ def show(console: Console, fields: dict[str, Any], folder: Path) -> None:
         folder: the run's folder.
     """
     for title, text in [*_results(fields["results"]), *_costs(fields)]:
-        console.print(f"{title:<18} {text}", highlight=False, soft_wrap=True)
-    console.print(f"{'folder':<18} {relative(folder)}", highlight=False, soft_wrap=True)
+        _say(console, f"{title:<18} {text}")
+    _say(console, f"{'folder':<18} {relative(folder)}")
 
 
 def next_steps(console: Console, lines: list[str]) -> None:
@@ -46,7 +47,12 @@ def next_steps(console: Console, lines: list[str]) -> None:
     if lines:
         console.print("\nNext, type one of:", highlight=False)
         for line in lines:
-            console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+            _say(console, f"  {line}")
+
+
+def _say(console: Console, line: str) -> None:
+    """Print one line as it is: brackets and colons in names are no markup."""
+    console.print(Text(printable(line)), soft_wrap=True)
 
 
 def relative(folder: Path) -> Path:

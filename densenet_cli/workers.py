@@ -17,6 +17,7 @@ from typing import IO, Any
 from densenet_cli import launch
 from densenet_cli.hold import BUSY, InUse, hold
 from densenet_cli.identity import identity
+from densenet_cli.plain_text import printable
 from densenet_cli.record import Begin, RunRecord, now, remove_partials
 from densenet_cli.stop_signals import stop_signals
 
@@ -200,5 +201,6 @@ def _record_end(
             record.update(state="failed", error=message, ended=now())
     except InUse:
         return BUSY
-    print(f"densenet-run: {message} (see {folder / 'run.log'})", file=sys.stderr)
+    message = f"{message} (see {folder / 'run.log'})"
+    print(printable(f"densenet-run: {message}", keep="\n"), file=sys.stderr)
     return 1

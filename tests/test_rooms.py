@@ -6,7 +6,7 @@ from pathlib import Path
 import densenet_cli
 
 PACKAGE = Path(densenet_cli.__file__).parent
-ANYWHERE = {"options", "whole_file", "duration", "streams", "stop_signals"}
+ANYWHERE = {"options", "plain_text", "whole_file", "duration", "streams", "stop_signals"}
 MAY_IMPORT = {  # room -> rooms
     "kernels": set(),
     "models": {"kernels", "tensor_file"},
@@ -20,6 +20,7 @@ MAY_IMPORT = {  # room -> rooms
     "stop_signals": set(),
     "hold": set(),
     "plain_file": set(),
+    "plain_text": set(),
     "schema": set(),
     "sweep_file": {"plain_file", "schema"},
     "record": {"identity", "plain_file", "schema"},

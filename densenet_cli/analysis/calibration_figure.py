@@ -11,6 +11,7 @@ from torch import Tensor
 
 from densenet_cli.analysis.calibration import Bin
 from densenet_cli.analysis.subject import Subject, legend, marks
+from densenet_cli.plain_text import printable
 from densenet_cli.results.figures import style
 from densenet_cli.results.figures.drawing import Drawing
 
@@ -58,6 +59,7 @@ def draw_confusion(confusion: Tensor, class_names: Sequence[str], title: str = "
         class_names: label 0 first.
         title: the network's name.
     """
+    names = [printable(name) for name in class_names]
     shares = (100 * confusion / confusion.sum(1, keepdim=True)).tolist()
     number = len(shares)
     with style.styled():
@@ -71,8 +73,8 @@ def draw_confusion(confusion: Tensor, class_names: Sequence[str], title: str = "
                 place = column + 0.5, row + 0.5
                 axes.text(*place, f"{share:.1f}", ha="center", va="center", size=6, color=ink)
         ticks = [position + 0.5 for position in range(number)]
-        axes.set_xticks(ticks, class_names, rotation=90)
-        axes.set_yticks(ticks, class_names)
+        axes.set_xticks(ticks, names, rotation=90)
+        axes.set_yticks(ticks, names)
         axes.tick_params(labelsize=min(7.5, 250 / number))
         axes.set(ylim=(number, 0), aspect="equal", xlabel="taken for", ylabel="class")
         axes.set_title(title)

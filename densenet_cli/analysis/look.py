@@ -15,10 +15,11 @@ from densenet_cli.inference import test_images
 from densenet_cli.inference.trained import Trained, load
 from densenet_cli.instantiation import build
 from densenet_cli.options import UserError, choice
+from densenet_cli.plain_text import printable
 from densenet_cli.results.figures import FORMATS, write_drawing
 from densenet_cli.results.figures.drawing import Drawing
 from densenet_cli.results.networks import family, network_name
-from densenet_cli.results.terminal import console
+from densenet_cli.results.terminal import console, plain
 
 Found = TypeVar("Found")
 
@@ -97,9 +98,9 @@ def write(folder: Path, name: str, drawings: Sequence[Drawing], formats: Sequenc
     for number, drawing in enumerate(drawings, start=1):
         stem = folder / (f"{name}_{number}" if len(drawings) > 1 else name)
         for path in write_drawing(drawing, stem, formats):
-            print(path)
+            print(printable(path))
     for note in dict.fromkeys(drawing.note for drawing in drawings):
-        console().print(note, markup=False, highlight=False)
+        console().print(plain(note))
 
 
 def shortest_names(runs: Sequence[Path]) -> list[str]:
@@ -125,7 +126,7 @@ def _subject(trained: Trained, name: str, titles: set[str]) -> Subject:
     model = trained.fields["config"]["model"]
     title = network_name(model)
     if title in titles:
-        title += f" [{name}]"
+        title += f" [{printable(name)}]"
     titles.add(title)
     return Subject(title, family(model))
 

@@ -13,6 +13,7 @@ from densenet_cli.analysis.evaluation import Batches, answers
 from densenet_cli.analysis.look import Look
 from densenet_cli.analysis.mistakes_figure import draw_mistakes
 from densenet_cli.inference.trained import Trained
+from densenet_cli.plain_text import printable
 
 SHOWN = 24
 WORST = 3
@@ -79,7 +80,7 @@ def _in_words(judged: Judged) -> str:
     distance = 100 * calibration.expected_calibration_error(judged.logits, judged.labels)
     errors = calibration.class_errors(confusion).nan_to_num(0)
     worst = [
-        f"{judged.class_names[label]} {errors[label]:.1f} %"
+        f"{printable(judged.class_names[label])} {errors[label]:.1f} %"
         for label in errors.topk(min(WORST, len(errors))).indices
     ]
     return f"error {error:.2f} %, calibration error {distance:.2f} %; most in {', '.join(worst)}"

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from densenet_cli.analysis.calibration import Mistake
+from densenet_cli.plain_text import printable
 from densenet_cli.results.figures import style
 from densenet_cli.results.figures.drawing import Drawing
 
@@ -63,4 +64,5 @@ def _show(axes: Axes, mistake: Mistake, picture: Tensor, class_names: Sequence[s
 
 
 def _short(name: str) -> str:
+    name = printable(name)
     return name if len(name) <= 14 else f"{name[:13]}…"

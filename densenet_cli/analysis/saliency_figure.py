@@ -17,6 +17,7 @@ from torch import Tensor
 
 from densenet_cli.analysis.saliency_maps import Saliency, Seen
 from densenet_cli.analysis.subject import Subject
+from densenet_cli.plain_text import printable
 from densenet_cli.results.figures import style
 from densenet_cli.results.figures.drawing import Drawing
 
@@ -130,6 +131,7 @@ def _percent(name: str, chance: Tensor) -> str:
 
 
 def _short(name: str) -> str:
+    name = printable(name)
     return name if len(name) <= 20 else f"{name[:19]}…"
 
 

@@ -12,6 +12,7 @@ from densenet_cli.compose import compose, composing, resolved
 from densenet_cli.inference.layers import Layer, layers
 from densenet_cli.instantiation import build
 from densenet_cli.options import UserError
+from densenet_cli.plain_text import printable
 from densenet_cli.results.terminal import console, plain
 
 
@@ -34,7 +35,7 @@ def show(words: list[str], image_size: int, classes: int, batch_size: int, depth
     network = build("model", config["model"], num_classes=classes)
     found = _measured(network, torch.randn(batch_size, 3, image_size, image_size))
     whole = found[0]
-    name = config["model"].get("name") or whole.kind
+    name = printable(config["model"].get("name") or whole.kind)
     out = console()
     out.print(_table([layer for layer in found if layer.depth <= depth], whole))
     out.print(

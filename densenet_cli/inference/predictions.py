@@ -18,6 +18,8 @@ from densenet_cli.inference import pictures
 from densenet_cli.inference.pictures import Unreadable
 from densenet_cli.inference.trained import Trained
 from densenet_cli.options import UserError
+from densenet_cli.plain_text import in_json
+from densenet_cli.results import spreadsheet
 from densenet_cli.results.terminal import console, plain
 from densenet_cli.training.metrics import likeliest
 
@@ -119,7 +121,7 @@ def _as_csv(predictions: Iterable[Prediction], file: TextIO) -> None:
                 ["file", *(f"{key}{n}" for n in places for key in ("class", "probability"))]
             )
         cells = [cell for name, chance in prediction.classes for cell in (name, f"{chance:.6f}")]
-        writer.writerow([prediction.path, *cells])
+        writer.writerow(map(spreadsheet.cell, [prediction.path, *cells]))
 
 
 def _as_json(predictions: Iterable[Prediction], file: TextIO) -> None:
@@ -130,6 +132,6 @@ def _as_json(predictions: Iterable[Prediction], file: TextIO) -> None:
             {"class": name, "probability": round(chance, 6)} for name, chance in prediction.classes
         ]
         text = json.dumps({"file": prediction.path, "classes": classes}, ensure_ascii=False)
-        file.write(before + text)
+        file.write(before + in_json(text))
         before = ",\n"
     file.write("[]\n" if before == "[\n" else "\n]\n")

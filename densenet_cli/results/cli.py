@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from densenet_cli.options import UserError
+from densenet_cli.plain_text import Parser, printable
 from densenet_cli.results.records import Run, Unreadable, read_runs
 from densenet_cli.streams import EndWithReader
 
@@ -54,7 +55,7 @@ def _obey(ending: EndWithReader) -> None:
     try:
         words.command(words)
     except UserError as error:
-        sys.exit(f"densenet-results: {error}")
+        sys.exit(f"densenet-results: {printable(error)}")
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -74,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     from densenet_cli.results.columns import COLUMNS
     from densenet_cli.results.formats import FORMATS, RAW_NAMES
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "densenet-results", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=_formatter
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
@@ -195,7 +196,7 @@ def _plot(words: argparse.Namespace) -> None:
 
     runs, _ = _runs(words.folders)
     for path in figures.write(settings(runs, words.group_by), words.kind, words.output, words.format):
-        print(path)
+        print(printable(path))
 
 
 def _report(words: argparse.Namespace) -> None:
@@ -203,7 +204,7 @@ def _report(words: argparse.Namespace) -> None:
     from densenet_cli.results.settings import settings
 
     runs, unreadable = _runs(words.folders)
-    print(report.write(settings(runs), runs, unreadable, words.output))
+    print(printable(report.write(settings(runs), runs, unreadable, words.output)))
 
 
 def _watch(words: argparse.Namespace) -> None:
@@ -222,7 +223,8 @@ def _runs(folders: Sequence[Path]) -> tuple[list[Run], list[Unreadable]]:
     """All runs; what cannot be read is named. Raises UserError if there are none."""
     runs, unreadable = read_runs(folders)
     for item in unreadable:
-        print(f"densenet-results: left out: {item.path} {item.reason}", file=sys.stderr)
+        text = printable(f"left out: {item.path} {item.reason}")
+        print(f"densenet-results: {text}", file=sys.stderr)
     if not runs:
         where = ", ".join(map(str, folders))
         raise UserError(f"{where}: there is no run below; densenet-run makes one, and name its folder")

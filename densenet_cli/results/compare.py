@@ -15,6 +15,7 @@ from rich.text import Text
 from densenet_cli.duration import duration
 from densenet_cli.identity import SEEDS, flat
 from densenet_cli.options import UserError, shown
+from densenet_cli.plain_text import printable
 from densenet_cli.results import terminal, units
 from densenet_cli.results.differences import acting_options
 from densenet_cli.results.records import Run, read_metrics, read_run
@@ -157,7 +158,7 @@ def _metrics(run: Run) -> list[dict[str, float | None]]:
     try:
         return read_metrics(run)
     except UserError as error:
-        print(f"densenet-results: left out: {error}", file=sys.stderr)
+        print(f"densenet-results: left out: {printable(error)}", file=sys.stderr)
         return []
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from densenet_cli.identity import SEEDS, flat, without_effect
 from densenet_cli.options import shown
+from densenet_cli.plain_text import printable
 
 # These act through another option alone, which takes their value unless it is typed itself:
 # epochs, data.batch_size and model.dropout.
@@ -81,13 +82,13 @@ def differing_among_peers(flats: Sequence[dict[str, Any]], families: Sequence[st
 
 def phrase(name: str, value: Any) -> str:
     """An option's value in a few words: "5 epochs", "θ=0.5", "one-cycle schedule", "lr=0.1"."""
-    text = shown(value)
+    text = printable(shown(value))
     if name.endswith("_target_"):
         text = text.rpartition(".")[2]
         text = SCHEDULES.get(text, text)
     if name in PHRASES:
         return PHRASES[name].format(text)
-    return text if name.endswith("_target_") else f"{name.rpartition('.')[2]}={text}"
+    return text if name.endswith("_target_") else f"{printable(name.rpartition('.')[2])}={text}"
 
 
 def _builder(options: dict[str, Any], name: str, family: str) -> str:

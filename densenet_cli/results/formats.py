@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +13,9 @@ from rich.console import Console, Group
 from rich.table import Table as RichTable
 
 from densenet_cli.options import shown
+from densenet_cli.plain_text import in_json, printable
 from densenet_cli.record import finite
+from densenet_cli.results import spreadsheet
 from densenet_cli.results.columns import Row
 from densenet_cli.results.records import Run
 from densenet_cli.results.settings import measured
@@ -54,6 +55,8 @@ LATEX = {
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    **{letter: f"{{{letter}}}" for letter in "[]*"},  # at the start of a row they would be arguments
+    "|": r"\textbar{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "±": r"$\pm$",
@@ -126,18 +129,13 @@ def as_csv(rows: Sequence[Row]) -> str:
     ";"), best_on_test, devices, published_error_percent, published_source, difference_points,
     why_not_compared, and the options in which the settings differ, as they are typed.
     """
-    raw = [_csv_row(row) for row in rows]
-    columns = list(dict.fromkeys(name for cells in raw for name in cells))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows(raw)
-    return text.getvalue()
+    return spreadsheet.as_text(map(_csv_row, rows))
 
 
 def as_json(rows: Sequence[Row]) -> str:
     """As `as_csv`, with each setting's runs in "runs" and its options in "options"."""
-    return json.dumps(finite([_json_row(row) for row in rows]), indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(finite([_json_row(row) for row in rows]), indent=2, ensure_ascii=False)
+    return in_json(text) + "\n"
 
 
 def _csv_row(row: Row) -> dict[str, Any]:
@@ -205,11 +203,9 @@ def _judged(row: Row) -> dict[str, Any]:
 
 
 def _markdown(text: str) -> str:
-    text = " ".join(text.split())
-    for letter in "\\`*_|<>[]":
-        text = text.replace(letter, f"\\{letter}")
-    return text
+    return re.sub(r"[\\`*_|<>\[\]&$~#!]", r"\\\g<0>", printable(text))
 
 
 def _latex(text: str) -> str:
-    return "".join(LATEX.get(letter, letter) for letter in " ".join(text.split()))
+    escaped = "".join(LATEX.get(letter, letter) for letter in printable(text))
+    return re.sub("-(?=-)", "-{}", escaped)  # two would become a dash

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from densenet_cli.plain_text import printable
+
 # Growth rates of the ImageNet DenseNets that are called by their depth alone (arXiv:1608.06993,
 # table 1; 161: version 3 of it; 232: arXiv:1707.06990).
 IMAGENET_GROWTH_RATES = {121: 32, 161: 48, 169: 32, 201: 32, 232: 48, 264: 32}
@@ -42,6 +44,15 @@ def family(model: dict[str, Any]) -> str:
         For torchvision's and timm's "ResNet" if it is one, else the name; for a class that is not
         of this package the name of the class.
     """
+    return printable(_family(model))
+
+
+def network_name(model: dict[str, Any]) -> str:
+    """The network: "DenseNet-BC (L=100, k=12)", "DenseNet-121", "ResNet-110", "WRN-28-10", ..."""
+    return printable(_network_name(model))
+
+
+def _family(model: dict[str, Any]) -> str:
     kind = _kind(model)
     if kind == "DenseNet":
         letters = ("B" if model.get("bottleneck") else "") + ("C" if _compresses(model) else "")
@@ -54,8 +65,7 @@ def family(model: dict[str, Any]) -> str:
     return {"PreActResNet": "Pre-activation ResNet", "WideResNet": "Wide ResNet"}.get(kind, kind)
 
 
-def network_name(model: dict[str, Any]) -> str:
-    """The network: "DenseNet-BC (L=100, k=12)", "DenseNet-121", "ResNet-110", "WRN-28-10", ..."""
+def _network_name(model: dict[str, Any]) -> str:
     kind, depth = _kind(model), model.get("depth")
     if kind == "DenseNet":
         return _densenet_name(model)

@@ -8,6 +8,7 @@ from pathlib import Path
 from densenet_cli.compose import composing, key, quoted, value, without_flags
 from densenet_cli.identity import WITHOUT_EFFECT
 from densenet_cli.options import UserError
+from densenet_cli.plain_text import printable
 from densenet_cli.summary import relative
 from densenet_cli.sweep import jobs, places, plugins, table
 from densenet_cli.sweep.folders import Folders
@@ -86,4 +87,4 @@ def _united(sweeps: list[Sweep]) -> Sweep:
 
 
 def _say(message: str) -> None:
-    print(f"densenet-run: {message}", file=sys.stderr, flush=True)
+    print(f"densenet-run: {printable(message)}", file=sys.stderr, flush=True)

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from densenet_cli.duration import duration
 from densenet_cli.hold import is_held
+from densenet_cli.plain_text import printable
 from densenet_cli.record import last_checkpoint
 from densenet_cli.summary import relative
 from densenet_cli.sweep.cost_estimate import Estimate, estimate
@@ -29,7 +30,9 @@ def show(sweep: Sweep) -> int:
     """
     status = Console(stderr=True)
     with status.status("measuring") as line:
-        estimates = estimate([job.config for job in sweep.jobs], line.update)
+        estimates = estimate(
+            [job.config for job in sweep.jobs], lambda text: line.update(Text(printable(text)))
+        )
     states = [_state(job) for job in sweep.jobs]
     done = [_epochs_done(sweep, number) for number in range(len(sweep.jobs))]
     left = [_left(one, part) for one, part in zip(estimates, done, strict=True)]
@@ -41,13 +44,13 @@ def show(sweep: Sweep) -> int:
     for job, state, one, rest in zip(sweep.jobs, states, estimates, left, strict=True):
         cells = [_count(one.parameters), _count(one.multiply_adds), _bytes(one.peak_memory_bytes)]
         outcome = "cannot run" if one.error else state
-        table.add_row(Text(job.folder.name), outcome, *cells, _time(one.seconds), _time(rest))
+        table.add_row(printable(job.folder.name), outcome, *cells, _time(one.seconds), _time(rest))
     console = output()
     console.print(table, soft_wrap=False)
     for reason in dict.fromkeys(one.error for one in estimates if one.error):
         jobs = zip(sweep.jobs, estimates, strict=True)
         refused = [job.folder.name for job, one in jobs if one.error == reason]
-        console.print(Text(f"{' '.join(refused)} cannot run: {reason}\n"))
+        console.print(printable(f"{' '.join(refused)} cannot run: {reason}") + "\n")
     _sums(console, sweep, estimates, left, states.count("done"))
     return 1 if any(one.error for one in estimates) else 0
 
@@ -63,7 +66,7 @@ def _state(job: Job) -> str:
 def _sums(
     console: Console, sweep: Sweep, estimates: list[Estimate], left: list[float | None], done: int
 ) -> None:
-    console.print(f"{len(sweep.jobs)} jobs in {relative(sweep.folder)}, {done} done")
+    console.print(f"{len(sweep.jobs)} jobs in {printable(relative(sweep.folder))}, {done} done")
     whole = sum(one.seconds or 0 for one in estimates)
     rest = sum(seconds or 0 for seconds in left)
     memory = max((one.peak_memory_bytes or 0 for one in estimates), default=0)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from densenet_cli.hold import BUSY, InUse, hold
 from densenet_cli.options import UserError
+from densenet_cli.plain_text import printable
 from densenet_cli.stop_signals import INTERRUPTED
 from densenet_cli.sweep import table
 from densenet_cli.sweep.jobs import Job
@@ -110,4 +111,4 @@ class Runner:
 
 def say(message: str) -> None:
     """Show how the sweep goes on, on the terminal."""
-    print(f"densenet-run: {message}", file=sys.stderr, flush=True)
+    print(f"densenet-run: {printable(message)}", file=sys.stderr, flush=True)

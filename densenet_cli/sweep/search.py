@@ -6,7 +6,6 @@ it; runs that were broken off are continued first.
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from filelock import FileLock
@@ -18,6 +17,7 @@ from densenet_cli.hold import InUse, hold, is_held
 from densenet_cli.identity import identity
 from densenet_cli.instantiation import build, naming
 from densenet_cli.options import OptionError, UserError, choice, whole_number
+from densenet_cli.plain_text import printable
 from densenet_cli.record import reported
 from densenet_cli.summary import relative
 from densenet_cli.sweep import grid, jobs, places, table
@@ -50,10 +50,10 @@ def run(words: list[str]) -> int:
             raise OptionError(name, value, "is for grids, not for a search; leave it out")
     search = Search(cfg, typed, grid.search_path(words))
     jobs.note(Sweep(search.folder, cfg, words, []))
-    print(f"densenet-run: searching in {relative(search.folder)}", file=sys.stderr, flush=True)
+    say(f"searching in {relative(search.folder)}")
     search.run()
     table.show(search.folder, search.state)
-    search.show_best(Console(soft_wrap=True, highlight=False))
+    search.show_best(table.output())
     if search.signalled:
         return 128 + search.signalled
     return 1 if search.refused else search.state.exit_status()
@@ -145,7 +145,7 @@ class Search(Runner):
         if any(trial.state == TrialState.COMPLETE for trial in self.study.get_trials(deepcopy=False)):
             best = self.study.best_trial
             words = " ".join(f"{name}={value}" for name, value in best.params.items())
-            console.print(f"best of {len(self.study.trials)} trials: {words}")
+            console.print(f"best of {len(self.study.trials)} trials: {printable(words)}")
             console.print(f"its error on held-out images: {best.value:.2f} %")
 
     def _is_to_run(self, job: Job, number: int) -> bool:

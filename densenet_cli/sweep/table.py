@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from densenet_cli.duration import duration
+from densenet_cli.plain_text import printable
 from densenet_cli.summary import relative
 from densenet_cli.sweep.jobs import Job
 from densenet_cli.sweep.standing import FINISHED, Standing, record
@@ -19,8 +20,8 @@ STYLES = {"done": "green", "done before": "green", "failed": "red", "interrupted
 
 
 def output() -> Console:
-    """The terminal; or a file, on the way to which nothing is folded."""
-    console = Console(soft_wrap=True, highlight=False)
+    """The terminal; or a file, on the way to which nothing is folded. What is printed is no markup."""
+    console = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = 1000
     return console
@@ -36,15 +37,17 @@ def show(folder: Path, state: Standing) -> None:
     table.add_column("time", justify="right", no_wrap=True)
     for job in state.jobs:
         outcome, error, seconds = _cells(job, state)
-        table.add_row(Text(job.folder.name), Text(outcome, STYLES.get(outcome, "")), error, seconds)
+        table.add_row(
+            printable(job.folder.name), Text(outcome, STYLES.get(outcome, "")), error, seconds
+        )
     console.print(table, soft_wrap=False)
     for reason, names in _failures(state).items():
-        console.print(Text(f"{' '.join(names)} failed: {reason}"))
+        console.print(printable(f"{' '.join(names)} failed: {reason}"))
     counts = {name: state.count(name) for name in FINISHED}
     counts["not run"] = len(state.jobs) - sum(counts.values())
     words = ", ".join(f"{number} {name}" for name, number in counts.items() if number)
     console.print(f"{len(state.jobs)} jobs: {words}")
-    path = str(relative(folder))
+    path = printable(relative(folder))
     if any(state[job] == "failed" for job in state.jobs):
         console.print(f"see run.log in {path}/<job>")
     if state.exit_status():

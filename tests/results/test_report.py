@@ -7,11 +7,13 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
-from example_record import RESNET, write
+from example_record import RESNET, fields, write
 
-from densenet_cli.results import report
+from densenet_cli.plain_text import printable
+from densenet_cli.results import figures, report
 from densenet_cli.results.records import read_runs
 from densenet_cli.results.settings import settings
 
@@ -138,6 +140,21 @@ def test_words_of_a_record_are_shown_and_never_obeyed():
     assert len(page.all("script")) == 1
     assert not page.all("img")
     assert not any(name.startswith("on") for _, found in page.elements for name in found)
+
+
+def test_control_characters_are_shown_as_escapes_and_figures_stay_xml():
+    odd = "a\x1b[31m\x00\ud800\ufffe--$\\frac{"
+    for seed in (0, 1):
+        data = {**fields()["data"], "name": odd}
+        options = {"data": data, "data___target_": "x.Images", "device": odd, "host": odd}
+        write(Path("runs", str(seed)), 4.5, seed=seed, model={"_target_": f"x.{odd}"}, **options)
+    page = _page()
+    assert printable(odd) in page.text
+    text = Path("report.html").read_text(encoding="utf-8")
+    assert not re.findall("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]", text)
+    for path in figures.write(settings(read_runs([Path("runs")])[0]), [], Path("out"), ["svg"]):
+        if path.suffix == ".svg":
+            ElementTree.parse(path)
 
 
 def test_columns_are_sorted_by_numbers_not_by_what_is_shown():

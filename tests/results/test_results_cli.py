@@ -76,6 +76,7 @@ def test_what_is_wrong_is_one_message(tmp_path, words, message):
         (["tabel"], "invalid choice: 'tabel'"),
         (["table", "--format", "excel"], "invalid choice: 'excel'"),
         (["watch", "--interval", "0"], "must be from 0.1 to 3600 seconds"),
+        (["table", "--\x1b[2J"], r"unrecognized arguments: --\x1b[2J"),
         (["compare", "a"], "the following arguments are required: b"),
     ],
 )

@@ -211,5 +211,27 @@ def test_a_narrow_terminal_goes_without_some_columns_and_says_so():
 
 def test_nothing_in_a_record_takes_effect_on_the_terminal():
     text = drawn(shown(run(model={"_target_": "x.[red]Net[/red]\x1b[2J"})), 140)
-    assert "[red]Net[/red]?[2J" in text
+    assert r"[red]Net[/red]\x1b[2J" in text
     assert "\x1b" not in text
+
+
+def test_names_are_literal_in_markdown_and_latex():
+    data = {**fields()["data"], "name": "[a]--*b*|$c$"}
+    found = shown(run(4.5, data=data, data___target_="x.Images", data__augment=False))
+    assert r" \[a\]--\*b\*\|\$c\$ |" in formats.as_markdown(found)
+    assert r" & {[}a{]}-{}-{*}b{*}\textbar{}\$c\$ & " in formats.as_latex(found)
+
+
+def test_a_row_of_latex_that_begins_with_a_bracket_gives_no_argument_to_the_row_before():
+    text = formats.as_latex(
+        shown(run(4.5, model={"_target_": "x.[2cm]"}), run(4.6, model={"_target_": "x.*"}))
+    )
+    assert not [line for line in text.splitlines() if line.startswith(("[", "*"))]
+
+
+def test_json_and_csv_show_no_control_character():
+    data = {**fields()["data"], "name": "\x9b31m\x1b[2J\x7f"}
+    found = rows(settings([run(4.5, data=data, data___target_="x.Images", data__augment=False)]))
+    for text in (formats.as_json(found), formats.as_csv(found)):
+        assert not set("\x9b\x1b\x7f") & set(text)
+    assert json.loads(formats.as_json(found))[0]["data"] == r"\x9b31m\x1b[2J\x7f"

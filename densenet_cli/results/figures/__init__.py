@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from densenet_cli.options import UserError, choice
+from densenet_cli.results import spreadsheet
 from densenet_cli.results.figures import (
     bars,
     error_cost,
@@ -113,11 +113,6 @@ def write_drawing(drawing: Drawing, stem: Path, formats: Sequence[str]) -> list[
         paths.append(stem.with_name(f"{stem.name}.{form}"))
         with style.styled():
             replace_file(paths[-1], partial(_save, drawing, form))
-    text = io.StringIO()
-    columns = dict.fromkeys(name for point in drawing.points for name in point)
-    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(drawing.points)
     paths.append(stem.with_name(f"{stem.name}.csv"))
-    replace_file(paths[-1], text.getvalue())
+    replace_file(paths[-1], spreadsheet.as_text(drawing.points))
     return paths

@@ -10,6 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from densenet_cli.plain_text import printable
 from densenet_cli.results import figures
 from densenet_cli.results.records import Run, Unreadable
 from densenet_cli.results.report import content
@@ -67,6 +68,7 @@ def _templates() -> Environment:
     return Environment(
         loader=FileSystemLoader(HERE),
         autoescape=True,  # a record's words are shown, never obeyed
+        finalize=lambda value: value if isinstance(value, Markup) else printable(value, keep="\n"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -1,0 +1,43 @@
+"""Names from users, files and records, made so that no terminal, figure or page obeys them."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import NoReturn
+
+UNSEEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f"  # control characters
+    "\u2028\u2029\u202a-\u202e\u2066-\u2069"  # ends of lines, turns of the direction of writing
+    "\ud800-\udfff\ufffe\uffff]"  # halves of pairs, and what XML does not allow
+)
+
+
+def printable(text: object, keep: str = "") -> str:
+    r"""A text with its control characters as escapes: "\x1b[31m", "\n", "caf\xe9"; all else as it is.
+
+    Args:
+        text: anything, as `str` writes it.
+        keep: control characters that stay.
+    """
+    return UNSEEN.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), str(text))
+
+
+def in_json(text: str) -> str:
+    """JSON of several lines whose strings show no control character as it is."""
+    return UNSEEN.sub(lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)
+
+
+class Parser(argparse.ArgumentParser):
+    """Complains of wrong words without obeying them."""
+
+    def error(self, message: str) -> NoReturn:
+        """Show the usage and the message, and exit with status 2."""
+        super().error(printable(message))
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()

@@ -1,0 +1,88 @@
+"""Names are shown as they are, and no terminal, figure, page or spreadsheet obeys them."""
+
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from densenet_cli import summary
+from densenet_cli.options import OptionError
+from densenet_cli.plain_text import in_json, printable
+from densenet_cli.sweep import table
+from densenet_cli.sweep.jobs import Job
+from densenet_cli.sweep.standing import Standing
+
+NASTY = ["[/b]", "[bold]x[/bold]", ":cat:", "a[1]", "[link=http://a]x[/link]", "$x$", "\\[b]"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("año ± θ 猫 👩‍🔬", "año ± θ 猫 👩‍🔬"),
+        ("\x1b[31mred", r"\x1b[31mred"),
+        ("a\r\nb\tc\x00", r"a\r\nb\tc\x00"),
+        ("\x9b31m", r"\x9b31m"),
+        ("caf\udce9", r"caf\xe9"),
+        ("\ud800", r"\ud800"),
+        ("\u202egpj", r"\u202egpj"),
+        ("\ufffe", r"\ufffe"),
+        (Path("a\nb"), r"a\nb"),
+    ],
+)
+def test_what_is_not_seen_is_shown_as_an_escape(text, expected):
+    assert printable(text) == expected
+    assert printable(text, keep="\n") == (expected.replace(r"\n", "\n"))
+
+
+def test_json_shows_no_control_character_and_keeps_its_strings():
+    value = {"a\x7f": ["\x9b\x1b\n\ud800\u2028é"]}
+    text = in_json(json.dumps(value, indent=1, ensure_ascii=False))
+    assert json.loads(text) == value
+    assert re.fullmatch(r"[ -~é\n]*", text)
+
+
+def test_a_message_about_an_option_shows_its_value_with_escapes():
+    assert str(OptionError("name", "\x1b[2J\n", "must be a word")) == r"name=\x1b[2J\n: must be a word"
+
+
+@pytest.mark.parametrize("name", [*NASTY, "\x1b[2J"])
+def test_a_sweep_shows_the_names_of_its_folders_as_they_are(name, tmp_path, config, monkeypatch):
+    out = io.StringIO()
+    console = table.output()
+    console.file = out
+    monkeypatch.setattr(table, "output", lambda: console)
+    folder = tmp_path / name.replace("/", "|")
+    job = Job([], config("data=digits"), folder / name.replace("/", "|"))
+    state = Standing([job])
+    state.fail(job, f"out of {name}")
+    table.show(folder, state)
+    text, shown = out.getvalue(), printable(name)
+    assert f"{printable(folder.name)} failed: out of {shown}\n" in text
+    assert f"see run.log in {printable(folder.name)}/<job>" in text
+    assert f"{printable(folder.name)} " in text.splitlines()[3]
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("name", [*NASTY, "\x1b[2J"])
+def test_a_run_shows_the_names_of_its_data_and_folder_as_they_are(name, config):
+    fields = {
+        "config": config("data=digits") | {"model": {"_target_": f"x.{name}", "name": name}},
+        "data": {"name": name, "sizes": {"train": 9}, "image_size": [8, 8]},
+        "parameters": 1000,
+        "multiply_adds": 5,
+        "device": name,
+        "precision": "bf16",
+        "results": {"test_error": 4.5},
+        "seconds": 3.0,
+    }
+    console = Console(file=io.StringIO(), width=200)
+    summary.announce(console, fields, Path(name))
+    summary.show(console, fields, Path(name))
+    summary.next_steps(console, [f"densenet-run {name}"])
+    text, shown = console.file.getvalue(), printable(name)
+    assert f"training {shown}, 1,000 parameters, on {shown}, 9 images of 8x8; {shown}, bf16; " in text
+    assert f"folder             {printable(summary.relative(Path(name)))}\n" in text
+    assert f"  densenet-run {shown}\n" in text
