@@ -35,6 +35,7 @@ from densenet_cli.plain_text import printable
 from densenet_cli.quick_imports import quick_imports
 from densenet_cli.record import Begin, read_config
 from densenet_cli.streams import EndWithReader, drop_what_cannot_be_written
+from densenet_cli.trust import Trust, check_words
 
 FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR")  # as the user set it
 FLAGS_WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd"}
@@ -77,23 +78,39 @@ def _main() -> None:
 def _obey(words: list[str]) -> int:
     """Do what the words say; the exit status."""
     folder = value(words, "resume")
+    words, trust = _trust(words)
     if folder and not (Path(folder).expanduser() / "sweep.yaml").exists():
-        return _resume(Path(folder).expanduser(), words)
+        return _resume(Path(folder).expanduser(), words, trust)
     if folder or _is_sweep(words):
-        return _sweep(words)
+        return _sweep(words, trust)
     value(words, "hydra.run.dir")
     own, _ = without_flags(words)
     if own:
         check_names(Path(own))
-    sys.argv[1:] = as_trained(words) + _quiet_if_not_first(words)
+    composed = as_trained(words)
+    sys.argv[1:] = composed + _quiet_if_not_first(words)
+
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+    def task(cfg: DictConfig) -> None:
+        _begin(cfg, None if composed == words else trust)
+
     with _full_error("1"):  # so that Hydra hands its errors to us
-        _hydra_main()
+        task()
     return 0
 
 
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-def _hydra_main(cfg: DictConfig) -> None:
-    """One run, as Hydra composed it."""
+def _trust(words: list[str]) -> tuple[list[str], Trust]:
+    """The words without trust=, and whom the user trusts."""
+    names = value(words, "trust")
+    if names and not value(words, "resume") and value(words, "task") != "test":
+        rule = "is for resume= and task=test, which read what a folder holds"
+        raise UserError(f"trust={names}: {rule}; what you type yourself needs no such word")
+    words = [word for word in words if key(word) != "trust"]
+    return words, Trust.of(names.split(",") if names else [], words, without_flags(words)[0])
+
+
+def _begin(cfg: DictConfig, trust: Trust | None) -> None:
+    """One run, as Hydra composed it; with `trust`, also of words that were read from a folder."""
     hydra_config = HydraConfig.get()
     if hydra_config.mode == RunMode.MULTIRUN:
         raise UserError("hydra.mode=MULTIRUN: type --multirun instead")
@@ -103,7 +120,10 @@ def _hydra_main(cfg: DictConfig) -> None:
     begin: Begin = "either" if launch.restarted() else "new"
     try:
         with _full_error(FULL_ERROR):
-            status = _run(folder, resolved(cfg), words, begin)
+            config = resolved(cfg)
+            if trust is not None:
+                trust.check(config, Path(config["checkpoint"]).parent.parent)
+            status = _run(folder, config, words, begin)
     except (UserError, OmegaConfBaseException) as error:  # Hydra would add words of its own
         _complain(error, str(error) if isinstance(error, UserError) else explain(error, words))
     if status:
@@ -120,7 +140,7 @@ def _is_sweep(words: list[str]) -> bool:
     )
 
 
-def _sweep(words: list[str]) -> int:
+def _sweep(words: list[str], trust: Trust) -> int:
     if launch.launched_from_outside():
         raise UserError(
             "--multirun cannot be started by torchrun or srun: type densenet-run --multirun "
@@ -128,12 +148,13 @@ def _sweep(words: list[str]) -> int:
         )
     from densenet_cli.sweep import driver
 
-    return driver.run(words)
+    return driver.run(words, trust)
 
 
-def _resume(folder: Path, words: list[str]) -> int:
+def _resume(folder: Path, words: list[str], trust: Trust) -> int:
     """Go on with the run in a folder; the exit status."""
     config, overrides = read_config(folder)
+    trust.check(config, folder / "config.yaml")
     others = [word for word in words if not word.startswith("resume=")]
     for word in others:
         if word.startswith("-"):
@@ -145,6 +166,7 @@ def _resume(folder: Path, words: list[str]) -> int:
             raise UserError(f"{word}: {rule}")
     if others:
         kept = [word for word in overrides if key(word) in KEPT and key(word) not in map(key, others)]
+        check_words(kept, folder / "overrides.yaml", "type it besides")
         with composing():
             composed = resolved(compose([*kept, *others]))
         for name in map(key, others):

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from densenet_cli import schema
 from densenet_cli.options import UserError
 from densenet_cli.record import read_config
+from densenet_cli.trust import check_words
 
 PACKAGE = Path(__file__).parent
 # Inside the package where it was installed from a wheel, beside it in a checkout.
@@ -79,6 +80,7 @@ def as_trained(words: list[str]) -> list[str]:
     _, overrides = read_config(folder)
     typed = {key(word) for word in words}
     kept = [word for word in overrides if not {key(word), key(word).partition(".")[0]} & typed]
+    check_words(kept, folder / "overrides.yaml", "where it is meant so, type it besides")
     return kept + words
 
 

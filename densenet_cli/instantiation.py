@@ -9,9 +9,6 @@ import pkgutil
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
-
 from densenet_cli.options import OptionError, UserError, nearest
 
 
@@ -28,14 +25,13 @@ def build(section: str, options: dict[str, Any], **given: Any) -> Any:
     """
     _check_names(section, options, given)
     try:
-        return instantiate(options, **given, _convert_="all")
-    except InstantiationException as error:
-        cause = error.__cause__
-        if isinstance(cause, OptionError):
-            raise cause.within(section) from error
-        if isinstance(cause, UserError):
-            raise cause from error
-        reason = str(cause or error).split("\n", maxsplit=1)[0]
+        return _made({**options, **given})
+    except OptionError as error:
+        raise error.within(section) from error
+    except UserError:
+        raise
+    except Exception as error:
+        reason = str(error).split("\n", maxsplit=1)[0] or type(error).__name__
         raise UserError(f"{section} ({options['_target_']}): {reason}") from error
 
 
@@ -61,23 +57,50 @@ def refuse_name(section: str, name: str, value: Any, names: Iterable[str], targe
     raise OptionError(f"{section}.{name}", value, rule)
 
 
+def _made(options: dict[str, Any], path: str = "") -> Any:
+    """What a target makes of its options, those that are targets themselves being made before it.
+
+    Hydra's `instantiate` is not used because it would resolve interpolations once more: a folder called
+    ${x} would be looked up, and what was read from a file could call OmegaConf's resolvers.
+    """
+    target = _locate(path, options)
+    arguments = {name: _value(item, f"{path}{name}.") for name, item in options.items()}
+    del arguments["_target_"]
+    positional, later = arguments.pop("_args_", []), arguments.pop("_partial_", False)
+    return (
+        functools.partial(target, *positional, **arguments)
+        if later
+        else target(*positional, **arguments)
+    )
+
+
+def _value(value: Any, path: str) -> Any:
+    if isinstance(value, dict):
+        if "_target_" in value:
+            return _made(value, path)
+        return {key: _value(item, f"{path}{key}.") for key, item in value.items()}
+    if isinstance(value, list):
+        return [_value(item, f"{path}{number}.") for number, item in enumerate(value)]
+    return value
+
+
 def _check_names(section: str, options: dict[str, Any], given: dict[str, Any]) -> None:
-    target = _locate(section, options)
+    target = _locate(f"{section}.", options)
     parameters = inspect.signature(target).parameters
     if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     for name, value in options.items():
-        if name not in parameters and not name.startswith("_"):
+        if name not in parameters and name not in ("_target_", "_partial_", "_args_"):
             names = [key for key in parameters if key not in given]
             refuse_name(section, name, value, names, options["_target_"])
 
 
-def _locate(section: str, options: dict[str, Any]) -> Any:
+def _locate(path: str, options: dict[str, Any]) -> Any:
     name = options.get("_target_")
     if not isinstance(name, str):
-        raise OptionError(f"{section}._target_", name, "must name a Python function or class")
+        raise OptionError(f"{path}_target_", name, "must name a Python function or class")
     try:
         return pkgutil.resolve_name(name)
     except (ValueError, ImportError, AttributeError):
         rule = "is no Python function or class that can be imported"
-        raise OptionError(f"{section}._target_", name, rule) from None
+        raise OptionError(f"{path}_target_", name, rule) from None

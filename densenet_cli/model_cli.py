@@ -17,6 +17,7 @@ from densenet_cli import launch
 from densenet_cli.options import UserError
 from densenet_cli.plain_text import Parser, printable
 from densenet_cli.streams import EndWithReader
+from densenet_cli.trust import Trust
 
 ENDINGS = {"onnx": ".onnx", "torch-export": ".pt2", "safetensors": ".safetensors"}
 DESCRIPTION = "Look at networks, and use those that densenet-run has trained."
@@ -110,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("folder", type=Path, help="with a folder of pictures for each class")
     export = _command(commands, "export", _export, "the network as a file for other programs")
     export.add_argument("run", type=Path, metavar="RUN", help="a run's folder, or a checkpoint in it")
+    _add_trust(export)
     export.add_argument("--format", choices=tuple(ENDINGS), required=True)
     export.add_argument(
         "--output", type=Path, metavar="FILE", help="default: RUN/network with the format's ending"
@@ -156,6 +158,7 @@ def _add_analyses(commands: argparse._SubParsersAction) -> None:
             "runs", nargs="+", type=Path, metavar="RUN", help="runs to set side by side"
         )
         _add_figures(parser)
+        _add_trust(parser)
     numbers = {lesions: 1000, gradients: 256, maps: 256, mistakes: 10_000, saliency: 6}
     for parser, number in numbers.items():
         parser.add_argument(
@@ -197,8 +200,20 @@ def _command(
     return parser
 
 
+def _add_trust(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--trust", action="append", default=[], metavar="NAME",
+        help="a class or package of yours that the run's folder names, as my_package.MyNet",
+    )  # fmt: skip
+
+
+def _trust(words: argparse.Namespace) -> Trust:
+    return Trust(tuple(words.trust), how="--trust ")
+
+
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="a run's folder, or a checkpoint in it")
+    _add_trust(parser)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
     parser.add_argument(
         "--precision",
@@ -226,7 +241,7 @@ def _predict(words: argparse.Namespace) -> int:
     from densenet_cli.inference import pictures, predictions, trained
 
     paths = pictures.find(words.pictures)
-    network = trained.load(words.run, words.device, words.precision)
+    network = trained.load(words.run, words.device, words.precision, _trust(words))
     answers = predictions.predict(network, paths, words.top, words.batch_size, words.ten_crop)
     unreadable: list[pictures.Unreadable] = []
     with _opened(words.output) as file:
@@ -237,7 +252,7 @@ def _predict(words: argparse.Namespace) -> int:
 def _evaluate(words: argparse.Namespace) -> int:
     from densenet_cli.inference import evaluation, trained
 
-    network = trained.load(words.run, words.device, words.precision)
+    network = trained.load(words.run, words.device, words.precision, _trust(words))
     answers = evaluation.evaluate(network, words.folder, words.batch_size)
     evaluation.show(answers)
     return _name(answers.unreadable, len(answers.paths) + len(answers.unreadable))
@@ -246,7 +261,7 @@ def _evaluate(words: argparse.Namespace) -> int:
 def _export(words: argparse.Namespace) -> int:
     from densenet_cli.inference import export, pictures, trained
 
-    network = trained.load(words.run, "cpu", "32-true")
+    network = trained.load(words.run, "cpu", "32-true", _trust(words))
     folder = network.checkpoint.parent.parent
     path = words.output or folder / f"network{ENDINGS[words.format]}"
     images, unreadable = pictures.some(words.check, network.image_size[0], network.kept)
@@ -263,7 +278,8 @@ def _look(words: argparse.Namespace, precision: str | None = "32-true") -> Any:
     from densenet_cli.analysis.look import Look, formats
 
     images, root = getattr(words, "images", 0), getattr(words, "data_root", None)
-    return Look(words.runs, images, root, words.output, formats(words.format), precision)
+    chosen = formats(words.format)
+    return Look(words.runs, images, root, words.output, chosen, precision, _trust(words))
 
 
 def _reuse(words: argparse.Namespace) -> None:

@@ -33,7 +33,8 @@ MAY_IMPORT = {  # room -> rooms
     "launch": set(),
     "quick_imports": set(),
     "resolvers": {"launch"},
-    "compose": {"schema", "record"},
+    "trust": {"schema"},
+    "compose": {"schema", "record", "trust"},
     "assembly": {"launch", "data", "training", "instantiation", "models"},
     "run": {
         *("launch", "summary", "assembly", "hold", "identity", "models", "record", "run_log"),
@@ -43,22 +44,23 @@ MAY_IMPORT = {  # room -> rooms
     "workers": {"hold", "identity", "launch", "record"},
     "sweep": {
         *("complaint", "compose", "hold", "identity", "instantiation", "launch", "record"),
-        *("plain_file", "resolvers", "summary", "sweep_file", "workers"),
+        *("plain_file", "resolvers", "summary", "sweep_file", "trust", "workers"),
         *("assembly", "models", "training"),  # to measure a cost only
     },
     "cli": {
         *("launch", "resolvers", "complaint", "compose", "hold", "record", "run", "workers", "sweep"),
-        "quick_imports",
+        *("quick_imports", "trust"),
     },
     "inference": {
         *("compose", "data", "instantiation", "models", "record", "resolvers", "results"),
-        *("trained_on", "training"),
+        *("trained_on", "training", "trust"),
     },
     "analysis": {
         *("compose", "data", "inference", "instantiation", "models", "resolvers", "results"),
+        "trust",
         "sweep",  # what lines of options stand for
     },
-    "model_cli": {"analysis", "complaint", "inference", "launch"},
+    "model_cli": {"analysis", "complaint", "inference", "launch", "trust"},
     "results": {"duration", "hold", "identity", "plain_file", "record", "schema", "sweep_file"},
 }
 

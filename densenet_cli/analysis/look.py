@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ from densenet_cli.results.figures import FORMATS, write_drawing
 from densenet_cli.results.figures.drawing import Drawing
 from densenet_cli.results.networks import family, network_name
 from densenet_cli.results.terminal import console, plain
+from densenet_cli.trust import Trust
 
 Found = TypeVar("Found")
 
@@ -35,6 +36,7 @@ class Look:
         folder: of the figures.
         formats: some of results.figures.FORMATS.
         precision: what the networks compute in, 32-true or bf16-mixed; None: as they were trained.
+        trust: what the runs' folders may name.
     """
 
     runs: Sequence[Path]
@@ -43,6 +45,7 @@ class Look:
     folder: Path
     formats: Sequence[str]
     precision: str | None = "32-true"
+    trust: Trust = field(default_factory=Trust)
 
     def networks(self, also_untrained: bool = False) -> Iterator[tuple[Subject, Trained]]:
         """The network of each run under a title of its own; also with the weights of its seed.
@@ -52,7 +55,7 @@ class Look:
         """
         titles: set[str] = set()
         for run, name in zip(self.runs, shortest_names(self.runs), strict=True):
-            trained = load(run, "auto", self.precision)
+            trained = load(run, "auto", self.precision, self.trust)
             subject = _subject(trained, name, titles)
             yield subject, trained
             if also_untrained:

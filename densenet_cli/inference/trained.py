@@ -17,6 +17,7 @@ from densenet_cli.record import RunRecord, reported
 from densenet_cli.trained_on import other_classes
 from densenet_cli.training import devices
 from densenet_cli.training.checkpoints import load_checkpoint, load_weights
+from densenet_cli.trust import Trust
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,12 @@ class Trained:
             return self.network(self.inputs(images)).float().cpu()
 
 
-def load(run: Path, device: str = "auto", precision: str | None = None) -> Trained:
+def load(
+    run: Path,
+    device: str = "auto",
+    precision: str | None = None,
+    trust: Trust = Trust(),  # noqa: B008 -- it is frozen
+) -> Trained:
     """The network of a run.
 
     Args:
@@ -79,15 +85,18 @@ def load(run: Path, device: str = "auto", precision: str | None = None) -> Train
             folder checkpoints/.
         device: auto, cpu, cuda or mps.
         precision: 32-true or bf16-mixed; None: as it was trained.
+        trust: what the run's folder may name besides what densenet-cli builds of itself.
 
     Raises:
-        UserError: if there is no such run or checkpoint, or they do not fit together.
+        UserError: if there is no such run or checkpoint, or they do not fit together, or if the run is
+            of a network or of data that are not trusted.
     """
     folder, checkpoint = _places(run)
     fields = RunRecord.read(folder).fields
     data = fields.get("data") or {}
     if not data.get("class_names") or not data.get("statistics"):
         raise UserError(f"{folder}: the run ended before its data were read; there is nothing to use")
+    trust.check(fields["config"], folder / "run.json", ("model", "data"))
     checkpoint = checkpoint or _reported(folder, fields)
     content = load_checkpoint(checkpoint)
     if difference := other_classes(content.get("trained_on") or {}, data):

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from densenet_cli.options import UserError, choice, whole_number
+from densenet_cli.options import OptionError, UserError, choice, whole_number
 
 
 def timm_model(name: str, num_classes: int, **options: Any) -> nn.Module:
@@ -19,7 +19,7 @@ def timm_model(name: str, num_classes: int, **options: Any) -> nn.Module:
             is before the classifier and proj_drop_rate in the layers.
 
     Raises:
-        OptionError: timm has no such network, or num_classes is below 1.
+        OptionError: timm has no such network, num_classes is below 1, or checkpoint_path is given.
         UserError: timm is not installed, or the network does not take these options.
     """
     try:
@@ -30,6 +30,9 @@ def timm_model(name: str, num_classes: int, **options: Any) -> nn.Module:
         ) from error
     choice("name", name, timm.list_models())
     whole_number("num_classes", num_classes, example=10)
+    if "checkpoint_path" in options:  # older releases of timm run what code the file holds
+        rule = "is not taken; weights come by pretrained.weights=<a file>"
+        raise OptionError("checkpoint_path", options["checkpoint_path"], rule)
     try:
         return timm.create_model(name, pretrained=False, num_classes=num_classes, **options)
     except TypeError as error:  # an unknown keyword is all that a name and a number can bring about

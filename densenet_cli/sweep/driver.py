@@ -16,24 +16,31 @@ from densenet_cli.sweep.jobs import Sweep
 from densenet_cli.sweep.runner import Runner
 from densenet_cli.sweep.standing import Standing
 from densenet_cli.sweep_file import FILE, read_sweep
+from densenet_cli.trust import Trust, check_words
 
 SEARCH = "densenet_cli.sweep.search"  # hydra/sweeper=optuna
 
 
-def run(words: list[str]) -> int:
-    """Run, or with plan=true only show, the sweep that words make; the exit status."""
+def run(words: list[str], trust: Trust) -> int:
+    """Run, or with plan=true only show, the sweep that words make; the exit status.
+
+    Args:
+        words: as typed.
+        trust: what folders that are read may name.
+    """
     config_dir, typed = without_flags(words)
     with composing(config_dir) as own:
         folder = value(typed, "resume")
-        commands = _resumed(Path(folder).expanduser(), typed) if folder else [typed]
+        commands = _resumed(Path(folder).expanduser(), typed, own) if folder else [typed]
         commands = [[*own, *command] for command in commands]
+        file = Path(folder).expanduser() / FILE if folder else None
         cfg, _ = jobs.options(commands[-1])
         if cfg.hydra.sweeper._target_ == SEARCH:
             from densenet_cli.sweep import search
 
-            return search.run(commands[-1])
+            return search.run(commands[-1], trust, file)
         folders = Folders(jobs.folder(cfg))
-        sweep = _united([jobs.read(command, folders) for command in commands])
+        sweep = _united([jobs.read(command, folders, trust, file) for command in commands])
         if sweep.cfg.plan:
             from densenet_cli.sweep import plan
 
@@ -64,7 +71,7 @@ def _run(sweep: Sweep) -> int:
     return state.exit_status()
 
 
-def _resumed(folder: Path, typed: list[str]) -> list[list[str]]:
+def _resumed(folder: Path, typed: list[str], own: list[str]) -> list[list[str]]:
     """The commands that were typed for a sweep's folder, each with the words typed now."""
     others = [word for word in typed if key(word) != "resume"]
     for word in others:
@@ -76,8 +83,12 @@ def _resumed(folder: Path, typed: list[str]) -> list[list[str]]:
     commands, _ = read_sweep(folder)
     if not commands:
         raise UserError(f"{folder / FILE} names no command, so that there is nothing to go on with")
+    now = {key(word) for word in [*own, *others]}
+    kept = [[word for word in command if key(word) not in now] for command in commands]
+    for command in kept:
+        check_words(command, folder / FILE, jobs.AGAIN)
     here = f"hydra.sweep.dir={quoted(str(folder))}"
-    return [[*command, here, *others] for command in commands]
+    return [[*command, here, *others] for command in kept]
 
 
 def _united(sweeps: list[Sweep]) -> Sweep:

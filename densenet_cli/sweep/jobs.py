@@ -20,7 +20,10 @@ from densenet_cli.options import OptionError, UserError, shown, switch
 from densenet_cli.sweep import grid
 from densenet_cli.sweep.folders import GROUPS, Folders, job_names, sweep_name
 from densenet_cli.sweep_file import FILE, read_sweep
+from densenet_cli.trust import Trust, check_words
 from densenet_cli.whole_file import remove_partials, replace_file
+
+AGAIN = "where it is meant so, type it besides, or --config-dir, or the sweep's own command again"
 
 
 @dataclass
@@ -60,26 +63,38 @@ class Sweep:
     jobs: list[Job]
 
 
-def read(words: list[str], folders: Folders | None = None) -> Sweep:
+def read(
+    words: list[str],
+    folders: Folders | None = None,
+    trust: Trust = Trust(),  # noqa: B008 -- it is frozen
+    file: Path | None = None,
+) -> Sweep:
     """The sweep that words make; within `composing` only.
 
     Args:
         words: as typed.
         folders: those of the sweep, if other words for it have been read before.
+        trust: what folders that are read may name.
+        file: where the words were read from; None: the user has typed them.
 
     Raises:
-        UserError: if a job can't be composed, or an option of the sweep is wrong.
+        UserError: if a job can't be composed or may not be built, or an option of the sweep is wrong.
     """
     cfg, typed = options(words)
     lines = OmegaConf.to_container(cfg.sweep, resolve=False)["jobs"]  # type: ignore[index,call-overload]
     if not isinstance(lines, list) or not lines or not all(isinstance(line, str) for line in lines):
         rule = "must be a list of lines, each the words of one grid"
         raise OptionError("sweep.jobs", shown(lines), rule, ["model=resnet_20,resnet_32"])
-    words_of_jobs = [as_trained(job) for job in grid.expand(lines, typed, cfg.seeds)]
+    expanded = grid.expand(lines, typed, cfg.seeds)
+    words_of_jobs = [as_trained(job) for job in expanded]
     folders, names = folders or Folders(folder(cfg)), job_names(words_of_jobs)
     jobs: dict[str, Job] = {}
-    for name, job in zip(names, words_of_jobs, strict=True):
+    for name, job, its_own in zip(names, words_of_jobs, expanded, strict=True):
+        if file is not None:
+            check_words(its_own, file, AGAIN)
         config = composed(job, grid.search_path(words))
+        if file is not None or job != its_own:
+            trust.check(config, file or Path(config["checkpoint"]).parent.parent)
         one = Job(job, config, folders.place(name, config))
         jobs.setdefault(one.identity, one)
     return Sweep(folder(cfg), cfg, words, list(jobs.values()))

@@ -6,6 +6,7 @@ it; runs that were broken off are continued first.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
@@ -25,6 +26,7 @@ from densenet_cli.sweep.folders import Folders, name_of
 from densenet_cli.sweep.jobs import Job, Sweep
 from densenet_cli.sweep.runner import Runner, say
 from densenet_cli.sweep.standing import Standing, record
+from densenet_cli.trust import Trust, check_words
 
 try:
     import optuna
@@ -42,13 +44,19 @@ FILE = "optuna.db"
 SAMPLERS = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
 
 
-def run(words: list[str]) -> int:
-    """Search until as many trials as wanted are over; the exit status. Within `composing` only."""
+def run(words: list[str], trust: Trust, file: Path | None) -> int:
+    """Search until as many trials as wanted are over; the exit status. Within `composing` only.
+
+    Args:
+        words: as typed.
+        trust: what folders that are read may name.
+        file: where the words were read from; None: the user has typed them.
+    """
     cfg, typed = jobs.options(words)
     for name, unset in (("seeds", None), ("sweep.jobs", [""]), ("plan", False)):
         if (value := OmegaConf.select(cfg, name)) != unset:
             raise OptionError(name, value, "is for grids, not for a search; leave it out")
-    search = Search(cfg, typed, grid.search_path(words))
+    search = Search(cfg, typed, grid.search_path(words), trust, file)
     jobs.note(Sweep(search.folder, cfg, words, []))
     say(f"searching in {relative(search.folder)}")
     search.run()
@@ -66,12 +74,22 @@ class Search(Runner):
         cfg: the configuration of the sweep as a whole.
         typed: the words for its jobs; those with several values or an interval are searched.
         search_path: the words that say where choices of the user's own lie.
+        trust: what folders that are read may name.
+        file: where the words were read from; None: the user has typed them.
 
     Raises:
+        UserError: if the words were read, and may not be built.
         OptionError: if nothing is to be searched, or no images are held out to judge by.
     """
 
-    def __init__(self, cfg: DictConfig, typed: list[str], search_path: list[str]) -> None:
+    def __init__(
+        self,
+        cfg: DictConfig,
+        typed: list[str],
+        search_path: list[str],
+        trust: Trust = Trust(),  # noqa: B008 -- it is frozen
+        file: Path | None = None,
+    ) -> None:
         options = cfg.hydra.sweeper
         self.trials = whole_number("hydra.sweeper.trials", options.trials, example=20)
         choice("hydra.sweeper.sampler", options.sampler, list(SAMPLERS))
@@ -84,8 +102,10 @@ class Search(Runner):
         if not self.space:
             rule = "one value is nothing to search; type several, or an interval"
             raise OptionError("model.growth_rate", 12, rule, "12,24,40")
-        self.search_path = search_path
-        self.config = config = jobs.composed(self.fixed, search_path)
+        self.search_path, self.trust, self.file = search_path, trust, file
+        if file is not None:
+            check_words(typed, file, jobs.AGAIN)
+        self.config = config = self._composed(self.fixed)
         if config["data"].get("validation") == 0 and not _holds_out(config["data"]):
             rule = "a search needs held-out images to judge by, since the test images must not choose"
             raise OptionError("data.validation", 0, rule, 5000)
@@ -186,18 +206,24 @@ class Search(Runner):
         """The run of a trial; None if its words make none, or a kill left it without all of them."""
         params = trial.params
         words = [*self.fixed, *(f"{name}={value}" for name, value in params.items())]
+        if trial.distributions != self.space:
+            return None
         try:
-            config = jobs.composed(words, self.search_path)
+            config = self._composed(words)
         except UserError as error:
             say(str(error))
-            return None
-        if params.keys() != self.space.keys():
             return None
         rounded = {
             name: f"{value:.6g}" if isinstance(value, float) else str(value)
             for name, value in params.items()
         }
         return Job(words, config, self.folders.place(name_of(rounded), config))
+
+    def _composed(self, words: list[str]) -> dict[str, Any]:
+        config = jobs.composed(words, self.search_path)
+        if self.file is not None:
+            self.trust.check(config, self.file)
+        return config
 
     def _study(self) -> optuna.Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)

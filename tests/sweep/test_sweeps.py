@@ -127,6 +127,9 @@ def test_a_broken_off_sweep_is_completed_by_the_same_command(sweep, tmp_path):
     plan = (tmp_path / "outputs/mine/sweep.yaml").read_text()
     status, said, _ = sweep("resume=outputs/mine", flags=(), tiny=False)
     assert status == 1
+    assert "type trust=dying_network.Network besides" in said
+    status, said, _ = sweep("resume=outputs/mine", "trust=dying_network", flags=(), tiny=False)
+    assert status == 1
     assert "4 jobs: 2 done before, 2 failed" in said
     assert (tmp_path / "outputs/mine/sweep.yaml").read_text() == plan
 
