@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +22,10 @@ from densenet_cli.identity import identity
 from densenet_cli.plain_text import printable
 from densenet_cli.record import Begin, RunRecord, now, remove_partials
 from densenet_cli.stop_signals import stop_signals
+
+PATIENCE_S = 7.0  # between a signal that ends a run and a kill; schedulers give ten seconds or more
+LOOK_S = 0.5  # between two looks whether a process lives that we wait for
+LAST_S = 2.0  # for a process whose run is over, where the same signal came
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class Worker:
         self.place = place or Place()
         self._process: subprocess.Popen[str] | None = None
         self._answers: IO[str] | None = None
-        self._told = False
+        self._told = 0  # the signal that was passed on
 
     def __enter__(self) -> Worker:
         return self
@@ -62,25 +68,36 @@ class Worker:
 
         Returns:
             The exit status: 0 done, 1 failed, 75 held by another process, or one of INTERRUPTED. A
-            run whose process died is recorded as failed.
+            run whose process died is recorded as failed; as interrupted if it was told to end.
         """
         if self._told:
-            return 130
+            return 128 + self._told
         job = {"folder": str(folder), "config": config, "overrides": overrides, "begin": begin}
         alone = launch.needs_worker(config["trainer"])
         answered, status = self._run_alone(job) if alone else self._serve(job)
         if answered:
             return status
         if self._told:
-            return 130
+            _record_interruption(folder, config)
+            return 128 + self._told
         return _record_end(folder, config, overrides, begin, status)
 
     def signal(self, number: int) -> None:
-        """Pass a signal on to the process, if there is one."""
-        self._told = True
+        """Pass a signal on to the process, if there is one.
+
+        A run ends by itself once its step is done and saved. If it does not within PATIENCE_S, as
+        when a loader worker is stuck, it is killed with all that it started; after Ctrl-C only if
+        that is typed once more.
+        """
+        is_patient = number == signal.SIGINT and not self._told
+        self._told = number
         process = self._process  # another thread may be closing it
         if process is not None and process.poll() is None:
             process.send_signal(number)
+            if not is_patient:
+                killing = threading.Timer(PATIENCE_S, _kill, [process])
+                killing.daemon = True
+                killing.start()
 
     def close(self) -> None:
         """End the process, and all that it started."""
@@ -91,7 +108,7 @@ class Worker:
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.close()  # it ends by itself
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=10)
+            process.wait(timeout=LAST_S if self._told else 10)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -103,28 +120,38 @@ class Worker:
         if self._process is None or self._process.poll() is not None:
             self.close()
             ours, theirs = os.pipe()
-            self._process = self._start(["--serve", str(theirs)], pass_fds=(theirs,))
+            self._start(["--serve", str(theirs)], pass_fds=(theirs,))
             os.close(theirs)
             self._answers = os.fdopen(ours)
+        assert self._process is not None
         assert self._process.stdin is not None
-        assert self._answers is not None
         answer = ""
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(json.dumps(job) + "\n")
             self._process.stdin.flush()
-            answer = self._answers.readline()
+            answer = self._answer(self._process)
         if answer:
             return True, int(answer)
         status = self._process.wait()
         self.close()
         return False, status
 
+    def _answer(self, process: subprocess.Popen[str]) -> str:
+        """The line that the process answers; empty if it died, even if one that it started lives."""
+        assert self._answers is not None
+        died = False
+        while not select.select([self._answers], [], [], 0 if died else LOOK_S)[0]:
+            if died:
+                return ""
+            died = process.poll() is not None
+        return self._answers.readline()
+
     def _run_alone(self, job: dict[str, Any]) -> tuple[bool, int]:
         """Run the job in a process of its own; whether that ended by itself, and its status."""
         self.close()
-        self._process = self._start([json.dumps(job)])  # no file, which a kill would leave
+        process = self._start([json.dumps(job)])  # no file, which a kill would leave
         try:
-            status = self._process.wait()
+            status = process.wait()
         finally:
             self.close()  # no process of the run outlives it
         return status >= 0, status
@@ -146,6 +173,9 @@ class Worker:
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        self._process = process
+        if self._told:  # while it was started
+            self.signal(self._told)
         if output is not None:
             output.close()
         if self.place.cores is not None and hasattr(os, "sched_setaffinity"):
@@ -177,6 +207,29 @@ def supervise(folder: Path, config: dict[str, Any], overrides: list[str], begin:
     """Execute one run in a process of its own, and wait for it; the exit status."""
     with Worker() as worker, passing_on_signals([worker]):
         return worker.run(folder, config, overrides, begin)
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    """End a process that did not obey, and all that it started."""
+    with contextlib.suppress(ProcessLookupError):  # it ended at this very moment
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def _record_interruption(folder: Path, config: dict[str, Any]) -> None:
+    """Record that a run was killed since it did not end when it was told to."""
+    with contextlib.suppress(InUse), hold(folder):
+        if not (folder / "run.json").exists():
+            return
+        record = RunRecord.read(folder)
+        if record.identity != identity(config) or record.fields["state"] != "running":
+            return
+        record.update(state="interrupted", ended=now())
+    print(
+        f"densenet-run: {folder} did not end within {PATIENCE_S:.0f} s of the signal and was killed; "
+        "it goes on from its last checkpoint",
+        file=sys.stderr,
+    )
 
 
 def _record_end(

@@ -12,6 +12,7 @@ import time
 
 import pytest
 import torch
+from processes import children, lives
 from tiny_run import TINY_PHOTOS
 
 from densenet_cli.data.loader import LazyLoader
@@ -116,24 +117,17 @@ def test_a_signal_to_all_processes_of_a_run_is_the_runs_alone(tmp_path):
 def test_loader_workers_end_with_a_run_that_is_killed(tmp_path):
     """Also those that are stuck: they are stopped here, as by a disk that does not answer."""
     process = _begun(tmp_path, *WORDS, "epochs=300")
-    children = open(f"/proc/{process.pid}/task/{process.pid}/children").read().split()  # noqa: SIM115
-    assert len(children) >= 2
-    for child in children:
+    started = children(process.pid)
+    assert len(started) >= 2
+    for child in started:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(int(child), signal.SIGSTOP)
+            os.kill(child, signal.SIGSTOP)
     process.kill()
     process.communicate(timeout=60)
     deadline = time.monotonic() + 60
-    while any(_lives(child) for child in children):
+    while any(map(lives, started)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-def _lives(pid):
-    try:
-        return open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def _begun(folder, *words):

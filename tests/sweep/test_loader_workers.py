@@ -1,8 +1,14 @@
 """Sweeps of every kind whose images are read by loader workers, processes that a run starts."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
+from processes import children, lives
 from tiny_run import TINY_PHOTOS
 
 WORDS = ["--multirun", *TINY_PHOTOS, "epochs=1", "sweep.name=mine"]
@@ -30,3 +36,47 @@ def test_loader_workers_read_the_images_of_a_sweep(words, command, tmp_path):
     records = [json.loads(path.read_text()) for path in tmp_path.glob("outputs/mine/*/run.json")]
     assert [record["state"] for record in records] == ["done", "done"]
     assert all(record["config"]["data"]["num_workers"] == 2 for record in records)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+@pytest.mark.usefixtures("photos")
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param([], id="sweep"),
+        pytest.param(["trainer=ddp_cpu"], id="ddp", marks=pytest.mark.slow),
+        pytest.param(["hydra/launcher=parallel"], id="parallel", marks=pytest.mark.slow),
+    ],
+)
+def test_sigterm_ends_a_sweep_whose_loader_workers_are_stuck(words, tmp_path):
+    """They are stopped, as by a disk that does not answer: not even SIGTERM reaches them."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "densenet_cli.cli", *WORDS, "epochs=5000", "seed=0,1", *words],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    (first, *_) = _wait_for(lambda: list(tmp_path.glob("outputs/mine/*/metrics.csv")))
+    record = first.with_name("run.json")
+    pid = json.loads(record.read_text())["pid"]
+    started = children(pid)
+    assert len(started) >= 2
+    for child in started:
+        os.kill(child, signal.SIGSTOP)
+    process.send_signal(signal.SIGTERM)
+    sent = time.monotonic()
+    said, _ = process.communicate(timeout=60)
+    assert time.monotonic() - sent < 15  # ten, and some for a busy machine
+    assert process.returncode == 143, said
+    assert "was killed; it goes on from its last checkpoint" in said
+    assert json.loads(record.read_text())["state"] == "interrupted"
+    _wait_for(lambda: not any(map(lives, [pid, *started])))
+
+
+def _wait_for(found):
+    deadline = time.monotonic() + 120
+    while not (what := found()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return what
