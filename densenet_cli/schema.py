@@ -191,6 +191,8 @@ def check_record(fields: Any) -> str | None:
     rules = REQUIRED | {name: shape for name, shape in OPTIONAL.items() if name in fields}
     if fields.get("epoch") or FACTS.keys() & fields.keys():
         rules |= FACTS
+    if isinstance(data := fields.get("data"), dict) and "digest" in data:  # of older records unknown
+        rules["data.digest"] = TEXT.or_null()
     for name, shape in rules.items():
         node = fields
         *sections, key = name.split(".")

@@ -16,6 +16,9 @@ from densenet_cli.record import RunRecord
 
 Facts = Mapping[str, Any]
 
+# Options that all data sets have. They do not decide which images there are.
+COMMON = ("batch_size", "num_workers", "augment", "validation", "seed", "normalise")
+
 
 def of_checkpoint(checkpoint: Mapping[str, Any], path: Path) -> Facts:
     """What a checkpoint was trained on; of older ones what their run's record says.
@@ -70,6 +73,17 @@ def other_images(before: Facts, now: Facts) -> str | None:
     if None not in digests and digests[0] != digests[1]:
         return "as many, but other files or other content"
     return None
+
+
+def may_change(data: Mapping[str, Any]) -> bool:
+    """Whether a configuration may find other images another time.
+
+    Images that come with a package, and those whose checksums are verified, stay what they are.
+
+    Args:
+        data: the section `data` of the configuration.
+    """
+    return "root" in data and data.get("verify") is not True
 
 
 def refusal(rule: str, data: Mapping[str, Any]) -> UserError:

@@ -44,7 +44,8 @@ MAY_IMPORT = {  # room -> rooms
     "workers": {"hold", "identity", "launch", "record"},
     "sweep": {
         *("complaint", "compose", "hold", "identity", "instantiation", "launch", "record"),
-        *("plain_file", "resolvers", "summary", "sweep_file", "trust", "workers"),
+        *("plain_file", "quick_imports", "resolvers", "summary", "sweep_file", "trained_on", "trust"),
+        "workers",
         *("assembly", "models", "training"),  # to measure a cost only
     },
     "cli": {

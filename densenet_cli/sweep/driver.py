@@ -41,6 +41,7 @@ def run(words: list[str], trust: Trust) -> int:
             return search.run(commands[-1], trust, file)
         folders = Folders(jobs.folder(cfg))
         sweep = _united([jobs.read(command, folders, trust, file) for command in commands])
+        folders.say_what_is_left()
         if sweep.cfg.plan:
             from densenet_cli.sweep import plan
 

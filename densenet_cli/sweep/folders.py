@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ from densenet_cli.compose import key
 from densenet_cli.identity import WITHOUT_EFFECT, identity
 from densenet_cli.options import UserError
 from densenet_cli.record import RunRecord
+from densenet_cli.summary import relative
+from densenet_cli.sweep.images import Images
+from densenet_cli.trained_on import may_change
 
 LONGEST = 120  # characters of a folder's name; file systems allow 255 bytes
 GROUPS = ("model", "data", "recipe")
@@ -57,32 +62,87 @@ def sweep_name(words: list[str], varying: Iterable[str], choices: dict[str, str]
 
 
 class Folders:
-    """The runs that a sweep's folder holds, each by what it is a run of."""
+    """The runs that a sweep's folder holds, each by what it is a run of.
+
+    Attributes:
+        left: the folders of runs on other images than are there now, each with the folder that stands
+            for it: such a run is left as it is, and the job runs again.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._held: dict[str, Path] = {}
+        self.images = Images()
+        self.left: dict[Path, Path] = {}
+        self._held: dict[str, list[_Held]] = {}
         self._taken: dict[str, str] = {}  # names as a file system that ignores case would see them
         for path in sorted(folder.glob("*/run.json")):
             try:
-                self._note(path.parent, RunRecord.read(path.parent).identity)
+                self._note(*_held(RunRecord.read(path.parent)))
             except UserError:  # left as it is, its name unused
                 self._taken[path.parent.name.casefold()] = ""
 
     def place(self, name: str, config: dict[str, Any]) -> Path:
         """The folder that holds the job's run, or a free one, named so or nearly so."""
         of_job = identity(config)
-        if of_job in self._held:
-            return self._held[of_job]
+        held = self._held.get(of_job, [])
+        images = self._images_now(held, config)
+        for one in sorted(held, key=lambda one: one.images is None):
+            if images is None or one.images in (images, None):
+                return one.folder
         if self._taken.get(name.casefold(), of_job) != of_job:
             name = f"{name}~{of_job[:6]}"
-        folder = self.folder / name
-        self._note(folder, of_job)
+        if images is None:
+            folder = self.folder / name
+        else:
+            folder = self.left[held[0].folder] = self.folder / f"{name}~{images[:6]}"
+        self._note(of_job, _Held(folder, images, images is not None))
         return folder
 
-    def _note(self, folder: Path, of_run: str) -> None:
-        self._held.setdefault(of_run, folder)
-        self._taken[folder.name.casefold()] = of_run
+    def say_what_is_left(self) -> None:
+        """Tell the user which runs are not those of the jobs, since they were on other images."""
+        if self.left:
+            before, now = next(iter(self.left.items()))
+            print(
+                f"densenet-run: {len(self.left)} of the jobs have been run on other images than there "
+                f"are now, as in {relative(before)}: that is kept as it is, and the job runs on the "
+                f"images of now in {relative(now)}",
+                file=sys.stderr,
+            )
+        for reason in self.images.missing:
+            what = "whether finished runs are of the images there are now cannot be told"
+            print(f"densenet-run: {what}: {reason}", file=sys.stderr)
+
+    def _images_now(self, held: list[_Held], config: dict[str, Any]) -> str | None:
+        """The digest of a job's images if it may be another one than that of the runs it has."""
+        changeable = may_change(config["data"])
+        if any(one.images and (one.may_change or changeable) for one in held):
+            return self.images.digest(config["data"])
+        return None
+
+    def _note(self, of_run: str, held: _Held) -> None:
+        self._held.setdefault(of_run, []).append(held)
+        self._taken[held.folder.name.casefold()] = of_run
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A run that a folder holds.
+
+    Attributes:
+        folder: its own.
+        images: the digest of its images; None if it is not known.
+        may_change: whether its configuration may find other images another time.
+    """
+
+    folder: Path
+    images: str | None
+    may_change: bool
+
+
+def _held(record: RunRecord) -> tuple[str, _Held]:
+    """What it is a run of, and where and on what it was run."""
+    images = (record.fields.get("data") or {}).get("digest")
+    return record.identity, _Held(record.folder, images, may_change(record.fields["config"]["data"]))
 
 
 def _short(keys: list[str]) -> list[str]:

@@ -26,6 +26,7 @@ from densenet_cli.sweep.folders import Folders, name_of
 from densenet_cli.sweep.jobs import Job, Sweep
 from densenet_cli.sweep.runner import Runner, say
 from densenet_cli.sweep.standing import Standing, record
+from densenet_cli.trained_on import may_change
 from densenet_cli.trust import Trust, check_words
 
 try:
@@ -238,7 +239,19 @@ class Search(Runner):
                 "another folder by sweep.name="
             )
         study.set_user_attr("asked", asked)
+        self._note_images(study)
         return study
+
+    def _note_images(self, study: optuna.Study) -> None:
+        """Errors on other images do not compare: refuse to go on with a search on them."""
+        data = self.config["data"]
+        images = self.folders.images.digest(data) if may_change(data) else None
+        if images is None:
+            return
+        if study.user_attrs.get("images", images) != images:
+            rule = "holds a search on other images than there are now"
+            raise UserError(f"{self.folder} {rule}; put them back, or choose another sweep.name=")
+        study.set_user_attr("images", images)
 
 
 def _holds_out(options: dict[str, Any]) -> bool:
