@@ -6,11 +6,15 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from densenet_cli.options import UserError
 from densenet_cli.plain_text import Parser, printable
 from densenet_cli.results.records import Run, Unreadable, read_runs
 from densenet_cli.streams import EndWithReader
+
+if TYPE_CHECKING:
+    from densenet_cli.results.settings import Setting
 
 DESCRIPTION = "Tables, figures and reports of the runs that densenet-run has left."
 EXAMPLES = """\
@@ -28,8 +32,9 @@ examples:
 TABLE_COLUMNS = """\
 columns to sort by: {}
 
-Errors are means over the finished runs of a setting, runs that differ in nothing but the seed; failed
-and unfinished runs are counted in a column of their own and never averaged. csv and json hold all
+Errors are means over the finished runs of a setting, runs that differ in nothing but the seed. Each
+seed counts once, by the run that ended first; repeated, failed and unfinished runs are counted in a
+column of their own and never averaged. csv and json hold all
 numbers unrounded, as NAME_mean, NAME_std (sample standard deviation) and the values of all runs:
 {}.
 """
@@ -184,6 +189,7 @@ def _table(words: argparse.Namespace) -> None:
         console = terminal.console()
         console.print(formats.as_rich(table(found), console))
     elif words.format in ("csv", "json"):
+        _say_what_repeats([row.setting for row in found])
         sys.stdout.write({"csv": formats.as_csv, "json": formats.as_json}[words.format](found))
     else:
         write = {"markdown": formats.as_markdown, "latex": formats.as_latex}[words.format]
@@ -195,7 +201,9 @@ def _plot(words: argparse.Namespace) -> None:
     from densenet_cli.results.settings import settings
 
     runs, _ = _runs(words.folders)
-    for path in figures.write(settings(runs, words.group_by), words.kind, words.output, words.format):
+    found = settings(runs, words.group_by)
+    _say_what_repeats(found)
+    for path in figures.write(found, words.kind, words.output, words.format):
         print(printable(path))
 
 
@@ -217,6 +225,14 @@ def _compare(words: argparse.Namespace) -> None:
     from densenet_cli.results import compare
 
     compare.show(words.a, words.b)
+
+
+def _say_what_repeats(found: Sequence[Setting]) -> None:
+    """Where no notes are written: name the runs that do not count."""
+    from densenet_cli.results.notes import on_repeats
+
+    for note in on_repeats(found):
+        print(f"densenet-results: {printable(note)}", file=sys.stderr)
 
 
 def _runs(folders: Sequence[Path]) -> tuple[list[Run], list[Unreadable]]:

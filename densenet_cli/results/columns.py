@@ -92,8 +92,8 @@ def on_cpu(run: Run) -> bool:
 
 
 def unfinished(setting: Setting) -> str:
-    """The runs that are averaged into nothing: "1 running; 2 failed: out of memory"."""
-    parts = []
+    """The runs that are averaged into nothing: "1 repeated; 1 running; 2 failed: out of memory"."""
+    parts = [f"{len(setting.repeats)} repeated"] if setting.repeats else []
     for status, number in setting.counts.items():
         if status != "done":
             reasons = {failure(run) for run in setting.runs if run.status == status} - {""}

@@ -133,7 +133,10 @@ def as_csv(rows: Sequence[Row]) -> str:
 
 
 def as_json(rows: Sequence[Row]) -> str:
-    """As `as_csv`, with each setting's runs in "runs" and its options in "options"."""
+    """As `as_csv`, with each setting's runs in "runs" and its options in "options".
+
+    "repeats" names the run of the same seed that counts in place of one.
+    """
     text = json.dumps(finite([_json_row(row) for row in rows]), indent=2, ensure_ascii=False)
     return in_json(text) + "\n"
 
@@ -158,17 +161,18 @@ def _json_row(row: Row) -> dict[str, Any]:
         for quantity, name in RAW_NAMES.items()
         for kind, value in (("mean", setting.mean(quantity)), ("std", setting.std(quantity)))
     }
-    runs = [_json_run(run) for run in setting.runs]
+    runs = [_json_run(run, setting.repeats.get(run)) for run in setting.runs]
     averaged = {"averaged_over": list(setting.averaged_over)}
     return _named(row) | spread | _judged(row) | averaged | {"options": setting.options, "runs": runs}
 
 
-def _json_run(run: Run) -> dict[str, Any]:
+def _json_run(run: Run, repeated: Run | None) -> dict[str, Any]:
     known = {
         "folder": run.name,
         "seed": run.seed,
         "state": run.status,
         "reason": run.fields.get("error"),
+        "repeats": repeated.name if repeated else None,
     }
     return known | {name: measured(run, quantity) for quantity, name in RAW_NAMES.items()}
 

@@ -7,7 +7,9 @@ from collections.abc import Collection, Sequence
 from densenet_cli.record import reported
 from densenet_cli.results.columns import Row, on_cpu
 from densenet_cli.results.records import Run
-from densenet_cli.results.settings import measured
+from densenet_cli.results.settings import Setting, measured
+
+REPEATS_NAMED = 10
 
 
 def notes(found: Sequence[Row], shown: Collection[str]) -> list[str]:
@@ -16,6 +18,7 @@ def notes(found: Sequence[Row], shown: Collection[str]) -> list[str]:
     return [
         *_notes_on_errors(found, shown),
         *_notes_on_averages(found),
+        *on_repeats([row.setting for row in found]),
         *_notes_on_devices(done, shown),
         *_notes_on_papers(found),
         *_notes_on_years(found),
@@ -42,6 +45,16 @@ def _notes_on_errors(found: Sequence[Row], shown: Collection[str]) -> list[str]:
 def _notes_on_averages(found: Sequence[Row]) -> list[str]:
     names = list(dict.fromkeys(name for row in found for name in row.setting.averaged_over))
     return [f"Rows average over runs with different {', '.join(names)}."] if names else []
+
+
+def on_repeats(settings: Sequence[Setting]) -> list[str]:
+    """A sentence on the runs that do not count since their seed was run before; empty if none was."""
+    repeats = [pair for setting in settings for pair in setting.repeats.items()]
+    if not repeats:
+        return []
+    texts = [f"{run.name} repeats {counted.name}" for run, counted in repeats[:REPEATS_NAMED]]
+    texts += [f"and {len(repeats) - REPEATS_NAMED} more"] if len(repeats) > REPEATS_NAMED else []
+    return [f"Each seed of a setting counts once, by the run that ended first: {', '.join(texts)}."]
 
 
 def _notes_on_devices(done: Sequence[Run], shown: Collection[str]) -> list[str]:

@@ -8,13 +8,14 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from densenet_cli import identity, schema
 from densenet_cli.hold import is_held
-from densenet_cli.options import UserError
+from densenet_cli.options import UserError, shown
 from densenet_cli.plain_file import UnreadableFile, read_text
 from densenet_cli.record import RunRecord
 
@@ -64,6 +65,18 @@ class Run:
     def seed(self) -> Any:
         """The seed; None where the record names none."""
         return self.fields.get("seed")
+
+    @property
+    def seeds(self) -> tuple[str, ...]:
+        """All that tells it from other runs of its setting."""
+        options = identity.flat(self.config)
+        return tuple(shown(options.get(name)) for name in identity.SEEDS)
+
+    @property
+    def ended(self) -> datetime:
+        """When it was done; the end of all time where the record does not say."""
+        text = self.fields.get("ended")
+        return datetime.fromisoformat(text) if text else datetime.max.replace(tzinfo=timezone.utc)
 
     @cached_property
     def setting(self) -> str:

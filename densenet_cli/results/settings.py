@@ -71,12 +71,27 @@ class Setting:
 
     @cached_property
     def done(self) -> list[Run]:
-        """The finished runs: none but these are ever averaged."""
-        return [run for run in self.runs if run.status == "done"]
+        """The finished runs, one of each seed: none but these are ever averaged."""
+        return [run for run in self.runs if run.status == "done" and run not in self.repeats]
+
+    @cached_property
+    def repeats(self) -> dict[Run, Run]:
+        """Finished runs that do not count, each with the one of the same seed that does.
+
+        It is the one that ended first, so that a run typed once more, or copied, changes no result.
+        """
+        first: dict[tuple[str, ...], Run] = {}
+        repeats: dict[Run, Run] = {}
+        for run in sorted(self.runs, key=lambda run: run.ended):
+            if run.status == "done":
+                counted = first.setdefault((run.setting, *run.seeds), run)
+                if counted is not run:
+                    repeats[run] = counted
+        return repeats
 
     @property
     def n(self) -> int:
-        """The number of finished runs."""
+        """The number of runs that are averaged."""
         return len(self.done)
 
     @property

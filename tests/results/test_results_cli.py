@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import json
+import shutil
 import subprocess
 import sys
 
@@ -120,7 +123,7 @@ def test_tables_need_neither_torch_nor_matplotlib(tmp_path):
 @pytest.mark.parametrize("words", ["table . --format csv", "compare a b", "watch .", "table --help"])
 def test_what_prints_ends_with_its_reader(words, without_reader, tmp_path):
     write(tmp_path / "a", 4.0)
-    write(tmp_path / "b", 5.0)
+    write(tmp_path / "b", 5.0, seed=1)
     answer = without_reader("densenet_cli.results.cli", *words.split())
     assert (answer.returncode, answer.stderr) == (141, "")
     with open("/dev/full", "w") as full:
@@ -137,3 +140,28 @@ def test_figures_are_finished_without_reader(without_reader, tmp_path):
     answer = without_reader("densenet_cli.results.cli", *words)
     assert (answer.returncode, answer.stderr) == (0, "")
     assert {path.suffix for path in (tmp_path / "figures").iterdir()} == {".png", ".svg", ".csv"}
+
+
+def test_a_copied_sweep_and_a_command_typed_twice_count_once_and_are_named(tmp_path):
+    for seed, error in ((0, 4.0), (1, 5.0)):
+        ended = f"2026-11-22T12:0{seed}:00+00:00"
+        write(tmp_path / f"outputs/sweep/seed={seed}", error, seed=seed, ended=ended)
+    shutil.copytree(tmp_path / "outputs/sweep", tmp_path / "outputs/copy")
+    write(tmp_path / "outputs/again", 9.0, seed=0, ended="2026-11-22T13:00:00+00:00")
+    note = "Each seed of a setting counts once, by the run that ended first: "
+    for words in (["table"], ["table", "--format", "csv"], ["table", "--group-by", "data"]):
+        answer = typed(*words, cwd=tmp_path)
+        assert note in answer.stdout + answer.stderr
+        assert "outputs/again repeats outputs/copy/seed=0" in answer.stdout + answer.stderr
+        assert "4.50 ± 0.71" in answer.stdout or ",4.5," in answer.stdout
+    table = json.loads(typed("table", "--format", "json", cwd=tmp_path).stdout)
+    assert (table[0]["n"], table[0]["not_averaged"]) == (2, 3)
+    assert sum(one["repeats"] is None for one in table[0]["runs"]) == 2
+    answer = typed("plot", "--kind", "error_parameters", cwd=tmp_path)
+    assert note in answer.stderr
+    (point,) = csv.DictReader((tmp_path / "figures/error_parameters.csv").open())
+    assert (point["error_percent_mean"], point["n"]) == ("4.5", "2")
+    assert typed("report", cwd=tmp_path).returncode == 0
+    page = (tmp_path / "report.html").read_text()
+    assert note in page
+    assert page.count(">repeated<") == 3

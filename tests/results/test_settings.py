@@ -89,8 +89,19 @@ def test_a_title_tells_no_option_of_another_kind_of_network_or_schedule():
     ]
 
 
+def test_of_one_seed_the_run_that_ended_first_counts():
+    late = run(9.0, ended="2026-11-22T12:00:00+01:00")
+    first = run(4.0, ended="2026-11-22T10:30:00+00:00")
+    unfinished = run(1.0, state="failed", ended="2026-11-20T00:00:00+00:00")
+    undated, other = run(8.0), run(5.0, seed=1)
+    (found,) = settings([undated, late, unfinished, first, other])
+    assert found.done == [first, other]
+    assert found.repeats == {late: first, undated: first}
+
+
 def test_what_decides_no_result_makes_no_setting():
-    here, there = run(data__root="here"), run(data__root="there", data__num_workers=4)
+    here = run(data__root="here")
+    there = run(data__root="there", data__num_workers=4, seed=1)
     assert [setting.n for setting in settings([here, there])] == [2]
 
 

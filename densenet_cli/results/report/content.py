@@ -78,7 +78,7 @@ def results_table(settings: Sequence[Setting], runs: Sequence[Run]) -> dict[str,
             ],
             published=_published(row),
             command=_command(row.setting.runs[0]),
-            runs=[_run(run, numbers) for run in row.setting.runs],
+            runs=[_run(run, numbers, run in row.setting.repeats) for run in row.setting.runs],
             config=yaml.safe_dump(row.setting.config, sort_keys=False, allow_unicode=True),
         )
         for row, own in zip(found, texts.rows, strict=True)
@@ -150,12 +150,12 @@ def _command(run: Run) -> str:
     return shlex.join(["densenet-run", *run.fields["overrides"]]) if "overrides" in run.fields else ""
 
 
-def _run(run: Run, numbers: dict[str, int]) -> dict[str, str]:
+def _run(run: Run, numbers: dict[str, int], is_repeated: bool) -> dict[str, str]:
     errors = {name: measured(run, name) for name in ("error", "error_last", "error_best")}
     seconds = measured(run, "seconds")
     return {
         "seed": shown(run.seed),
-        "status": run.status,
+        "status": "repeated" if is_repeated else run.status,
         **{name: "" if value is None else units.percent(value) for name, value in errors.items()},
         "time": "" if seconds is None else duration(seconds),
         "device": str(run.fields.get("device", "")),
