@@ -34,7 +34,8 @@ columns to sort by: {}
 
 Errors are means over the finished runs of a setting, runs that differ in nothing but the seed. Each
 seed counts once, by the run that ended first; repeated, failed and unfinished runs are counted in a
-column of their own and never averaged. csv and json hold all
+column of their own and never averaged. A folder that holds a file named .published is left out unless
+it is named itself: densenet-results table outputs/study. csv and json hold all
 numbers unrounded, as NAME_mean, NAME_std (sample standard deviation) and the values of all runs:
 {}.
 """

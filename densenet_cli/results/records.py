@@ -22,6 +22,7 @@ from densenet_cli.record import RunRecord
 BROKEN_OFF = "broken off"  # says "running", but its process is gone
 LARGEST_METRICS = 8_000_000  # bytes: some eighty thousand epochs
 MOST_COLUMNS = 200
+PUBLISHED = ".published"
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,14 +98,20 @@ class Unreadable:
     reason: str
 
 
+class LeftOut(Unreadable):
+    """A folder of published runs, which no other runs are to be mixed with."""
+
+
 def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[Unreadable]]:
     """All runs below some folders, each once, in order of their folders' names.
 
     Args:
         folders: folders of runs, of sweeps, or of whole projects, searched to any depth.
 
+    A folder with a file named .published is left out unless it, or one below it, is among `folders`.
+
     Returns:
-        The runs, and what could not be read.
+        The runs, and what could not be read or was left out.
 
     Raises:
         UserError: if one of the folders does not exist.
@@ -123,7 +130,12 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[Unreadable]]:
                     runs.append(read_run(folder))
                 except UnreadableFile as error:
                     unreadable.append(Unreadable(error.path, error.reason))
-    return runs, list(dict.fromkeys(unreadable))
+    named = [item for item in unreadable if isinstance(item, LeftOut) and _is_among(item.path, folders)]
+    return runs, [item for item in dict.fromkeys(unreadable) if item not in named]
+
+
+def _is_among(folder: Path, folders: Sequence[Path]) -> bool:
+    return any(folder.samefile(other) for other in folders)
 
 
 def read_run(folder: Path) -> Run:
@@ -177,7 +189,12 @@ def _run_folders(top: Path, unreadable: list[Unreadable]) -> Iterator[Path]:
 
     for folder, subfolders, files in os.walk(top, onerror=note):
         subfolders.sort(key=in_natural_order)
-        if "run.json" in files or "run.json" in subfolders:
+        if PUBLISHED in files and Path(folder) != top:
+            subfolders.clear()
+            unreadable.append(
+                LeftOut(Path(folder), "holds published runs: name this folder to see them")
+            )
+        elif "run.json" in files or "run.json" in subfolders:
             subfolders.clear()
             yield Path(folder)
 

@@ -22,7 +22,14 @@ from densenet_cli.duration import duration
 from densenet_cli.options import UserError
 from densenet_cli.results import terminal
 from densenet_cli.results.columns import failure
-from densenet_cli.results.records import BROKEN_OFF, Run, in_natural_order, read_metrics, read_runs
+from densenet_cli.results.records import (
+    BROKEN_OFF,
+    LeftOut,
+    Run,
+    in_natural_order,
+    read_metrics,
+    read_runs,
+)
 from densenet_cli.results.settings import measured
 from densenet_cli.sweep_file import read_sweep
 
@@ -100,7 +107,7 @@ def read_jobs(folder: Path) -> list[Job]:
     runs, unreadable = read_runs([folder])
     jobs = [_job(folder, run, time.time()) for run in runs]
     known = {job.name for job in jobs}
-    for item in unreadable:
+    for item in (item for item in unreadable if not isinstance(item, LeftOut)):
         name = os.path.relpath(item.path, folder).removesuffix("/run.json")
         known.add(name)
         jobs.append(Job(name, UNREADABLE, note=item.reason))

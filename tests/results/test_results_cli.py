@@ -7,9 +7,13 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from example_record import write
+
+import densenet_cli
+from densenet_cli.results.records import read_runs
 
 COMMAND = [sys.executable, "-m", "densenet_cli.results.cli"]
 
@@ -165,3 +169,34 @@ def test_a_copied_sweep_and_a_command_typed_twice_count_once_and_are_named(tmp_p
     page = (tmp_path / "report.html").read_text()
     assert note in page
     assert page.count(">repeated<") == 3
+
+
+def test_published_runs_are_shown_only_where_they_are_named(tmp_path):
+    write(tmp_path / "outputs/mine", 4.0)
+    write(tmp_path / "outputs/study/a", 9.0, model__growth_rate=24)
+    (tmp_path / "outputs/study/.published").touch()
+    note = "left out: outputs/study holds published runs: name this folder to see them"
+    for words in ([], ["outputs"]):
+        answer = typed("table", *words, "--format", "csv", cwd=tmp_path)
+        assert answer.stdout.count("\n") == 2
+        assert ",4.0," in answer.stdout
+        assert note in answer.stderr
+    for words in (["outputs/study"], ["outputs/study/a"]):
+        answer = typed("table", *words, "--format", "csv", cwd=tmp_path)
+        assert ",9.0," in answer.stdout
+        assert answer.stderr == ""
+    assert "2 jobs" not in typed("watch", "--once", cwd=tmp_path).stdout
+    both = typed("table", "outputs", "outputs/study", "--format", "csv", cwd=tmp_path)
+    assert both.stdout.count("\n") == 3
+    assert both.stderr == ""
+
+
+def test_the_study_of_this_checkout_is_marked_as_published():
+    study = Path(densenet_cli.__file__).parents[1] / "outputs/study"
+    if not study.exists():
+        pytest.skip("installed without the checkout")
+    assert (study / ".published").exists()
+    runs, left_out = read_runs([study.parent])
+    assert not [run for run in runs if study in run.folder.parents]
+    assert study in [item.path for item in left_out]
+    assert len(read_runs([study])[0]) == 18
