@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from densenet_cli.known_keys import meant
 from densenet_cli.options import nearest
 
 
@@ -48,16 +50,15 @@ def _missing_choice(error: MissingConfigException) -> str:
 def _unknown_key(cause: OmegaConfBaseException, words: list[str]) -> str:
     key = str(cause.full_key or cause.key)
     typed = next((word for word in words if word.partition("=")[0] == key), key)
-    section, _, name = key.rpartition(".")
     parent = cause.parent_node
-    names = [str(known) for known in parent] if OmegaConf.is_dict(parent) else []
-    near = nearest(name, names)
+    whole: Any = OmegaConf.to_container(parent._get_root(), resolve=False) if parent is not None else {}
+    near = meant(key, whole) if isinstance(whole, dict) else None
     if near:
-        better = f"{section}.{near}" if section else near
-        hint = f"did you mean {better}{typed[len(key) :]}?"
+        hint = f"did you mean {near}{typed[len(key) :]}?"
     else:
+        names = [str(known) for known in parent] if OmegaConf.is_dict(parent) else []
         known = ", ".join(sorted(name for name in names if name != "hydra"))
-        hint = f"{section or 'the configuration'} has {known or 'no options'}"
+        hint = f"{key.rpartition('.')[0] or 'the configuration'} has {known or 'no options'}"
     return f"{typed}: there is no such option; {hint}"
 
 

@@ -12,7 +12,7 @@ import hydra
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from densenet_cli import schema
+from densenet_cli import known_keys, schema
 from densenet_cli.options import UserError
 from densenet_cli.record import read_config
 from densenet_cli.trust import check_words
@@ -62,12 +62,13 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
     """The configuration of a run in plain dictionaries, without interpolations.
 
     Raises:
-        UserError: if a key that every run needs is missing.
+        UserError: if a key that every run needs is missing, or one is there that nothing reads.
         OmegaConfBaseException: if an interpolation cannot be resolved.
     """
     config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     assert isinstance(config, dict)
     schema.check(config)
+    known_keys.check(cfg)
     return {str(key): value for key, value in config.items() if key not in OF_SWEEPS}
 
 

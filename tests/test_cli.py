@@ -125,7 +125,7 @@ def test_a_folder_that_cannot_be_made_is_named(typed, tmp_path):
 
 
 def test_the_words_are_recorded_as_typed(typed, tmp_path):
-    words = [*TINY, "epochs=1", "+recipe.note=${seed}"]
+    words = [*TINY, "epochs=1", "data.seed=${seed}"]
     assert typed(*words, "hydra.run.dir=outputs/run")[0] == 0
     assert "${seed}" in (tmp_path / "outputs/run/overrides.yaml").read_text()
 

@@ -28,13 +28,14 @@ MAY_IMPORT = {  # room -> rooms
     "identity": set(),
     "summary": set(),
     "trained_on": {"record"},
-    "complaint": set(),
+    "complaint": {"known_keys"},
     "instantiation": set(),
     "launch": set(),
     "quick_imports": set(),
     "resolvers": {"launch"},
     "trust": {"schema"},
-    "compose": {"schema", "record", "trust"},
+    "known_keys": {"identity", "schema"},
+    "compose": {"known_keys", "schema", "record", "trust"},
     "assembly": {"launch", "data", "training", "instantiation", "models"},
     "run": {
         *("launch", "summary", "assembly", "hold", "identity", "models", "record", "run_log"),
@@ -45,7 +46,7 @@ MAY_IMPORT = {  # room -> rooms
     "sweep": {
         *("complaint", "compose", "hold", "identity", "instantiation", "launch", "record"),
         *("plain_file", "quick_imports", "resolvers", "summary", "sweep_file", "trained_on", "trust"),
-        "workers",
+        *("known_keys", "workers"),
         *("assembly", "models", "training"),  # to measure a cost only
     },
     "cli": {

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from omegaconf import DictConfig
+
 from densenet_cli.compose import composing, key, quoted, value, without_flags
 from densenet_cli.identity import WITHOUT_EFFECT
-from densenet_cli.options import UserError
+from densenet_cli.options import UserError, nearest
 from densenet_cli.plain_text import printable
 from densenet_cli.summary import relative
 from densenet_cli.sweep import jobs, places, plugins, table
@@ -19,6 +21,13 @@ from densenet_cli.sweep_file import FILE, read_sweep
 from densenet_cli.trust import Trust, check_words
 
 SEARCH = "densenet_cli.sweep.search"  # hydra/sweeper=optuna
+# What a sweep reads of Hydra's own section; its launcher plugins read more.
+OF_HYDRA = {
+    "hydra": ["searchpath", "launcher", "sweeper", "sweep"],
+    "hydra.sweep": ["dir"],
+    "hydra.launcher": ["_target_", "jobs"],
+    "hydra.sweeper": ["_target_", "params", "trials", "sampler", "seed"],
+}
 
 
 def run(words: list[str], trust: Trust) -> int:
@@ -35,6 +44,7 @@ def run(words: list[str], trust: Trust) -> int:
         commands = [[*own, *command] for command in commands]
         file = Path(folder).expanduser() / FILE if folder else None
         cfg, _ = jobs.options(commands[-1])
+        _check_hydra(commands[-1], cfg)
         if cfg.hydra.sweeper._target_ == SEARCH:
             from densenet_cli.sweep import search
 
@@ -49,6 +59,20 @@ def run(words: list[str], trust: Trust) -> int:
         if not folder:
             jobs.note(sweep)
         return _run(sweep)
+
+
+def _check_hydra(words: list[str], cfg: DictConfig) -> None:
+    """Raise UserError for an option of Hydra's that no sweep reads."""
+    if plugins.wanted(cfg):
+        return
+    chosen = [f"hydra.launcher.{name}" for name in cfg.hydra.launcher]
+    for name in dict.fromkeys([*(key(word).replace("/", ".") for word in words), *chosen]):
+        section, _, option = name.rpartition(".")
+        is_hydras = name.startswith("hydra.") and not name.startswith("hydra.sweeper.params.")
+        if is_hydras and option not in (names := OF_HYDRA.get(section, [])):
+            near = nearest(option, names)
+            hint = f"; did you mean {section}.{near}?" if near else ""
+            raise UserError(f"{name}: nothing reads such an option in a sweep{hint}")
 
 
 def _run(sweep: Sweep) -> int:

@@ -13,6 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from densenet_cli import known_keys
 from densenet_cli.complaint import explain
 from densenet_cli.compose import as_trained, compose, key, resolved
 from densenet_cli.identity import identity
@@ -116,6 +117,7 @@ def options(words: list[str]) -> tuple[DictConfig, list[str]]:
     name = Path(str(cfg.sweep.name))
     if name.is_absolute() or not name.parts or ".." in name.parts:
         raise OptionError("sweep.name", cfg.sweep.name, "must name a folder below outputs/", "growth")
+    known_keys.check(OmegaConf.masked_copy(cfg, ["sweep"]))
     fail_fast(cfg)
     switch("plan", cfg.plan)
     return cfg, typed
