@@ -63,7 +63,10 @@ MAY_IMPORT = {  # room -> rooms
         "sweep",  # what lines of options stand for
     },
     "model_cli": {"analysis", "complaint", "inference", "launch", "trust"},
-    "results": {"duration", "hold", "identity", "plain_file", "record", "schema", "sweep_file"},
+    "results": {
+        *("duration", "hold", "identity", "plain_file", "record", "schema", "sweep_file"),
+        "trained_on",
+    },
 }
 
 

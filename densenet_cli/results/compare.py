@@ -23,7 +23,7 @@ from densenet_cli.results.settings import measured
 
 EPOCHS_SHOWN = 20  # of longer runs only some
 ENVIRONMENT = ("versions", "git", "host", "device", "processes", "precision", "implementation")
-IMAGES = ("name", "num_classes", "image_size", "sizes", "statistics", "class_names")
+IMAGES = ("name", "num_classes", "image_size", "sizes", "statistics", "class_names", "digest")
 
 QUANTITIES: dict[str, tuple[str, Callable[[float], str]]] = {  # name, and how it is written
     "error": ("test error, %", units.percent),
@@ -109,7 +109,9 @@ def _section(title: str, lines: Lines, sentence: str | None) -> Iterator[Rendera
 
 def _differing_images(a: Run, b: Run) -> Iterator[RenderableType]:
     data = [run.fields.get("data", {}) for run in (a, b)]
-    names = [name for name in IMAGES if name != "statistics" or not _hold_out_others(a, b)]
+    unlike = {"statistics"} if _hold_out_others(a, b) else set()
+    unlike |= set() if all(side.get("digest") for side in data) else {"digest"}  # not known of both
+    names = [name for name in IMAGES if name not in unlike]
     lines = differences(*(_flat(side, names) for side in data)) if all(data) else []
     if lines:
         yield Text("The images differ, so that errors do not compare.", style="bold red")

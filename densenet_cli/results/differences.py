@@ -23,6 +23,7 @@ PHRASES = {
     "family": "{}",
     "network": "{}",
     "data": "{}",
+    "images": "images {}",
 }
 SCHEDULES = {
     "OneCycleLR": "one-cycle",

@@ -79,6 +79,11 @@ class Run:
         text = self.fields.get("ended")
         return datetime.fromisoformat(text) if text else datetime.max.replace(tzinfo=timezone.utc)
 
+    @property
+    def images(self) -> str | None:
+        """The digest of the images it was run on; None where the record tells none."""
+        return (self.fields.get("data") or {}).get("digest")
+
     @cached_property
     def setting(self) -> str:
         """Equal for runs that differ in nothing but the seed."""

@@ -16,6 +16,7 @@ from densenet_cli.record import reported
 from densenet_cli.results.differences import acting_options, differing, differing_among_peers, phrase
 from densenet_cli.results.networks import NAMED, family, network_name
 from densenet_cli.results.records import Run
+from densenet_cli.trained_on import COMMON
 
 # Papers call a data set so, with "+" where the training images are augmented.
 DATA_NAMES = {"Cifar10": "C10", "Cifar100": "C100", "Svhn": "SVHN", "Digits": "digits"}
@@ -42,6 +43,7 @@ PSEUDO_OPTIONS: dict[str, Callable[[Run], str]] = {  # what runs can be grouped 
     "family": lambda run: family(run.config["model"]),
     "network": lambda run: network_name(run.config["model"]),
     "data": lambda run: data_name(run),
+    "images": lambda run: images_name(run.images),
 }
 
 
@@ -146,24 +148,27 @@ def data_name(run: Run) -> str:
     return f"{name}+" if data.get("augment") is True else name
 
 
+def images_name(digest: str | None) -> str:
+    """The images of one digest in a title."""
+    return digest[:6] if digest else "unknown"
+
+
 def settings(runs: Sequence[Run], group_by: Sequence[str] = ()) -> list[Setting]:
     """The settings of some runs, in order of first appearance.
 
     Args:
         runs: what `records.read_runs` gives.
-        group_by: options as typed (`model.growth_rate`), or "family", "network" or "data": runs
-            that agree in these make one setting, averaged over all else.
+        group_by: options as typed (`model.growth_rate`), or "family", "network", "data" or
+            "images": runs that agree in these make one setting, averaged over all else.
 
     Raises:
         UserError: if `group_by` names an option that no run has.
     """
     if group_by:
         return _grouped(runs, group_by)
-    groups: dict[str, list[Run]] = {}
-    for run in runs:
-        groups.setdefault(run.setting, []).append(run)
-    flats = [acting_options(group[0].config) for group in groups.values()]
-    families = [family(group[0].config["model"]) for group in groups.values()]
+    groups = _alike(runs)
+    flats = _flats(groups)
+    families = [family(group[0].config["model"]) for group in groups]
     told, peculiar = differing(flats), differing_among_peers(flats, families)
     return [
         Setting(
@@ -175,8 +180,43 @@ def settings(runs: Sequence[Run], group_by: Sequence[str] = ()) -> list[Setting]
             options={name: options[name] for name in told if name in options},
             runs=group,
         )
-        for group, options, kind, names in zip(groups.values(), flats, families, peculiar, strict=True)
+        for group, options, kind, names in zip(groups, flats, families, peculiar, strict=True)
     ]
+
+
+def _alike(runs: Sequence[Run]) -> list[list[Run]]:
+    """The runs of each setting; those on other images apart, if the records tell them apart.
+
+    A run whose images are not known counts with the others of its setting, unless these differ.
+    """
+    known: dict[str, set[str]] = {}
+    for run in runs:
+        known.setdefault(run.setting, set()).update({run.images} if run.images else ())
+    groups: dict[tuple[str, str | None], list[Run]] = {}
+    for run in runs:
+        images = run.images if len(known[run.setting]) > 1 else None
+        groups.setdefault((run.setting, images), []).append(run)
+    return list(groups.values())
+
+
+def _flats(groups: Sequence[list[Run]]) -> list[dict[str, Any]]:
+    """The options of each group; and "images" where the same options have found several images."""
+    flats = [acting_options(group[0].config) for group in groups]
+    own = [next((run.images for run in group if run.images), None) for group in groups]
+    texts = [_data_options(options) for options in flats]
+    found: dict[str, set[str]] = {}
+    for text, images in zip(texts, own, strict=True):
+        found.setdefault(text, set()).update({images} if images else ())
+    for options, text, images in zip(flats, texts, own, strict=True):
+        if len(found[text]) > 1:
+            options["images"] = images_name(images)
+    return flats
+
+
+def _data_options(options: dict[str, Any]) -> str:
+    """The options that say which images are meant."""
+    idle = {f"data.{name}" for name in COMMON}
+    return shown([one for one in options.items() if one[0].startswith("data.") and one[0] not in idle])
 
 
 def _title(network: str, options: dict[str, Any], names: Sequence[str]) -> str:
@@ -208,7 +248,7 @@ def _values(run: Run, names: Sequence[str]) -> dict[str, Any]:
 
 def _group(group: list[Run], values: dict[str, Any], names: Sequence[str]) -> Setting:
     models = [run.config["model"] for run in group]
-    distinct = {run.setting: acting_options(run.config) for run in group}
+    distinct = _flats(_alike(group))
     parts = [phrase(name, values[name]) if name in values else f"without {name}" for name in names]
     return Setting(
         title=", ".join(parts),
@@ -218,7 +258,7 @@ def _group(group: list[Run], values: dict[str, Any], names: Sequence[str]) -> Se
         config=group[0].config,
         options=values,
         runs=group,
-        averaged_over=tuple(name for name in differing(list(distinct.values())) if name not in names),
+        averaged_over=tuple(name for name in differing(distinct) if name not in names),
     )
 
 

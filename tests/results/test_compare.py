@@ -69,6 +69,16 @@ def test_other_images_are_a_warning(compared):
     assert "sizes.train 50000 45000" in lines
 
 
+def test_images_are_compared_by_their_digests(compared):
+    data = fields()["data"]
+    one, other = ({"data": data | {"digest": digest}} for digest in ("aaaaaaaaaaaa", "bbbbbbbbbbbb"))
+    lines = compared((4.5, one), (4.5, other))
+    assert "The images differ, so that errors do not compare." in lines
+    assert "digest aaaaaaaaaaaa bbbbbbbbbbbb" in lines
+    for same in ({"data": data}, one):  # the first is older, and tells no digest
+        assert not any("differ," in line for line in compared((4.5, one), (4.5, same)))
+
+
 def test_other_images_held_out_by_another_seed_are_none(compared):
     data = fields()["data"]
     data["sizes"] = {"train": 45000, "validation": 5000, "test": 10000}

@@ -161,3 +161,46 @@ def test_an_unknown_option_to_group_by_is_answered_with_the_right_one():
         UserError, match=r"no run has such an option; did you mean model\.growth_rate\?"
     ):
         settings([run()], ["growth_rate"])
+
+
+def on(digest, test_error=4.5, **options):
+    """A finished run on images with this digest; None: its record tells none."""
+    record = fields(test_error, **options)
+    if digest:
+        record["data"] |= {"digest": digest}
+    return Run(Path("run"), record)
+
+
+def test_runs_on_different_images_are_not_averaged():
+    one, other, old = on("aaaaaaaaaaaa", 4.0), on("bbbbbbbbbbbb", 6.0, seed=1), on(None, 5.0, seed=2)
+    found = settings([one, other, old])
+    assert [setting.mean("error") for setting in found] == [4.0, 6.0, 5.0]
+    assert [setting.title.partition(", images ")[2] for setting in found] == [
+        "aaaaaa",
+        "bbbbbb",
+        "unknown",
+    ]
+
+
+def test_images_that_are_not_known_may_be_the_same():
+    (setting,) = settings([on("aaaaaaaaaaaa", 4.0), on(None, 5.0, seed=1)])
+    assert (setting.mean("error"), setting.title) == (4.5, "DenseNet-BC (L=100, k=12)")
+    (setting,) = settings([on("aaaaaaaaaaaa", 4.0), on("aaaaaaaaaaaa", 5.0, seed=1)])
+    assert setting.mean("error") == 4.5
+
+
+def test_titles_tell_that_two_networks_were_trained_on_different_images():
+    runs = [on("aaaaaaaaaaaa"), on("bbbbbbbbbbbb", model=RESNET)]
+    assert titles(*runs) == ["DenseNet-BC (L=100, k=12), images aaaaaa", "ResNet-110, images bbbbbb"]
+    cifar100 = {"data___target_": "densenet_cli.data.cifar.Cifar100"}
+    assert titles(runs[0], on("bbbbbbbbbbbb", **cifar100)) == 2 * ["DenseNet-BC (L=100, k=12)"]
+
+
+def test_what_is_grouped_over_different_images_says_so():
+    runs = [on("aaaaaaaaaaaa"), on("bbbbbbbbbbbb", seed=1)]
+    (setting,) = settings(runs, ["network"])
+    assert setting.averaged_over == ("images",)
+    assert [setting.title for setting in settings(runs, ["images"])] == [
+        "images aaaaaa",
+        "images bbbbbb",
+    ]
