@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -54,6 +55,8 @@ def _obey(ending: EndWithReader) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that lacks a letter shows a question mark
+    if logging.lastResort:  # what shows warnings where nothing is set up
+        logging.lastResort.setFormatter(logging.Formatter("densenet-model: %(message)s"))
     launch.spin_briefly()
     parser = _parser()
     words = parser.parse_args()

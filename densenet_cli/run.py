@@ -389,7 +389,7 @@ def _logging(folder: Path, check: Callable[[], None]) -> Iterator[RunLog]:
     file.setLevel(logging.INFO if launch.is_first_process() else logging.ERROR)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     terminal = logging.StreamHandler()
-    terminal.setLevel(logging.WARNING)
+    terminal.setLevel(logging.WARNING if launch.is_first_process() else logging.ERROR)
     terminal.setFormatter(logging.Formatter("densenet-run: %(message)s"))
     terminal.addFilter(logging.Filter("densenet_cli"))
     terminal.addFilter(lambda message: message.levelno < logging.ERROR)  # errors are said once

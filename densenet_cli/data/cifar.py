@@ -54,7 +54,7 @@ class Cifar10(InMemoryData):
         verify: bool = True,
     ) -> None:
         super().__init__(batch_size, num_workers, augment, validation, seed, normalise)
-        self.root = folder("root", root)
+        self.root, self.typed_root = folder("root", root), root
         self.download = switch("download", download)
         self.verify = switch("verify", verify)
 

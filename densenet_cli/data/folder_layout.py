@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from densenet_cli.data.picture_files import (
+    BESIDE,
+    MET,
+    OUTSIDE,
+    LeftOut,
+    above,
+    entries,
+    image_files,
+    is_folder,
+    is_image,
+    place,
+)
 from densenet_cli.options import OptionError
+
+log = logging.getLogger(__name__)
 
 ROLES = {
     "train": "train",
@@ -40,32 +57,42 @@ class Files:
         return Files([self.paths[index] for index in indices], self.labels[indices])
 
 
-def split_folders(root: Path) -> dict[str, Path]:
+def split_folders(root: Path, left_out: LeftOut | None = None) -> dict[str, Path]:
     """The folder of each split: {"train", and "validation" or "test" or both}, or {"all"}.
 
     Split folders are recognised directly below `root` only, and only if there is a test or a
     validation folder beside train: a class may well be called train (CIFAR-100 has one).
 
+    Args:
+        root: the folder.
+        left_out: takes what else lies in it, if there are split folders.
+
     Raises:
         OptionError: if `root` is no folder or has no training images.
+        OSError: if it cannot be read.
     """
     if not root.is_dir():
         raise OptionError("root", root, "is no folder", "/path/to/images")
+    left_out = left_out or LeftOut()
     roles: dict[str, Path] = {}
-    for folder in subfolders(root):
-        role = ROLES.get(folder.name.lower())
+    names = [folder.name for folder in subfolders(root)]
+    for name in names:
+        role = ROLES.get(name.lower())
         if role in roles:
-            both = f"{roles[role].name} and {folder.name}"
+            both = f"{roles[role].name} and {name}"
             raise OptionError("root", root, f"has two folders for one split: {both}")
         if role:
-            roles[role] = folder
+            roles[role] = root / name
     if len(roles) > 1 and "train" in roles:
+        for folder in subfolders(root, left_out):
+            if folder not in roles.values():
+                left_out.add(BESIDE, folder.name)
         return {role: roles[role] for role in ("train", "validation", "test") if role in roles}
-    names = [folder.name for folder in subfolders(root)]
     if roles and len(roles) == len(names):  # nothing but folders named as splits
         if "train" not in roles:
             rule = f"has {' and '.join(names)}, but no train folder beside"
             raise OptionError("root", root, rule)
+        subfolders(root, left_out)
         return {"all": roles["train"]}
     return {"all": root}
 
@@ -75,32 +102,65 @@ def class_names(folder: Path) -> list[str]:
 
     Raises:
         OptionError: if there are fewer than two.
+        OSError: if the folder cannot be read.
     """
     names = [path.name for path in subfolders(folder)]
     if len(names) < 2:
         rule = f"needs two class folders at least in {folder}, which has {len(names)}"
         raise OptionError("root", folder, rule)
+    alike = Counter(unicodedata.normalize("NFC", name).casefold() for name in names)
+    for same in [key for key, count in alike.items() if count > 1]:
+        both = [name for name in names if unicodedata.normalize("NFC", name).casefold() == same]
+        log.warning("%s: %s are different classes, though they look alike", folder, " and ".join(both))
     return names
 
 
-def labelled_files(folder: Path, names: list[str]) -> Files:
-    """All images below the class folders of `folder`, sorted by class and path.
+def labelled_splits(
+    folders: Mapping[str, Path], names: list[str], left_out: LeftOut
+) -> dict[str, Files]:
+    """All images of the class folders of each split, sorted by class and path.
 
-    Nested folders count; names that begin with a dot do not.
+    Nested folders count. In a split no folder is searched twice, nor from within one class the folder
+    of another class or split, wherever links lead.
+
+    Args:
+        folders: of each split.
+        names: of the classes.
+        left_out: takes what lies in the folders and is not taken.
 
     Raises:
-        OptionError: if the folder has other classes than `names`, or a class has no image.
+        OptionError: if a folder has other classes than `names`, two that are one folder, or one
+            without an image.
+        OSError: if a folder cannot be read.
     """
-    found = {path.name for path in subfolders(folder)}
-    unknown = sorted(found - set(names))
+    classes = {split: subfolders(folder, left_out) for split, folder in folders.items()}
+    tops = {place(folder) for folder in folders.values()}
+    tops |= {place(path) for paths in classes.values() for path in paths}
+    return {
+        split: _labelled(folders[split], paths, names, left_out, set(tops))
+        for split, paths in classes.items()
+    }
+
+
+def _labelled(
+    folder: Path, classes: list[Path], names: list[str], left_out: LeftOut, met: set[tuple[int, int]]
+) -> Files:
+    unknown = [path.name for path in classes if path.name not in names]
     if unknown:
         rule = f"has classes in {folder} that are not in train: {', '.join(unknown)}"
-        raise OptionError("root", folder.parent, rule)
-    images = [image_files(folder / name) if name in found else [] for name in names]
+        raise OptionError("root", folder, rule)
+    places: dict[tuple[int, int], str] = {}
+    for path in classes:
+        if (other := places.setdefault(place(path), path.name)) != path.name:
+            rule = f"has two classes in {folder} that are one folder: {other} and {path.name}"
+            raise OptionError("root", folder, rule)
+    found = {path.name: image_files(path, left_out, met) for path in classes}
+    images = [found.get(name, []) for name in names]
     empty = [name for name, paths in zip(names, images, strict=True) if not paths]
     if empty:
         rule = f"has no image in {folder} for {len(empty)} of {len(names)} classes: "
-        raise OptionError("root", folder.parent, rule + ", ".join(empty))
+        besides = f" (left out: {left_out})" if str(left_out) else ""
+        raise OptionError("root", folder, rule + ", ".join(empty) + besides)
     counts = [len(paths) for paths in images]
     labels = np.repeat(np.arange(len(names), dtype=np.int64), counts)
     return Files([path for paths in images for path in paths], labels)
@@ -133,19 +193,32 @@ def _size(path: str) -> int:
         return -1
 
 
-def image_files(folder: Path) -> list[str]:
-    """All images in a folder and the folders in it, sorted; links are followed."""
-    paths = []
-    for place, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        paths += [
-            os.path.join(place, name)
-            for name in files
-            if name.lower().endswith(IMG_EXTENSIONS) and not name.startswith(".")
-        ]
-    return sorted(paths)
+def subfolders(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
+    """The folders directly in a folder, sorted by name, without hidden ones and the system's.
 
+    Links to the folder itself or to one that it lies in are left out too: they would be classes that
+    hold all others.
 
-def subfolders(folder: Path) -> list[Path]:
-    """The folders directly in a folder, sorted by name, without hidden ones."""
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    Args:
+        folder: where to look.
+        left_out: takes what else lies there.
+
+    Raises:
+        OptionError: if there is a link to nothing, which may well have been a class.
+        OSError: if the folder cannot be read.
+    """
+    left_out = left_out or LeftOut()
+    around = above(folder)
+    kept = []
+    for entry in entries(folder, left_out):
+        if not is_folder(entry):
+            if entry.is_symlink() and not os.path.exists(entry.path):
+                rule = f"has a link that leads to nothing, {entry.path}; mend or delete it"
+                raise OptionError("root", folder, rule)
+            if is_image(entry, left_out):
+                left_out.add(OUTSIDE, entry.path)
+        elif place(entry.path) in around:
+            left_out.add(MET, entry.path)
+        else:
+            kept.append(Path(entry.path))
+    return kept

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,7 @@ class ImageData(LightningDataModule):
     """
 
     name = ""
+    typed_root = ""  # the option root as it was typed; `root` is a path
     kept = 1.0  # how much of a picture's shorter side the network sees, if it is no training image
     normalisations: tuple[str, ...] = ("mean_std", "scale", "imagenet")
 
@@ -115,7 +118,8 @@ class ImageData(LightningDataModule):
         """
         if self._contents is not None:
             return
-        self._contents = contents = self.read()
+        with self.as_typed():
+            self._contents = contents = self.read()
         self.class_names = contents.class_names
         self.num_classes = len(contents.class_names)
         self.image_size = contents.image_size
@@ -127,6 +131,25 @@ class ImageData(LightningDataModule):
             "test": len(contents.test),
         }
         self.evaluation_split = "test" if held_out is None else "validation"
+
+    @contextmanager
+    def as_typed(self) -> Iterator[None]:
+        """Show the root folder in errors as it was typed, in errors of reading its files too.
+
+        Raises:
+            OptionError: for an OSError that names a file.
+        """
+        try:
+            yield
+        except OptionError as error:
+            if error.key != "root":
+                raise
+            raise OptionError("root", self.typed_root, error.rule, error.example) from error
+        except OSError as error:
+            if error.filename is None:
+                raise
+            rule = f"{error.filename} cannot be read ({error.strerror})"
+            raise OptionError("root", self.typed_root, rule) from error
 
     def read(self) -> Contents:
         """Find and read the images. Each data set has its own."""

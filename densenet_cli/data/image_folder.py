@@ -20,10 +20,11 @@ from densenet_cli.data.colour_statistics import (
     value_counts,
 )
 from densenet_cli.data.epoch_order import EvaluationOrder, Tickets
-from densenet_cli.data.folder_layout import Files, class_names, digest, labelled_files, split_folders
+from densenet_cli.data.folder_layout import Files, class_names, digest, labelled_splits, split_folders
 from densenet_cli.data.image_check import check_images
 from densenet_cli.data.image_data import Batch, Contents, ImageData, Split, folder, usable_cores
 from densenet_cli.data.photo import KEPT, centre_crop, random_crop
+from densenet_cli.data.picture_files import LeftOut
 from densenet_cli.data.splits import hold_out, stratified
 from densenet_cli.options import OptionError, UserError, number, switch, whole_number
 
@@ -106,7 +107,7 @@ class ImageFolder(ImageData):
         check: bool = True,
     ) -> None:
         super().__init__(batch_size, num_workers, augment, validation, seed, normalise)
-        self.root = folder("root", root)
+        self.root, self.typed_root = folder("root", root), root
         self.side = whole_number("image_size", image_size, 224, at_least=8)
         self.test_fraction = number("test_fraction", test_fraction, 0.2, above=0, below=1)
         self.check = switch("check", check)
@@ -115,7 +116,8 @@ class ImageFolder(ImageData):
     @property
     def holds_out(self) -> bool:
         """Whether some training images are to be held out, or the folder has images for it."""
-        return self.validation > 0 or {"validation", "test"} <= split_folders(self.root).keys()
+        with self.as_typed():
+            return self.validation > 0 or {"validation", "test"} <= split_folders(self.root).keys()
 
     def read(self) -> Contents:
         """Find the files of each split, check them, and measure them if asked to."""
@@ -149,20 +151,23 @@ class ImageFolder(ImageData):
     def digest(self) -> str:
         """That of the names and sizes of all files; see ImageData and folder_layout.digest."""
         if self._digest is None:
-            self._find()
+            with self.as_typed():
+                self._find()
         return self._digest or ""
 
     def _find(self) -> tuple[dict[str, Path], list[str], dict[str, Files]]:
         """The folder of each split, the class names, and all files of each split; notes the digest."""
-        folders = split_folders(self.root)
+        self._left_out = left_out = LeftOut()
+        folders = split_folders(self.root, left_out)
         names = class_names(folders.get("train") or folders["all"])
-        files = {split: labelled_files(folder, names) for split, folder in folders.items()}
+        files = labelled_splits(folders, names, left_out)
         self._digest = digest(folders, files)
         return folders, names, files
 
     def _files(self) -> tuple[list[str], dict[str, Files]]:
         """Class names, and the files of "train", "test" and, if held out, "validation"."""
         folders, names, files = self._find()
+        self._left_out.say(self.typed_root)
         if "all" in files:
             files = self._set_aside(files["all"])
         elif len(files) == 3:

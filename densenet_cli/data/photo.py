@@ -6,6 +6,7 @@ size, never below twice the size of the cut: some levels of difference in 255, a
 
 from __future__ import annotations
 
+import functools
 import random
 import warnings
 from collections.abc import Iterator
@@ -35,7 +36,23 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # EXIF's orientation -> turn; 5 and above lie on a side
+# Formats that Pillow knows by name only, or leaves to other programs.
+NOT_DECODED = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
 SHRINKABLE = ("JPEG", "MPO")  # formats that can be decoded at a part of their size
+
+
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """The formats that can be read: all that Pillow decodes here. Nothing else is tried on a file."""
+    Image.init()
+    return tuple(name for name in Image.ID if name not in NOT_DECODED)
+
+
+@functools.cache
+def endings() -> frozenset[str]:
+    """The endings of the names of image files, in small letters: ".jpg", ".png", ..."""
+    known = {*formats(), "MPO"}  # which Pillow opens as JPEG
+    return frozenset(ending for ending, name in Image.registered_extensions().items() if name in known)
 
 
 def read_rgb(path: str | Path) -> Tensor:
@@ -133,7 +150,7 @@ def _crops(path: str | Path, size: int, kept: float, places: list[tuple[float, f
 @contextmanager
 def _opened(path: str | Path) -> Iterator[tuple[Image.Image, Turn]]:
     """The picture in a file, and how it must be turned. Only SHRINKABLE ones are not yet decoded."""
-    with Image.open(path) as file:
+    with Image.open(path, formats=formats()) as file:
         if file.format not in SHRINKABLE:
             file.load()  # turns a TIFF and may change the size that the file's head names
         yield file, None if file.format == "TIFF" else _turn(file)

@@ -52,7 +52,7 @@ class Svhn(InMemoryData):
         verify: bool = True,
     ) -> None:
         super().__init__(batch_size, num_workers, augment, validation, seed, normalise)
-        self.root = folder("root", root)
+        self.root, self.typed_root = folder("root", root), root
         self.extra = switch("extra", extra)
         self.download = switch("download", download)
         self.verify = switch("verify", verify)

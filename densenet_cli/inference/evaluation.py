@@ -13,8 +13,9 @@ from rich import box
 from rich.table import Table
 from torch import Tensor
 
-from densenet_cli.data.folder_layout import Files, labelled_files, split_folders, subfolders
+from densenet_cli.data.folder_layout import Files, labelled_splits, split_folders, subfolders
 from densenet_cli.data.photo import centre_crop
+from densenet_cli.data.picture_files import LeftOut
 from densenet_cli.inference import pictures
 from densenet_cli.inference.pictures import Unreadable
 from densenet_cli.inference.trained import Trained
@@ -109,12 +110,21 @@ def show(answers: Answers) -> None:
 
 def _files(root: Path, names: Sequence[str]) -> Files:
     """The pictures of the classes that are there; all must be known to the network."""
+    left_out = LeftOut()
     try:
-        folders = split_folders(root)
+        folders = split_folders(root, left_out)
+        split = next(name for name in ("test", "validation", "all") if name in folders)
+        found = [path.name for path in subfolders(folders[split])]
+        _check_known(root, found, names)
+        files = labelled_splits({split: folders[split]}, found, left_out)[split]
     except OptionError as error:
-        raise OptionError("FOLDER", error.value, error.rule, error.example) from error
-    folder = folders.get("test") or folders.get("validation") or folders["all"]
-    found = [path.name for path in subfolders(folder)]
+        raise OptionError("FOLDER", root, error.rule, error.example) from error
+    left_out.say(root)
+    places = torch.tensor([names.index(name) for name in found])
+    return Files(files.paths, places[torch.from_numpy(files.labels)].numpy())
+
+
+def _check_known(root: Path, found: Sequence[str], names: Sequence[str]) -> None:
     unknown = [name for name in found if name not in names]
     if unknown or not found:
         what = (
@@ -122,7 +132,4 @@ def _files(root: Path, names: Sequence[str]) -> Files:
             if found
             else "no class folder"
         )
-        raise OptionError("FOLDER", folder, f"has {what}; it knows {', '.join(names)}")
-    files = labelled_files(folder, found)
-    places = torch.tensor([names.index(name) for name in found])
-    return Files(files.paths, places[torch.from_numpy(files.labels)].numpy())
+        raise OptionError("FOLDER", root, f"has {what}; it knows {', '.join(names)}")

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from densenet_cli.data.folder_layout import image_files
 from densenet_cli.data.image_data import usable_cores
 from densenet_cli.data.photo import centre_crop
+from densenet_cli.data.picture_files import LeftOut, image_files
 from densenet_cli.options import UserError
 
 
@@ -26,18 +26,24 @@ class Unreadable:
 
 
 def find(words: Sequence[Path]) -> list[str]:
-    """The files named, and all images in the folders named, in this order.
+    """The files named, and all images in the folders named, in this order; says what is left out.
 
     Raises:
         UserError: if there is no such file or folder, or no image in any.
+        OSError: if a folder cannot be read.
     """
     paths: list[str] = []
+    left_out, named = LeftOut(), ", ".join(map(str, words))
     for word in words:
         if not word.exists():
             raise UserError(f"{word}: there is no such file or folder")
-        paths += image_files(word) if word.is_dir() else [str(word)]
+        if not (word.is_dir() or word.is_file()):
+            raise UserError(f"{word}: is a pipe, socket or device, and no file")
+        paths += image_files(word, left_out) if word.is_dir() else [str(word)]
     if not paths:
-        raise UserError(f"{', '.join(map(str, words))}: there is no image in it")
+        besides = f"; left out: {left_out}" if str(left_out) else ""
+        raise UserError(f"{named}: there is no image in it{besides}")
+    left_out.say(named)
     return paths
 
 

@@ -221,6 +221,24 @@ def test_unknown_classes_are_refused(run, typed, tmp_path):
     assert "classes that the network does not know: lake; it knows grass, sea, stone" in message
 
 
+def test_a_class_without_pictures_and_what_is_left_out_are_named(run, typed, tmp_path, caplog):
+    pictures(tmp_path / "more", 1, seed=2)
+    (tmp_path / "more" / "sea" / "again").symlink_to("..")
+    (tmp_path / "more" / "notes.txt").write_text("")
+    status, said, _ = typed("evaluate", run[0], tmp_path / "more")
+    assert (status, said.splitlines()[0].split()) == (0, ["pictures", "3"])
+    assert f"{tmp_path}/more: left out: files of other kinds: 1 (.txt); links to folders" in caplog.text
+    shutil.rmtree(tmp_path / "more" / "sea")
+    (tmp_path / "more" / "sea").mkdir()
+    (tmp_path / "more" / "sea" / "a.heic").write_text("")
+    status, _, message = typed("evaluate", run[0], tmp_path / "more")
+    assert status == 1
+    assert (
+        f"FOLDER={tmp_path}/more: has no image in {tmp_path}/more for 1 of 3 classes: sea (" in message
+    )
+    assert "(left out: files of other kinds: 2 (.txt, .heic))" in message
+
+
 class _Harmful:
     def __reduce__(self):
         return open, ("harmed", "w")

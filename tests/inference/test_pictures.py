@@ -1,0 +1,47 @@
+import os
+
+import pytest
+from PIL import Image
+
+from densenet_cli.inference.pictures import find
+from densenet_cli.options import UserError
+
+
+def picture(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (9, 9)).save(path)
+    return path
+
+
+def test_a_folder_gives_what_training_would_read_once(tmp_path, caplog):
+    expected = [str(picture(tmp_path / name)) for name in ("a.gif", "b/c.png", "d.jfif", "e.tga")]
+    (tmp_path / "b" / "loop").symlink_to("..")
+    (tmp_path / "itself").symlink_to(".")
+    (tmp_path / "itself.png").symlink_to("itself.png")  # is named when it cannot be read
+    picture(tmp_path / "@eaDir" / "a.gif")
+    (tmp_path / "b" / "f.heic").write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe.png")
+    assert find([tmp_path]) == [*expected, str(tmp_path / "itself.png")]
+    (said,) = [record.message for record in caplog.records]
+    assert said == (
+        f"{tmp_path}: left out: files of other kinds: 1 (.heic); "
+        f"links to folders that are searched anyway: 2 ({tmp_path}/itself, {tmp_path}/b/loop); "
+        f"pipes, sockets and devices: 1 ({tmp_path}/pipe.png); "
+        "hidden files, and files and folders of the system: 1 (@eaDir)"
+    )
+
+
+def test_a_folder_that_is_named_is_searched_whatever_its_name(tmp_path):
+    path = picture(tmp_path / ".hidden" / "a.png")
+    assert find([tmp_path / ".hidden"]) == [str(path)]
+
+
+def test_words_that_name_no_picture_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(UserError, match=r"pipe\.png: is a pipe, socket or device, and no file"):
+        find([tmp_path / "pipe.png"])
+    with pytest.raises(UserError, match=r"none\.png: there is no such file"):
+        find([tmp_path / "none.png"])
+    (tmp_path / "a.heic").write_bytes(b"")
+    with pytest.raises(UserError, match=r"there is no image in it; left out: .*\(\.heic\)"):
+        find([tmp_path])
