@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from densenet_cli import launch, resolvers
+from densenet_cli.begin import begin
 from densenet_cli.complaint import explain
 from densenet_cli.compose import (
     CONF,
@@ -233,4 +234,5 @@ def _complain(error: Exception, message: str) -> NoReturn:
 
 
 if __name__ == "__main__":
+    begin()
     main()

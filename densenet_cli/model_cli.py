@@ -15,6 +15,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from densenet_cli import launch
+from densenet_cli.begin import begin
 from densenet_cli.options import UserError
 from densenet_cli.plain_text import Parser, printable
 from densenet_cli.streams import EndWithReader
@@ -352,4 +353,5 @@ def _opened(path: Path | None) -> Iterator[TextIO]:
 
 
 if __name__ == "__main__":
+    begin()
     main()

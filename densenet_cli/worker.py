@@ -1,4 +1,4 @@
-"""`python -m densenet_cli.worker`: executes runs that it is told of; see densenet_cli.workers."""
+"""A process that executes the runs it is told of; see densenet_cli.workers, which starts it."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from densenet_cli.stop_signals import stop_signals
 from densenet_cli.streams import drop_what_cannot_be_written
 
 
-def main() -> None:
-    """Execute the run that the argument describes, or with --serve those of standard input."""
+def main(words: list[str]) -> None:
+    """Execute the run that the only word describes, or after --serve those of standard input."""
     for number in stop_signals():  # until a run obeys them in its own way
         # An exception would be lost, or reported as ignored, in what Python is importing or ending.
         signal.signal(number, lambda number, _: os._exit(128 + number))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals())
     launch.spin_briefly()
     drop_what_cannot_be_written()
-    if sys.argv[1] == "--serve":
-        _serve(answers=int(sys.argv[2]))
-    _run_one(json.loads(sys.argv[1]))
+    if words[0] == "--serve":
+        _serve(answers=int(words[1]))
+    _run_one(json.loads(words[0]))
 
 
 def _run_one(job: dict[str, Any]) -> NoReturn:
@@ -98,7 +98,3 @@ def _die_with_parent() -> None:
     """End all processes of the run once the command that started them is gone."""
     os.read(0, 1)  # returns when the other end of our standard input is closed
     os.killpg(0, signal.SIGKILL)
-
-
-if __name__ == "__main__":
-    main()

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from densenet_cli import launch
+from densenet_cli import child, launch
 from densenet_cli.hold import BUSY, InUse, hold
 from densenet_cli.identity import identity
 from densenet_cli.plain_text import printable
@@ -162,12 +162,12 @@ class Worker:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals())
         try:
             process = subprocess.Popen(
-                [sys.executable, "-m", "densenet_cli.worker", *words],
+                child.command("densenet_cli.worker:main", *words),
                 stdin=subprocess.PIPE,  # closes when we die, which tells the worker
                 stdout=output,
                 stderr=None if output is None else subprocess.STDOUT,
                 text=True,
-                env={**os.environ, **self.place.environment},
+                env={**child.environment(), **self.place.environment},
                 pass_fds=pass_fds,
                 start_new_session=True,  # so that only the first of its processes is told of Ctrl-C
             )

@@ -6,7 +6,8 @@ from pathlib import Path
 import densenet_cli
 
 PACKAGE = Path(densenet_cli.__file__).parent
-ANYWHERE = {"options", "plain_text", "whole_file", "duration", "streams", "stop_signals"}
+ANYWHERE = {"options", "plain_text", "whole_file", "duration"}
+ANYWHERE |= {"streams", "stop_signals", "child", "begin"}  # how processes start and end
 MAY_IMPORT = {  # room -> rooms
     "kernels": set(),
     "models": {"kernels", "tensor_file"},
@@ -17,6 +18,9 @@ MAY_IMPORT = {  # room -> rooms
     "tensor_file": set(),
     "duration": set(),
     "streams": set(),
+    "child": set(),
+    "begin": set(),
+    "commands": {"cli", "model_cli", "results"},
     "stop_signals": set(),
     "hold": set(),
     "plain_file": set(),

@@ -10,6 +10,14 @@ from tiny_run import TINY
 
 from densenet_cli import launch
 
+INSTALLED = """
+import sys
+from densenet_cli.commands import densenet_run
+if __name__ == "__main__":
+    sys.exit(densenet_run())
+"""
+HIDDEN = ["queue", "ctypes", "random", "json", "torch", "numpy", "yaml", "joblib", "densenet_cli"]
+
 LOADED = """
 import sys
 from densenet_cli.quick_imports import quick_imports
@@ -49,3 +57,46 @@ def test_an_optimizer_is_fused_unless_the_recipe_chose(word, fused, typed, tmp_p
     assert typed(*words)[0] == 0
     checkpoint = torch.load(tmp_path / "outputs/run/checkpoints/last.ckpt", weights_only=True)
     assert checkpoint["optimizer_states"][0]["param_groups"][0]["fused"] is fused
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--multirun", "sweep.name=sweep"],
+        pytest.param(["trainer=ddp_cpu"], marks=pytest.mark.slow),
+        pytest.param(["--multirun", "seed=0,1", "hydra/launcher=parallel"], marks=pytest.mark.slow),
+        pytest.param(["--multirun", "seed=0,1", "hydra/launcher=joblib"], marks=pytest.mark.slow),
+        pytest.param(
+            ["--multirun", "seed=0,1", "hydra/launcher=submitit_local"], marks=pytest.mark.slow
+        ),
+        pytest.param(["--multirun", "seed=0,1", "plan=true"], marks=pytest.mark.slow),
+    ],
+    ids=" ".join,
+)
+def test_no_file_of_the_working_folder_is_taken_for_a_module(words, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/densenet-run").write_text(INSTALLED)
+    for name in HIDDEN:
+        (tmp_path / f"{name}.py").write_text(
+            "open('executed', 'a').write(__name__)\nraise SystemExit(3)"
+        )
+    typed = [sys.executable, "bin/densenet-run", *TINY, "epochs=1", *words]
+    answer = subprocess.run(typed, capture_output=True, text=True, timeout=240, check=False)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.slow
+def test_a_module_of_the_working_folder_is_found_as_the_command_finds_it(command, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Sequential):\n"
+        "    def __init__(self, num_classes):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(192, num_classes))\n"
+    )
+    (tmp_path / "own/model").mkdir(parents=True)
+    (tmp_path / "own/model/mine.yaml").write_text("_target_: mine.Net\n")
+    words = ["--config-dir=own", "experiment=quickstart", "model=mine", "epochs=1", "trainer=cpu"]
+    answer = command("--multirun", *words, "sweep.name=sweep")  # as python -m, which searches here
+    assert answer.returncode == 0, answer.stderr

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from densenet_cli.begin import begin
 from densenet_cli.options import UserError
 from densenet_cli.plain_text import Parser, printable
 from densenet_cli.results.records import Run, Unreadable, read_runs
@@ -249,4 +250,5 @@ def _runs(folders: Sequence[Path]) -> tuple[list[Run], list[Unreadable]]:
 
 
 if __name__ == "__main__":
+    begin()
     main()

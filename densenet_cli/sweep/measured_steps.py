@@ -9,13 +9,13 @@ import os
 import platform
 import signal
 import subprocess
-import sys
 import tempfile
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from densenet_cli import child
 from densenet_cli.plain_file import UnreadableFile, read_json
 from densenet_cli.whole_file import replace_file
 
@@ -142,7 +142,8 @@ def _measured(short: dict[str, Any]) -> Measurement:
         folder = Path(name)
         (folder / "config.json").write_text(json.dumps(short), encoding="utf-8")
         process = subprocess.run(
-            [sys.executable, "-m", "densenet_cli.sweep.short_run", name],
+            child.command("densenet_cli.sweep.short_run:main", name),
+            env=child.environment(),
             stderr=subprocess.PIPE,
             text=True,
             check=False,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from densenet_cli import launch
+from densenet_cli import child, launch
 from densenet_cli.options import OptionError, whole_number
 from densenet_cli.workers import Place
 
@@ -63,7 +62,14 @@ def shared_out(cfg: DictConfig, trainers: Sequence[dict[str, Any]], folder: Path
 def _gpus() -> list[str]:
     """The GPUs that torch sees, as CUDA_VISIBLE_DEVICES names them."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    count = "import torch; print(torch.cuda.device_count())"
-    answer = subprocess.run([sys.executable, "-c", count], capture_output=True, text=True, check=True)
+    count = child.command("densenet_cli.sweep.places:print_gpu_count")
+    answer = subprocess.run(count, env=child.environment(), capture_output=True, text=True, check=True)
     number = int(answer.stdout)
     return named.split(",")[:number] if named else [str(gpu) for gpu in range(number)]
+
+
+def print_gpu_count(words: list[str]) -> None:
+    """Print how many GPUs torch sees; in a process of its own, for a sweep itself loads no torch."""
+    import torch
+
+    print(torch.cuda.device_count())

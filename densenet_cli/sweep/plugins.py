@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from hydra._internal.callbacks import Callbacks
@@ -43,16 +48,35 @@ def launch(sweep: Sweep, jobs: list[Job]) -> None:
     overrides = [[*job.words, f"hydra.sweep.subdir={quoted(job.folder.name)}"] for job in jobs]
     try:
         launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=context, task_function=task, config=cfg
+            hydra_context=context, task_function=functools.partial(task, os.getcwd()), config=cfg
         )
-        launcher.launch(overrides, initial_job_idx=0)
+        with _safe_path(folder):
+            launcher.launch(overrides, initial_job_idx=0)
     except Exception as error:
         name = str(cfg.hydra.launcher._target_).rpartition(".")[2]
         raise UserError(f"hydra/launcher ({name}): {type(error).__name__}: {error}") from error
 
 
-def task(cfg: DictConfig) -> int:
+@contextlib.contextmanager
+def _safe_path(folder: Path) -> Iterator[None]:
+    """Within, no file of the working folder is taken for a module in the processes of a launcher.
+
+    Launchers start them by `python -m`, which searches the folder that they begin in first. Python
+    3.11 can be told not to; for an older one they begin in `folder`, which holds no modules.
+    """
+    before = os.getcwd()
+    os.environ["PYTHONSAFEPATH"] = "1"
+    if sys.version_info < (3, 11):
+        os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def task(working_folder: str, cfg: DictConfig) -> int:
     """One job, in a process or on a machine of the launcher's; the exit status."""
+    os.chdir(working_folder)
     drop_what_cannot_be_written()
     resolvers.register()
     words = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)

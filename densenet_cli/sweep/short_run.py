@@ -1,4 +1,4 @@
-"""`python -m densenet_cli.sweep.short_run FOLDER`: times a few real steps of the job described there.
+"""A process that times a few real steps of the job which a folder describes.
 
 FOLDER/config.json is the configuration; FOLDER/measurement.json will be a measured_steps.Measurement.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -107,10 +106,13 @@ class StepTimer(Callback):
         self.evaluation.mark(len(batch[1]))
 
 
-def main() -> None:
-    """Make the short run; a failure that a user would be told of stands in the measurement."""
+def main(words: list[str]) -> None:
+    """Make the short run in the folder that the only word names.
+
+    A failure that a user would be told of stands in the measurement.
+    """
     drop_what_cannot_be_written()
-    folder = Path(sys.argv[1])
+    folder = Path(words[0])
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     with contextlib.suppress(OSError):  # no Linux
         # Where memory runs out, this process is to be killed before any other.
@@ -180,7 +182,3 @@ def _timed(job: Job, processes: int, known: Measurement, began: float) -> Measur
 
 def _write(folder: Path, measured: Measurement) -> None:
     replace_file(folder / "measurement.json", json.dumps(asdict(measured)))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,29 @@
+"""The three commands as they are installed: each begins before it loads anything that takes time."""
+
+from __future__ import annotations
+
+from densenet_cli.begin import begin
+
+
+def densenet_run() -> None:
+    """Train and test networks."""
+    begin()
+    from densenet_cli.cli import main
+
+    main()
+
+
+def densenet_results() -> None:
+    """Show what was trained."""
+    begin()
+    from densenet_cli.results.cli import main
+
+    main()
+
+
+def densenet_model() -> None:
+    """Look at networks, and use them."""
+    begin()
+    from densenet_cli.model_cli import main
+
+    main()
