@@ -31,6 +31,11 @@ SINCE_ADDED = {
     "pretrained.layer_decay": 1,
 }
 SEEDS = ("seed", "data.seed")
+# Options of Lightning's Trainer of which 1 is one batch or step, and 1.0 all of an epoch.
+NUMBER_OR_SHARE = (
+    *("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches"),
+    *("overfit_batches", "val_check_interval"),
+)
 
 
 def identity(config: dict[str, Any]) -> str:
@@ -93,9 +98,12 @@ def _digest(value: dict[str, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """The value as run.json gives it back, and 1.0 as 1."""
+    """The value as run.json gives it back, and 1.0 as 1 where they mean the same."""
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {
+            str(key): 1.0 if key in NUMBER_OR_SHARE and _is_all(item) else _plain(item)
+            for key, item in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if isinstance(value, float):
@@ -103,3 +111,7 @@ def _plain(value: Any) -> Any:
             return None
         return int(value) if value.is_integer() else value
     return value
+
+
+def _is_all(value: Any) -> bool:
+    return isinstance(value, float) and value == 1
