@@ -20,7 +20,6 @@ from densenet_cli.begin import begin
 from densenet_cli.complaint import explain
 from densenet_cli.compose import (
     CONF,
-    OF_SWEEPS,
     as_paths,
     as_trained,
     check_names,
@@ -31,7 +30,7 @@ from densenet_cli.compose import (
     value,
     without_flags,
 )
-from densenet_cli.options import UserError
+from densenet_cli.options import OptionError, UserError
 from densenet_cli.plain_text import printable
 from densenet_cli.quick_imports import quick_imports
 from densenet_cli.record import Begin, read_config
@@ -42,6 +41,7 @@ FULL_ERROR = os.environ.get("HYDRA_FULL_ERROR")  # as the user set it
 FLAGS_WITH_VALUE = {"--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd"}
 MULTIRUN = {"--multirun", "-m"}
 PRINTING = {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "plan=true"}
+ABOUT_SWEEPS = ("sweep.", "hydra.sweep", "hydra.launcher", "hydra/sweeper", "hydra/launcher")
 KEPT = ("trainer.precision", "trainer.sync_batchnorm")  # whatever device a run is continued on
 RESUMABLE = ("trainer", "data.root", "data.num_workers")  # what may change when a run is continued
 
@@ -121,6 +121,7 @@ def _begin(cfg: DictConfig, trust: Trust | None) -> None:
     begin: Begin = "either" if launch.restarted() else "new"
     try:
         with _full_error(FULL_ERROR):
+            _refuse_sweep(cfg)
             config = resolved(cfg)
             if trust is not None:
                 trust.check(config, Path(config["checkpoint"]).parent.parent)
@@ -131,13 +132,25 @@ def _begin(cfg: DictConfig, trust: Trust | None) -> None:
         sys.exit(status)
 
 
+def _refuse_sweep(cfg: DictConfig) -> None:
+    """Raise UserError where a file, as that of an experiment, speaks of several runs."""
+    jobs = list(OmegaConf.select(cfg, "sweep.jobs") or [""])
+    for name, chosen, unset in (("sweep.jobs", jobs, [""]), ("seeds", cfg.get("seeds"), None)):
+        if chosen != unset:
+            raise OptionError(name, chosen, "is for several runs; type --multirun besides")
+
+
 def _is_sweep(words: list[str]) -> bool:
     """Whether the words are about several runs, and no question to Hydra (--cfg, --help)."""
     flags = {word.partition("=")[0] for word in words if word.startswith("-")}
     if flags - {*MULTIRUN, "--config-dir", "-cd"}:
         return False
-    return bool(flags & MULTIRUN) or any(
-        value(words, name) not in (None, "false") for name in OF_SWEEPS
+    plan = value(words, "plan") or "false"
+    return (
+        bool(flags & MULTIRUN)
+        or plan.lower() != "false"
+        or any(value(words, name) is not None for name in ("sweep", "seeds"))
+        or any(key(word).startswith(ABOUT_SWEEPS) for word in words)
     )
 
 
@@ -173,10 +186,19 @@ def _resume(folder: Path, words: list[str], trust: Trust) -> int:
         for name in map(key, others):
             section, _, option = name.partition(".")
             if option:
-                config[section][option] = composed[section][option]
+                _take(option, config[section], composed[section])
             else:
                 config[section] = {**config[section], **composed[section]}
     return _run(folder, config, overrides, "resume")
+
+
+def _take(option: str, config: dict[str, Any], composed: dict[str, Any]) -> None:
+    """Give an option of a section, which may lie deeper (`strategy.name`), the value composed anew."""
+    name, _, rest = option.partition(".")
+    if rest and isinstance(config.get(name), dict):
+        _take(rest, config[name], composed[name])
+    else:
+        config[name] = composed[name]
 
 
 def _run(folder: Path, config: dict[str, Any], overrides: list[str], begin: Begin) -> int:

@@ -182,3 +182,40 @@ def test_a_choice_of_ones_own_does_not_hide_behind_one_of_ours(words, command, t
     assert "rename it, as to model/resnet_20_mine.yaml" in answer.stderr
     own.write_text((CONF / "model/resnet_20.yaml").read_text())  # a copy hides nothing
     assert command("--config-dir=mine", "model=resnet_20", "--cfg", "job").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("word", "answer"),
+    [
+        ("sweep.jobs=5", "sweep.jobs=5: must be a list of lines"),
+        ("sweep.name=../x", "must name a folder below outputs/"),
+        ("sweep.fail_fast=maybe", "must be true or false"),
+        ("hydra.sweep.subdir=x", "nothing reads such an option in a sweep"),
+        ("hydra.launcher.jobs=3", "hydra.launcher.jobs"),
+        ("plan=maybe", "plan=maybe: must be true or false"),
+        ("plan=0", "plan=0: must be true or false"),
+        ("seeds=0", "seeds=0: must be a whole number"),
+    ],
+)
+def test_a_word_about_sweeps_makes_one_without_multirun(word, answer, typed):
+    """The word is obeyed, or answered as in a sweep; no run of 300 epochs begins."""
+    status, message = typed(word)
+    assert status == 1
+    assert answer in message
+
+
+@pytest.mark.parametrize(
+    "word", ["plan=False", "plan=false", "plan=FALSE", "plan='False'", "plan=null"]
+)
+def test_a_plan_that_is_false_is_none(word, typed):
+    assert typed(*TINY, word, "epochs=-1")[1].startswith("densenet-run: epochs=-1: must be")
+
+
+def test_a_file_that_speaks_of_several_runs_needs_multirun(typed, tmp_path):
+    (tmp_path / "mine/experiment").mkdir(parents=True)
+    own = tmp_path / "mine/experiment/own.yaml"
+    for text, name in (("sweep: {jobs: [seed=1]}", "sweep.jobs=[seed=1]"), ("seeds: 3", "seeds=3")):
+        own.write_text(f"# @package _global_\n{text}\n")
+        status, message = typed("--config-dir=mine", "experiment=own")
+        assert status == 1
+        assert f"{name}: is for several runs; type --multirun besides" in message

@@ -155,7 +155,7 @@ def test_a_refused_word_does_not_change_a_run(kept, typed, tmp_path):
     if not kept:
         shutil.rmtree(run / "checkpoints")
     before = (run / "config.yaml").read_text()
-    for word in ("++trainer.foo=1", "~trainer.precision"):
+    for word in ("++trainer.foo=1", "++trainer.foo.bar=1", "~trainer.precision"):
         assert typed("resume=outputs/run", word)[0] == 1
         assert (run / "config.yaml").read_text() == before
         assert json.loads((run / "run.json").read_text())["config"] == record["config"]

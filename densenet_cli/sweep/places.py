@@ -38,14 +38,14 @@ def shared_out(cfg: DictConfig, trainers: Sequence[dict[str, Any]], folder: Path
         if launch.needs_worker(trainer):
             rule = "each job has one GPU with hydra/launcher=parallel"
             raise OptionError("trainer.devices", trainer["devices"], rule, 1)
-    number = wanted or len(gpus) or WITHOUT_GPU
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    number = wanted or len(gpus) or min(WITHOUT_GPU, len(cores) or WITHOUT_GPU)
     logs = [folder / f"worker-{place}.log" for place in range(number)]
     if gpus:
         if number > len(gpus):
             raise OptionError("hydra.launcher.jobs", number, f"there are {len(gpus)} GPUs", len(gpus))
         seen = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus]
         return [Place(None, seen[place], logs[place]) for place in range(number)]
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if cores and number > len(cores):
         raise OptionError("hydra.launcher.jobs", number, f"there are {len(cores)} cores", len(cores))
     share = max(1, (len(cores) or os.cpu_count() or 1) // number)

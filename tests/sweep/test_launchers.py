@@ -31,6 +31,14 @@ def test_cores_are_shared_out(monkeypatch, tmp_path):
         places.shared_out(_launcher(jobs=6), [{"accelerator": "cpu"}], tmp_path)
 
 
+def test_a_single_core_takes_one_job_at_once_unless_more_are_typed(monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3})
+    (only,) = places.shared_out(_launcher(jobs=None), [{"accelerator": "cpu"}], tmp_path)
+    assert only.cores == {3}
+    with pytest.raises(OptionError, match=r"hydra.launcher.jobs=2: there are 1 cores"):
+        places.shared_out(_launcher(jobs=2), [{"accelerator": "cpu"}], tmp_path)
+
+
 def test_each_job_gets_a_gpu_of_its_own(monkeypatch, tmp_path):
     monkeypatch.setattr(places, "_gpus", lambda: ["3", "5"])
     trainer = {"accelerator": "auto", "devices": 1, "num_nodes": 1, "strategy": "auto"}
