@@ -39,6 +39,7 @@ from densenet_cli.training.classifier import ImageClassifier
 from densenet_cli.training.finite_loss import FiniteLoss
 from densenet_cli.training.interruption import Interruption
 from densenet_cli.training.progress import TrainingProgress
+from densenet_cli.training.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +120,9 @@ def assemble(
     )
     ema_decay = config["recipe"]["ema_decay"]
     ema = [] if ema_decay is None else [EMAWeightAveraging(decay=ema_decay)]
-    trainer = _trainer(config, options, folder, [*ema, FiniteLoss(), progress, keeper])
+    trainer = _trainer(
+        config, options, folder, [*ema, FiniteLoss(), Watchdog(interruption), progress, keeper]
+    )
     _check_batch_size(config["data"]["batch_size"], trainer.world_size)
     return Job(config, folder, data, module, trainer, progress, keeper, device)
 

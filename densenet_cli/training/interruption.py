@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from types import FrameType, TracebackType
 
 from densenet_cli.stop_signals import stop_signals
@@ -25,11 +26,12 @@ class Interruption:
     """While entered: the stop signals raise Interrupted, at once or when training grants it.
 
     After `defer` the first signal is noted in `signum` for training to act on; a second Ctrl-C stops
-    at once.
+    at once. While `stalled`, any signal does: the step whose end it would wait for may never end.
     """
 
     def __init__(self) -> None:
         self.signum: int | None = None
+        self.stalled = False
         self._deferred = False
         self._signals = stop_signals()
 
@@ -57,12 +59,18 @@ class Interruption:
         if self.signum is not None:
             raise Interrupted(self.signum)
 
+    def stall(self) -> None:
+        """From a thread that watches: the step is stuck. A signal that waits for it is obeyed now."""
+        self.stalled = True
+        if self.signum is not None:
+            signal.pthread_kill(threading.main_thread().ident or 0, self.signum)
+
     def _take(self) -> None:
         for number in self._signals:
             signal.signal(number, self._note)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        if not self._deferred:
+        if not self._deferred or self.stalled:
             raise Interrupted(signum)
         if self.signum is not None and signum == signal.SIGINT:
             raise KeyboardInterrupt
