@@ -6,7 +6,7 @@ from pathlib import Path
 import densenet_cli
 
 PACKAGE = Path(densenet_cli.__file__).parent
-ANYWHERE = {"options", "plain_text", "whole_file", "duration"}
+ANYWHERE = {"options", "plain_text", "whole_file", "duration", "cache"}
 ANYWHERE |= {"streams", "stop_signals", "child", "begin"}  # how processes start and end
 MAY_IMPORT = {  # room -> rooms
     "kernels": set(),
@@ -15,6 +15,7 @@ MAY_IMPORT = {  # room -> rooms
     "training": {"tensor_file"},
     "options": set(),
     "whole_file": set(),
+    "cache": set(),
     "tensor_file": set(),
     "duration": set(),
     "streams": set(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
+from densenet_cli.cache import cache_folder
 from densenet_cli.data.photo import read_rgb
 from densenet_cli.options import UserError
 
@@ -90,13 +92,13 @@ def _state(path: str) -> int:
 
 def _cache_file(root: Path) -> Path | None:
     """Where the states of good files are kept; None if nothing can be written there."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    folder = Path(base) / "densenet-cli" / "checked-images"
+    folder = cache_folder("checked-images")
+    if folder is None:
+        return None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return None
-    if not os.access(folder, os.W_OK):
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:  # read-only, or another user's
         return None
     return folder / (hashlib.sha256(os.fsencode(root.absolute())).hexdigest()[:16] + ".npy")
 

@@ -267,4 +267,8 @@ def folder(key: str, value: Any) -> Path:
     """The folder a user named; ~ stands for the home folder. Raises OptionError."""
     if not isinstance(value, (str, Path)) or not str(value).strip():
         raise OptionError(key, value, "must be a folder", "/path/to/images")
-    return Path(value).expanduser()
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        rule = "names a home folder, which this user has not"
+        raise OptionError(key, value, rule, "/path/to/images") from None

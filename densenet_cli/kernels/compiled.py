@@ -1,7 +1,7 @@
 """The compiled library: built for this processor at its first use, then found in the cache.
 
-Compiling takes some seconds. The compiler is $CXX, or c++; the cache is ~/.cache/densenet-cli/kernels,
-or $DENSENET_KERNELS.
+Compiling takes some seconds. The compiler is $CXX, or c++; the cache is $DENSENET_KERNELS, or
+densenet-cli/kernels in the user's cache folder. Without either, each process compiles for itself.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ import tempfile
 from pathlib import Path
 
 import torch  # its OpenMP threads are to be ours: loaded before the library
+from filelock import FileLock
+
+from densenet_cli.cache import cache_folder
 
 log = logging.getLogger(__name__)
 
@@ -44,35 +47,74 @@ def load() -> ctypes.CDLL:
         Unavailable: if there is no compiler that can build it, or the processor can't run it.
     """
     assert torch.get_num_threads() > 0
-    path = build()
-    try:
-        library = ctypes.CDLL(str(path))
-    except OSError as error:
-        raise Unavailable(f"{path} cannot be loaded: {error}") from error
+    compiler = shlex.split(os.environ.get("CXX") or "c++")
+    if shutil.which(compiler[0]) is None:
+        raise Unavailable(f"there is no C++ compiler: {compiler[0]}")
+    name = f"{_key(compiler)}.so"
+    folder = _cache()
+    if folder is not None and (folder / name).exists():
+        library = _loaded(folder / name)
+    else:
+        log.warning("compiling the kernels for this processor, which takes some seconds")
+        library = _kept(folder, name, compiler) or _not_kept(name, compiler)
     if not library.densenet_start():
         raise Unavailable("the system does not permit the use of AMX tiles")
     return library
 
 
-def build() -> Path:
-    """The library's file, compiled unless the cache has it. Raises Unavailable."""
-    compiler = shlex.split(os.environ.get("CXX") or "c++")
-    if shutil.which(compiler[0]) is None:
-        raise Unavailable(f"there is no C++ compiler: {compiler[0]}")
-    folder = Path(os.environ.get("DENSENET_KERNELS") or "~/.cache/densenet-cli/kernels").expanduser()
-    path = folder / f"{_key(compiler)}.so"
-    if path.exists():
-        return path
-    log.warning("compiling the kernels for this processor, which takes some seconds, once")
+def _cache() -> Path | None:
+    typed = os.environ.get("DENSENET_KERNELS")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            built = Path(scratch) / path.name
-            _compile(compiler, built)
-            built.replace(path)  # whole or not at all, also if another process builds it too
+        return Path(typed).expanduser() if typed else cache_folder("kernels")
+    except RuntimeError:  # ~ of a user without a home
+        return None
+
+
+def _kept(folder: Path | None, name: str, compiler: list[str]) -> ctypes.CDLL | None:
+    """The library, compiled into the cache; None, and a message, if it cannot be kept there."""
+    reason = "this user has no home folder"
+    if folder is not None:
+        try:
+            _fill(folder, name, compiler)
+            return _loaded(folder / name)
+        except OSError as error:
+            reason = f"{error.filename or folder}: {error.strerror or error}"
+    log.warning("the kernels cannot be kept for the next time; DENSENET_KERNELS=FOLDER can: %s", reason)
+    return None
+
+
+def _fill(folder: Path, name: str, compiler: list[str]) -> None:
+    """Compile the library into the cache. Raises OSError if the cache cannot be written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # One for each machine that shares the cache: the lock tells nothing of other machines' processes.
+    scratch = folder / f"compiling-on-{platform.node()}"
+    with FileLock(f"{scratch}.lock"):
+        shutil.rmtree(scratch, ignore_errors=True)  # what a process left that was killed
+        if (folder / name).exists():  # another process was first
+            return
+        scratch.mkdir()
+        try:
+            _compile(compiler, scratch / name)
+            (scratch / name).replace(folder / name)  # whole or not at all
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _not_kept(name: str, compiler: list[str]) -> ctypes.CDLL:
+    """The library for this process alone. Raises Unavailable."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="densenet-cli-") as scratch:
+            _compile(compiler, Path(scratch) / name)
+            return _loaded(Path(scratch) / name)  # needs its file no longer, once it is loaded
     except OSError as error:
-        raise Unavailable(f"{error.filename or folder}: {error.strerror or error}") from error
-    return path
+        raise Unavailable(f"{error.filename or 'no folder'}: {error.strerror or error}") from error
+
+
+def _loaded(path: Path) -> ctypes.CDLL:
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError as error:
+        raise Unavailable(f"{path} cannot be loaded: {error}") from error
 
 
 def _compile(compiler: list[str], path: Path) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import re
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
+import torch
 from torch import Tensor, nn
 
 from densenet_cli.options import OptionError, UserError
@@ -36,7 +41,9 @@ def load_pretrained(network: nn.Module, weights: str, name: str | None = None) -
         UserError: if the weights cannot be had or read, or are those of another network. No code of a
             file is run.
     """
-    found = _fetched(weights, name) if weights in LIBRARIES else _read(Path(weights).expanduser())
+    found = (
+        _fetched(weights, name) if weights in LIBRARIES else _read(Path(os.path.expanduser(weights)))
+    )
     found = {_todays_name(key): tensor for key, tensor in found.items()}
     own = network.state_dict()
     for key in own.keys() - found.keys():
@@ -135,7 +142,9 @@ def _of_torchvision(name: str) -> dict[str, Any]:
     from torchvision import models
 
     weights = models.get_model_weights(name)["IMAGENET1K_V1"]  # trained as in the papers
-    return weights.get_state_dict(progress=False)
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    with _where_it_can_be_kept(folder, weights.url.rpartition("/")[2]) as place:
+        return weights.get_state_dict(progress=False, model_dir=str(place))
 
 
 def _of_timm(name: str) -> dict[str, Any]:
@@ -145,4 +154,28 @@ def _of_timm(name: str) -> dict[str, Any]:
         raise UserError(
             "pretrained.weights=timm: timm is not installed: pip install 'densenet-cli[timm]'"
         ) from error
-    return timm.create_model(name, pretrained=True).state_dict()
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    with _where_it_can_be_kept(Path(HF_HUB_CACHE), "") as place:
+        return timm.create_model(name, pretrained=True, cache_dir=place).state_dict()
+
+
+@contextlib.contextmanager
+def _where_it_can_be_kept(folder: Path, name: str) -> Iterator[Path]:
+    """A library's folder of downloads if it holds the file or can be written, else one for now."""
+    has_home = folder.parts[0] != "~"  # which the libraries leave as it is where there is no home
+    if has_home and ((name and (folder / name).exists()) or _can_be_written(folder)):
+        yield folder
+        return
+    log.warning("%s cannot be written: the weights are not kept for the next time", folder)
+    with tempfile.TemporaryDirectory(prefix="densenet-cli-") as place:
+        yield Path(place)
+
+
+def _can_be_written(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        return False
+    return True

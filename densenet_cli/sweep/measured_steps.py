@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import logging
 import os
 import platform
 import signal
@@ -16,8 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from densenet_cli import child
+from densenet_cli.cache import cache_folder
+from densenet_cli.options import UserError
 from densenet_cli.plain_file import UnreadableFile, read_json
 from densenet_cli.whole_file import replace_file
+
+log = logging.getLogger(__name__)
 
 # Arguments of Lightning's Trainer that say how much is done, and not how fast.
 AMOUNTS = (
@@ -86,12 +91,12 @@ class Measurements:
     """Short runs by what they cost; those that succeeded are kept in `path` for the next time.
 
     Args:
-        path: the file; by default measured_steps.json in the user's cache. A damaged one is replaced.
+        path: the file; by default measured_steps.json in the user's cache, if there is one. A damaged
+            file is replaced.
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        self.path = path or cache / "densenet-cli" / "measured_steps.json"
+        self.path = path or cache_folder("measured_steps.json")
         self._known = self._read()
 
     def get(self, short: dict[str, Any]) -> Measurement | None:
@@ -99,16 +104,27 @@ class Measurements:
         return self._known.get(_key(short))
 
     def measure(self, short: dict[str, Any]) -> Measurement:
-        """Make a short run, and keep what it showed. Raises UserError if the file can't be written."""
+        """Make a short run, and keep what it showed, if it can be kept."""
         key = _key(short)
         measured = _measured(short)
         if measured.error is None:
             self._known = {**self._read(), **self._known, key: measured}
-            kept = {name: asdict(one) for name, one in self._known.items()}
-            replace_file(self.path, json.dumps(kept, indent=1))
+            self._keep()
         return measured
 
+    def _keep(self) -> None:
+        kept = {name: asdict(one) for name, one in self._known.items()}
+        if self.path is None:
+            return
+        try:
+            replace_file(self.path, json.dumps(kept, indent=1))
+        except UserError as error:
+            log.warning("%s: what was measured is measured again the next time", error)
+            self.path = None
+
     def _read(self) -> dict[str, Measurement]:
+        if self.path is None:
+            return {}
         try:
             content = read_json(self.path)
         except (FileNotFoundError, UnreadableFile):
@@ -185,6 +201,6 @@ def _folders(data: dict[str, Any]) -> list[tuple[str, int]]:
     root = data.get("root")
     if not isinstance(root, str) or "download" in data:  # published data stay as they are
         return []
-    path = Path(root).expanduser()
+    path = Path(os.path.expanduser(root))
     found = [*path.glob("*/"), *path.glob("*/*/")]
     return sorted((str(one), one.stat().st_mtime_ns) for one in found if one.is_dir())
