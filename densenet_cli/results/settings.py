@@ -82,13 +82,12 @@ class Setting:
 
         It is the one that ended first, so that a run typed once more, or copied, changes no result.
         """
-        first: dict[tuple[str, ...], Run] = {}
         repeats: dict[Run, Run] = {}
-        for run in sorted(self.runs, key=lambda run: run.ended):
-            if run.status == "done":
-                counted = first.setdefault((run.setting, *run.seeds), run)
-                if counted is not run:
-                    repeats[run] = counted
+        for group in _alike(self.runs):
+            first: dict[tuple[str, ...], Run] = {}
+            for run in sorted(group, key=lambda run: run.ended):
+                if run.status == "done" and first.setdefault(run.seeds, run) is not run:
+                    repeats[run] = first[run.seeds]
         return repeats
 
     @property

@@ -200,6 +200,8 @@ def test_what_is_grouped_over_different_images_says_so():
     runs = [on("aaaaaaaaaaaa"), on("bbbbbbbbbbbb", seed=1)]
     (setting,) = settings(runs, ["network"])
     assert setting.averaged_over == ("images",)
+    (setting,) = settings([on("aaaaaaaaaaaa"), on("bbbbbbbbbbbb")], ["network"])
+    assert setting.n == 2  # one seed, but not one run
     assert [setting.title for setting in settings(runs, ["images"])] == [
         "images aaaaaa",
         "images bbbbbb",
