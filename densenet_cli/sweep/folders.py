@@ -89,12 +89,13 @@ class Folders:
         for one in sorted(held, key=lambda one: one.images is None):
             if images is None or one.images in (images, None):
                 return one.folder
-        if self._taken.get(name.casefold(), of_job) != of_job:
-            name = f"{name}~{of_job[:6]}"
-        if images is None:
-            folder = self.folder / name
+        if images is not None:
+            before = held[0].folder
+            folder = self.left[before] = before.with_name(f"{before.name}~{images[:6]}")
+        elif self._taken.get(name.casefold(), of_job) != of_job:
+            folder = self.folder / f"{name}~{of_job[:6]}"
         else:
-            folder = self.left[held[0].folder] = self.folder / f"{name}~{images[:6]}"
+            folder = self.folder / name
         self._note(of_job, _Held(folder, images, images is not None))
         return folder
 
