@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
-import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
@@ -22,7 +21,7 @@ from torch import nn
 
 from densenet_cli import launch
 from densenet_cli.data.image_data import ImageData
-from densenet_cli.instantiation import build, build_later, naming, refuse_name
+from densenet_cli.instantiation import build, naming, refuse_name
 from densenet_cli.models import pretrained
 from densenet_cli.options import (
     OptionError,
@@ -33,6 +32,7 @@ from densenet_cli.options import (
     switch,
     whole_number,
 )
+from densenet_cli.recipe import memory_format, optimizer, schedule, try_out
 from densenet_cli.training import allocator, devices, fine_tuning
 from densenet_cli.training.checkpoints import Checkpoints, WholeFileCheckpointIO, load_checkpoint
 from densenet_cli.training.classifier import ImageClassifier
@@ -59,7 +59,6 @@ TAKEN = {
 
 CUDA_GRAPHS = ("auto", True, False)
 UNFUSED = ("16-mixed", True)  # of trainer.precision and trainer.sync_batchnorm
-FUSED_FORMS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)  # on CPUs and CUDA
 
 
 @dataclass
@@ -178,14 +177,13 @@ def _module(config: dict[str, Any], data: ImageData, cuda_graphs: bool) -> Image
     frozen = _pretrained(config, network)
     fused = recipe["gradient_clip"] is None  # Lightning clips no gradients of a fused optimizer
     layer_decay = config.get("pretrained", {}).get("layer_decay", 1)
-    make_optimizer = functools.partial(_optimizer, recipe["optimizer"], fused, layer_decay)
-    make_optimizer(nn.Linear(1, 1))  # fails now rather than after a download
-    make_schedule = build_later("recipe.schedule", recipe["schedule"])
+    make_optimizer = functools.partial(optimizer, recipe["optimizer"], fused, layer_decay)
+    try_out(make_optimizer, recipe["optimizer"]["_target_"])
     with naming("recipe"):
         return ImageClassifier(
-            network.to(memory_format=torch.channels_last),
+            network.to(memory_format=memory_format(recipe["optimizer"]["_target_"])),
             make_optimizer,
-            make_schedule,
+            schedule(recipe["schedule"]),
             data.num_classes,
             data.evaluation_split,
             seed=config["seed"],
@@ -233,28 +231,6 @@ def _choose_implementation(network: nn.Module, options: dict[str, Any], device: 
         rule = f"cannot be had with {unfit[0]}={shown(options[unfit[0].partition('.')[2]])}"
         raise OptionError("model.implementation", "fused", rule, "auto")
     setattr(network, "implementation", "reference")  # noqa: B010 -- of a kind that mypy cannot know
-
-
-def _optimizer(
-    options: dict[str, Any], fused: bool, layer_decay: float, network: nn.Module
-) -> torch.optim.Optimizer:
-    """The recipe's optimizer; with `fused`, in its fastest form unless the recipe names a form."""
-    make = build_later("recipe.optimizer", options)
-    groups: Any = list(network.parameters())
-    device = groups[0].device.type
-    if layer_decay != 1 or not all(parameter.requires_grad for parameter in groups):
-        groups = fine_tuning.parameter_groups(network, options["lr"], layer_decay)
-    try:
-        if fused and _has_fused_form(make, device):
-            return make(groups, fused=True)
-        return make(groups)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"recipe.optimizer: {options['_target_']}: {error}") from error
-
-
-def _has_fused_form(make: functools.partial[Any], device: str) -> bool:
-    chosen = {"fused", "foreach", "differentiable"} & make.keywords.keys()
-    return make.func in FUSED_FORMS and device in ("cpu", "cuda") and not chosen
 
 
 def _trainer_options(chosen: dict[str, Any]) -> tuple[dict[str, Any], str]:

@@ -67,6 +67,7 @@ TARGETS = {  # section -> what a file may build there
             *("ConstantLR", "CosineAnnealingLR", "CosineAnnealingWarmRestarts", "CyclicLR"),
             *("ExponentialLR", "LinearLR", "MultiStepLR", "OneCycleLR", "PolynomialLR"),
             *("ReduceLROnPlateau", "StepLR"),
+            *("ChainedScheduler", "SequentialLR"),  # of such schedules
         )
     },
     "logger": {
@@ -150,7 +151,19 @@ class Trust:
             if name != "_target_":
                 if not trusted and str(name).startswith("_"):
                     raise UserError(f"{source}: {section}.{name}: is not taken from a file")
-                self._check_value(f"{section}.{name}", value, trusted, source)
+                if (section, name) == ("recipe.schedule", "schedulers") and not trusted:
+                    self._check_parts(section, value, source)
+                else:
+                    self._check_value(f"{section}.{name}", value, trusted, source)
+
+    def _check_parts(self, section: str, parts: Any, source: Path) -> None:
+        """Check the schedules of which one is composed, each as if it stood alone."""
+        for part in parts if isinstance(parts, list) else [parts]:
+            if not isinstance(part, dict):
+                raise UserError(
+                    f"{source}: {section}.schedulers={shown(parts)}: must be a list of schedules"
+                )
+            self._check_section(section, part, source)
 
     def _check_value(self, name: str, value: Any, trusted: bool, source: Path) -> None:
         """Check an option of a target, which must be a plain value unless that target is trusted."""

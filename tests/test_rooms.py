@@ -41,7 +41,8 @@ MAY_IMPORT = {  # room -> rooms
     "trust": {"schema"},
     "known_keys": {"identity", "schema"},
     "compose": {"known_keys", "schema", "record", "trust"},
-    "assembly": {"launch", "data", "training", "instantiation", "models"},
+    "recipe": {"instantiation", "training"},
+    "assembly": {"launch", "data", "training", "instantiation", "models", "recipe"},
     "run": {
         *("launch", "summary", "assembly", "hold", "identity", "models", "record", "run_log"),
         *("trained_on", "training"),

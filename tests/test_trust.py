@@ -41,6 +41,10 @@ ATTACKS = [
     ("recipe.optimizer", {"_target_": "torch.optim.lr_scheduler.warnings.sys.exit"}, "sys.exit"),
     ("recipe.schedule", {"_target_": "torch.hub.load"}, "torch.hub.load"),
     ("recipe.schedule", {"milestones": NESTED}, "recipe.schedule.milestones._target_"),
+    ("recipe.schedule", {"schedulers": [NESTED]}, "torch.load"),
+    ("recipe.schedule", {"schedulers": [{"schedulers": [NESTED]}]}, "recipe.schedule._target_=null"),
+    ("recipe.schedule", {"schedulers": NESTED}, "torch.load"),
+    ("recipe.schedule", {"schedulers": ["torch.load"]}, "must be a list of schedules"),
     ("logger", {"_target_": "os.system"}, "os.system"),
     (
         "logger",

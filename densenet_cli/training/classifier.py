@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MetricCollection
 
 from densenet_cli.options import OptionError, UserError, number
@@ -34,7 +35,9 @@ class ImageClassifier(LightningModule):
         make_optimizer: network -> optimizer.
         make_schedule: optimizer -> learning-rate schedule. Of the arguments `epochs` and
             `total_steps` it is given those that it has and that are not yet set; one that takes
-            `total_steps` is advanced every step, any other every epoch.
+            `total_steps` is advanced every step, any other every epoch. ReduceLROnPlateau is given the
+            epoch's loss: of the held-out images, else of the training images. `schedulers` among its
+            arguments are schedules of which it is composed, made in the same way.
         num_classes: width of the logits.
         evaluation_split: the images evaluated after each epoch: "validation" (held out) or "test".
         seed: with epoch and batch it decides all random draws of a step, such as dropout masks, so
@@ -69,6 +72,8 @@ class ImageClassifier(LightningModule):
         self.label_smoothing = label_smoothing
         self.frozen = tuple(frozen)
         self.evaluated_at: int | None = None
+        self._is_counted = False
+        self._held_out_loss: float | None = None
         self.trained_on: dict[str, Any] = {}
         self.train_metrics = metrics.of_classification(num_classes)
         self.evaluation_metrics = self.train_metrics.clone()
@@ -88,6 +93,7 @@ class ImageClassifier(LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed the step: its draws depend on (seed, epoch, batch, process) alone."""
+        self._is_counted = False
         words = [self.seed, self.current_epoch, batch_idx, self.global_rank]
         _seed(int(np.random.SeedSequence(words).generate_state(1)[0]), self.device)
 
@@ -96,15 +102,23 @@ class ImageClassifier(LightningModule):
         images, labels = batch
         logits = self._logits(images)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        metrics.update(self.train_metrics, logits.detach(), labels, loss.detach())
+        if not self._is_counted:  # an optimizer as LBFGS computes a batch several times
+            metrics.update(self.train_metrics, logits.detach(), labels, loss.detach())
+            self._is_counted = True
         return loss
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's training metrics and learning rate."""
         if ends_again(self.trainer):
             return
-        self._log_epoch("train", self.train_metrics)
+        loss: float | None = self._log_epoch("train", self.train_metrics)
         self.log("learning_rate", self._epoch_rate)
+        schedule = self.lr_schedulers()
+        if isinstance(schedule, ReduceLROnPlateau):  # now, for the checkpoint to be saved next holds it
+            if self.evaluation_split == "validation":
+                loss, self._held_out_loss = self._held_out_loss, None
+            if loss is not None:
+                schedule.step(loss)
 
     def on_train_epoch_start(self) -> None:
         """Remember the rate of the epoch's first step, before the schedule changes it."""
@@ -116,7 +130,7 @@ class ImageClassifier(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the evaluation, and note of which step's network it is."""
-        self._log_epoch(self.evaluation_split, self.evaluation_metrics)
+        self._held_out_loss = self._log_epoch(self.evaluation_split, self.evaluation_metrics)
         self.evaluated_at = self.global_step
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
@@ -138,8 +152,33 @@ class ImageClassifier(LightningModule):
     def configure_optimizers(self) -> Any:
         """The recipe's optimizer and schedule."""
         optimizer = self.make_optimizer(self.network)
-        wanted = inspect.signature(self.make_schedule).parameters
-        already = getattr(self.make_schedule, "keywords", {})
+        try:
+            schedule = self._schedule(self.make_schedule, optimizer)
+        except OptionError as error:
+            raise error.within("recipe.schedule") from error
+        except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
+            raise UserError(f"recipe.schedule: {error}") from error
+        if isinstance(schedule, ReduceLROnPlateau) and schedule.mode != "min":
+            rule = "must be min, since it judges by the loss"
+            raise OptionError("recipe.schedule.mode", schedule.mode, rule, "min")
+        is_of_steps = "total_steps" in inspect.signature(self.make_schedule).parameters
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {
+                "scheduler": schedule,
+                "interval": "step" if is_of_steps else "epoch",
+                "reduce_on_plateau": False,  # see on_train_epoch_end
+            },
+        }
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Advance a schedule, unless it waits for the epoch's loss."""
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step()
+
+    def _schedule(self, make: Callable[..., Any], optimizer: Optimizer) -> Any:
+        """What `make` makes, given what it wants of the arguments that it has not."""
+        wanted, already = inspect.signature(make).parameters, getattr(make, "keywords", {})
         known = {
             "epochs": self.trainer.max_epochs,
             "total_steps": self.trainer.estimated_stepping_batches,
@@ -152,17 +191,11 @@ class ImageClassifier(LightningModule):
         if "max_lr" in already:  # else all stages of the network would get the same
             rate, highest = optimizer.defaults["lr"], already["max_lr"]
             given["max_lr"] = [highest * group["lr"] / rate for group in optimizer.param_groups]
-        try:
-            schedule = self.make_schedule(optimizer, **given)
-        except OptionError as error:
-            raise error.within("recipe.schedule") from error
-        except (TypeError, ValueError, ArithmeticError) as error:
-            raise UserError(f"recipe.schedule: {error}") from error
-        interval = "step" if "total_steps" in wanted else "epoch"
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": interval},
-        }
+        if "schedulers" in already:
+            given["schedulers"] = [self._schedule(part, optimizer) for part in already["schedulers"]]
+        if "optimizer" in wanted:
+            return make(optimizer=optimizer, **given)
+        return make(optimizer, **given)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what it is trained on, and what all processes have counted in the broken epoch."""
@@ -194,10 +227,13 @@ class ImageClassifier(LightningModule):
         logits = self._logits(images)
         metrics.update(counted, logits, labels, F.cross_entropy(logits, labels))
 
-    def _log_epoch(self, split: str, counted: MetricCollection) -> None:
-        for name, value in counted.compute().items():
+    def _log_epoch(self, split: str, counted: MetricCollection) -> float:
+        """Log what was counted; the mean loss."""
+        values = counted.compute()
+        for name, value in values.items():
             self.log(f"{split}/{name}", value)
         counted.reset()
+        return float(values["loss"])
 
     def _share_buffers(self) -> None:
         """Give every process the batch-norm statistics of the first one.
