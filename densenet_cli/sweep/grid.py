@@ -60,7 +60,7 @@ def expand(lines: Iterable[str], typed: list[str], seeds: int | None) -> list[li
             raise UserError(f"seed= has several values, and seeds={seeds}: type one of them")
     for line in lines:
         kept = [one for one in parse(shlex.split(line)) if one.get_key_element() not in replaced]
-        jobs += [list(words) for words in itertools.product(*map(_choices, [*kept, *own]))]
+        jobs += [list(words) for words in itertools.product(*map(choices, [*kept, *own]))]
     if seeds is not None:
         jobs = [words for job in jobs for words in _with_seeds(job, seeds)]
     return [list(words) for words in dict.fromkeys(map(tuple, jobs))]
@@ -78,7 +78,7 @@ def parse(words: list[str]) -> list[Override]:
     return list({one.get_key_element(): one for one in overrides}.values())
 
 
-def _choices(override: Override) -> list[str]:
+def choices(override: Override) -> list[str]:
     """The words, each for one job, that a word of a grid stands for."""
     if not override.is_sweep_override():
         assert override.input_line is not None

@@ -81,12 +81,8 @@ def read(
     Raises:
         UserError: if a job can't be composed or may not be built, or an option of the sweep is wrong.
     """
-    cfg, typed = options(words)
-    lines = OmegaConf.to_container(cfg.sweep, resolve=False)["jobs"]  # type: ignore[index,call-overload]
-    if not isinstance(lines, list) or not lines or not all(isinstance(line, str) for line in lines):
-        rule = "must be a list of lines, each the words of one grid"
-        raise OptionError("sweep.jobs", shown(lines), rule, ["model=resnet_20,resnet_32"])
-    expanded = grid.expand(lines, typed, cfg.seeds)
+    cfg, _ = options(words)
+    expanded = [job for its_words in by_experiment(words) for job in _expanded(its_words)]
     words_of_jobs = [as_trained(job) for job in expanded]
     folders, names = folders or Folders(folder(cfg)), job_names(words_of_jobs)
     jobs: dict[str, Job] = {}
@@ -99,6 +95,25 @@ def read(
         one = Job(job, config, folders.place(name, config))
         jobs.setdefault(one.identity, one)
     return Sweep(folder(cfg), cfg, words, list(jobs.values()))
+
+
+def by_experiment(words: list[str]) -> list[list[str]]:
+    """The words for each experiment typed; the file of each may say how it is swept."""
+    typed = [word for word in words if key(word) == "experiment"]
+    choices = [choice for override in grid.parse(typed) for choice in grid.choices(override)]
+    if len(choices) < 2:
+        return [words]
+    return [[choice if word in typed else word for word in words] for choice in choices]
+
+
+def _expanded(words: list[str]) -> list[list[str]]:
+    """The words of each job."""
+    cfg, typed = options(words)
+    lines = OmegaConf.to_container(cfg.sweep, resolve=False)["jobs"]  # type: ignore[index,call-overload]
+    if not isinstance(lines, list) or not lines or not all(isinstance(line, str) for line in lines):
+        rule = "must be a list of lines, each the words of one grid"
+        raise OptionError("sweep.jobs", shown(lines), rule, ["model=resnet_20,resnet_32"])
+    return grid.expand(lines, typed, cfg.seeds)
 
 
 def options(words: list[str]) -> tuple[DictConfig, list[str]]:

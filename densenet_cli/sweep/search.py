@@ -57,6 +57,10 @@ def run(words: list[str], trust: Trust, file: Path | None) -> int:
     for name, unset in (("seeds", None), ("sweep.jobs", [""]), ("plan", False)):
         if (value := OmegaConf.select(cfg, name)) != unset:
             raise OptionError(name, value, "is for grids, not for a search; leave it out")
+    experiments = jobs.by_experiment(words)
+    if len(experiments) > 1 and any(jobs.options(own)[0].hydra.sweeper.params for own in experiments):
+        rule = "has hydra.sweeper.params in its file, which cannot be searched beside those of another"
+        raise UserError(f"experiment=: one of several {rule}; search each of them for itself")
     search = Search(cfg, typed, grid.search_path(words), trust, file)
     jobs.note(Sweep(search.folder, cfg, words, []))
     say(f"searching in {relative(search.folder)}")

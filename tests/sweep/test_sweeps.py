@@ -208,6 +208,40 @@ def test_options_of_a_swept_choice_are_judged_by_that_choice():
     ]
 
 
+@pytest.fixture
+def experiments(tmp_path):
+    """Two experiments of one's own that say how they are swept, and one that does not."""
+    (tmp_path / "mine/experiment").mkdir(parents=True)
+    for name, text in {
+        "a": "hydra: {sweeper: {params: {model.depth: '22,40', seed: '0,1'}}}",
+        "b": "hydra: {sweeper: {params: {model.growth_rate: '4,6'}}}\nepochs: 7",
+        "c": "epochs: 8",
+        "d": "sweep: {jobs: ['seed=1', 'seed=2 epochs=4']}",
+    }.items():
+        (tmp_path / f"mine/experiment/{name}.yaml").write_text(f"# @package _global_\n{text}\n")
+    return "mine"
+
+
+@pytest.mark.parametrize("typed", ["experiment=a,b,c,d", "experiment=choice(a,b,c,d)"])
+def test_each_of_several_experiments_is_swept_as_its_file_says(typed, experiments):
+    with composing(experiments) as own:
+        sweep = jobs.read([*own, typed, "model.compression=0.5,1.0", "seed=5"])
+        alone = [jobs.read([*own, f"experiment={name}", "seed=5"]) for name in "abcd"]
+    found = [sorted(job.folder.name.split(",")) for job in sweep.jobs]
+    both = ("compression=0.5", "compression=1.0")
+    assert found[:4] == [[one, f"depth={n}", "experiment=a"] for n in (22, 40) for one in both]
+    assert found[4:8] == [[one, "experiment=b", f"growth_rate={k}"] for k in (4, 6) for one in both]
+    assert [job.config["epochs"] for job in sweep.jobs[8:]] == [8, 8, 300, 300, 4, 4]
+    assert [len(one.jobs) for one in alone] == [2, 2, 1, 2]
+
+
+def test_a_search_refuses_several_experiments_that_say_how_they_are_swept(experiments, typed):
+    words = ["--multirun", f"--config-dir={experiments}", "hydra/sweeper=optuna", "data.validation=99"]
+    status, message = typed(*words, "data=digits", "experiment=a,b")
+    assert status == 1
+    assert "search each of them for itself" in message
+
+
 def test_a_sweep_may_stand_in_a_file_of_ones_own(tmp_path):
     (tmp_path / "mine/sweep").mkdir(parents=True)
     (tmp_path / "mine/sweep/own.yaml").write_text(
