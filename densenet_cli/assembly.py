@@ -174,7 +174,7 @@ def _check_pretrained(chosen: dict[str, Any]) -> None:
 def _module(config: dict[str, Any], data: ImageData, cuda_graphs: bool) -> ImageClassifier:
     recipe = config["recipe"]
     network = build("model", config["model"], num_classes=data.num_classes)
-    frozen = _pretrained(config, network)
+    frozen = _pretrained(config, network, data.class_names)
     fused = recipe["gradient_clip"] is None  # Lightning clips no gradients of a fused optimizer
     layer_decay = config.get("pretrained", {}).get("layer_decay", 1)
     make_optimizer = functools.partial(optimizer, recipe["optimizer"], fused, layer_decay)
@@ -193,14 +193,15 @@ def _module(config: dict[str, Any], data: ImageData, cuda_graphs: bool) -> Image
         )
 
 
-def _pretrained(config: dict[str, Any], network: nn.Module) -> list[nn.Module]:
+def _pretrained(config: dict[str, Any], network: nn.Module, classes: list[str]) -> list[nn.Module]:
     """Load the weights that training begins with, if any; the modules that are frozen."""
     chosen = config.get("pretrained", {})
     weights = chosen.get("weights")
     if weights is None:
         return []
     if config["task"] == "train":
-        kept = pretrained.load_pretrained(network, str(weights), _name_elsewhere(config, network))
+        name = _name_elsewhere(config, network)
+        kept = pretrained.load_pretrained(network, str(weights), name, classes)
         what = f"all but {', '.join(kept)}, which is for other classes" if kept else "all of them"
         log.warning("begins with the weights of %s: %s", weights, what)
     if not chosen["frozen"]:

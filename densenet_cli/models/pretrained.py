@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -25,7 +25,9 @@ OLD_NAME = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(?=[12]\.)")
 LIBRARIES = ("torchvision", "timm")
 
 
-def load_pretrained(network: nn.Module, weights: str, name: str | None = None) -> list[str]:
+def load_pretrained(
+    network: nn.Module, weights: str, name: str | None = None, classes: Sequence[str] | None = None
+) -> list[str]:
     """Put weights into a network.
 
     Args:
@@ -33,6 +35,7 @@ def load_pretrained(network: nn.Module, weights: str, name: str | None = None) -
         weights: a file of torch.save or safetensors, also a checkpoint of densenet-run; or torchvision
             or timm, whose weights are fetched.
         name: what torchvision or timm call the network.
+        classes: those of the network; a checkpoint of densenet-run knows its own. None: unknown.
 
     Returns:
         The parameters that keep their new values: none, or those of the classifier.
@@ -41,15 +44,18 @@ def load_pretrained(network: nn.Module, weights: str, name: str | None = None) -
         UserError: if the weights cannot be had or read, or are those of another network. No code of a
             file is run.
     """
-    found = (
-        _fetched(weights, name) if weights in LIBRARIES else _read(Path(os.path.expanduser(weights)))
-    )
+    theirs: Sequence[str] | None = None
+    if weights in LIBRARIES:
+        found = _fetched(weights, name)
+    else:
+        found, theirs = _read(Path(os.path.expanduser(weights)))
     found = {_todays_name(key): tensor for key, tensor in found.items()}
     own = network.state_dict()
     for key in own.keys() - found.keys():
         if key.endswith("num_batches_tracked"):  # older than PyTorch 0.4.1, and of no effect
             found[key] = own[key]
-    kept = _of_other_classes(network, own, found)
+    are_others = None not in (classes, theirs) and list(classes or ()) != list(theirs or ())
+    kept = _of_other_classes(network, own, found, are_others)
     _compare(weights, own, found, kept)
     network.load_state_dict(found | {key: own[key] for key in kept})
     return kept
@@ -70,14 +76,17 @@ def _todays_name(key: str) -> str:
 
 
 def _of_other_classes(
-    network: nn.Module, own: dict[str, Tensor], found: dict[str, Tensor]
+    network: nn.Module, own: dict[str, Tensor], found: dict[str, Tensor], are_others: bool
 ) -> list[str]:
-    """The names of the classifier's parameters if the weights found are for other classes."""
+    """The names of the classifier's parameters if the weights found are for other classes.
+
+    They are if the classes are known to be others, or are not as many.
+    """
     name, _ = classifier(network)
     keys = [key for key in own if key.rpartition(".")[0] == name]
     others = [key for key in keys if key in found and found[key].shape != own[key].shape]
     same_inputs = all(found[key].shape[1:] == own[key].shape[1:] for key in others)
-    return keys if others and same_inputs else []
+    return keys if (others or are_others) and same_inputs else []
 
 
 def _compare(weights: str, own: dict[str, Tensor], found: dict[str, Tensor], kept: list[str]) -> None:
@@ -95,7 +104,8 @@ def _compare(weights: str, own: dict[str, Tensor], found: dict[str, Tensor], kep
         )
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def _read(path: Path) -> tuple[dict[str, Tensor], Sequence[str] | None]:
+    """The weights in a file, and the classes that they are for, if it knows them."""
     if not path.is_file():
         rule = f"there is no such file; it may also be {' or '.join(LIBRARIES)}"
         raise OptionError("weights", path, rule, "densenet121.pth").within("pretrained")
@@ -103,10 +113,17 @@ def _read(path: Path) -> dict[str, Tensor]:
         content = _of_safetensors(path) if path.suffix == ".safetensors" else read_tensors(path)
     except UnreadableTensors as error:
         raise UserError(f"pretrained.weights={path}: cannot be read: {error}") from error
+    classes = _classes(content)
     content = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(content, dict) or not all(isinstance(item, Tensor) for item in content.values()):
         raise UserError(f"pretrained.weights={path}: holds no state dict")
-    return content
+    return content, classes
+
+
+def _classes(content: Any) -> Sequence[str] | None:
+    """The classes that a checkpoint of densenet-run was trained on; None if a file does not know."""
+    facts = content.get("trained_on") if isinstance(content, dict) else None
+    return facts.get("class_names") if isinstance(facts, dict) else None
 
 
 def _of_safetensors(path: Path) -> dict[str, Tensor]:

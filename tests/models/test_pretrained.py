@@ -61,6 +61,16 @@ def test_a_classifier_for_other_classes_stays_new(theirs, tmp_path):
     assert classifier(network)[0] == "classifier"
 
 
+def test_a_classifier_for_as_many_other_classes_stays_new(theirs, tmp_path):
+    names = [f"class {number}" for number in range(theirs.classifier.out_features)]
+    state = {f"network.{name}": tensor for name, tensor in theirs.state_dict().items()}
+    torch.save({"state_dict": state, "trained_on": {"class_names": names}}, tmp_path / "last.ckpt")
+    path = str(tmp_path / "last.ckpt")
+    assert load_pretrained(ours(), path, classes=names) == []
+    others = [*names[1:], names[0]]
+    assert load_pretrained(ours(), path, classes=others) == ["classifier.weight", "classifier.bias"]
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
