@@ -18,6 +18,7 @@ from densenet_cli import launch
 from densenet_cli.begin import begin
 from densenet_cli.options import UserError
 from densenet_cli.plain_text import Parser, printable
+from densenet_cli.quick_imports import quick_imports
 from densenet_cli.streams import EndWithReader
 from densenet_cli.trust import Trust
 
@@ -66,6 +67,8 @@ def _obey(ending: EndWithReader) -> None:
         return
     ending.at_once = getattr(words, "output", None) is None  # else it leaves files
     try:
+        with quick_imports():  # also without matplotlib, which its user's settings can break
+            import lightning.pytorch  # noqa: F401 -- all commands need it
         status = words.command(words) or 0
     except UserError as error:
         _complain(error, str(error))

@@ -68,7 +68,7 @@ MAY_IMPORT = {  # room -> rooms
         "trust",
         "sweep",  # what lines of options stand for
     },
-    "model_cli": {"analysis", "complaint", "inference", "launch", "trust"},
+    "model_cli": {"analysis", "complaint", "inference", "launch", "quick_imports", "trust"},
     "results": {
         *("duration", "hold", "identity", "plain_file", "record", "schema", "sweep_file"),
         "trained_on",

@@ -158,7 +158,7 @@ def _measured(short: dict[str, Any]) -> Measurement:
         folder = Path(name)
         (folder / "config.json").write_text(json.dumps(short), encoding="utf-8")
         process = subprocess.run(
-            child.command("densenet_cli.sweep.short_run:main", name),
+            child.command("densenet_cli.sweep.measure:main", name),
             env=child.environment(),
             stderr=subprocess.PIPE,
             text=True,

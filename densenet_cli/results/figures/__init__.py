@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from densenet_cli.options import UserError, choice
-from densenet_cli.results import spreadsheet
+from densenet_cli.results import own_matplotlib, spreadsheet  # noqa: F401 -- before all that need it
 from densenet_cli.results.figures import (
     bars,
     error_cost,

@@ -127,8 +127,9 @@ def panels(number: int, height: float) -> tuple[Figure, list[Axes]]:
 
 
 def styled() -> Any:
-    """A context in which matplotlib draws and saves in this style."""
-    return matplotlib.rc_context(RC)
+    """A context in which matplotlib draws and saves in this style, whatever its user's settings are."""
+    defaults = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
+    return matplotlib.rc_context(defaults | RC)
 
 
 def logarithmic(axes: Axes, name: str, text: Callable[[float], str]) -> None:
