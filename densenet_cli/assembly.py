@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
+import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
@@ -20,9 +21,10 @@ from rich.console import Console
 from torch import nn
 
 from densenet_cli import launch
+from densenet_cli.data.epoch_order import EpochOrder
 from densenet_cli.data.image_data import ImageData
 from densenet_cli.instantiation import build, naming, refuse_name
-from densenet_cli.models import pretrained
+from densenet_cli.models import cost, pretrained
 from densenet_cli.options import (
     OptionError,
     UserError,
@@ -123,6 +125,8 @@ def assemble(
         config, options, folder, [*ema, FiniteLoss(), Watchdog(interruption), progress, keeper]
     )
     _check_batch_size(config["data"]["batch_size"], trainer.world_size)
+    if config["task"] == "train":
+        _check_last_batch(data, module.network, trainer, bool(options.get("sync_batchnorm")))
     return Job(config, folder, data, module, trainer, progress, keeper, device)
 
 
@@ -322,3 +326,39 @@ def _check_batch_size(batch_size: int, processes: int) -> None:
         rule = f"is shared by {processes} devices and must be a multiple of {processes}"
         example = processes * max(1, round(batch_size / processes))
         raise OptionError("data.batch_size", batch_size, rule, example)
+
+
+def _check_last_batch(data: ImageData, network: nn.Module, trainer: L.Trainer, is_synced: bool) -> None:
+    """Refuse a last batch of one image, hours before it comes, if the network cannot learn from it.
+
+    Batch norm has no variance of a single value a channel, as of one image's maps of one pixel.
+    """
+    order = functools.partial(EpochOrder, data.sizes["train"], seed=0, world_size=trainer.world_size)
+    own = order(batch_size=data.batch_size)
+    if own.last > 1 or (is_synced and trainer.world_size > 1) or not _is_reached(own, trainer):
+        return
+    height, width = data.image_size
+    try:
+        with torch.no_grad():
+            cost.without_memory(network)(torch.empty(1, 3, height, width, device="meta"))
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        sizes = range(data.batch_size, data.sizes["train"] + 1, trainer.world_size)
+        example = next((size for size in sizes if order(batch_size=size).last > 1), None)
+        rule = (
+            f"leaves a single image for the last batch of the {data.sizes['train']} training images, "
+            "of which this network's normalisation cannot learn"
+        )
+        raise OptionError("data.batch_size", data.batch_size, rule, example) from error
+    except (RuntimeError, NotImplementedError) as error:
+        log.info("it cannot be foreseen whether the network learns from a single image: %s", error)
+
+
+def _is_reached(order: EpochOrder, trainer: L.Trainer) -> bool:
+    """Whether training comes to a batch that is as small as an epoch's last one."""
+    batches, limit = len(order), trainer.limit_train_batches
+    most = limit if isinstance(limit, int) else int(batches * limit)
+    if trainer.max_steps >= 0:
+        most = min(most, trainer.max_steps * trainer.accumulate_grad_batches)
+    return most >= batches or order.last * order.world_size == order.batch_size

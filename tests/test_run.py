@@ -210,3 +210,27 @@ def test_what_kernels_cannot_do_is_refused_with_them(words):
     network.implementation = "auto"
     assembly._choose_implementation(network, options, "cuda")
     assert network.implementation == "reference"
+
+
+@pytest.mark.parametrize(
+    ("words", "example"),
+    [
+        (["recipe.batch_size=359"], 360),  # 1437 = 4 x 359 + 1
+        (["data.batch_size=1"], 3),
+        (["recipe.batch_size=359", "++trainer.limit_train_batches=4"], None),  # it never comes
+        (["recipe.batch_size=359", "++trainer.max_steps=2"], None),
+        (["recipe.batch_size=359", "model.block_config=[1,1,1]"], None),  # maps of 2x2 pixels
+        (["recipe.batch_size=360"], None),
+    ],
+)
+def test_a_last_batch_of_one_image_is_foreseen(words, example, typed, tmp_path):
+    maps_of_one_pixel = ["model.block_config=[1,1,1,1]", "model.growth_rate=2", "epochs=1"]
+    status, message = typed(*TINY, *maps_of_one_pixel, *words, "hydra.run.dir=outputs/run")
+    if example is None:
+        assert status == 0, message
+        return
+    assert status == 1
+    assert message.count("\n") == 1
+    assert "leaves a single image for the last batch of the 1437 training images" in message
+    assert f"for example data.batch_size={example}\n" in message
+    assert not (tmp_path / "outputs/run/metrics.csv").exists()

@@ -48,6 +48,11 @@ class EpochOrder(Sampler[Tickets]):
         self.epoch = 0
         self._start = (0, 0)
 
+    @property
+    def last(self) -> int:
+        """This rank's images in the last batch of an epoch."""
+        return ((self.images - 1) % self.batch_size + 1) // self.world_size
+
     def set_epoch(self, epoch: int) -> None:
         """Make the next iteration that of `epoch`, from 0. Lightning calls this every epoch."""
         self.epoch = epoch

@@ -39,11 +39,11 @@ def multiply_adds(network: nn.Module, image_size: int | tuple[int, int]) -> int:
     whole_number("image_size", width, example=32)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
-        _without_memory(network).eval()(torch.empty(1, 3, height, width, device="meta"))
+        without_memory(network).eval()(torch.empty(1, 3, height, width, device="meta"))
     return counter.get_total_flops() // 2
 
 
-def _without_memory(network: nn.Module) -> nn.Module:
+def without_memory(network: nn.Module) -> nn.Module:
     """A copy of `network` on the meta device, made without copying its weights first."""
     replaced: dict[int, Tensor] = {}
     for tensor in chain(network.parameters(), network.buffers()):
