@@ -76,10 +76,9 @@ def _whole(low: int, high: int = 2**63) -> Shape:
     return Shape(f"a whole number, {low} or more", fits)
 
 
-def _list(of: Shape, number: int | None = None) -> Shape:
-    words = f"a list of which each is {of.words}"
+def _list(words: str, of: Shape, number: int | None = None) -> Shape:
     return Shape(
-        words if number is None else f"{words}, {number} in all",
+        words,
         lambda value: (
             isinstance(value, list) and number in (None, len(value)) and all(map(of.fits, value))
         ),
@@ -97,7 +96,7 @@ def _is_moment(value: Any) -> bool:
 ANYTHING = Shape("anything", lambda value: True)
 SECTION = Shape("a section", lambda value: isinstance(value, dict))
 TEXT = Shape("a text", lambda value: isinstance(value, str))
-TEXTS = _list(TEXT)
+TEXTS = _list("a list of texts", TEXT)
 SWITCH = Shape("true or false", lambda value: isinstance(value, bool))
 MOMENT = Shape("a time such as 2026-11-22T10:14:20+00:00", _is_moment)
 COUNT = _whole(0)
@@ -156,14 +155,14 @@ FACTS = {  # known together, before the first step
     "data.name": TEXT,
     "data.num_classes": _whole(1),
     "data.class_names": TEXTS,
-    "data.image_size": _list(_whole(1, 100_000), 2),
+    "data.image_size": _list("height and width in pixels", _whole(1, 100_000), 2),
     "data.sizes": SECTION,
     "data.sizes.train": COUNT,
     "data.sizes.validation": COUNT,
     "data.sizes.test": COUNT,
     "data.statistics": SECTION,
-    "data.statistics.mean": _list(_number(-1e9, 1e9), 3),
-    "data.statistics.std": _list(_number(1e-9, 1e9), 3),
+    "data.statistics.mean": _list("three numbers", _number(-1e9, 1e9), 3),
+    "data.statistics.std": _list("three numbers above 0", _number(1e-9, 1e9), 3),
 }
 OF_RESULTS = {  # name, as a regular expression -> what it is, if it is there
     r"(test|validation)_(top5_)?error(_last|_best)?": PERCENT.or_null(),
@@ -220,7 +219,7 @@ def check_sweep(content: Any) -> str | None:
     """What is wrong with the content of a sweep.yaml; see `check_record`."""
     if not isinstance(content, dict) or not {"commands", "jobs"} <= content.keys():
         return "is no list of a sweep's commands and jobs"
-    for name, shape in {"commands": _list(TEXTS), "jobs": TEXTS}.items():
+    for name, shape in {"commands": _list("a list of lists of texts", TEXTS), "jobs": TEXTS}.items():
         if not shape.fits(content[name]):
             return _wrong(name, content[name], shape)
     return None

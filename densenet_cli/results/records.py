@@ -20,7 +20,7 @@ from densenet_cli.plain_file import UnreadableFile, read_text
 from densenet_cli.record import RunRecord
 
 BROKEN_OFF = "broken off"  # says "running", but its process is gone
-LARGEST_METRICS = 8_000_000  # bytes: some eighty thousand epochs
+LARGEST_METRICS = 4_000_000  # bytes: some forty thousand epochs
 MOST_COLUMNS = 200
 PUBLISHED = ".published"
 

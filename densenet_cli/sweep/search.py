@@ -18,6 +18,7 @@ from densenet_cli.hold import InUse, hold, is_held
 from densenet_cli.identity import identity
 from densenet_cli.instantiation import build, naming
 from densenet_cli.options import OptionError, UserError, choice, whole_number
+from densenet_cli.plain_file import UnreadableFile
 from densenet_cli.plain_text import printable
 from densenet_cli.record import reported
 from densenet_cli.summary import relative
@@ -38,6 +39,7 @@ try:
         IntDistribution,
     )
     from optuna.trial import TrialState
+    from sqlalchemy.exc import SQLAlchemyError
 except ImportError as missing:
     raise UserError("hydra/sweeper=optuna needs: pip install 'densenet-cli[search]'") from missing
 
@@ -232,9 +234,16 @@ class Search(Runner):
 
     def _study(self) -> optuna.Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        study = optuna.create_study(
-            storage=f"sqlite:///{self.folder / FILE}", study_name="search", load_if_exists=True
-        )
+        path = self.folder / FILE
+        if path.exists() and not path.is_file():
+            raise UnreadableFile(path, "cannot be read: it is no regular file")
+        try:
+            study = optuna.create_study(
+                storage=f"sqlite:///{path}", study_name="search", load_if_exists=True
+            )
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            reason = str(error).split("\n", maxsplit=1)[0]
+            raise UnreadableFile(path, f"cannot be read as a search: {reason}") from error
         asked = {name: repr(one) for name, one in self.space.items()}
         asked["fixed"] = identity(self.config)
         if study.user_attrs.setdefault("asked", asked) != asked:

@@ -1,6 +1,7 @@
 """hydra/sweeper=optuna: what is searched, and a search that goes on after a kill."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -117,3 +118,17 @@ def test_two_processes_share_a_search(tmp_path):
 def _records(folder):
     paths = folder.glob("outputs/mine/*/run.json")
     return {path.parent.name: json.loads(path.read_text()) for path in paths}
+
+
+@pytest.mark.parametrize("kind", ["garbage", "pipe"])
+def test_a_damaged_file_of_a_search_is_one_message(kind, typed):
+    path = Path("outputs/mine/optuna.db")
+    path.parent.mkdir(parents=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.write_text("no database\n")
+    status, message = typed(*SEARCH)
+    assert status == 1
+    assert message.startswith("densenet-run: outputs/mine/optuna.db cannot be read")
+    assert message.count("\n") == 1
