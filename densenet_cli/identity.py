@@ -20,6 +20,7 @@ WITHOUT_EFFECT = (
     "data.download",
     "data.verify",
     "data.check",
+    "data.max_pixels",
     "trainer.enable_progress_bar",
     "trainer.cuda_graphs",
 )

@@ -113,9 +113,11 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--output", type=Path, metavar="FILE", help="default: the terminal")
     predict.add_argument("--top", type=_count, default=3, metavar="N", help="classes named; default: 3")
     predict.add_argument("--ten-crop", action="store_true", help="mean over ten parts of each picture")
+    _add_limit(predict)
     evaluate = _command(commands, "evaluate", _evaluate, "its errors on other pictures of its classes")
     _add_run(evaluate)
     evaluate.add_argument("folder", type=Path, help="with a folder of pictures for each class")
+    _add_limit(evaluate)
     export = _command(commands, "export", _export, "the network as a file for other programs")
     export.add_argument("run", type=Path, metavar="RUN", help="a run's folder, or a checkpoint in it")
     _add_trust(export)
@@ -127,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
         "--check", nargs="+", type=Path, default=[], metavar="PICTURES",
         help="files and folders; the file must answer as the network does; default: random images",
     )  # fmt: skip
+    _add_limit(export)
     _add_analyses(commands)
     _add_depth(commands)
     return parser
@@ -149,6 +152,7 @@ def _add_analyses(commands: argparse._SubParsersAction) -> None:
         "--pictures", nargs="+", type=Path, default=[], metavar="PICTURES",
         help="files and folders; default: test images",
     )  # fmt: skip
+    _add_limit(saliency)
     saliency.add_argument(
         "--class", dest="wanted", metavar="NAME", help="to look for; default: what it is taken for"
     )
@@ -230,6 +234,15 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=_count, metavar="N", help="default: as it was trained")
 
 
+def _add_limit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--max-pixels",
+        type=_count,
+        metavar="N",
+        help="larger pictures are left out; default: 178956970",
+    )
+
+
 def _count(text: str) -> int:
     count = int(text)
     if count < 1:
@@ -247,6 +260,7 @@ def _summary(words: argparse.Namespace) -> int:
 def _predict(words: argparse.Namespace) -> int:
     from densenet_cli.inference import pictures, predictions, trained
 
+    pictures.limit(words.max_pixels)
     paths = pictures.find(words.pictures)
     network = trained.load(words.run, words.device, words.precision, _trust(words))
     answers = predictions.predict(network, paths, words.top, words.batch_size, words.ten_crop)
@@ -257,8 +271,9 @@ def _predict(words: argparse.Namespace) -> int:
 
 
 def _evaluate(words: argparse.Namespace) -> int:
-    from densenet_cli.inference import evaluation, trained
+    from densenet_cli.inference import evaluation, pictures, trained
 
+    pictures.limit(words.max_pixels)
     network = trained.load(words.run, words.device, words.precision, _trust(words))
     answers = evaluation.evaluate(network, words.folder, words.batch_size)
     evaluation.show(answers)
@@ -268,6 +283,7 @@ def _evaluate(words: argparse.Namespace) -> int:
 def _export(words: argparse.Namespace) -> int:
     from densenet_cli.inference import export, pictures, trained
 
+    pictures.limit(words.max_pixels)
     network = trained.load(words.run, "cpu", "32-true", _trust(words))
     folder = network.checkpoint.parent.parent
     path = words.output or folder / f"network{ENDINGS[words.format]}"
@@ -323,6 +339,7 @@ def _saliency(words: argparse.Namespace) -> int:
     from densenet_cli.analysis.saliency import saliency
     from densenet_cli.inference import pictures
 
+    pictures.limit(words.max_pixels)
     paths = pictures.find(words.pictures) if words.pictures else []
     unreadable = saliency(_look(words), paths, words.wanted, words.layer, words.patch)
     return _name(unreadable, len(paths))

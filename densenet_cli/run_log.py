@@ -22,7 +22,7 @@ class RunLog(logging.FileHandler):
     """
 
     def __init__(self, path: Path, check: Callable[[], None]) -> None:
-        super().__init__(path, encoding="utf-8")
+        super().__init__(path, encoding="utf-8", errors="backslashreplace")
         self._check = check
         self.fault: OSError | None = None
 

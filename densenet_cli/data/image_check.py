@@ -1,4 +1,4 @@
-"""Decode every image once, before training, and name all that are broken."""
+"""Decode every image once, before training; name all that are broken, and know equal ones."""
 
 from __future__ import annotations
 
@@ -10,74 +10,138 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
 
 from densenet_cli.cache import cache_folder
-from densenet_cli.data.photo import read_rgb
+from densenet_cli.data.photo import TooLarge, limit_pixels, read_rgb
 from densenet_cli.options import UserError
+from densenet_cli.plain_text import printable
 
 log = logging.getLogger(__name__)
 CHUNK = 5000  # images decoded between two notes of what is good
 NAMED = 100  # broken files that are named; more would hide the message
 
 
-def check_images(root: Path, paths: Sequence[str], threads: int) -> None:
+@dataclass(frozen=True)
+class Examined:
+    """What came of decoding a file.
+
+    Attributes:
+        fault: the file and what is wrong with it; empty if nothing is.
+        needed: if the limit on pixels is passed, what it would have to be; 0: not known.
+        digest: 64 bits that are equal for equal content.
+        pixels: its number.
+    """
+
+    fault: str = ""
+    needed: int | None = None
+    digest: int = 0
+    pixels: int = 0
+
+
+def check_images(
+    root: object, paths: Sequence[str], threads: int, max_pixels: int | None
+) -> np.ndarray:
     """Decode the images; those found good before and not changed since are left out.
 
-    What was found good is noted in the user's cache folder, as one number a file. Of several
+    What was found good is noted in the user's cache folder, in three numbers a file. Of several
     processes one decodes, the others wait and then find it noted.
 
     Args:
-        root: names the cache file.
+        root: what the user calls the folder; for messages and the name of the cache file.
         paths: the image files.
         threads: how many images are decoded at a time.
+        max_pixels: see `photo.limit_pixels`.
+
+    Returns:
+        A digest of the content of each file, (n,) uint64.
 
     Raises:
-        UserError: naming all broken files and why they are.
+        UserError: naming all broken files and why they are, and all that pass the limit.
     """
-    cache = _cache_file(root)
+    limit_pixels(max_pixels)
+    cache = _cache_file(Path(str(root)).expanduser())
     with nullcontext() if cache is None else FileLock(cache.with_suffix(".lock")):
-        good = _load(cache)
+        notes = _load(cache)
         states = np.array([_state(path) for path in paths], dtype=np.uint64)
-        unknown = np.flatnonzero(~np.isin(states, good))
-        if not len(unknown):
-            return
-        log.info("checking %d of %d images of %s", len(unknown), len(paths), root)
-        broken: list[str] = []
+        good = notes if max_pixels is None else notes[notes[:, 2] <= max_pixels]
+        unknown = np.flatnonzero(~np.isin(states, good[:, 0]))
+        if len(unknown):
+            log.info("checking %d of %d images of %s", len(unknown), len(paths), root)
+        faults: list[Examined] = []
         begin = 0
-        for faults in _decoded([paths[int(index)] for index in unknown], threads):
-            chunk = states[unknown[begin : begin + len(faults)]]
-            good = np.append(good, chunk[[fault is None for fault in faults]])
-            _save(cache, good)  # an interrupted check goes on from here
-            broken += filter(None, faults)
-            begin += len(faults)
+        for examined in _decoded([paths[int(index)] for index in unknown], threads):
+            chunk = states[unknown[begin : begin + len(examined)]].tolist()
+            rows = [
+                (state, one.digest, one.pixels)
+                for state, one in zip(chunk, examined, strict=True)
+                if not one.fault
+            ]
+            notes = np.concatenate([notes, np.array(rows, np.uint64).reshape(-1, 3)])
+            _save(cache, notes)  # an interrupted check goes on from here
+            faults += [one for one in examined if one.fault]
+            begin += len(examined)
+    if faults:
+        raise UserError(_complaint(faults, len(paths), root, max_pixels))
+    order = np.argsort(notes[:, 0], kind="stable")
+    return notes[order[np.searchsorted(notes[order, 0], states)], 1]
+
+
+def _complaint(faults: list[Examined], total: int, root: object, max_pixels: int | None) -> str:
+    """All that is wrong, a file a line."""
+    broken = [one.fault for one in faults if one.needed is None]
+    large = [one.fault for one in faults if one.needed is not None]
+    lines: list[str] = []
     if broken:
-        more = [f"and {len(broken) - NAMED} more"] if len(broken) > NAMED else []
-        problem = f"{len(broken)} of {len(paths)} images of {root} are broken; mend or delete them:"
-        raise UserError("\n  ".join([problem, *broken[:NAMED], *more]))
+        lines.append(f"{len(broken)} of {total} images of {root} are broken; mend or delete them:")
+        lines += _first(broken)
+    if large:
+        needed = [one.needed for one in faults if one.needed is not None]
+        enough = max(needed) if all(needed) else "null"
+        lines.append(
+            f"{len(large)} of {total} images of {root} are larger than data.max_pixels={max_pixels} "
+            f"allows, though not broken; data.max_pixels={enough} reads them:"
+        )
+        lines += _first(large)
+    return "\n".join(lines)
 
 
-def _decoded(paths: list[str], threads: int) -> Iterator[list[str | None]]:
-    """What is wrong with each image, None if nothing is; CHUNK images at a time."""
+def _first(faults: list[str]) -> list[str]:
+    more = [f"  and {len(faults) - NAMED} more"] if len(faults) > NAMED else []
+    return [f"  {fault}" for fault in faults[:NAMED]] + more
+
+
+def _decoded(paths: list[str], threads: int) -> Iterator[list[Examined]]:
+    """What came of each image, CHUNK images at a time."""
     spoken = time.monotonic()
     with ThreadPoolExecutor(threads) as pool:
         for begin in range(0, len(paths), CHUNK):
-            yield list(pool.map(_fault, paths[begin : begin + CHUNK]))
+            yield list(pool.map(_examined, paths[begin : begin + CHUNK]))
             if time.monotonic() > spoken + 10:
                 spoken = time.monotonic()
                 log.info("checked %d of %d images", min(begin + CHUNK, len(paths)), len(paths))
 
 
-def _fault(path: str) -> str | None:
-    """The file and what is wrong with it; None if it can be read."""
+def _examined(path: str) -> Examined:
     try:
-        read_rgb(path)
+        height, width, _ = read_rgb(path).shape
+        return Examined(digest=_digest(path), pixels=height * width)
+    except TooLarge as error:
+        return Examined(f"{printable(path)}: {error}", needed=error.needed or 0)
     except Exception as error:  # decoders raise nearly anything
-        return f"{path}: {error}"
-    return None
+        return Examined(f"{printable(path)}: {error}")
+
+
+def _digest(path: str) -> int:
+    digest = hashlib.blake2b(digest_size=8)
+    with open(path, "rb") as stream:
+        while part := stream.read(1 << 20):
+            digest.update(part)
+    return int.from_bytes(digest.digest(), "little")
 
 
 def _state(path: str) -> int:
@@ -91,7 +155,7 @@ def _state(path: str) -> int:
 
 
 def _cache_file(root: Path) -> Path | None:
-    """Where the states of good files are kept; None if nothing can be written there."""
+    """Where states, digests and pixels of good files are kept; None if nothing can be written there."""
     folder = cache_folder("checked-images")
     if folder is None:
         return None
@@ -106,19 +170,19 @@ def _cache_file(root: Path) -> Path | None:
 def _load(cache: Path | None) -> np.ndarray:
     try:
         if cache is not None:
-            return np.load(cache, allow_pickle=False).astype(np.uint64)
+            return np.load(cache, allow_pickle=False).astype(np.uint64).reshape(-1, 3)
     except (OSError, ValueError, EOFError):
         pass  # none yet, or a broken one: check all
-    return np.empty(0, dtype=np.uint64)
+    return np.empty((0, 3), dtype=np.uint64)
 
 
-def _save(cache: Path | None, good: np.ndarray) -> None:
+def _save(cache: Path | None, notes: np.ndarray) -> None:
     if cache is None:
         return
     part = cache.with_suffix(".part")
     try:
         with part.open("wb") as stream:
-            np.save(stream, good)
+            np.save(stream, notes)
         part.replace(cache)
     except OSError as error:
         log.warning("cannot note which images are good: %s", error)

@@ -23,10 +23,11 @@ from densenet_cli.data.epoch_order import EvaluationOrder, Tickets
 from densenet_cli.data.folder_layout import Files, class_names, digest, labelled_splits, split_folders
 from densenet_cli.data.image_check import check_images
 from densenet_cli.data.image_data import Batch, Contents, ImageData, Split, folder, usable_cores
-from densenet_cli.data.photo import KEPT, centre_crop, random_crop
+from densenet_cli.data.photo import KEPT, MAX_PIXELS, TooLarge, centre_crop, limit_pixels, random_crop
 from densenet_cli.data.picture_files import LeftOut
 from densenet_cli.data.splits import hold_out, stratified
-from densenet_cli.options import OptionError, UserError, number, switch, whole_number
+from densenet_cli.options import OptionError, UserError, number, shown, switch, whole_number
+from densenet_cli.plain_text import printable
 
 log = logging.getLogger(__name__)
 
@@ -37,19 +38,23 @@ class FolderSplit(Split):
     Args:
         files: what to read.
         image_size: height and width of the square images, in pixels.
+        max_pixels: see `photo.limit_pixels`.
         augment: whether to cut them at random, as each draw says.
     """
 
-    def __init__(self, files: Files, image_size: int, augment: bool = False) -> None:
+    def __init__(
+        self, files: Files, image_size: int, max_pixels: int | None, augment: bool = False
+    ) -> None:
         # one array of bytes: worker processes would come to copy a list of a million strings
         self.paths = np.array([os.fsencode(path) for path in files.paths])
         self.labels = torch.from_numpy(files.labels)
-        self.image_size, self.augment = image_size, augment
+        self.image_size, self.max_pixels, self.augment = image_size, max_pixels, augment
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, tickets: Tickets) -> Batch:
+        limit_pixels(self.max_pixels)  # the process may be a worker that was just started
         images = torch.empty(len(tickets), self.image_size, self.image_size, 3, dtype=torch.uint8)
         for row, (index, draw) in enumerate(tickets.tolist()):
             images[row] = self._image(index, draw)
@@ -63,8 +68,12 @@ class FolderSplit(Split):
             if self.augment:
                 return random_crop(path, self.image_size, random.Random(draw))
             return centre_crop(path, self.image_size)
+        except TooLarge as error:
+            rule = f"data.max_pixels={self.max_pixels} allows no more; data.max_pixels"
+            name, needed = printable(path), shown(error.needed)
+            raise UserError(f"{name} {error}, and {rule}={needed} reads it") from error
         except Exception as error:  # decoders raise nearly anything
-            raise UserError(f"{path} cannot be read ({error}); mend or delete it") from error
+            raise UserError(f"{printable(path)} cannot be read ({error}); mend or delete it") from error
 
 
 class ImageFolder(ImageData):
@@ -81,8 +90,11 @@ class ImageFolder(ImageData):
         root: the folder.
         image_size: height and width the network sees, in pixels, 8 or more.
         test_fraction: share of the images to test on if no test images are named.
-        check: whether to decode all images before training and name the broken ones; images that
-            were found good are not decoded again while they are unchanged.
+        check: whether to decode all images before training, name the broken ones, and warn of images
+            that are in training and elsewhere; images that were found good are not decoded again while
+            they are unchanged.
+        max_pixels: larger images are refused, as are PNG files with more bytes of text: few bytes
+            may unpack to more than the memory holds; None: none is.
         others: as ImageData; num_workers None stands for a core each, 8 at most.
 
     Raises:
@@ -105,12 +117,16 @@ class ImageFolder(ImageData):
         seed: int = 0,
         normalise: str = "imagenet",
         check: bool = True,
+        max_pixels: int | None = MAX_PIXELS,
     ) -> None:
         super().__init__(batch_size, num_workers, augment, validation, seed, normalise)
         self.root, self.typed_root = folder("root", root), root
         self.side = whole_number("image_size", image_size, 224, at_least=8)
         self.test_fraction = number("test_fraction", test_fraction, 0.2, above=0, below=1)
         self.check = switch("check", check)
+        self.max_pixels = max_pixels
+        if max_pixels is not None:
+            whole_number("max_pixels", max_pixels, MAX_PIXELS)
         self._digest: str | None = None
 
     @property
@@ -124,16 +140,20 @@ class ImageFolder(ImageData):
         names, files = self._files()
         if self.check:
             paths = [path for part in files.values() for path in part.paths]
-            check_images(self.root, paths, usable_cores())
+            digests = check_images(self.typed_root, paths, usable_cores(), self.max_pixels)
+            _warn_of_shared(files, digests)
         held_out = files.get("validation")
         return Contents(
             names,
             (self.side, self.side),
             self._statistics(files["train"]),
-            FolderSplit(files["train"], self.side, self.augment),
-            FolderSplit(held_out, self.side) if held_out else None,
-            FolderSplit(files["test"], self.side),
+            self._split(files["train"], self.augment),
+            self._split(held_out) if held_out else None,
+            self._split(files["test"]),
         )
+
+    def _split(self, files: Files, augment: bool = False) -> FolderSplit:
+        return FolderSplit(files, self.side, self.max_pixels, augment)
 
     def augmented(self, images: Tensor, draws: Tensor) -> Tensor:
         """Mirror half of the images, jitter their colours and add light."""
@@ -197,8 +217,32 @@ class ImageFolder(ImageData):
         if self.normalise == "scale":
             return UNCHANGED
         log.info("measuring the colours of %d training images", len(files.paths))
-        split = FolderSplit(files, self.side)
+        split = self._split(files)
         counts = torch.zeros(3, 256, dtype=torch.int64)
         for images, _ in self._loader(split, EvaluationOrder(len(split), batch_size=64)):
             counts += value_counts(images)
         return statistics_of(counts)
+
+
+def _warn_of_shared(files: dict[str, Files], digests: np.ndarray) -> None:
+    """Say how many images that are not for training have the content of one that is.
+
+    Args:
+        files: of "train" and the other splits.
+        digests: of the content of all of them, in this order.
+    """
+    ends = np.cumsum([len(part.paths) for part in files.values()])
+    parts = dict(zip(files, np.split(digests, ends[:-1]), strict=True))
+    trained, found, example = parts.pop("train"), [], ""
+    for split, its in parts.items():
+        shared = np.flatnonzero(np.isin(its, trained))
+        if len(shared):
+            found.append(f"{len(shared)} of {len(its)} {split} images")
+            same = files["train"].paths[int(np.argmax(trained == its[shared[0]]))]
+            example = f"{printable(files[split].paths[shared[0]])} is {printable(same)}"
+    if found:
+        log.warning(
+            "%s are training images too (%s): errors will look lower than they are",
+            " and ".join(found),
+            example,
+        )

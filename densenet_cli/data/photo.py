@@ -7,7 +7,10 @@ size, never below twice the size of the cut: some levels of difference in 255, a
 from __future__ import annotations
 
 import functools
+import os
 import random
+import re
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +19,12 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of harmless faults; others are raised
 
+MAX_PIXELS = 178_956_970  # as many as Pillow takes if it is told nothing
 KEPT = 224 / 256  # the shorter side is resized to 256 where the crop is 224
 Box = tuple[int, int, int, int]
 """Left, upper, right and lower edge, in pixels."""
@@ -39,6 +43,31 @@ TURNS = {
 # Formats that Pillow knows by name only, or leaves to other programs.
 NOT_DECODED = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
 SHRINKABLE = ("JPEG", "MPO")  # formats that can be decoded at a part of their size
+
+
+class TooLarge(ValueError):
+    """A picture that passes the limit.
+
+    Attributes:
+        needed: the number of pixels that would have to be allowed; None: not known.
+    """
+
+    def __init__(self, excess: str, needed: int | None = None) -> None:
+        super().__init__(excess)
+        self.needed = needed
+
+
+def limit_pixels(most: int | None) -> None:
+    """Have this process refuse larger pictures from now on: few bytes may unpack to fill its memory.
+
+    Args:
+        most: pixels of a picture, and bytes of all texts in a PNG file; None: no limit.
+    """
+    # Pillow raises its error at twice the number
+    Image.MAX_IMAGE_PIXELS = None if most is None else most / 2  # type: ignore[assignment]
+    PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = (
+        sys.maxsize if most is None else most
+    )
 
 
 @functools.cache
@@ -62,6 +91,7 @@ def read_rgb(path: str | Path) -> Tensor:
     than 8 bits is scaled from 0..65535, not clipped. Of several frames the first is read.
 
     Raises:
+        TooLarge: if it passes the limit of `limit_pixels`.
         Exception: of many kinds, if the file is broken or of a kind that has no RGB form.
     """
     with _opened(path) as (file, turn):
@@ -150,10 +180,23 @@ def _crops(path: str | Path, size: int, kept: float, places: list[tuple[float, f
 @contextmanager
 def _opened(path: str | Path) -> Iterator[tuple[Image.Image, Turn]]:
     """The picture in a file, and how it must be turned. Only SHRINKABLE ones are not yet decoded."""
-    with Image.open(path, formats=formats()) as file:
-        if file.format not in SHRINKABLE:
-            file.load()  # turns a TIFF and may change the size that the file's head names
-        yield file, None if file.format == "TIFF" else _turn(file)
+    try:
+        with Image.open(path, formats=formats()) as file:
+            if file.format not in SHRINKABLE:
+                file.load()  # turns a TIFF and may change the size that the file's head names
+            yield file, None if file.format == "TIFF" else _turn(file)
+    except UnidentifiedImageError as error:
+        size = os.stat(path).st_size
+        what = "it holds no picture of a kind that is read here" if size else "it is empty"
+        raise ValueError(what) from error
+    except Image.DecompressionBombError as error:
+        pixels = max(map(int, re.findall(r"\d+", str(error))))  # it names them and the limit
+        raise TooLarge(f"has {pixels:,} pixels", pixels) from error
+    except ValueError as error:
+        if "MAX_TEXT" not in str(error):
+            raise
+        most = PngImagePlugin.MAX_TEXT_MEMORY
+        raise TooLarge(f"has texts of more than {most:,} bytes") from error
 
 
 def _turn(file: Image.Image) -> Turn:

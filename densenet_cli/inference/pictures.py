@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from densenet_cli.data.image_data import usable_cores
-from densenet_cli.data.photo import centre_crop
+from densenet_cli.data.photo import MAX_PIXELS, TooLarge, centre_crop, limit_pixels
 from densenet_cli.data.picture_files import LeftOut, image_files
 from densenet_cli.options import UserError
 
@@ -23,6 +23,11 @@ class Unreadable:
 
     path: str
     reason: str
+
+
+def limit(most: int | None) -> None:
+    """Leave out pictures of more pixels from now on; None: of more than training takes by default."""
+    limit_pixels(most or MAX_PIXELS)
 
 
 def find(words: Sequence[Path]) -> list[str]:
@@ -99,5 +104,8 @@ def some(
 def _read(path: str, read: Callable[[str], Tensor]) -> Tensor | Unreadable:
     try:
         return read(path)
+    except TooLarge as error:
+        needed = f"--max-pixels {error.needed}" if error.needed else "a larger --max-pixels"
+        return Unreadable(path, f"it {error}; {needed} reads it")
     except Exception as error:  # decoders raise nearly anything
         return Unreadable(path, str(error))

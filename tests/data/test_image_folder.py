@@ -1,12 +1,13 @@
 import logging
 import os
 import re
+import shutil
 import socket
 
 import numpy as np
 import pytest
 import torch
-from PIL import EpsImagePlugin, Image, features
+from PIL import EpsImagePlugin, Image, PngImagePlugin, features
 from training_batches import same, training_batches
 
 from densenet_cli.data import image_check
@@ -394,6 +395,104 @@ def test_without_a_check_a_broken_file_is_named_when_it_is_read(tmp_path):
         list(data.train_dataloader())
     for path in broken:
         assert path.exists()
+
+
+def test_large_pictures_are_not_called_broken(tmp_path):
+    root = fill(tmp_path / "a", 2)
+    huge = root / "train" / "ant" / "huge.png"
+    Image.new("1", (20_000, 10_000)).save(huge)
+    with pytest.raises(UserError) as caught:
+        folder(root)
+    assert str(caught.value) == (
+        f"1 of 13 images of {root} are larger than data.max_pixels=178956970 allows, though not "
+        f"broken; data.max_pixels=200000000 reads them:\n  {huge}: has 200,000,000 pixels"
+    )
+    huge.unlink()
+    write(huge, 1, (30, 40))
+    (root / "train" / "bee" / "bad.png").write_text("")
+    with pytest.raises(UserError) as caught:
+        folder(root, max_pixels=1199)
+    assert str(caught.value).splitlines() == [
+        f"1 of 14 images of {root} are broken; mend or delete them:",
+        f"  {root}/train/bee/bad.png: it is empty",
+        f"1 of 14 images of {root} are larger than data.max_pixels=1199 allows, though not broken; "
+        "data.max_pixels=1200 reads them:",
+        f"  {huge}: has 1,200 pixels",
+    ]
+
+
+@pytest.mark.parametrize("limit", [1200, None])
+def test_the_limit_on_pixels_holds_for_files_checked_before_and_without_a_check(tmp_path, limit):
+    root = fill(tmp_path / "a", 2)
+    for place in range(8):
+        write(root / "train" / "ant" / f"wide{place}.png", place, (30, 40))
+    assert len(training_batches(folder(root, max_pixels=limit), 0)) == 2
+    with pytest.raises(UserError, match=r"8 of 20 images .* larger than data.max_pixels=1199 allows"):
+        folder(root, max_pixels=1199)
+    data = folder(root, max_pixels=1199, check=False)
+    rule = r"wide\d.png has 1,200 pixels, and data.max_pixels=1199 allows no more; data.max_pixels=1200"
+    with pytest.raises(UserError, match=rule):
+        list(data.train_dataloader())
+
+
+@pytest.mark.parametrize("chunk", ["zTXt", "iTXt", "tEXt"])
+def test_pngs_with_long_texts_are_read(tmp_path, chunk):
+    root = fill(tmp_path / "a", 2)
+    texts = PngImagePlugin.PngInfo()
+    if chunk == "iTXt":
+        texts.add_itxt("workflow", "0" * 2_000_000, zip=True)
+    else:
+        texts.add_text("workflow", "0" * 2_000_000, zip=chunk == "zTXt")
+    path = root / "train" / "ant" / "x.png"
+    Image.new("RGB", (20, 20)).save(path, pnginfo=texts)
+    assert folder(root).sizes["train"] == 7
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(
+        UserError, match=rf"null reads them:\n  {path}: has texts of more than 1,000,000 b"
+    ):
+        folder(root, max_pixels=1_000_000)
+    assert folder(root, max_pixels=None).sizes["train"] == 7
+
+
+def test_pictures_in_training_and_elsewhere_are_counted_once(tmp_path, caplog):
+    root = fill(tmp_path / "a", 3, splits=("train", "val", "test"))
+    shutil.copy(root / "train" / "bee" / "1.png", root / "test" / "ant" / "same.png")
+    shutil.copy(root / "train" / "bee" / "2.png", root / "test" / "bee" / "same.png")
+    shutil.copy(root / "train" / "cat" / "2.png", root / "val" / "cat" / "same.png")
+    for _ in range(2):  # from the note, too
+        caplog.clear()
+        folder(root)
+        (said,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+        assert (
+            "1 of 10 validation images and 2 of 11 test images are training images too" in said.message
+        )
+        assert f"{root}/test/ant/same.png is {root}/train/bee/1.png" in said.message
+    caplog.clear()
+    folder(fill(tmp_path / "b", 3, splits=("train", "val", "test")))
+    assert not [record for record in caplog.records if record.levelno == logging.WARNING]
+
+
+def test_pictures_that_are_split_are_compared_too(tmp_path, caplog):
+    root = fill(tmp_path / "a", 5, splits=("",))
+    for path in list(root.glob("*/*.png")):
+        shutil.copy(path, path.with_name(f"copy-{path.name}"))
+    folder(root, validation=4)
+    (said,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert re.search(r"\d of 4 validation images and|and \d of 4 validation images", said.message)
+    assert re.search(r"\d of 6 test images", said.message)
+    assert said.message.endswith("errors will look lower than they are")
+
+
+def test_a_broken_file_whose_name_is_not_utf_8_is_named(tmp_path, typed):
+    root = fill(tmp_path / "a", 2)
+    open(os.fsencode(root / "train" / "ant") + b"/caf\xe9\n.jpg", "wb").close()
+    words = ["data=image_folder", f"data.root={root}", "model=densenet_bc", "trainer=cpu"]
+    status, said = typed(*words, "hydra.run.dir=run")
+    message = (
+        f"1 of 13 images of {root} are broken; mend or delete them:\n  {root}/train/ant/caf\\xe9\\n.jpg"
+    )
+    assert (status, said) == (1, f"densenet-run: {message}: it is empty\n")
+    assert "caf\\xe9\\n.jpg: it is empty" in (tmp_path / "run" / "run.log").read_text()
 
 
 def test_good_files_are_decoded_once_until_they_change(tmp_path, monkeypatch):

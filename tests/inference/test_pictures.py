@@ -3,7 +3,8 @@ import os
 import pytest
 from PIL import Image
 
-from densenet_cli.inference.pictures import find
+from densenet_cli.data.photo import read_rgb
+from densenet_cli.inference.pictures import batches, find, limit
 from densenet_cli.options import UserError
 
 
@@ -45,3 +46,15 @@ def test_words_that_name_no_picture_are_refused(tmp_path):
     (tmp_path / "a.heic").write_bytes(b"")
     with pytest.raises(UserError, match=r"there is no image in it; left out: .*\(\.heic\)"):
         find([tmp_path])
+
+
+def test_pictures_past_the_limit_are_left_out_with_the_option_that_lifts_it(tmp_path):
+    paths = [str(picture(tmp_path / name)) for name in ("a.png", "b.jpg")]
+    try:
+        limit(80)
+        (unreadable,) = [unreadable for _, _, unreadable in batches(paths, read_rgb, 2)]
+        assert [one.reason for one in unreadable] == ["it has 81 pixels; --max-pixels 81 reads it"] * 2
+        limit(81)
+        assert [rows for rows, _, _ in batches(paths, read_rgb, 2)] == [[0, 1]]
+    finally:
+        limit(None)
