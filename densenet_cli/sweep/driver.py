@@ -81,7 +81,7 @@ def _run(sweep: Sweep) -> int:
     already = f", {before} of them done already" if before else ""
     _say(f"{len(sweep.jobs)} jobs in {relative(sweep.folder)}{already}")
     if plugins.wanted(sweep.cfg):
-        plugins.launch(sweep, state.left())
+        signalled = plugins.launch(sweep, state.left())
         for job in state.left():
             state.look(job)
     else:
@@ -89,11 +89,9 @@ def _run(sweep: Sweep) -> int:
         where = places.shared_out(sweep.cfg, trainers, sweep.folder)
         runner = Runner(state, where, jobs.fail_fast(sweep.cfg))
         runner.run()
-        if runner.signalled:
-            table.show(sweep.folder, state)
-            return 128 + runner.signalled
+        signalled = runner.signalled
     table.show(sweep.folder, state)
-    return state.exit_status()
+    return 128 + signalled if signalled else state.exit_status()
 
 
 def _resumed(folder: Path, typed: list[str], own: list[str]) -> list[list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from densenet_cli import resolvers
 from densenet_cli.compose import compose, quoted, resolved
 from densenet_cli.options import UserError
 from densenet_cli.streams import drop_what_cannot_be_written
-from densenet_cli.sweep import grid
+from densenet_cli.sweep import grid, lifeline
 from densenet_cli.sweep.jobs import Job, Sweep
 from densenet_cli.workers import supervise
 
@@ -32,28 +33,36 @@ def wanted(cfg: DictConfig) -> bool:
     return not str(cfg.hydra.launcher._target_).startswith(OURS)
 
 
-def launch(sweep: Sweep, jobs: list[Job]) -> None:
+def launch(sweep: Sweep, jobs: list[Job]) -> int:
     """Hand the jobs to the launcher that hydra/launcher= names, and wait for it.
+
+    A signal ends those that run on this machine, and those that wait; but not those of SLURM.
+
+    Returns:
+        The number of that signal; 0 if none came.
 
     Raises:
         UserError: if the launcher itself fails, as where there is no SLURM.
     """
     if not jobs:
-        return
+        return 0
     folder = sweep.folder.resolve()
     words = [word for word in grid.sweep_words(sweep.words) if not word.startswith("hydra.sweep.dir")]
     cfg = compose([*words, f"hydra.sweep.dir={quoted(str(folder))}"], with_hydra=True)
     loader = GlobalHydra.instance().config_loader()
     context = HydraContext(config_loader=loader, callbacks=Callbacks(cfg))
     overrides = [[*job.words, f"hydra.sweep.subdir={quoted(job.folder.name)}"] for job in jobs]
+    name = str(cfg.hydra.launcher._target_).rpartition(".")[2]
     try:
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=context, task_function=functools.partial(task, os.getcwd()), config=cfg
         )
-        with _safe_path(folder):
+        with _safe_path(folder), contextlib.nullcontext() if "Slurm" in name else lifeline.held():
             launcher.launch(overrides, initial_job_idx=0)
+        return 0
+    except lifeline.Stopped as signalled:
+        return signalled.number
     except Exception as error:
-        name = str(cfg.hydra.launcher._target_).rpartition(".")[2]
         raise UserError(f"hydra/launcher ({name}): {type(error).__name__}: {error}") from error
 
 
@@ -82,4 +91,8 @@ def task(working_folder: str, cfg: DictConfig) -> int:
     words = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     assert isinstance(words, list)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    return supervise(folder, resolved(cfg), words, "either")
+    try:
+        with lifeline.attached():
+            return supervise(folder, resolved(cfg), words, "either")
+    except lifeline.CutOff:
+        return 128 + signal.SIGTERM

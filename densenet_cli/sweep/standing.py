@@ -60,8 +60,8 @@ class Standing:
         fields = record(job)
         if fields.get("state") == "done":
             self[job] = "done"
-        elif fields.get("state") == "failed" and (fields.get("ended") or "") >= self.began:
-            self[job] = "failed"
+        elif (fields.get("ended") or "") >= self.began:
+            self[job] = fields["state"]  # failed or interrupted
 
     def exit_status(self) -> int:
         """0 if all is done, 130 after an interruption, else 1."""

@@ -46,17 +46,13 @@ def test_loader_workers_read_the_images_of_a_sweep(words, command, tmp_path):
         pytest.param([], id="sweep"),
         pytest.param(["trainer=ddp_cpu"], id="ddp", marks=pytest.mark.slow),
         pytest.param(["hydra/launcher=parallel"], id="parallel", marks=pytest.mark.slow),
+        pytest.param(["hydra/launcher=joblib"], id="joblib", marks=pytest.mark.slow),
+        pytest.param(["hydra/launcher=submitit_local"], id="submitit", marks=pytest.mark.slow),
     ],
 )
 def test_sigterm_ends_a_sweep_whose_loader_workers_are_stuck(words, tmp_path):
     """They are stopped, as by a disk that does not answer: not even SIGTERM reaches them."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "densenet_cli.cli", *WORDS, "epochs=5000", "seed=0,1", *words],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = _sweep(tmp_path, *words)
     (first, *_) = _wait_for(lambda: list(tmp_path.glob("outputs/mine/*/metrics.csv")))
     record = first.with_name("run.json")
     pid = json.loads(record.read_text())["pid"]
@@ -69,9 +65,36 @@ def test_sigterm_ends_a_sweep_whose_loader_workers_are_stuck(words, tmp_path):
     said, _ = process.communicate(timeout=60)
     assert time.monotonic() - sent < 15  # ten, and some for a busy machine
     assert process.returncode == 143, said
-    assert "was killed; it goes on from its last checkpoint" in said
+    if "hydra/launcher=submitit_local" not in words:  # which has logs of its own
+        assert "was killed; it goes on from its last checkpoint" in said
     assert json.loads(record.read_text())["state"] == "interrupted"
     _wait_for(lambda: not any(map(lives, [pid, *started])))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+@pytest.mark.usefixtures("photos")
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_the_jobs_of_a_launcher_end_with_the_command_that_is_killed(launcher, tmp_path):
+    process = _sweep(tmp_path, f"hydra/launcher={launcher}")
+    (first, *_) = _wait_for(lambda: list(tmp_path.glob("outputs/mine/*/metrics.csv")))
+    record = first.with_name("run.json")
+    pid = json.loads(record.read_text())["pid"]
+    process.kill()
+    process.wait()
+    process.stdout.close()  # joblib's processes keep it open for some minutes, idle
+    _wait_for(lambda: not lives(pid))
+    _wait_for(lambda: json.loads(record.read_text())["state"] == "interrupted")  # and saved
+
+
+def _sweep(folder, *words):
+    return subprocess.Popen(
+        [sys.executable, "-m", "densenet_cli.cli", *WORDS, "epochs=5000", "seed=0,1", *words],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def _wait_for(found):
