@@ -360,8 +360,7 @@ def _record(folder: Path, config: dict[str, Any], overrides: list[str], resume: 
         return RunRecord.create(folder, config, overrides)
     # Time and environment of what was broken off must not pass for those of the run that begins again.
     # Words typed now are noted once they have been found to be right.
-    if record.fields.get("epoch"):
-        _set_aside(folder, record.fields)
+    _set_aside(folder, record.fields)
     begun = record.identity
     record = RunRecord.create(folder, record.fields["config"], record.fields["overrides"])
     record.update(identity=begun)
@@ -369,11 +368,19 @@ def _record(folder: Path, config: dict[str, Any], overrides: list[str], resume: 
 
 
 def _set_aside(folder: Path, fields: dict[str, Any]) -> None:
-    """Keep what is left of a run that cannot go on, under other names, and say so."""
+    """Keep what is left of a run that cannot go on, under other names, and say so.
+
+    After its first epoch a run has a checkpoint, so that someone must have deleted it. What is left of
+    a first epoch that was broken off is worth nothing: it comes again.
+    """
     last = last_checkpoint(folder)
-    for path in (folder / "metrics.csv", last.with_name("best.ckpt")):
-        if path.exists():
-            path.replace(path.with_stem(f"{path.stem}-before"))
+    left = [path for path in (folder / "metrics.csv", last.with_name("best.ckpt")) if path.exists()]
+    if (fields.get("epoch") or 0) <= 1:
+        for path in left:
+            path.unlink()
+        return
+    for path in left:
+        path.replace(path.with_stem(f"{path.stem}-before"))
     log.warning(
         "there is no %s, so the run begins again; what is left of %d of %d epochs is called *-before.*",
         summary.relative(last),

@@ -91,19 +91,32 @@ def test_a_run_without_its_checkpoint_begins_again_with_a_record_of_its_own(type
     folder = tmp_path / "outputs/run"
     shutil.copytree(folder, tmp_path / "whole")
     lost = json.loads((folder / "run.json").read_text())
-    lost |= {"state": "interrupted", "git": "another", "seconds": 5000, "epoch": 1}
+    lost |= {"state": "interrupted", "git": "another", "seconds": 5000, "epoch": 2}
     (folder / "run.json").write_text(json.dumps(lost))
     shutil.rmtree(folder / "checkpoints")
     status, said = typed("resume=outputs/run")
     assert status == 0
     assert "there is no outputs/run/checkpoints/last.ckpt, so the run begins again" in said
-    assert "of 1 of 2 epochs is called *-before.*" in said
+    assert "of 2 of 2 epochs is called *-before.*" in said
     assert (folder / "metrics-before.csv").exists()
     record = json.loads((folder / "run.json").read_text())
     assert record["git"] != "another"
     assert record["seconds"] < 5000
     assert "resumed" not in record
     _assert_equal(folder, tmp_path / "whole")
+
+
+def test_what_is_left_of_a_first_epoch_is_not_set_aside(typed, tmp_path):
+    """As a kill leaves it between the first best.ckpt and the first last.ckpt."""
+    assert typed(*TINY, "epochs=1", "data.validation=99", "hydra.run.dir=outputs/run")[0] == 0
+    folder = tmp_path / "outputs/run"
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(record | {"state": "running"}))
+    (folder / "checkpoints/last.ckpt").unlink()
+    assert (folder / "checkpoints/best.ckpt").exists()
+    assert typed("resume=outputs/run") == (0, "")
+    assert not list(folder.rglob("*-before.*"))
+    assert json.loads((folder / "run.json").read_text())["results"] == record["results"]
 
 
 def test_a_run_that_goes_on_in_another_precision_says_so(typed, tmp_path):
