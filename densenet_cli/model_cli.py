@@ -77,9 +77,8 @@ def _obey(ending: EndWithReader) -> None:
 
         _complain(error, explain(error, words.words))
     except OSError as error:
-        _complain(
-            error, f"{error.filename or 'output'}: cannot be read or written: {error.strerror or error}"
-        )
+        file = error.filename or getattr(words, "output", None) or "output"
+        _complain(error, f"{file}: cannot be read or written: {error.strerror or error}")
     except KeyboardInterrupt:
         status = 130
     sys.exit(status)

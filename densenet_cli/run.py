@@ -163,7 +163,7 @@ def _record_failure(record: RunRecord, message: str) -> str:
     except Lost:
         raise
     except UserError:  # most likely for the same reason, such as a full disk
-        return "; its run.json cannot be written either, and tells of an earlier moment"
+        return "; its record cannot say so"
     return ""
 
 

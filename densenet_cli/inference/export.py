@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from densenet_cli.inference.trained import Trained
 from densenet_cli.options import UserError
+from densenet_cli.whole_file import replace_file
 
 TOLERANCE = 1e-4  # of the largest logit: other libraries add up in another order
 Answer = Callable[[Tensor], Tensor]
@@ -47,7 +49,7 @@ def export(trained: Trained, form: str, path: Path, images: Tensor) -> float:
         "safetensors": _write_safetensors,
     }
     inputs, expected = trained.inputs(images), trained.logits(images)
-    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+    with tempfile.TemporaryDirectory(prefix="densenet-cli-") as scratch:
         part = Path(scratch) / path.name
         answer = write[form](trained, part, inputs[:2])
         difference = max(
@@ -60,7 +62,8 @@ def export(trained: Trained, form: str, path: Path, images: Tensor) -> float:
                 f"--format {form}: the file answers otherwise than the network: logits differ by "
                 f"{difference:.2g} where the largest is {expected.abs().max().item():.2g}; not written"
             )
-        part.replace(path)
+        with part.open("rb") as source:
+            replace_file(path, lambda file: shutil.copyfileobj(source, file))
     return share
 
 
