@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from densenet_cli import launch
 from densenet_cli.begin import begin
 from densenet_cli.options import UserError
-from densenet_cli.plain_text import Parser, printable
+from densenet_cli.plain_text import Formatter, Parser, printable
 from densenet_cli.quick_imports import quick_imports
 from densenet_cli.streams import EndWithReader
 from densenet_cli.trust import Trust
@@ -58,7 +58,7 @@ def _obey(ending: EndWithReader) -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that lacks a letter shows a question mark
     if logging.lastResort:  # what shows warnings where nothing is set up
-        logging.lastResort.setFormatter(logging.Formatter("densenet-model: %(message)s"))
+        logging.lastResort.setFormatter(Formatter("densenet-model: %(message)s"))
     launch.spin_briefly()
     parser = _parser()
     words = parser.parse_args()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 from typing import NoReturn
 
@@ -34,6 +35,14 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Show the usage and the message, and exit with status 2."""
         super().error(printable(message))
+
+
+class Formatter(logging.Formatter):
+    """Formats messages without control characters, so that a log can be shown on a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The lines of a message."""
+        return printable(super().format(record), keep="\n\t")
 
 
 def _escape(character: str) -> str:

@@ -23,7 +23,7 @@ from densenet_cli.hold import BUSY, InUse, Lost, hold
 from densenet_cli.identity import identity
 from densenet_cli.models import cost
 from densenet_cli.options import UserError
-from densenet_cli.plain_text import printable
+from densenet_cli.plain_text import Formatter, printable
 from densenet_cli.record import (
     Begin,
     RunRecord,
@@ -394,10 +394,10 @@ def _logging(folder: Path, check: Callable[[], None]) -> Iterator[RunLog]:
     """Write messages to run.log; show warnings of our own on the terminal too."""
     file = RunLog(folder / "run.log", check)
     file.setLevel(logging.INFO if launch.is_first_process() else logging.ERROR)
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    file.setFormatter(Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     terminal = logging.StreamHandler()
     terminal.setLevel(logging.WARNING if launch.is_first_process() else logging.ERROR)
-    terminal.setFormatter(logging.Formatter("densenet-run: %(message)s"))
+    terminal.setFormatter(Formatter("densenet-run: %(message)s"))
     terminal.addFilter(logging.Filter("densenet_cli"))
     terminal.addFilter(lambda message: message.levelno < logging.ERROR)  # errors are said once
     root, own = logging.getLogger(), logging.getLogger("densenet_cli")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import re
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from rich.console import Console
 
 from densenet_cli import summary
 from densenet_cli.options import OptionError
-from densenet_cli.plain_text import in_json, printable
+from densenet_cli.plain_text import Formatter, in_json, printable
 from densenet_cli.sweep import table
 from densenet_cli.sweep.jobs import Job
 from densenet_cli.sweep.standing import Standing
@@ -46,6 +47,13 @@ def test_json_shows_no_control_character_and_keeps_its_strings():
 
 def test_a_message_about_an_option_shows_its_value_with_escapes():
     assert str(OptionError("name", "\x1b[2J\n", "must be a word")) == r"name=\x1b[2J\n: must be a word"
+
+
+def test_a_message_of_a_log_shows_names_with_escapes():
+    record = logging.LogRecord(
+        "x", logging.INFO, "x.py", 1, "%s left out\n\tall", ("\x1b[2J\udce9",), None
+    )
+    assert Formatter("run: %(message)s").format(record) == "run: \\x1b[2J\\xe9 left out\n\tall"
 
 
 @pytest.mark.parametrize("name", [*NASTY, "\x1b[2J"])
