@@ -17,7 +17,7 @@ import numpy as np
 from filelock import FileLock
 
 from densenet_cli.cache import cache_folder
-from densenet_cli.data.photo import TooLarge, limit_pixels, read_rgb
+from densenet_cli.data.photo import TooLarge, limit_pixels, read_rgb, reason
 from densenet_cli.options import UserError
 from densenet_cli.plain_text import printable
 
@@ -133,7 +133,7 @@ def _examined(path: str) -> Examined:
     except TooLarge as error:
         return Examined(f"{printable(path)}: {error}", needed=error.needed or 0)
     except Exception as error:  # decoders raise nearly anything
-        return Examined(f"{printable(path)}: {error}")
+        return Examined(f"{printable(path)}: {reason(error)}")
 
 
 def _digest(path: str) -> int:

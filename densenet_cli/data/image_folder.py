@@ -23,7 +23,15 @@ from densenet_cli.data.epoch_order import EvaluationOrder, Tickets
 from densenet_cli.data.folder_layout import Files, class_names, digest, labelled_splits, split_folders
 from densenet_cli.data.image_check import check_images
 from densenet_cli.data.image_data import Batch, Contents, ImageData, Split, folder, usable_cores
-from densenet_cli.data.photo import KEPT, MAX_PIXELS, TooLarge, centre_crop, limit_pixels, random_crop
+from densenet_cli.data.photo import (
+    KEPT,
+    MAX_PIXELS,
+    TooLarge,
+    centre_crop,
+    limit_pixels,
+    random_crop,
+    reason,
+)
 from densenet_cli.data.picture_files import LeftOut
 from densenet_cli.data.splits import hold_out, stratified
 from densenet_cli.options import OptionError, UserError, number, shown, switch, whole_number
@@ -73,7 +81,8 @@ class FolderSplit(Split):
             name, needed = printable(path), shown(error.needed)
             raise UserError(f"{name} {error}, and {rule}={needed} reads it") from error
         except Exception as error:  # decoders raise nearly anything
-            raise UserError(f"{printable(path)} cannot be read ({error}); mend or delete it") from error
+            rule = f"cannot be read ({reason(error)}); mend or delete it"
+            raise UserError(f"{printable(path)} {rule}") from error
 
 
 class ImageFolder(ImageData):

@@ -57,6 +57,13 @@ class TooLarge(ValueError):
         self.needed = needed
 
 
+def reason(error: Exception) -> str:
+    """Why a picture cannot be read, in one line that does not name the file."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def limit_pixels(most: int | None) -> None:
     """Have this process refuse larger pictures from now on: few bytes may unpack to fill its memory.
 

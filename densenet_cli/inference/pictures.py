@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from densenet_cli.data.image_data import usable_cores
-from densenet_cli.data.photo import MAX_PIXELS, TooLarge, centre_crop, limit_pixels
+from densenet_cli.data.photo import MAX_PIXELS, TooLarge, centre_crop, limit_pixels, reason
 from densenet_cli.data.picture_files import LeftOut, image_files
 from densenet_cli.options import UserError
 
@@ -108,4 +108,4 @@ def _read(path: str, read: Callable[[str], Tensor]) -> Tensor | Unreadable:
         needed = f"--max-pixels {error.needed}" if error.needed else "a larger --max-pixels"
         return Unreadable(path, f"it {error}; {needed} reads it")
     except Exception as error:  # decoders raise nearly anything
-        return Unreadable(path, str(error))
+        return Unreadable(path, reason(error))

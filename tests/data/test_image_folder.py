@@ -385,6 +385,19 @@ def test_all_broken_files_are_named_at_once(tmp_path):
         message = str(caught.value)
         assert message.startswith(f"3 of 13 images of {root} are broken")
         assert sorted(re.findall(r"^  (\S+): ", message, re.M)) == sorted(map(str, broken))
+        assert f"{broken[2]}: No such file or directory\n" in message + "\n"
+
+
+def test_every_fault_of_a_decoder_is_one_line(tmp_path, monkeypatch):
+    def fail(path):
+        raise {"0": AssertionError(), "1": ValueError("two\n  lines")}[path[-5]]
+
+    monkeypatch.setattr(image_check, "read_rgb", fail)
+    with pytest.raises(UserError) as caught:
+        folder(fill(tmp_path / "a", 2))
+    assert len(str(caught.value).splitlines()) == 13
+    assert "/0.png: AssertionError\n" in str(caught.value)
+    assert "/1.png: two lines\n" in str(caught.value)
 
 
 def test_without_a_check_a_broken_file_is_named_when_it_is_read(tmp_path):
