@@ -17,7 +17,8 @@ from densenet_cli.tensor_file import UnreadableTensors, read_tensors
 from densenet_cli.training.interruption import Interrupted, Interruption
 from densenet_cli.whole_file import replace_by_link, replace_file
 
-AGREE_EVERY = 16  # steps between two exchanges of wishes among several processes
+AGREE_EVERY = 16  # steps between two exchanges of wishes among several processes, at most
+AGREE_S = 2.0  # the time that these steps may take: who sends SIGTERM may soon kill
 KEEP, SAVE, STOP = 0, 1, 2  # wishes; the highest wins
 
 
@@ -48,12 +49,13 @@ class Checkpoints(Checkpoint):
         self.monitor, self.minutes, self.interruption = monitor, minutes, interruption
         self.best_value: float | None = None
         self.best_epoch: int | None = None
-        self._saved_at = time.monotonic()
+        self._saved_at = self._agreed_at = time.monotonic()
+        self._agree_after, self._steps = 1, 0  # steps from one exchange to the next, and so far
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From now on a signal waits until the run is saved."""
         self.interruption.defer()
-        self._saved_at = time.monotonic()
+        self._saved_at = self._agreed_at = time.monotonic()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -112,11 +114,16 @@ class Checkpoints(Checkpoint):
         wish = STOP if self.interruption.signum else SAVE if overdue else KEEP
         if trainer.world_size == 1:
             return wish
-        if not now and trainer.global_step % AGREE_EVERY:
+        self._steps += 1
+        if not now and self._steps < self._agree_after:
             return KEEP
-        wishes = torch.tensor(wish, device=trainer.strategy.root_device)
+        took = (time.monotonic() - self._agreed_at) / self._steps
+        wishes = torch.tensor([wish, took], device=trainer.strategy.root_device)
         torch.distributed.all_reduce(wishes, torch.distributed.ReduceOp.MAX)
-        return int(wishes)
+        agreed, took = wishes.tolist()  # of a step, the same in all processes
+        self._agree_after = max(1, min(AGREE_EVERY, int(AGREE_S / max(took, 1e-6))))
+        self._agreed_at, self._steps = time.monotonic(), 0
+        return int(agreed)
 
     def _stop_if_alone(self) -> None:
         if not torch.distributed.is_initialized():

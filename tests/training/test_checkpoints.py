@@ -1,6 +1,7 @@
 import errno
 import os
 import pickle
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 from densenet_cli import whole_file
 from densenet_cli.options import UserError
 from densenet_cli.training import checkpoints
+from densenet_cli.training.interruption import Interruption
 from densenet_cli.whole_file import replace_by_link, replace_file
 
 
@@ -130,3 +132,24 @@ def test_a_link_keeps_its_content_when_the_other_name_is_replaced(has_links, tmp
     replace_by_link(last, best)
     replace_file(last, "two")
     assert (last.read_text(), best.read_text()) == ("two", "one")
+
+
+@pytest.mark.parametrize(("step_s", "every"), [(0.01, 16), (0.39, 5), (30.0, 1)])
+def test_several_processes_agree_to_stop_within_seconds(step_s, every, monkeypatch, tmp_path):
+    exchanged, clock = [], [0.0]  # times
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda *_: exchanged.append(clock[0]))
+    strategy = SimpleNamespace(root_device="cpu")
+    trainer = SimpleNamespace(world_size=2, strategy=strategy)
+    interruption = Interruption()
+    keeper = checkpoints.Checkpoints(tmp_path, "test/error", 1e9, interruption)
+    for _ in range(49):
+        clock[0] += step_s
+        assert keeper._agreed_wish(trainer) == checkpoints.KEEP
+    assert [round(time / step_s) for time in exchanged] == list(range(1, 50, every))
+    interruption.signum = 15
+    wishes = []
+    for _ in range(every):
+        clock[0] += step_s
+        wishes.append(keeper._agreed_wish(trainer))
+    assert wishes.count(checkpoints.STOP) == 1
