@@ -295,7 +295,7 @@ def _refuse_other_images(record: RunRecord, now: dict[str, Any]) -> None:
 
 
 def _test(job: Job, checkpoint: dict[str, Any]) -> dict[str, Any]:
-    checkpoints.load_weights(job.module, checkpoint, Path(job.config["checkpoint"]))
+    checkpoints.load_weights(job.module.network, checkpoint, Path(job.config["checkpoint"]))
     return _tested(job)
 
 
@@ -320,7 +320,9 @@ def _results(job: Job) -> dict[str, Any]:
     best = last
     if keeper.best_epoch is not None:
         job.trainer.strategy.barrier()
-        checkpoints.load_weights(job.module, checkpoints.load_checkpoint(keeper.best), keeper.best)
+        checkpoints.load_weights(
+            job.module.network, checkpoints.load_checkpoint(keeper.best), keeper.best
+        )
         best = _tested(job)
     results |= {f"{name}_best": value for name, value in best.items()}
     if job.config["recipe"]["report"] == "last":

@@ -103,7 +103,7 @@ def load(
         rule = f"was trained on other classes than {folder / 'run.json'} names: {difference}"
         raise UserError(f"{checkpoint}: {rule}")
     network = build("model", fields["config"]["model"], num_classes=len(data["class_names"]))
-    _load_weights(network, content, checkpoint)
+    load_weights(network, content, checkpoint)
     device = devices.accelerator(device)
     if not devices.is_available(device):
         raise OptionError("--device", device, "is not there, as far as torch can tell", "cpu")
@@ -140,12 +140,6 @@ def _reported(folder: Path, fields: dict[str, Any]) -> Path:
     if name is None:
         raise UserError(f"{folder}: tested a network and trained none; name the run that trained it")
     return folder / "checkpoints" / f"{name}.ckpt"
-
-
-def _load_weights(network: nn.Module, content: dict[str, Any], checkpoint: Path) -> None:
-    trained = nn.Module()  # checkpoints are of the module around the network
-    trained.network = network
-    load_weights(trained, content, checkpoint)
 
 
 def _kept(target: str) -> float:

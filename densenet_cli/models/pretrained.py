@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from densenet_cli.options import OptionError, UserError
-from densenet_cli.tensor_file import UnreadableTensors, read_tensors
+from densenet_cli.tensor_file import AVERAGES, UnreadableTensors, read_tensors, renamed, weights_in
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +49,11 @@ def load_pretrained(
         found = _fetched(weights, name)
     else:
         found, theirs = _read(Path(os.path.expanduser(weights)))
-    found = {_todays_name(key): tensor for key, tensor in found.items()}
     own = network.state_dict()
+    try:
+        found = renamed({OLD_NAME.sub(r"\1", key): tensor for key, tensor in found.items()}, own)
+    except UnreadableTensors as error:
+        raise UserError(f"pretrained.weights={weights}: {error}") from error
     for key in own.keys() - found.keys():
         if key.endswith("num_batches_tracked"):  # older than PyTorch 0.4.1, and of no effect
             found[key] = own[key]
@@ -69,10 +72,6 @@ def classifier(network: nn.Module) -> tuple[str, nn.Linear]:
     if not linear:
         raise UserError("this network has no linear layer that could be its classifier")
     return linear[-1]
-
-
-def _todays_name(key: str) -> str:
-    return OLD_NAME.sub(r"\1", key.removeprefix("module.").removeprefix("network."))
 
 
 def _of_other_classes(
@@ -114,10 +113,12 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Sequence[str] | None]:
     except UnreadableTensors as error:
         raise UserError(f"pretrained.weights={path}: cannot be read: {error}") from error
     classes = _classes(content)
-    content = content.get("state_dict", content) if isinstance(content, dict) else content
-    if not isinstance(content, dict) or not all(isinstance(item, Tensor) for item in content.values()):
+    if (found := weights_in(content)) is None:
         raise UserError(f"pretrained.weights={path}: holds no state dict")
-    return content, classes
+    weights, place = found
+    if place in AVERAGES:
+        log.info("pretrained.weights=%s: takes the averages that it calls %s", path, place)
+    return weights, classes
 
 
 def _classes(content: Any) -> Sequence[str] | None:

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from densenet_cli.options import UserError
-from densenet_cli.tensor_file import UnreadableTensors, read_tensors
+from densenet_cli.tensor_file import UnreadableTensors, read_tensors, renamed, weights_in
 from densenet_cli.training.interruption import Interrupted, Interruption
 from densenet_cli.whole_file import replace_by_link, replace_file
 
@@ -146,8 +146,11 @@ def just_evaluated(trainer: Trainer) -> bool:
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint's content, on the CPU; never runs code from it (weights_only).
 
+    Returns:
+        What the file holds. The weights are its "state_dict", wherever another program has put them.
+
     Raises:
-        UserError: if the file is missing, damaged, or no checkpoint of ours.
+        UserError: if the file is missing, damaged, or holds no weights.
     """
     if path.is_dir():
         raise UserError(f"checkpoint={path}: is a folder; name a file, as checkpoints/last.ckpt in it")
@@ -157,14 +160,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint = read_tensors(path)
     except UnreadableTensors as error:
         raise UserError(f"checkpoint={path}: cannot be read as a checkpoint: {error}") from error
-    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise UserError(f"checkpoint={path}: is no checkpoint of densenet-run (no state_dict)")
-    weights = checkpoint["state_dict"]
-    if not isinstance(weights, dict) or not all(
-        isinstance(name, str) and isinstance(weight, torch.Tensor) for name, weight in weights.items()
-    ):
-        raise UserError(f"checkpoint={path}: its state_dict holds more than tensors by name")
-    return checkpoint
+    if (found := weights_in(checkpoint)) is None:
+        raise UserError(f"checkpoint={path}: holds no weights (a state_dict of tensors by name)")
+    weights, place = found
+    return {**(checkpoint if place else {}), "state_dict": weights}
 
 
 def position(checkpoint: dict[str, Any]) -> tuple[int, int]:
@@ -181,13 +180,17 @@ def position(checkpoint: dict[str, Any]) -> tuple[int, int]:
         raise UserError(f"the checkpoint does not say how far training was: {error!r}") from error
 
 
-def load_weights(module: torch.nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
-    """Put a checkpoint's weights into a module, all of them and no others.
+def load_weights(network: torch.nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
+    """Put a checkpoint's weights into a network, all of them and no others.
 
     Raises:
         UserError: if they are those of another network.
     """
-    theirs, ours = checkpoint["state_dict"], module.state_dict()
+    ours = network.state_dict()
+    try:
+        theirs = renamed(checkpoint["state_dict"], ours)
+    except UnreadableTensors as error:
+        raise UserError(f"checkpoint={path}: {error}") from error
     other_names = sorted(set(theirs) ^ set(ours))
     other_shapes = [name for name in ours if name in theirs and theirs[name].shape != ours[name].shape]
     if other_names or other_shapes:
@@ -202,7 +205,7 @@ def load_weights(module: torch.nn.Module, checkpoint: dict[str, Any], path: Path
             f"{len(other_names) + len(other_shapes)} tensors differ; {reason}"
         )
     try:
-        module.load_state_dict(theirs)
+        network.load_state_dict(theirs)
     except (RuntimeError, NotImplementedError) as error:  # sparse or quantised tensors, for two
         reason = " ".join(str(error).split())
         raise UserError(f"checkpoint={path}: its weights cannot be used: {reason}") from error

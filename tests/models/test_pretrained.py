@@ -1,14 +1,18 @@
+import argparse
 import copy
 import pickle
 import re
+from collections import OrderedDict
 
 import pytest
 import torch
+from torch import nn
 from torchvision import models
 
 from densenet_cli.models.densenet import DenseNet
 from densenet_cli.models.pretrained import classifier, load_pretrained
 from densenet_cli.options import UserError
+from densenet_cli.training.checkpoints import load_checkpoint, load_weights
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +50,94 @@ def test_weights_of_others_give_their_answers(theirs, tmp_path, kind):
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(network(images), theirs(images), rtol=1e-4, atol=1e-5)
+
+
+def tiny(seed=0):
+    torch.manual_seed(seed)
+    return DenseNet(3, growth_rate=2, depth=10).eval()
+
+
+WEIGHTS, AVERAGE = tiny(1).state_dict(), tiny(2).state_dict()
+
+
+def prefixed(prefix, weights=WEIGHTS):
+    return {prefix + name: tensor for name, tensor in weights.items()}
+
+
+def compiled_in_parts():
+    """Names of a network of which torch.compile has taken a block and a layer."""
+    parts = "features.denseblock1.", "features.norm5."
+    return {
+        next(
+            (part + "_orig_mod." + name[len(part) :] for part in parts if name.startswith(part)), name
+        ): one
+        for name, one in WEIGHTS.items()
+    }
+
+
+# What files of training programs hold, and the weights that are to be found.
+FILES = {
+    "compiled": (prefixed("_orig_mod."), WEIGHTS),
+    "compiled in parts": (compiled_in_parts(), WEIGHTS),
+    "parallel": (prefixed("module."), WEIGHTS),
+    "parallel, compiled": (prefixed("module._orig_mod."), WEIGHTS),
+    "compiled, parallel": (prefixed("_orig_mod.module."), WEIGHTS),
+    "compiled within a module": (prefixed("network._orig_mod."), WEIGHTS),
+    "within model": (prefixed("model."), WEIGHTS),
+    **{
+        f"under {place}": ({place: WEIGHTS, "epoch": 3, "args": argparse.Namespace(lr=0.1)}, WEIGHTS)
+        for place in ("state_dict", "model_state_dict", "model", "net", "network")
+    },
+    "under two": ({"model": {"state_dict": prefixed("module.")}, "optimizer": {}}, WEIGHTS),
+    "timm with EMA": ({"state_dict": WEIGHTS, "state_dict_ema": AVERAGE}, AVERAGE),
+    "torchvision with EMA": (
+        {
+            "model": WEIGHTS,
+            "model_ema": {"n_averaged": torch.tensor(9), **prefixed("module.", AVERAGE)},
+        },
+        AVERAGE,
+    ),
+    "a run with EMA": ({"state_dict": prefixed("network."), "current_model_state": AVERAGE}, WEIGHTS),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_weights_load_from_wherever_programs_put_them(kind, tmp_path):
+    content, expected = FILES[kind]
+    path = tmp_path / "weights.pth"
+    torch.save(content, path)
+    pretrained, tested = tiny(), tiny()
+    assert load_pretrained(pretrained, str(path)) == []
+    load_weights(tested, load_checkpoint(path), path)
+    for name, tensor in expected.items():
+        assert torch.equal(pretrained.state_dict()[name], tensor), name
+        assert torch.equal(tested.state_dict()[name], tensor), name
+
+
+def test_a_network_with_names_like_prefixes_keeps_them(tmp_path):
+    torch.manual_seed(0)
+    makers = [nn.Sequential(OrderedDict(model=nn.Linear(2, 2), module=nn.Linear(2, 2))) for _ in "ab"]
+    torch.save(prefixed("model.", makers[0].state_dict()), tmp_path / "weights.pth")
+    assert load_pretrained(makers[1], str(tmp_path / "weights.pth")) == []
+    assert torch.equal(makers[0].module.weight, makers[1].module.weight)
+    assert torch.equal(makers[0].model.weight, makers[1].model.weight)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({**WEIGHTS, **prefixed("module.", AVERAGE)}, "two of its tensors are features.conv0.weight"),
+        ({"model": 3, "net": {}}, "holds no"),
+        ({"model": {"model": {"model": {"model": {"model": WEIGHTS}}}}}, "holds no"),
+    ],
+)
+def test_weights_that_are_not_clear_are_refused(content, said, tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save(content, path)
+    with pytest.raises(UserError, match=said):
+        load_pretrained(tiny(), str(path))
+    with pytest.raises(UserError, match=said):
+        load_weights(tiny(), load_checkpoint(path), path)
 
 
 def test_a_classifier_for_other_classes_stays_new(theirs, tmp_path):

@@ -47,7 +47,7 @@ def test_a_truncated_checkpoint_is_refused(tmp_path):
 
 def test_other_data_and_no_file_are_refused(tmp_path):
     torch.save({"weights": 1}, tmp_path / "other.pt")
-    with pytest.raises(UserError, match="no state_dict"):
+    with pytest.raises(UserError, match="holds no weights"):
         checkpoints.load_checkpoint(tmp_path / "other.pt")
     with pytest.raises(UserError, match="no such file"):
         checkpoints.load_checkpoint(tmp_path / "none.ckpt")
@@ -59,7 +59,7 @@ def test_other_data_and_no_file_are_refused(tmp_path):
 )
 def test_a_state_dict_of_another_shape_is_refused(weights, tmp_path):
     torch.save({"state_dict": weights}, tmp_path / "odd.ckpt")
-    with pytest.raises(UserError, match="its state_dict holds more than tensors by name"):
+    with pytest.raises(UserError, match="holds no weights"):
         checkpoints.load_checkpoint(tmp_path / "odd.ckpt")
 
 
