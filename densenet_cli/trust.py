@@ -90,6 +90,9 @@ HYDRA_KEYS = {
 }
 
 
+_TARGET = re.compile(r"""\b_target_["']?\s*[=:]\s*["']?([\w.]+)""")  # as typed, and in YAML
+
+
 @dataclass(frozen=True)
 class Trust:
     """What a user has named in this very command, which files may therefore name too.
@@ -108,10 +111,10 @@ class Trust:
     def of(cls, names: Sequence[str], words: Sequence[str], config_dir: str | None) -> Trust:
         """What the words of densenet-run and the files of a typed --config-dir name."""
         files = sorted(Path(config_dir).rglob("*.yaml")) if config_dir else []
-        texts = [*words, *(file.read_text("utf-8", errors="replace") for file in files)]
-        return cls(
-            tuple(names), frozenset(name for text in texts for name in re.findall(r"[\w.]+", text))
-        )
+        # A folder that is read must not trust itself, whatever it is called.
+        texts = [word for word in words if word.partition("=")[0] not in ("resume", "checkpoint")]
+        texts += [file.read_text("utf-8", errors="replace") for file in files]
+        return cls(tuple(names), frozenset(name for text in texts for name in _TARGET.findall(text)))
 
     def covers(self, target: Any) -> bool:
         """Whether the user has named a target."""

@@ -185,6 +185,20 @@ def test_what_the_user_trusts_by_name_is_built(run, typed, monkeypatch, capsys):
         model_cli.main()
 
 
+@pytest.mark.parametrize("name", ["os.system", "_target_=os.system"])
+def test_no_folder_is_trusted_for_its_name(name):
+    assert not Trust.of([], [f"resume={name}", f"checkpoint={name}/a.ckpt", "epochs=1"], None).covers(
+        "os.system"
+    )
+
+
+@pytest.mark.parametrize(
+    "word", ["model._target_=a.Net", "+model={_target_:a.Net}", "m={'_target_': 'a.Net'}"]
+)
+def test_a_typed_target_is_trusted(word):
+    assert Trust.of([], [word], None).covers("a.Net")
+
+
 def test_trust_is_a_word_for_what_is_read(typed):
     status, message = typed(*TINY, "trust=mine")
     assert status == 1
