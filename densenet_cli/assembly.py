@@ -14,7 +14,11 @@ from typing import Any
 import lightning.pytorch as L
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging
-from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.plugins.environments import (
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
@@ -299,15 +303,16 @@ def _trainer(
     logger = config["logger"]
     has_logger = "_target_" in logger
     # Unless someone else started the processes, Lightning does, even in a SLURM shell.
-    environment = [] if launch.launched_from_outside() else [LightningEnvironment()]
+    environments = {"torchrun": TorchElasticEnvironment, "srun": SLURMEnvironment}
     try:
+        environment = environments.get(launch.launcher() or "", LightningEnvironment)()
         return L.Trainer(
             **{"num_sanity_val_steps": 0, **options},
             max_epochs=config["epochs"],
             callbacks=callbacks,
             logger=build("logger", logger, save_dir=str(folder)) if has_logger else False,
             default_root_dir=str(folder),
-            plugins=[WholeFileCheckpointIO(), *environment],
+            plugins=[WholeFileCheckpointIO(), environment],
             gradient_clip_val=config["recipe"]["gradient_clip"],
             use_distributed_sampler=False,
             enable_progress_bar=False,

@@ -59,6 +59,7 @@ def main() -> None:
 
 def _main() -> None:
     resolvers.register()
+    launch.forget(launch.RANKS)
     launch.spin_briefly()
     words = as_paths(_flags_first(sys.argv[1:]))
     try:
@@ -209,6 +210,7 @@ def _run(folder: Path, config: dict[str, Any], overrides: list[str], begin: Begi
 
         status = supervise(folder, config, overrides, begin)
     else:
+        launch.forget(launch.NODES)
         with quick_imports():  # torch loads only when a run starts
             from densenet_cli.run import execute
 

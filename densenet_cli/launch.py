@@ -3,17 +3,61 @@
 from __future__ import annotations
 
 import os
+from collections.abc import MutableMapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from densenet_cli.options import UserError
 
 SPINS = "10000"  # some 0.07 us each
 
+# What each process is told of its place by torchrun and by srun, who always set all of these.
+TORCHRUN = ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT")
+TORCHRUN_NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+SRUN_NUMBERS = (
+    *("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_NTASKS"),
+    *("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"),
+)
+SPECIAL_STEP = 4294967280  # SLURM numbers from here on the steps that are no srun: batch, interactive
+RANKS = (  # what Lightning, torchmetrics and we read, whoever has set it
+    *("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", *TORCHRUN_NUMBERS),
+    *("ROLE_RANK", "ROLE_WORLD_SIZE", "GROUP_WORLD_SIZE"),
+    *("SLURM_STEP_ID", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"),
+    *("JSM_NAMESPACE_RANK", "JSM_NAMESPACE_LOCAL_RANK", "JSM_NAMESPACE_SIZE"),
+)
+NODES = ("NODE_RANK", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")  # of a run on several machines
+
+
+def launcher() -> Literal["torchrun", "srun"] | None:
+    """Who started several processes of this command together, if anybody did."""
+    return "torchrun" if _torchrun() else "srun" if _srun() else None
+
 
 def launched_from_outside() -> bool:
     """Whether torchrun or srun started several processes of this command together."""
-    return _torchrun() or _srun()
+    return launcher() is not None
+
+
+def forget(names: Sequence[str], environment: MutableMapping[str, str] = os.environ) -> None:
+    """Remove variables that say this process is one of several, unless torchrun or srun has set them.
+
+    A rank that is left in a shell, from a container, a notebook or an interactive SLURM job, would
+    else make a process believe that another one writes the record.
+
+    Args:
+        names: RANKS, NODES or both. To be called with RANKS before Lightning is loaded, which reads
+            them as it loads; with NODES only for a run on one machine.
+        environment: where they are removed.
+    """
+    if not launched_from_outside():
+        for name in names:
+            environment.pop(name, None)
+
+
+def forget_nodes(trainer: dict[str, Any]) -> None:
+    """In the first process of a run: forget NODES unless the run is one on several machines."""
+    if trainer["num_nodes"] in (1, "1") and "LOCAL_RANK" not in os.environ:
+        forget(NODES)
 
 
 def global_rank() -> int:
@@ -52,7 +96,7 @@ def launch_id() -> str | None:
 def restarted() -> bool:
     """Whether an earlier start of this very launch was broken off (requeued, or restarted)."""
     counts = ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT")
-    return any(int(os.environ.get(count, "0")) > 0 for count in counts)
+    return any(os.environ.get(count, "").isdecimal() and int(os.environ[count]) > 0 for count in counts)
 
 
 def needs_worker(trainer: dict[str, Any]) -> bool:
@@ -96,12 +140,18 @@ def _message_path(folder: Path) -> Path:
 
 
 def _torchrun() -> bool:
-    return "TORCHELASTIC_RUN_ID" in os.environ and "RANK" in os.environ
+    return all(name in os.environ for name in TORCHRUN) and _are_numbers(TORCHRUN_NUMBERS)
 
 
 def _srun() -> bool:
-    return (
-        int(os.environ.get("SLURM_NTASKS", "1")) > 1
-        and "SLURM_PROCID" in os.environ
-        and os.environ.get("SLURM_STEP_ID", "").isdigit()
-    )
+    """Whether srun started this process as one of several, and no shell for a person to type in."""
+    if not _are_numbers(SRUN_NUMBERS) or "SLURM_PTY_PORT" in os.environ:  # srun --pty
+        return False
+    interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    of_job = "1" if interactive else os.environ["SLURM_NTASKS"]
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", of_job)
+    return int(os.environ["SLURM_STEP_ID"]) < SPECIAL_STEP and tasks.isdecimal() and int(tasks) > 1
+
+
+def _are_numbers(names: Sequence[str]) -> bool:
+    return all(os.environ.get(name, "").isdecimal() for name in names)

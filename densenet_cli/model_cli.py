@@ -59,6 +59,7 @@ def _obey(ending: EndWithReader) -> None:
             stream.reconfigure(errors="replace")  # a terminal that lacks a letter shows a question mark
     if logging.lastResort:  # what shows warnings where nothing is set up
         logging.lastResort.setFormatter(Formatter("densenet-model: %(message)s"))
+    launch.forget((*launch.RANKS, *launch.NODES))
     launch.spin_briefly()
     parser = _parser()
     words = parser.parse_args()

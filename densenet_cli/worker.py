@@ -35,6 +35,7 @@ def main(words: list[str]) -> None:
 
 def _run_one(job: dict[str, Any]) -> NoReturn:
     """The exit status says how the run ended."""
+    launch.forget_nodes(job["config"]["trainer"])
     if launch.is_first_process():
         threading.Thread(target=_die_with_parent, daemon=True).start()
     status = _execute(job)
@@ -61,6 +62,7 @@ def _serve(answers: int) -> NoReturn:
         jobs.put(None)
 
     threading.Thread(target=listen, daemon=True).start()
+    launch.forget(launch.NODES)
     environment = dict(os.environ)
     with os.fdopen(answers, "w") as stream:
         while (line := jobs.get()) is not None:

@@ -158,6 +158,8 @@ class Worker:
 
     def _start(self, words: list[str], pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[str]:
         output = None if self.place.log is None else self.place.log.open("a", encoding="utf-8")
+        environment = {**child.environment(), **self.place.environment}
+        launch.forget(launch.RANKS, environment)  # one that a plugin's launcher starts may have some
         # The worker inherits this, and unblocks them once it can obey.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals())
         try:
@@ -167,7 +169,7 @@ class Worker:
                 stdout=output,
                 stderr=None if output is None else subprocess.STDOUT,
                 text=True,
-                env={**child.environment(), **self.place.environment},
+                env=environment,
                 pass_fds=pass_fds,
                 start_new_session=True,  # so that only the first of its processes is told of Ctrl-C
             )
