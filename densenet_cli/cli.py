@@ -26,6 +26,7 @@ from densenet_cli.compose import (
     compose,
     composing,
     key,
+    output_folder,
     resolved,
     value,
     without_flags,
@@ -81,8 +82,8 @@ def _obey(words: list[str]) -> int:
     """Do what the words say; the exit status."""
     folder = value(words, "resume")
     words, trust = _trust(words)
-    if folder and not (Path(folder).expanduser() / "sweep.yaml").exists():
-        return _resume(Path(folder).expanduser(), words, trust)
+    if folder and not (Path(os.path.expanduser(folder)) / "sweep.yaml").exists():
+        return _resume(Path(os.path.expanduser(folder)), words, trust)
     if folder or _is_sweep(words):
         return _sweep(words, trust)
     value(words, "hydra.run.dir")
@@ -118,7 +119,7 @@ def _begin(cfg: DictConfig, trust: Trust | None) -> None:
         raise UserError("hydra.mode=MULTIRUN: type --multirun instead")
     words = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)
     assert isinstance(words, list)
-    folder = Path(hydra_config.runtime.output_dir)
+    folder = output_folder()
     begin: Begin = "either" if launch.restarted() else "new"
     try:
         with _full_error(FULL_ERROR):

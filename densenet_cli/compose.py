@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from densenet_cli import known_keys, schema
@@ -20,6 +25,9 @@ from densenet_cli.trust import check_words
 PACKAGE = Path(__file__).parent
 # Inside the package where it was installed from a wheel, beside it in a checkout.
 CONF = next((path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir()), None)
+PATHS = ("checkpoint", "data.root", "pretrained.weights", "resume", "hydra.run.dir", "hydra.sweep.dir")
+NEW_FOLDERS = ("resume", "hydra.run.dir", "hydra.sweep.dir")  # one folder, which need not be there yet
+PLAIN = re.compile(r"(?!(true|false|inf|nan)$)([A-Za-z_/]|\.{1,2}/)[\w./-]*", re.ASCII | re.IGNORECASE)
 OF_SWEEPS = ("sweep", "seeds", "plan")  # sections of the configuration that no single run knows
 
 # Hydra copies its sources for each configuration that it composes and each group that its help lists.
@@ -72,10 +80,16 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in config.items() if key not in OF_SWEEPS}
 
 
+def output_folder() -> Path:
+    """The folder that Hydra has made for the run, in whose name ${...} is no interpolation."""
+    runtime = OmegaConf.to_container(HydraConfig.get().runtime, resolve=False)
+    return Path(runtime["output_dir"])  # type: ignore[index,call-overload]
+
+
 def as_trained(words: list[str]) -> list[str]:
     """For task=test: the words that the checkpoint's run was typed with, then those typed now."""
     checkpoint = value(words, "checkpoint")
-    folder = Path(checkpoint).parent.parent if checkpoint else None
+    folder = Path(os.path.expanduser(checkpoint)).parent.parent if checkpoint else None
     if value(words, "task") != "test" or folder is None or not (folder / "run.json").exists():
         return words
     _, overrides = read_config(folder)
@@ -92,10 +106,10 @@ def key(word: str) -> str:
 
 def value(words: list[str], name: str) -> str | None:
     """The value typed for a key, unless it is null. Raises UserError if it is empty."""
-    values = [word.partition("=")[2].strip("'\"") for word in words if key(word) == name]
-    if "" in values:
+    texts = [word.partition("=")[2] for word in words if key(word) == name]
+    if "" in texts or "''" in texts or '""' in texts:
         raise UserError(f"{name}=: has no value")
-    return values[-1] if values and values[-1] != "null" else None
+    return unquoted(texts[-1]) if texts and texts[-1].lower() != "null" else None
 
 
 def without_flags(words: list[str]) -> tuple[str | None, list[str]]:
@@ -112,16 +126,52 @@ def without_flags(words: list[str]) -> tuple[str | None, list[str]]:
 
 
 def as_paths(words: list[str]) -> list[str]:
-    """The words, with names of existing files quoted, since Hydra's grammar splits them at = and ,."""
+    """The words, with names of files and folders quoted where Hydra's grammar needs it."""
     return [_as_path(word) for word in words]
 
 
 def _as_path(word: str) -> str:
-    name, _, path = word.partition("=")
-    is_path = key(word) in ("checkpoint", "data.root") and set("=,") & set(path)
-    return f"{name}={quoted(path)}" if is_path and Path(path).expanduser().exists() else word
+    name, _, text = word.partition("=")
+    if key(word) not in PATHS or not text or PLAIN.fullmatch(text) or _is_hydras(text):
+        return word
+    if key(word) in NEW_FOLDERS:
+        return f"{name}={_quoted_path(os.path.expanduser(text))}"
+    parts = [text] if _exists(text) else text.split(",")  # perhaps a grid of paths
+    return f"{name}={','.join(map(_quoted_path, parts))}"
+
+
+def _is_hydras(text: str) -> bool:
+    """Whether a text that names nothing on the disk has a meaning in Hydra's grammar."""
+    function = re.match(r"(choice|glob|range|interval|sort|shuffle|tag|str|extend_list)\(.*\)$", text)
+    is_quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    return (text.lower() == "null" or is_quoted or function is not None) and not _exists(text)
+
+
+def _quoted_path(text: str) -> str:
+    """A path quoted; ${...} in it is an interpolation unless a folder is called so."""
+    path = Path(os.path.expanduser(text))
+    is_name = any(os.path.lexists(part) for part in (path, *path.parents) if "${" in part.name)
+    return quoted(text) if is_name else QuotedString(text, Quote.single).with_quotes()
+
+
+def _exists(text: str) -> bool:
+    return os.path.lexists(os.path.expanduser(text))
 
 
 def quoted(text: str) -> str:
-    """Text as Hydra's grammar takes it whole, whatever it holds."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    """Text as Hydra's grammar takes it whole, and OmegaConf as it stands, whatever it holds."""
+    literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+    return QuotedString(literal, Quote.single).with_quotes()
+
+
+def unquoted(text: str) -> str:
+    """What a text stands for that may be quoted; see `quoted`."""
+    if text[0] not in "'\"":
+        return text
+    try:
+        value = OverridesParser.create().parse_override(f"x={text}").value()
+    except HydraException:
+        return text.strip("'\"")
+    if not isinstance(value, str):
+        return text
+    return re.sub(r"(\\*)\\\$\{", lambda found: "\\" * (len(found[1]) // 2) + "${", value)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import re
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 UNSEEN = re.compile(
     "[\x00-\x1f\x7f-\x9f"  # control characters
@@ -30,7 +32,14 @@ def in_json(text: str) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """Complains of wrong words without obeying them."""
+    """Complains of wrong words without obeying them; in a path ~ stands for the home folder.
+
+    Shells leave it as it is in --output=~/figures.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.register("type", Path, lambda text: Path(os.path.expanduser(text)))
 
     def error(self, message: str) -> NoReturn:
         """Show the usage and the message, and exit with status 2."""

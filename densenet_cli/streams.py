@@ -114,10 +114,12 @@ def _replace(name: str, on_failure: Callable[[OSError], None]) -> None:
             stream.flush()
     raw = _Descriptor(number, on_failure)
     unbuffered = isinstance(getattr(stream, "buffer", None), io.RawIOBase)  # python -u
+    errors = getattr(stream, "errors", "strict")
     new = io.TextIOWrapper(
         raw if unbuffered else io.BufferedWriter(raw),
         encoding=getattr(stream, "encoding", "utf-8"),
-        errors=getattr(stream, "errors", "backslashreplace"),
+        # What a terminal has no letter for is shown as an escape, as Python does on standard error.
+        errors="backslashreplace" if errors == "strict" else errors,
         line_buffering=getattr(stream, "line_buffering", True),
         write_through=getattr(stream, "write_through", False),
     )

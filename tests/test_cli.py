@@ -79,7 +79,6 @@ BAD_WORDS = [  # what is typed, and what the one message must hold
     ("+resume=nowhere", ["nowhere", "holds no"]),
     ("resume=", ["resume=: has no value"]),
     ("hydra.run.dir=", ["hydra.run.dir=: has no value"]),
-    ("hydra.run.dir=a=b", ["hydra.run.dir=a=b", "'hydra.run.dir=\"a=b\"'"]),
     ("seed=4294967296", ["seed=4294967296", "32 bits"]),
     ("model=5", ["model=5"]),
     ("~trainer", ["trainer=null", "section"]),

@@ -268,7 +268,8 @@ def folder(key: str, value: Any) -> Path:
     if not isinstance(value, (str, Path)) or not str(value).strip():
         raise OptionError(key, value, "must be a folder", "/path/to/images")
     try:
-        return Path(value).expanduser()
+        path = Path(value)
+        return path if path.exists() else path.expanduser()  # a folder may be called ~x
     except RuntimeError:
         rule = "names a home folder, which this user has not"
         raise OptionError(key, value, rule, "/path/to/images") from None

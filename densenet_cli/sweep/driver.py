@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -40,9 +41,9 @@ def run(words: list[str], trust: Trust) -> int:
     config_dir, typed = without_flags(words)
     with composing(config_dir) as own:
         folder = value(typed, "resume")
-        commands = _resumed(Path(folder).expanduser(), typed, own) if folder else [typed]
+        commands = _resumed(Path(os.path.expanduser(folder)), typed, own) if folder else [typed]
         commands = [[*own, *command] for command in commands]
-        file = Path(folder).expanduser() / FILE if folder else None
+        file = Path(os.path.expanduser(folder)) / FILE if folder else None
         cfg, _ = jobs.options(commands[-1])
         _check_hydra(commands[-1], cfg)
         if cfg.hydra.sweeper._target_ == SEARCH:

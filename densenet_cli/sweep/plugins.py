@@ -18,7 +18,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
 from densenet_cli import resolvers
-from densenet_cli.compose import compose, quoted, resolved
+from densenet_cli.compose import compose, output_folder, quoted, resolved
 from densenet_cli.options import UserError
 from densenet_cli.streams import drop_what_cannot_be_written
 from densenet_cli.sweep import grid, lifeline
@@ -90,7 +90,7 @@ def task(working_folder: str, cfg: DictConfig) -> int:
     resolvers.register()
     words = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     assert isinstance(words, list)
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    folder = output_folder()
     try:
         with lifeline.attached():
             return supervise(folder, resolved(cfg), words, "either")

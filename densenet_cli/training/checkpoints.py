@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -152,6 +153,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         UserError: if the file is missing, damaged, or holds no weights.
     """
+    path = Path(os.path.expanduser(path))
     if path.is_dir():
         raise UserError(f"checkpoint={path}: is a folder; name a file, as checkpoints/last.ckpt in it")
     if not path.is_file():
