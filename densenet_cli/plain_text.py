@@ -14,6 +14,7 @@ UNSEEN = re.compile(
     "\u2028\u2029\u202a-\u202e\u2066-\u2069"  # ends of lines, turns of the direction of writing
     "\ud800-\udfff\ufffe\uffff]"  # halves of pairs, and what XML does not allow
 )
+LONGEST = 120  # characters of a title
 
 
 def printable(text: object, keep: str = "") -> str:
@@ -24,6 +25,12 @@ def printable(text: object, keep: str = "") -> str:
         keep: control characters that stay.
     """
     return UNSEEN.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), str(text))
+
+
+def as_title(text: object) -> str:
+    """A name as `printable` has it, cut where it is longer than any table or figure has room for."""
+    name = printable(text)
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
 
 def in_json(text: str) -> str:

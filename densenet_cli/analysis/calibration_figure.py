@@ -11,7 +11,7 @@ from torch import Tensor
 
 from densenet_cli.analysis.calibration import Bin
 from densenet_cli.analysis.subject import Subject, legend, marks
-from densenet_cli.plain_text import printable
+from densenet_cli.plain_text import as_title
 from densenet_cli.results.figures import style
 from densenet_cli.results.figures.drawing import Drawing
 
@@ -59,7 +59,7 @@ def draw_confusion(confusion: Tensor, class_names: Sequence[str], title: str = "
         class_names: label 0 first.
         title: the network's name.
     """
-    names = [printable(name) for name in class_names]
+    names = [as_title(name) for name in class_names]
     shares = (100 * confusion / confusion.sum(1, keepdim=True)).tolist()
     number = len(shares)
     with style.styled():

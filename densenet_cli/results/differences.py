@@ -8,7 +8,7 @@ from typing import Any
 
 from densenet_cli.identity import SEEDS, flat, without_effect
 from densenet_cli.options import shown
-from densenet_cli.plain_text import printable
+from densenet_cli.plain_text import as_title, printable
 
 # These act through another option alone, which takes their value unless it is typed itself:
 # epochs, data.batch_size and model.dropout.
@@ -83,7 +83,7 @@ def differing_among_peers(flats: Sequence[dict[str, Any]], families: Sequence[st
 
 def phrase(name: str, value: Any) -> str:
     """An option's value in a few words: "5 epochs", "θ=0.5", "one-cycle schedule", "lr=0.1"."""
-    text = printable(shown(value))
+    text = as_title(shown(value))
     if name.endswith("_target_"):
         text = text.rpartition(".")[2]
         text = SCHEDULES.get(text, text)

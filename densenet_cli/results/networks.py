@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from densenet_cli.plain_text import printable
+from densenet_cli.plain_text import as_title
 
 # Growth rates of the ImageNet DenseNets that are called by their depth alone (arXiv:1608.06993,
 # table 1; 161: version 3 of it; 232: arXiv:1707.06990).
@@ -44,12 +44,12 @@ def family(model: dict[str, Any]) -> str:
         For torchvision's and timm's "ResNet" if it is one, else the name; for a class that is not
         of this package the name of the class.
     """
-    return printable(_family(model))
+    return as_title(_family(model))
 
 
 def network_name(model: dict[str, Any]) -> str:
     """The network: "DenseNet-BC (L=100, k=12)", "DenseNet-121", "ResNet-110", "WRN-28-10", ..."""
-    return printable(_network_name(model))
+    return as_title(_network_name(model))
 
 
 def _family(model: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from densenet_cli.identity import flat
 from densenet_cli.options import UserError, nearest, shown
-from densenet_cli.plain_text import printable
+from densenet_cli.plain_text import as_title
 from densenet_cli.record import reported
 from densenet_cli.results.differences import acting_options, differing, differing_among_peers, phrase
 from densenet_cli.results.networks import NAMED, family, network_name
@@ -141,7 +141,7 @@ def data_name(run: Run) -> str:
     """The data set in the papers' notation: "C10+", "SVHN", ...; other classes by their own names."""
     data, facts = run.config["data"], run.fields.get("data", {})
     kind = data["_target_"].rpartition(".")[2]
-    name = DATA_NAMES.get(kind) or printable(facts.get("name") or kind)
+    name = DATA_NAMES.get(kind) or as_title(facts.get("name") or kind)
     if (facts.get("num_classes"), facts.get("sizes", {}).get("train")) == IMAGENET:
         name = "ImageNet"
     return f"{name}+" if data.get("augment") is True else name

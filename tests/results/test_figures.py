@@ -355,3 +355,11 @@ def test_growth_rates_of_other_kinds_are_left_out_of_the_heat_map():
     assert {(point["growth_rate"], point["compression"]) for point in points} == {
         *((12, 0.5), (12, 1.0), (24, 0.5), (24, 1.0))
     }
+
+
+def test_a_name_of_any_length_leaves_room_for_the_figure():
+    data = {**fields()["data"], "name": "x" * 100_000}
+    write(Path("runs/a"), 4.5, data=data, data___target_="x.Y", device="y" * 100_000)
+    drawing = figures.draw(_settings(), "memory")
+    assert len(drawing.figure.axes[0].get_title(loc="left")) < 300
+    assert drawing.figure.axes[0].get_position().width > 0

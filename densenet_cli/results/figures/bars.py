@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 
-from densenet_cli.plain_text import printable
+from densenet_cli.plain_text import as_title
 from densenet_cli.results.figures import style
 from densenet_cli.results.figures.drawing import Drawing, by
 from densenet_cli.results.records import Run
@@ -57,7 +57,7 @@ def device(run: Run) -> str:
     fields = run.fields
     processes = fields.get("processes") or 1
     text = f"{fields.get('device', 'unknown device')}, {fields.get('precision', 'unknown precision')}"
-    return printable(text if processes == 1 else f"{processes} × {text}")
+    return as_title(text if processes == 1 else f"{processes} × {text}")
 
 
 def _seconds(run: Run) -> float | None:

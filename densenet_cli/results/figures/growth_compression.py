@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
 
 from densenet_cli.options import shown
-from densenet_cli.plain_text import printable
+from densenet_cli.plain_text import as_title
 from densenet_cli.results.differences import acting_options, differing, phrase
 from densenet_cli.results.figures import style
 from densenet_cli.results.figures.drawing import Drawing, by, seeds
@@ -86,7 +86,7 @@ def _titles(tables: list[Cells]) -> list[str]:
 def _network(item: Setting) -> str:
     model = item.config["model"]
     size = "-".join(map(str, model.get("block_config") or [])) or f"L={model.get('depth')}"
-    return printable(f"{size}, bottleneck" if model.get("bottleneck") else size)
+    return as_title(f"{size}, bottleneck" if model.get("bottleneck") else size)
 
 
 def _panel(axes: Axes, cells: Cells, scale: Normalize) -> None:
