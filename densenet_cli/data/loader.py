@@ -39,7 +39,7 @@ class LazyLoader(DataLoader):
     the memory of torch and of the images. A forked process must never wait for a lock that a thread of
     its parent held, so: worker.py reads without locks, logging and filelock renew theirs, and torch
     reads images with one thread in a worker, without OpenMP. With "forkserver" each run would load
-    torch and Lightning a second time: some seconds and 400 MB.
+    torch and Lightning a second time, which costs seconds and hundreds of megabytes.
 
     Args:
         split: gives the batch of one item of `sampler`, a tuple of tensors.
