@@ -130,6 +130,21 @@ def test_a_missing_folder_is_named_with_the_file_that_is_expected(tmp_path):
     with pytest.raises(OptionError, match=r"root=.*nowhere/cifar-10-batches-py/data_batch_1 is mi"):
         cifar(tmp_path / "nowhere", download=False)
     assert not (tmp_path / "nowhere").exists()
+    with pytest.raises(
+        OptionError, match=r"^root=\./nowhere/: nowhere/cifar-10-batches-py/data_batch_1"
+    ):
+        cifar("./nowhere/", download=False)
+
+
+def test_a_file_that_may_not_be_read_is_named(cifar_root, monkeypatch):
+    path = cifar_root / FOLDER / "data_batch_1"
+
+    def denied(_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(download, "md5_of", denied)  # root may read all
+    with pytest.raises(OptionError, match=rf"root={cifar_root}: {path} cannot be read .Permission den"):
+        cifar(cifar_root)
 
 
 def test_files_with_other_checksums_can_be_taken_as_they_are(cifar_root):
