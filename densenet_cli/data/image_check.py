@@ -64,7 +64,7 @@ def check_images(
         UserError: naming all broken files and why they are, and all that pass the limit.
     """
     limit_pixels(max_pixels)
-    cache = _cache_file(Path(str(root)).expanduser())
+    cache = _cache_file(Path(os.path.expanduser(str(root))))
     with nullcontext() if cache is None else FileLock(cache.with_suffix(".lock")):
         notes = _load(cache)
         states = np.array([_state(path) for path in paths], dtype=np.uint64)
