@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import resource
 import signal
 import sys
-from types import FrameType
+from types import FrameType, TracebackType
+
+# How the system's loader of libraries says that memory is short; Python then raises an ImportError.
+NO_MEMORY = re.compile(
+    r"[^\s:]*:? ?(failed to map segment|cannot allocate memory)[^\n]*", re.IGNORECASE
+)
 
 
-def begin() -> None:
-    """Let no file in the working folder hide a module, and Ctrl-C end the command without a word."""
+def begin(command: str) -> None:
+    """Let the command load and end in order.
+
+    No file in the working folder hides a module, Ctrl-C ends the command without a word, and too
+    little memory is one message.
+
+    Args:
+        command: as it is typed.
+    """
+
+    def report(
+        kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+    ) -> None:
+        message = too_little_memory(error)
+        if message is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
+            sys.__excepthook__(kind, error, traceback)
+        else:
+            print(f"{command}: {message}", file=sys.stderr)
+
+    sys.excepthook = report
     as_module = getattr(sys.modules["__main__"], "__spec__", None) is not None  # python -m
     if as_module and not getattr(sys.flags, "safe_path", False):
         sys.path.append(sys.path.pop(0))  # the working folder
@@ -30,3 +56,22 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
             os._exit(128 + number)
         frame = frame.f_back
     raise KeyboardInterrupt
+
+
+def too_little_memory(error: BaseException | None) -> str | None:
+    """What to tell a user if an error, or what it came of, means that memory is short; else None."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    limited = limit != resource.RLIM_INFINITY
+    while error is not None:
+        found = NO_MEMORY.search(str(error))
+        short = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+        short |= isinstance(error, SystemError) and limited  # from modules that do not foresee it
+        if found or short:
+            reason = found[0] if found else str(error) or type(error).__name__
+            limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+            rule = (
+                f"; ulimit -v allows {limit / 1e6:,.0f} MB" if limit != resource.RLIM_INFINITY else ""
+            )
+            return f"there is too little memory: {reason}{rule}"
+        error = error.__cause__ or error.__context__
+    return None

@@ -259,5 +259,5 @@ def _complain(error: Exception, message: str) -> NoReturn:
 
 
 if __name__ == "__main__":
-    begin()
+    begin("densenet-run")
     main()

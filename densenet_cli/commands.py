@@ -7,7 +7,7 @@ from densenet_cli.begin import begin
 
 def densenet_run() -> None:
     """Train and test networks."""
-    begin()
+    begin("densenet-run")
     from densenet_cli.cli import main
 
     main()
@@ -15,7 +15,7 @@ def densenet_run() -> None:
 
 def densenet_results() -> None:
     """Show what was trained."""
-    begin()
+    begin("densenet-results")
     from densenet_cli.results.cli import main
 
     main()
@@ -23,7 +23,7 @@ def densenet_results() -> None:
 
 def densenet_model() -> None:
     """Look at networks, and use them."""
-    begin()
+    begin("densenet-model")
     from densenet_cli.model_cli import main
 
     main()

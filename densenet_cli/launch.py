@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from densenet_cli.options import UserError
 
+NOT_LOADED = 71  # exit status of a worker that could not load torch (EX_OSERR)
 SPINS = "10000"  # some 0.07 us each
 
 # What each process is told of its place by torchrun and by srun, who always set all of these.
@@ -121,8 +122,9 @@ def spin_briefly() -> None:
 
 
 def leave_message(folder: Path, message: str) -> None:
-    """In a process other than the first: say why it fails, for who finds the first one killed."""
-    _message_path(folder).write_text(f"process {global_rank()}: {message}", encoding="utf-8")
+    """Say why a process of a run fails before it can record it, or is not the one that records."""
+    who = "" if is_first_process() else f"process {global_rank()}: "
+    _message_path(folder).write_text(who + message, encoding="utf-8")
 
 
 def take_message(folder: Path) -> str | None:

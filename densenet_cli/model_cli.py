@@ -373,5 +373,5 @@ def _opened(path: Path | None) -> Iterator[TextIO]:
 
 
 if __name__ == "__main__":
-    begin()
+    begin("densenet-model")
     main()

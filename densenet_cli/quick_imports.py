@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
 
+from densenet_cli.begin import too_little_memory
+from densenet_cli.options import UserError
+
 UNUSED = ("scipy", "matplotlib", "torchvision")  # of torchmetrics' plots, image and sound metrics
 
 
@@ -20,6 +23,9 @@ def quick_imports() -> Iterator[None]:
     The garbage collector rests meanwhile, since modules are no garbage, and passes them over ever
     after. torchmetrics, which Lightning imports, is told that the packages of `UNUSED` are missing;
     whoever imports them himself gets them as ever.
+
+    Raises:
+        UserError: if there is too little memory to load them.
     """
     if "torch" in sys.modules:
         yield
@@ -30,6 +36,11 @@ def quick_imports() -> Iterator[None]:
         with _unused_hidden():
             yield
         gc.freeze()
+    except Exception as error:
+        message = too_little_memory(error)
+        if message is None:
+            raise
+        raise UserError(message) from error
     finally:
         if enabled:
             gc.enable()

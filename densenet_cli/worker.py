@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from densenet_cli import launch
+from densenet_cli.options import UserError
 from densenet_cli.quick_imports import quick_imports
 from densenet_cli.stop_signals import stop_signals
 from densenet_cli.streams import drop_what_cannot_be_written
@@ -74,9 +75,12 @@ def _serve(answers: int) -> NoReturn:
 
 
 def _execute(job: dict[str, Any]) -> int:
-    with quick_imports():
-        from densenet_cli.run import execute  # loads torch
-
+    try:
+        with quick_imports():
+            from densenet_cli.run import execute  # loads torch
+    except UserError as error:
+        launch.leave_message(Path(job["folder"]), str(error))
+        os._exit(launch.NOT_LOADED)
     return execute(Path(job["folder"]), job["config"], job["overrides"], job["begin"])
 
 

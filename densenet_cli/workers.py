@@ -154,7 +154,7 @@ class Worker:
             status = process.wait()
         finally:
             self.close()  # no process of the run outlives it
-        return status >= 0, status
+        return status >= 0 and status != launch.NOT_LOADED, status
 
     def _start(self, words: list[str], pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[str]:
         output = None if self.place.log is None else self.place.log.open("a", encoding="utf-8")
@@ -256,6 +256,7 @@ def _record_end(
             record.update(state="failed", error=message, ended=now())
     except InUse:
         return BUSY
-    message = f"{message} (see {folder / 'run.log'})"
+    if (folder / "run.log").exists():  # else it did not come so far
+        message = f"{message} (see {folder / 'run.log'})"
     print(printable(f"densenet-run: {message}", keep="\n"), file=sys.stderr)
     return 1

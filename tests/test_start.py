@@ -1,8 +1,11 @@
 """What a process does before it trains."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -100,3 +103,53 @@ def test_a_module_of_the_working_folder_is_found_as_the_command_finds_it(command
     words = ["--config-dir=own", "experiment=quickstart", "model=mine", "epochs=1", "trainer=cpu"]
     answer = command("--multirun", *words, "sweep.name=sweep")  # as python -m, which searches here
     assert answer.returncode == 0, answer.stderr
+
+
+COMMANDS = {
+    "run": ["cli", *TINY],
+    "sweep": ["cli", "--multirun", *TINY, "sweep.name=sweep"],
+    "model": ["model_cli", "summary", "model.depth=10"],
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_too_little_memory_for_torch_is_one_message(name):
+    module, *words = COMMANDS[name]
+    typed = ["bash", "-c", 'ulimit -v 300000; exec "$@"', "bash", sys.executable, "-m"]
+    typed += [f"densenet_cli.{module}", *words]
+    answer = subprocess.run(typed, capture_output=True, text=True, check=False, timeout=200)
+    assert answer.returncode == 1
+    said = [line for line in answer.stderr.splitlines() if "densenet-run: [1/1]" not in line]
+    (message,) = (line for line in said if "1 jobs in" not in line)
+    assert "there is too little memory: " in message
+    assert "ulimit -v allows 307 MB" in message
+    if name == "sweep":
+        assert "failed: there is too little memory" in answer.stdout
+
+
+def _loads_torch(process):
+    """Whether a process, or one that it has started, has begun to load torch."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    maps = Path(f"/proc/{process}/maps").read_text()
+    return "libtorch" in maps or any(map(_loads_torch, children))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("name", COMMANDS)
+def test_ctrl_c_typed_twice_while_torch_loads_ends_without_a_traceback(name, tmp_path):
+    module, *words = COMMANDS[name]
+    typed = [sys.executable, "-m", f"densenet_cli.{module}", *words]
+    process = subprocess.Popen(typed, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not _loads_torch(process.pid):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode in (130, -signal.SIGINT)
+    assert "Traceback" not in said
+    assert "ignored" not in said
+    assert not list(tmp_path.glob("outputs/**/last.ckpt"))

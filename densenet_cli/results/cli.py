@@ -250,5 +250,5 @@ def _runs(folders: Sequence[Path]) -> tuple[list[Run], list[Unreadable]]:
 
 
 if __name__ == "__main__":
-    begin()
+    begin("densenet-results")
     main()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from densenet_cli import child, launch
-from densenet_cli.options import OptionError, whole_number
+from densenet_cli.options import OptionError, UserError, whole_number
+from densenet_cli.quick_imports import quick_imports
 from densenet_cli.workers import Place
 
 WITHOUT_GPU = 2  # jobs at once, unless typed
@@ -63,13 +65,19 @@ def _gpus() -> list[str]:
     """The GPUs that torch sees, as CUDA_VISIBLE_DEVICES names them."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     count = child.command("densenet_cli.sweep.places:print_gpu_count")
-    answer = subprocess.run(count, env=child.environment(), capture_output=True, text=True, check=True)
+    answer = subprocess.run(count, env=child.environment(), capture_output=True, text=True, check=False)
+    if answer.returncode:
+        reason = answer.stderr.strip().rpartition("\n")[2]
+        raise UserError(f"hydra/launcher=parallel: torch cannot count the GPUs: {reason}")
     number = int(answer.stdout)
     return named.split(",")[:number] if named else [str(gpu) for gpu in range(number)]
 
 
 def print_gpu_count(words: list[str]) -> None:
     """Print how many GPUs torch sees; in a process of its own, for a sweep itself loads no torch."""
-    import torch
-
+    try:
+        with quick_imports():
+            import torch
+    except UserError as error:
+        sys.exit(str(error))
     print(torch.cuda.device_count())
