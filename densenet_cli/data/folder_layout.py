@@ -7,7 +7,7 @@ import logging
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,7 +116,10 @@ def class_names(folder: Path) -> list[str]:
 
 
 def labelled_splits(
-    folders: Mapping[str, Path], names: list[str], left_out: LeftOut
+    folders: Mapping[str, Path],
+    names: list[str],
+    left_out: LeftOut,
+    wanted: Container[str] | None = None,
 ) -> dict[str, Files]:
     """All images of the class folders of each split, sorted by class and path.
 
@@ -127,18 +130,23 @@ def labelled_splits(
         folders: of each split.
         names: of the classes.
         left_out: takes what lies in the folders and is not taken.
+        wanted: the splits to search; None: all.
 
     Raises:
         OptionError: if a folder has other classes than `names`, two that are one folder, or one
             without an image.
         OSError: if a folder cannot be read.
     """
-    classes = {split: subfolders(folder, left_out) for split, folder in folders.items()}
+    searched = [split for split in folders if wanted is None or split in wanted]
+    classes = {
+        split: subfolders(folder, left_out if split in searched else None)
+        for split, folder in folders.items()
+    }
     tops = {place(folder) for folder in folders.values()}
     tops |= {place(path) for paths in classes.values() for path in paths}
     return {
-        split: _labelled(folders[split], paths, names, left_out, set(tops))
-        for split, paths in classes.items()
+        split: _labelled(folders[split], classes[split], names, left_out, set(tops))
+        for split in searched
     }
 
 

@@ -116,7 +116,7 @@ def _files(root: Path, names: Sequence[str]) -> Files:
         split = next(name for name in ("test", "validation", "all") if name in folders)
         found = [path.name for path in subfolders(folders[split])]
         _check_known(root, found, names)
-        files = labelled_splits({split: folders[split]}, found, left_out)[split]
+        files = labelled_splits(folders, found, left_out, wanted={split})[split]
     except OptionError as error:
         raise OptionError("FOLDER", root, error.rule, error.example) from error
     left_out.say(root)

@@ -239,6 +239,16 @@ def test_a_class_without_pictures_and_what_is_left_out_are_named(run, typed, tmp
     assert "(left out: files of other kinds: 2 (.txt, .heic))" in message
 
 
+def test_links_between_splits_are_followed_as_in_training(run, typed, tmp_path):
+    shutil.copytree(run[1], tmp_path / "more")
+    (tmp_path / "more" / "test" / "sea" / "x").symlink_to("../../train/sea")
+    (tmp_path / "more" / "train" / "sea" / "y").symlink_to("../../test/sea")
+    data = ImageFolder(str(tmp_path / "more"), batch_size=8, image_size=16)
+    data.prepare()
+    status, said, _ = typed("evaluate", run[0], tmp_path / "more")
+    assert (status, said.splitlines()[0].split()) == (0, ["pictures", str(data.sizes["test"])])
+
+
 class _Harmful:
     def __reduce__(self):
         return open, ("harmed", "w")
