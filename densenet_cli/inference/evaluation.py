@@ -84,7 +84,8 @@ def evaluate(trained: Trained, root: Path, batch_size: int | None = None) -> Ans
             truth = torch.from_numpy(files.labels[indices])
             metrics.update(counted, logits[-1], truth, F.cross_entropy(logits[-1], truth))
     if not read:
-        raise UserError(f"{root}: none of its {len(files.paths)} pictures can be read")
+        why = pictures.first_of(unreadable)
+        raise UserError(f"{root}: none of its {len(files.paths)} pictures can be read{why}")
     labels = torch.from_numpy(files.labels)[read]
     paths = [files.paths[index] for index in read]
     measured = {name: metrics.recorded(name, value) for name, value in counted.compute().items()}

@@ -97,8 +97,14 @@ def some(
     cut = functools.partial(centre_crop, size=size, kept=kept)
     (_, images, unreadable), *_ = batches(paths, cut, most)
     if len(images) < 2:
-        raise UserError(f"{', '.join(map(str, words))}: two pictures at least are needed")
+        named = ", ".join(map(str, words))
+        raise UserError(f"{named}: two pictures at least are needed{first_of(unreadable)}")
     return images, unreadable
+
+
+def first_of(unreadable: Sequence[Unreadable]) -> str:
+    """The end of a sentence that says of one file why it cannot be read; empty if all can be."""
+    return f"; {unreadable[0].path} cannot be read: {unreadable[0].reason}" if unreadable else ""
 
 
 def _read(path: str, read: Callable[[str], Tensor]) -> Tensor | Unreadable:

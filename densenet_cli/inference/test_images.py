@@ -10,6 +10,7 @@ from torch import Tensor
 from densenet_cli.data.image_data import ImageData
 from densenet_cli.inference.trained import Trained
 from densenet_cli.instantiation import build, naming
+from densenet_cli.options import OptionError
 from densenet_cli.trained_on import other_images, refusal
 
 
@@ -35,8 +36,22 @@ def batches(
     if "check" in options:
         options["check"] = False  # of all images of all splits; the run has done so
     data: ImageData = build("data", options)
-    with naming("data"):
-        data.prepare()
+    try:
+        with naming("data"):
+            data.prepare()
+        _check_same(trained, data, options)
+    except OptionError as error:
+        if error.key != "data.root":
+            raise
+        raise OptionError("--data-root", error.value, error.rule, error.example) from error
+    pixels, labels = data.some_test_images(images)
+    count = math.ceil(len(labels) / batch_size)
+    parts = zip(pixels.tensor_split(count), labels.tensor_split(count), strict=True)
+    return [(trained.inputs(part), its) for part, its in parts]
+
+
+def _check_same(trained: Trained, data: ImageData, options: dict[str, Any]) -> None:
+    """Raise UserError if the images are others than those of the run."""
     now = {"class_names": list(data.class_names), "sizes": data.sizes, "digest": data.digest()}
     if difference := other_images(trained.fields["data"], now):
         rule = (
@@ -44,7 +59,3 @@ def batches(
             "that it was tested on"
         )
         raise refusal(rule, options)
-    pixels, labels = data.some_test_images(images)
-    count = math.ceil(len(labels) / batch_size)
-    parts = zip(pixels.tensor_split(count), labels.tensor_split(count), strict=True)
-    return [(trained.inputs(part), its) for part, its in parts]

@@ -186,6 +186,12 @@ def test_other_data_than_those_of_the_run_are_refused(run, typed, tmp_path):
     status, _, message = typed(*words)
     assert status == 1
     assert "class 2 was sea (of 3) and is lake now (of 3)" in message
+    assert f"--data-root={tmp_path}/others: holds other images" in message
+    status, _, message = typed("mistakes", run[0], "--output", tmp_path)
+    assert (status, message.splitlines()[0]) == (
+        1,
+        "densenet-model: --data-root=photos: is no folder; for example --data-root=/path/to/images",
+    )
 
 
 def test_predictions_of_files_with_names_in_no_alphabet_are_written(run, typed, tmp_path):
@@ -247,6 +253,17 @@ def test_links_between_splits_are_followed_as_in_training(run, typed, tmp_path):
     data.prepare()
     status, said, _ = typed("evaluate", run[0], tmp_path / "more")
     assert (status, said.splitlines()[0].split()) == (0, ["pictures", str(data.sizes["test"])])
+
+
+def test_it_is_said_why_no_picture_can_be_read(run, typed):
+    folder = run[1] / "test"
+    for words in (
+        ["evaluate", run[0], folder],
+        ["export", run[0], "--format", "onnx", "--check", folder],
+    ):
+        status, _, message = typed(*words, "--max-pixels", "9")
+        assert status == 1
+        assert f"{folder}/grass/0.jpg cannot be read: it has 720 pixels; --max-pixels 720" in message
 
 
 class _Harmful:
