@@ -234,7 +234,7 @@ class ImageFolder(ImageData):
 
 
 def _warn_of_shared(files: dict[str, Files], digests: np.ndarray) -> None:
-    """Say how many images that are not for training have the content of one that is.
+    """Say how many images have the content of one in another split.
 
     Args:
         files: of "train" and the other splits.
@@ -242,16 +242,18 @@ def _warn_of_shared(files: dict[str, Files], digests: np.ndarray) -> None:
     """
     ends = np.cumsum([len(part.paths) for part in files.values()])
     parts = dict(zip(files, np.split(digests, ends[:-1]), strict=True))
-    trained, found, example = parts.pop("train"), [], ""
-    for split, its in parts.items():
-        shared = np.flatnonzero(np.isin(its, trained))
-        if len(shared):
-            found.append(f"{len(shared)} of {len(its)} {split} images")
-            same = files["train"].paths[int(np.argmax(trained == its[shared[0]]))]
-            example = f"{printable(files[split].paths[shared[0]])} is {printable(same)}"
+    found: list[str] = []
+    for other, kind in (("train", "training"), ("test", "test")):
+        shared, example = [], ""
+        for split, its in parts.items():
+            if split in ("train", other):
+                continue
+            same = np.flatnonzero(np.isin(its, parts[other]))
+            if len(same):
+                shared.append(f"{len(same)} of {len(its)} {split} images")
+                there = files[other].paths[int(np.argmax(parts[other] == its[same[0]]))]
+                example = f"{printable(files[split].paths[same[0]])} is {printable(there)}"
+        if shared:
+            found.append(f"{' and '.join(shared)} are {kind} images too ({example})")
     if found:
-        log.warning(
-            "%s are training images too (%s): errors will look lower than they are",
-            " and ".join(found),
-            example,
-        )
+        log.warning("%s: errors will look lower than they are", "; ".join(found))

@@ -485,6 +485,17 @@ def test_pictures_in_training_and_elsewhere_are_counted_once(tmp_path, caplog):
     assert not [record for record in caplog.records if record.levelno == logging.WARNING]
 
 
+def test_held_out_pictures_that_are_test_pictures_are_named(tmp_path, caplog):
+    root = fill(tmp_path / "a", 3, splits=("train", "val", "test"))
+    shutil.copy(root / "test" / "bee" / "2.png", root / "val" / "bee" / "same.png")
+    folder(root)
+    (said,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert said.message == (
+        f"1 of 10 validation images are test images too ({root}/val/bee/same.png is "
+        f"{root}/test/bee/2.png): errors will look lower than they are"
+    )
+
+
 def test_pictures_that_are_split_are_compared_too(tmp_path, caplog):
     root = fill(tmp_path / "a", 5, splits=("",))
     for path in list(root.glob("*/*.png")):
