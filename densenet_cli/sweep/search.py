@@ -20,6 +20,7 @@ from densenet_cli.instantiation import build, naming
 from densenet_cli.options import OptionError, UserError, choice, whole_number
 from densenet_cli.plain_file import UnreadableFile
 from densenet_cli.plain_text import printable
+from densenet_cli.quick_imports import quick_imports
 from densenet_cli.record import reported
 from densenet_cli.summary import relative
 from densenet_cli.sweep import grid, jobs, places, table
@@ -269,7 +270,7 @@ class Search(Runner):
 
 def _holds_out(options: dict[str, Any]) -> bool:
     """Whether data have held-out images of their own, as a folder with train/, val/ and test/."""
-    with naming("data"):
+    with naming("data"), quick_imports():  # a folder of images is read by what loads torch
         return build("data", options).holds_out
 
 

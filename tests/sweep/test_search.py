@@ -69,6 +69,26 @@ def test_images_that_a_folder_holds_out_itself_serve_a_search(test_images):
                 Search(cfg, typed, [])
 
 
+def test_a_search_on_a_folder_of_images_loads_no_package_that_only_metrics_need():
+    for split in ("train", "val", "test"):
+        for name in ("cat", "dog"):
+            Path("photos", split, name).mkdir(parents=True)
+    words = [*SEARCH[1:], "data=image_folder", "data.root=photos", "data.validation=0"]
+    code = f"""
+import sys
+from densenet_cli import resolvers
+from densenet_cli.compose import composing
+from densenet_cli.sweep.jobs import options
+from densenet_cli.sweep.search import Search
+resolvers.register()
+with composing():
+    Search(*options({words}), [])
+print(sorted({{"matplotlib", "scipy", "torchvision"}} & sys.modules.keys()))
+"""
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert answer.stdout == "[]\n", answer.stderr
+
+
 @pytest.mark.slow
 def test_a_killed_search_goes_on(command, tmp_path):
     process = subprocess.Popen(
