@@ -154,6 +154,9 @@ def read_config(folder: Path) -> tuple[dict[str, Any], list[str]]:
     """
     if folder.is_file():
         raise UserError(f"{folder} is a file: name the folder of a run, as outputs/DATE/TIME")
+    if not folder.exists():
+        rule = "there is no such folder; name that of a run or of a sweep, as outputs/DATE/TIME"
+        raise UserError(f"{folder}: {rule}")
     try:
         config, overrides = (read_yaml(folder / name) for name in ("config.yaml", "overrides.yaml"))
         schema.check(config)

@@ -159,6 +159,12 @@ def test_a_damaged_configuration_is_named(damage, typed, tmp_path):
     assert "outputs/run holds no configuration" in message
 
 
+def test_a_folder_that_does_not_exist_is_said_not_to_exist(typed):
+    status, message = typed("resume=outputs/nowhere")
+    assert status == 1
+    assert message.startswith("densenet-run: outputs/nowhere: there is no such folder; name that of")
+
+
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_refused_word_does_not_change_a_run(kept, typed, tmp_path):
     assert typed(*TINY, "epochs=1", "hydra.run.dir=outputs/run")[0] == 0
