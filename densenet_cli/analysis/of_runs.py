@@ -24,16 +24,22 @@ from densenet_cli.analysis.lesion_units import DenseLayer
 from densenet_cli.analysis.look import Look
 from densenet_cli.analysis.subject import Subject
 from densenet_cli.inference.trained import Trained
-from densenet_cli.options import OptionError
+from densenet_cli.options import OptionError, UserError
 from densenet_cli.results.terminal import console, plain
 
 
 def reuse(look: Look, through_norm: bool) -> None:
-    """Figure 5 of the DenseNet paper for each run, and the paper's observations in numbers."""
-    found = {
-        subject: feature_reuse.feature_reuse(trained.network, through_norm)
-        for subject, trained in look.networks(also_untrained=True)
-    }
+    """Figure 5 of the DenseNet paper for each run, and the paper's observations in numbers.
+
+    Raises:
+        UserError: a run is not of a DenseNet.
+    """
+    found = {}
+    for subject, trained in look.networks(also_untrained=True):
+        try:
+            found[subject] = feature_reuse.feature_reuse(trained.network, through_norm)
+        except UserError as error:
+            raise UserError(f"{trained.checkpoint}: {error}") from error
     own = list(found)[::2]  # each run's network, and between them the untrained ones
     look.write("reuse", *(reuse_figure.draw(found[one], one.title) for one in own))
     _show_claims({subject.title: feature_reuse.claims(blocks) for subject, blocks in found.items()})

@@ -8,10 +8,12 @@ import pickle
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 from tiny_run import TINY
 
@@ -365,6 +367,17 @@ def test_analyses_leave_figures_and_their_numbers(run, typed, tmp_path, command,
         assert f"error {error:.2f} %" in out
         assert len(rows) == round(error / 100 * 21)  # of the 21 test images fewer than fit are wrong
         assert all(row["class"] != row["taken_for"] for row in rows)
+
+
+def test_a_run_that_is_of_no_densenet_is_named(run, typed, monkeypatch):
+    def load(*asked):
+        return replace(trained.load(*asked), network=torchvision.models.resnet18())
+
+    monkeypatch.setattr("densenet_cli.analysis.look.load", load)
+    status, _, message = typed("reuse", run[0])
+    assert status == 1
+    reason = "ResNet is no DenseNet: it has no dense blocks"
+    assert message == f"densenet-model: {run[0]}/checkpoints/last.ckpt: {reason}"
 
 
 def test_saliency_of_ones_own_pictures_leaves_out_what_is_none(run, typed, tmp_path):
