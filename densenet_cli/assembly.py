@@ -187,11 +187,12 @@ def _module(config: dict[str, Any], data: ImageData, cuda_graphs: bool) -> Image
     layer_decay = config.get("pretrained", {}).get("layer_decay", 1)
     make_optimizer = functools.partial(optimizer, recipe["optimizer"], fused, layer_decay)
     try_out(make_optimizer, recipe["optimizer"]["_target_"])
+    make_schedule = schedule(recipe["schedule"])
     with naming("recipe"):
         return ImageClassifier(
             network.to(memory_format=memory_format(recipe["optimizer"]["_target_"])),
             make_optimizer,
-            schedule(recipe["schedule"]),
+            make_schedule,
             data.num_classes,
             data.evaluation_split,
             seed=config["seed"],

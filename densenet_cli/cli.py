@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from densenet_cli import launch, resolvers
+from densenet_cli import known_keys, launch, resolvers
 from densenet_cli.begin import begin
 from densenet_cli.complaint import explain
 from densenet_cli.compose import (
@@ -124,6 +124,7 @@ def _begin(cfg: DictConfig, trust: Trust | None) -> None:
     try:
         with _full_error(FULL_ERROR):
             _refuse_sweep(cfg)
+            known_keys.check_hydra(hydra_config)
             config = resolved(cfg)
             if trust is not None:
                 trust.check(config, Path(config["checkpoint"]).parent.parent)
@@ -136,8 +137,18 @@ def _begin(cfg: DictConfig, trust: Trust | None) -> None:
 
 def _refuse_sweep(cfg: DictConfig) -> None:
     """Raise UserError where a file, as that of an experiment, speaks of several runs."""
-    jobs = list(OmegaConf.select(cfg, "sweep.jobs") or [""])
-    for name, chosen, unset in (("sweep.jobs", jobs, [""]), ("seeds", cfg.get("seeds"), None)):
+    hydra_config = HydraConfig.get()
+    groups = hydra_config.runtime.choices
+    about: list[tuple[str, Any, Any]] = [
+        ("sweep.jobs", list(OmegaConf.select(cfg, "sweep.jobs") or [""]), [""]),
+        ("sweep.name", OmegaConf.select(cfg, "sweep.name"), None),
+        ("sweep.fail_fast", OmegaConf.select(cfg, "sweep.fail_fast") or False, False),
+        ("seeds", cfg.get("seeds"), None),
+        ("plan", str(cfg.get("plan") or False).lower(), "false"),
+        ("hydra.sweeper.params", dict(hydra_config.sweeper.get("params") or {}), {}),
+        *((name, groups.get(name), "basic") for name in ("hydra/sweeper", "hydra/launcher")),
+    ]
+    for name, chosen, unset in about:
         if chosen != unset:
             raise OptionError(name, chosen, "is for several runs; type --multirun besides")
 

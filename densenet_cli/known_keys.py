@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import Any
 
@@ -11,6 +12,7 @@ from densenet_cli import schema
 from densenet_cli.identity import flat
 from densenet_cli.options import UserError, nearest, shown
 
+WHOLE_SWEEP = ("sweep", "seeds", "plan", "hydra")  # what is read of a sweep as a whole
 SECTIONS = ["model", "data", "recipe", "trainer", "pretrained", "logger"]
 # What is read of each section whose options go to no class or function; those check their own names.
 READ = {
@@ -41,6 +43,40 @@ def check(cfg: DictConfig) -> None:
             "nothing reads it, since no logger is chosen; type logger=tensorboard, wandb or mlflow too"
         )
         raise UserError(f"logger.{name}={shown(value)}: {rule}")
+
+
+def check_sweep_file(cfg: DictConfig, without: DictConfig) -> None:
+    """Raise UserError if a sweep's file has options outside sweep, where no job reads them.
+
+    Args:
+        cfg: the configuration of the sweep as a whole.
+        without: the same without the file.
+    """
+    now, before = (flat(OmegaConf.to_container(one, resolve=False)) for one in (cfg, without))  # type: ignore[arg-type]
+    for name, value in now.items():
+        if name.partition(".")[0] not in WHOLE_SWEEP and (name not in before or before[name] != value):
+            rule = "no job reads this option of a sweep's file; write it into the lines of sweep.jobs"
+            raise UserError(f"{name}={shown(value)}: {rule}")
+
+
+def check_hydra(node: Any, path: str = "hydra") -> None:
+    """Raise UserError if Hydra's own section has a key that Hydra does not know.
+
+    Args:
+        node: that section, or a part of it.
+        path: its key.
+    """
+    if not isinstance(node, DictConfig) or node._is_none() or node._is_missing():
+        return
+    kind = OmegaConf.get_type(node)
+    names = [one.name for one in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else node
+    for key in map(str, node):
+        if key not in names and f"{path}.{key}" != "hydra.env":  # a group of Hydra's own, of no use
+            near = nearest(key, names)
+            hint = f"did you mean {path}.{near}?" if near else f"{path} has {', '.join(sorted(names))}"
+            raise UserError(f"{path}.{key}: nothing reads such an option; {hint}")
+        if not OmegaConf.is_missing(node, key):
+            check_hydra(node._get_node(key), f"{path}.{key}")
 
 
 def meant(key: str, config: dict[str, Any]) -> str | None:

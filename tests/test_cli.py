@@ -213,7 +213,16 @@ def test_a_plan_that_is_false_is_none(word, typed):
 def test_a_file_that_speaks_of_several_runs_needs_multirun(typed, tmp_path):
     (tmp_path / "mine/experiment").mkdir(parents=True)
     own = tmp_path / "mine/experiment/own.yaml"
-    for text, name in (("sweep: {jobs: [seed=1]}", "sweep.jobs=[seed=1]"), ("seeds: 3", "seeds=3")):
+    for text, name in (
+        ("sweep: {jobs: [seed=1]}", "sweep.jobs=[seed=1]"),
+        ("sweep: {name: mine}", "sweep.name=mine"),
+        ("sweep: {fail_fast: true}", "sweep.fail_fast=true"),
+        ("seeds: 3", "seeds=3"),
+        ("plan: true", "plan=true"),
+        ("hydra: {sweeper: {params: {seed: '0,1'}}}", "hydra.sweeper.params={'seed': '0,1'}"),
+        ("defaults: [override /hydra/launcher: parallel]", "hydra/launcher=parallel"),
+        ("defaults: [override /hydra/sweeper: optuna]", "hydra/sweeper=optuna"),
+    ):
         own.write_text(f"# @package _global_\n{text}\n")
         status, message = typed("--config-dir=mine", "experiment=own")
         assert status == 1

@@ -91,3 +91,50 @@ def test_an_option_of_hydras_that_no_sweep_reads_is_refused(words, named, typed)
     status, message = typed("--multirun", *TINY, *words)
     assert status == 1
     assert named in message
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("model: {depth: 10}", "model.depth=10: no job reads this option of a sweep's file"),
+        ("epoch: 1", "epoch=1: no job reads"),
+        ("jobs: [seed=1]", "jobs=[seed=1]: no job reads"),
+        ("defaults: [override /data: digits]", "data._target_=densenet_cli.data.digits.Digits: no job"),
+    ],
+)
+def test_a_sweeps_file_has_no_options_that_its_jobs_do_not_read(text, fault, tmp_path):
+    (tmp_path / "mine/sweep").mkdir(parents=True)
+    Path("mine/sweep/own.yaml").write_text(f"# @package _global_\n{text}\nsweep: {{name: own}}\n")
+    with composing("mine") as own, pytest.raises(UserError) as error:
+        jobs.read([*own, "sweep=own", "sweep.fail_fast=true"])
+    assert fault in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("word", "named"),
+    [
+        ("+hydra.foo=1", "hydra.foo: nothing reads such an option"),
+        ("+hydra.run.dr=x", "hydra.run.dr: nothing reads such an option; did you mean hydra.run.dir?"),
+        ("+hydra.job.nam=x", "did you mean hydra.job.name?"),
+    ],
+)
+def test_an_option_that_hydra_does_not_know_is_refused(word, named, typed):
+    status, message = typed(*TINY, word)
+    assert status == 1
+    assert named in message
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["+recipe.schedule.drop=3"], "densenet-run: recipe.schedule.drop=3: there is no such option"),
+        (
+            ["+recipe.schedule.schedulers=3"],
+            "densenet-run: recipe.schedule.schedulers=3: must be a list",
+        ),
+    ],
+)
+def test_an_option_of_the_schedule_is_named_as_typed(words, named, typed):
+    status, message = typed(*TINY, *words)
+    assert status == 1
+    assert named in message

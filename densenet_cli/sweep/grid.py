@@ -22,9 +22,12 @@ def job_words(typed: list[str]) -> list[str]:
 
 
 def sweep_words(typed: list[str]) -> list[str]:
-    """The typed words that are about the sweep; an experiment's file may say how it is swept."""
+    """The typed words that are about the sweep; an experiment's file may say how it is swept.
+
+    Of several experiments each is looked at by itself; a list of them makes one.
+    """
     about = [word for word in typed if _section(word) in OF_THE_SWEEP and key(word) != "resume"]
-    experiments = [word for word in typed if key(word) == "experiment" and not set(",(") & set(word)]
+    experiments = [word for word in typed if key(word) == "experiment" and not swept([word])]
     return about + experiments
 
 

@@ -122,7 +122,12 @@ def options(words: list[str]) -> tuple[DictConfig, list[str]]:
         raise UserError("hydra.run.dir= is for single runs; a sweep's folder is named by sweep.name=")
     varying = grid.swept(grid.job_words(words))
     choices = [word for word in words if key(word) in GROUPS and key(word) not in varying]
-    cfg = compose([*grid.sweep_words(words), *choices], with_hydra=True)
+    about = [*grid.sweep_words(words), *choices]
+    cfg = compose(about, with_hydra=True)
+    if any(key(word) == "sweep" for word in about):
+        known_keys.check_sweep_file(
+            cfg, compose([word for word in about if key(word).partition(".")[0] != "sweep"])
+        )
     params = cfg.hydra.sweeper.get("params") or {}
     typed = [f"{name}={value}" for name, value in params.items()] + grid.job_words(words)
     if cfg.sweep.name is None:

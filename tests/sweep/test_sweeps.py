@@ -235,6 +235,14 @@ def test_each_of_several_experiments_is_swept_as_its_file_says(typed, experiment
     assert [len(one.jobs) for one in alone] == [2, 2, 1, 2]
 
 
+def test_a_list_of_experiments_is_one_that_is_swept_as_their_files_say(experiments):
+    with composing(experiments) as own:
+        sweep = jobs.read([*own, "experiment=[a,c]"])
+    assert [
+        (job.config["model"]["depth"], job.config["epochs"], job.config["seed"]) for job in sweep.jobs
+    ] == [(depth, 8, seed) for depth in (22, 40) for seed in (0, 1)]
+
+
 def test_a_search_refuses_several_experiments_that_say_how_they_are_swept(experiments, typed):
     words = ["--multirun", f"--config-dir={experiments}", "hydra/sweeper=optuna", "data.validation=99"]
     status, message = typed(*words, "data=digits", "experiment=a,b")
