@@ -25,8 +25,8 @@ from densenet_cli.trust import check_words
 PACKAGE = Path(__file__).parent
 # Inside the package where it was installed from a wheel, beside it in a checkout.
 CONF = next((path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir()), None)
-PATHS = ("checkpoint", "data.root", "pretrained.weights", "resume", "hydra.run.dir", "hydra.sweep.dir")
-NEW_FOLDERS = ("resume", "hydra.run.dir", "hydra.sweep.dir")  # one folder, which need not be there yet
+NEW_FOLDERS = ("resume", "hydra.run.dir", "hydra.sweep.dir", "sweep.name")  # they may be missing yet
+PATHS = ("checkpoint", "data.root", "pretrained.weights", *NEW_FOLDERS)
 PLAIN = re.compile(r"(?!(true|false|inf|nan)$)([A-Za-z_/]|\.{1,2}/)[\w./-]*", re.ASCII | re.IGNORECASE)
 OF_SWEEPS = ("sweep", "seeds", "plan")  # sections of the configuration that no single run knows
 

@@ -46,6 +46,13 @@ def test_what_hydra_gives_a_meaning_keeps_it():
     assert as_paths(["data.root=choice(a,b)", "model=a,b"]) == ["data.root=choice(a,b)", "model=a,b"]
 
 
+@pytest.mark.parametrize("name", ["[final] run", "p(1)", "año", "a,b", "it's", "e\u0301", "#1", "true"])
+def test_a_sweep_may_be_called_anything(name):
+    with composing():
+        sweep = jobs.read(as_paths([*TINY, f"sweep.name={name}"]))
+    assert sweep.folder == Path("outputs", name)
+
+
 def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path / "it's home"))
     with composing():
