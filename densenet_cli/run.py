@@ -317,20 +317,16 @@ def _results(job: Job) -> dict[str, Any]:
         return results | {"test_error_best": min(errors, default=None), "best_on_test": True} | last
     results["validation_error_last"] = job.progress.rows[-1].get(column)
     results["validation_error_best"] = keeper.best_value
-    best = last
-    if keeper.best_epoch is not None:
-        job.trainer.strategy.barrier()
-        checkpoints.load_weights(
-            job.module.network, checkpoints.load_checkpoint(keeper.best), keeper.best
-        )
-        best = _tested(job)
-    results |= {f"{name}_best": value for name, value in best.items()}
-    if job.config["recipe"]["report"] == "last":
-        return results | last
+    reports_best = job.config["recipe"]["report"] == "best"
     if keeper.best_epoch is None:
-        log.warning("no epoch was judged by held-out images: the result is that of the last epoch")
+        if reports_best:
+            log.warning("no epoch was judged by held-out images: the result is that of the last epoch")
         return results | last
-    return results | best | {"reported": "best"}
+    job.trainer.strategy.barrier()
+    checkpoints.load_weights(job.module.network, checkpoints.load_checkpoint(keeper.best), keeper.best)
+    best = _tested(job)
+    results |= {f"{name}_best": value for name, value in best.items()}
+    return results | (best | {"reported": "best"} if reports_best else last)
 
 
 def _tested(job: Job) -> dict[str, Any]:

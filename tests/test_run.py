@@ -147,6 +147,7 @@ def test_the_best_epoch_is_reported_only_if_held_out_images_chose_it(typed, tmp_
     results = json.loads((tmp_path / "outputs/last/run.json").read_text())["results"]
     assert results["reported"] == "last"
     assert results["test_error"] == results["test_error_last"]
+    assert "test_error_best" not in results  # no epoch is the best
     assert trained.load(Path("outputs/last")).checkpoint.name == "last.ckpt"
 
 
