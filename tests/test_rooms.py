@@ -57,7 +57,7 @@ MAY_IMPORT = {  # room -> rooms
     },
     "cli": {
         *("launch", "resolvers", "complaint", "compose", "hold", "record", "run", "workers", "sweep"),
-        *("quick_imports", "trust"),
+        *("known_keys", "quick_imports", "trust"),
     },
     "inference": {
         *("compose", "data", "instantiation", "models", "record", "resolvers", "results"),
