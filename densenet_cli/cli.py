@@ -90,7 +90,7 @@ def _obey(words: list[str]) -> int:
     own, _ = without_flags(words)
     if own:
         check_names(Path(own))
-    composed = as_trained(words)
+    composed = _flags_first(as_trained(words))
     sys.argv[1:] = composed + _quiet_if_not_first(words)
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")

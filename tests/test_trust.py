@@ -185,6 +185,18 @@ def test_what_the_user_trusts_by_name_is_built(run, typed, monkeypatch, capsys):
         model_cli.main()
 
 
+def test_a_run_of_ones_own_choices_is_tested_and_gone_on_with(typed, tmp_path):
+    (tmp_path / "mine/model").mkdir(parents=True)
+    (tmp_path / "mine/model/own.yaml").write_text(
+        "_target_: torchvision.models.densenet.DenseNet\nblock_config: [1]\nnum_init_features: 8\n"
+    )
+    words = ["--config-dir=mine", "experiment=quickstart", "model=own", "epochs=1", "trainer=cpu"]
+    assert typed(*words, "hydra.run.dir=outputs/run")[0] == 0
+    tested = ["task=test", "checkpoint=outputs/run/checkpoints/last.ckpt", "hydra.run.dir=outputs/test"]
+    status, message = typed(*tested, "--config-dir=mine")
+    assert status == 0, message
+
+
 @pytest.mark.parametrize("name", ["os.system", "_target_=os.system"])
 def test_no_folder_is_trusted_for_its_name(name):
     assert not Trust.of([], [f"resume={name}", f"checkpoint={name}/a.ckpt", "epochs=1"], None).covers(
