@@ -135,8 +135,10 @@ def _recorded(config: dict[str, Any], record: RunRecord, resume: bool) -> int:
     except (Interrupted, KeyboardInterrupt) as stop:
         if first:
             record.update(state="interrupted", ended=now())
-            again = shlex.join(["densenet-run", f"resume={summary.relative(folder)}"])
-            say(f"interrupted; go on with: {again}")
+            from densenet_cli.trust import words_of_trust  # loads Hydra's parser of words
+
+            again = ["densenet-run", f"resume={summary.relative(folder)}", *words_of_trust(config)]
+            say(f"interrupted; go on with: {shlex.join(again)}")
             return stop.exit_status if isinstance(stop, Interrupted) else 130
         return 0  # Lightning kills the first process if another one ends otherwise
     except Lost:

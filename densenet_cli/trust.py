@@ -93,6 +93,18 @@ HYDRA_KEYS = {
 _TARGET = re.compile(r"""\b_target_["']?\s*[=:]\s*["']?([\w.]+)""")  # as typed, and in YAML
 
 
+class Refused(UserError):
+    """A file names what is neither listed here nor trusted.
+
+    Attributes:
+        target: what would be built.
+    """
+
+    def __init__(self, message: str, target: Any) -> None:
+        super().__init__(message)
+        self.target = target
+
+
 @dataclass(frozen=True)
 class Trust:
     """What a user has named in this very command, which files may therefore name too.
@@ -182,10 +194,34 @@ class Trust:
             for number, item in enumerate(value):
                 self._check_value(f"{name}.{number}", item, trusted, source)
 
-    def _refusal(self, key: str, target: Any, source: Path) -> UserError:
+    def _refusal(self, key: str, target: Any, source: Path) -> Refused:
         rule = "is not among what is built from a file, which could run code of someone else's"
         how = f"; if it is yours, type {self.how}{target} besides"
-        return UserError(f"{source}: {key}={shown(target)}: {rule}{how if target else ''}")
+        return Refused(f"{source}: {key}={shown(target)}: {rule}{how if target else ''}", target)
+
+
+def words_of_trust(config: dict[str, Any], trust: Trust = Trust()) -> list[str]:
+    """What must be typed besides resume= where it will read a configuration from a folder.
+
+    Args:
+        config: a resolved configuration.
+        trust: what the command that reads it will trust without these words.
+
+    Returns:
+        A word such as "trust=mine.Net", or none if all that is built is listed here.
+    """
+    names: list[str] = []
+    while True:
+        try:
+            Trust(tuple(names), trust.typed).check(config, Path())
+        except Refused as refused:
+            if not isinstance(refused.target, str) or refused.target in names:
+                return []  # no word would help
+            names.append(refused.target)
+        except UserError:
+            return []
+        else:
+            return [f"trust={','.join(names)}"] if names else []
 
 
 def check_words(words: Iterable[str], source: Path, otherwise: str) -> None:

@@ -45,7 +45,7 @@ MAY_IMPORT = {  # room -> rooms
     "assembly": {"launch", "data", "training", "instantiation", "models", "recipe"},
     "run": {
         *("launch", "summary", "assembly", "hold", "identity", "models", "record", "run_log"),
-        *("trained_on", "training"),
+        *("trained_on", "training", "trust"),
     },
     "worker": {"launch", "quick_imports", "run"},
     "workers": {"hold", "identity", "launch", "record"},

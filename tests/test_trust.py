@@ -3,6 +3,7 @@
 import inspect
 import json
 import pickle
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from densenet_cli import model_cli
 from densenet_cli.compose import CONF
 from densenet_cli.inference import trained
 from densenet_cli.options import UserError
-from densenet_cli.trust import TARGETS, Trust, check_words
+from densenet_cli.trust import TARGETS, Trust, check_words, words_of_trust
 
 PLANTED = "planted.Network"
 NESTED = {"_target_": "torch.load", "f": "evil.pkl", "weights_only": False}
@@ -185,6 +186,21 @@ def test_what_the_user_trusts_by_name_is_built(run, typed, monkeypatch, capsys):
         model_cli.main()
 
 
+@pytest.mark.parametrize(
+    ("words", "typed_besides", "expected"),
+    [
+        ([], [], []),
+        (["model._target_=mine.Net"], [], ["trust=mine.Net"]),
+        (["model._target_=mine.Net", "+logger._target_=a.B"], [], ["trust=mine.Net,a.B"]),
+        (["model._target_=mine.Net"], ["model._target_=mine.Net"], []),
+        (["+model._args_=[1]"], [], []),  # is never taken from a file
+    ],
+)
+def test_a_hint_to_go_on_names_what_must_be_trusted(config, words, typed_besides, expected):
+    trust = Trust.of((), typed_besides, None)
+    assert words_of_trust(config(*TINY, *words), trust) == expected
+
+
 def test_a_run_of_ones_own_choices_is_tested_and_gone_on_with(typed, tmp_path):
     (tmp_path / "mine/model").mkdir(parents=True)
     (tmp_path / "mine/model/own.yaml").write_text(
@@ -195,6 +211,19 @@ def test_a_run_of_ones_own_choices_is_tested_and_gone_on_with(typed, tmp_path):
     tested = ["task=test", "checkpoint=outputs/run/checkpoints/last.ckpt", "hydra.run.dir=outputs/test"]
     status, message = typed(*tested, "--config-dir=mine")
     assert status == 0, message
+
+
+def test_the_end_of_a_sweep_says_how_to_go_on_with_ones_own_choices(command, typed, tmp_path):
+    (tmp_path / "mine/model").mkdir(parents=True)
+    (tmp_path / "mine/model/own.yaml").write_text("_target_: mine.Net\n")
+    words = ["--config-dir=mine", "experiment=quickstart", "model=own", "sweep.name=own"]
+    answer = command("--multirun", *words)  # there is no mine.Net
+    (hint,) = (line for line in answer.stdout.splitlines() if "go on with: " in line)
+    said = shlex.split(hint.removeprefix("go on with: "))
+    assert said == ["densenet-run", "resume=outputs/own", "--config-dir=mine"]
+    status, message = typed(*said[1:])
+    assert status == 1
+    assert "[1/1]" in message  # it is tried again
 
 
 @pytest.mark.parametrize("name", ["os.system", "_target_=os.system"])

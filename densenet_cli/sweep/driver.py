@@ -91,7 +91,7 @@ def _run(sweep: Sweep) -> int:
         runner = Runner(state, where, jobs.fail_fast(sweep.cfg))
         runner.run()
         signalled = runner.signalled
-    table.show(sweep.folder, state)
+    table.show(sweep.folder, state, sweep.cfg.hydra.searchpath)
     return 128 + signalled if signalled else state.exit_status()
 
 

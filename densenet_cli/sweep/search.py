@@ -68,7 +68,7 @@ def run(words: list[str], trust: Trust, file: Path | None) -> int:
     jobs.note(Sweep(search.folder, cfg, words, []))
     say(f"searching in {relative(search.folder)}")
     search.run()
-    table.show(search.folder, search.state)
+    table.show(search.folder, search.state, cfg.hydra.searchpath)
     search.show_best(table.output())
     if search.signalled:
         return 128 + search.signalled

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
@@ -15,6 +16,7 @@ from densenet_cli.plain_text import printable
 from densenet_cli.summary import relative
 from densenet_cli.sweep.jobs import Job
 from densenet_cli.sweep.standing import FINISHED, Standing, record
+from densenet_cli.trust import Trust, words_of_trust
 
 STYLES = {"done": "green", "done before": "green", "failed": "red", "interrupted": "yellow"}
 
@@ -27,8 +29,14 @@ def output() -> Console:
     return console
 
 
-def show(folder: Path, state: Standing) -> None:
-    """Print all jobs, why some failed, the sums, and what to type next."""
+def show(folder: Path, state: Standing, search_path: Sequence[str]) -> None:
+    """Print all jobs, why some failed, the sums, and what to type next.
+
+    Args:
+        folder: the sweep's.
+        state: how its jobs stand.
+        search_path: hydra.searchpath, of a typed --config-dir.
+    """
     console = output()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("job", overflow="fold")
@@ -51,8 +59,20 @@ def show(folder: Path, state: Standing) -> None:
     if any(state[job] == "failed" for job in state.jobs):
         console.print(f"see run.log in {path}/<job>")
     if state.exit_status():
-        console.print("go on with: " + shlex.join(["densenet-run", f"resume={path}"]))
+        console.print(f"go on with: {_again(path, state, search_path)}")
     console.print("compare by: " + shlex.join(["densenet-results", "table", path]))
+
+
+def _again(path: str, state: Standing, search_path: Sequence[str]) -> str:
+    """The command that goes on with a sweep, as resume= must be typed for it."""
+    words, trust = [f"resume={path}"], Trust()
+    for place in search_path:
+        own = place.removeprefix("file://")
+        words.append(f"--config-dir={printable(relative(Path(own)))}")
+        trust = Trust.of((), (), own)
+    for job in state.jobs:
+        words += [word for word in words_of_trust(job.config, trust) if word not in words]
+    return shlex.join(["densenet-run", *words])
 
 
 def _failures(state: Standing) -> dict[str, list[str]]:
