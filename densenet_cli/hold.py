@@ -47,6 +47,8 @@ def hold(folder: Path) -> Iterator[Callable[[], None]]:
         InUse: if another process holds it.
     """
     lock, lease = FileLock(folder / ".lock", timeout=0), _lease(folder)
+    if lease.owner is None:  # none, or one that died as it wrote: that counts as dead after 2 s
+        lease.timeout = 3
     try:
         with lock, lease:
             token = lease.token

@@ -44,6 +44,12 @@ def test_a_killed_process_holds_nothing(holder, tmp_path):
     assert not is_held(tmp_path)
 
 
+def test_a_process_that_died_as_it_took_the_folder_holds_nothing(tmp_path):
+    (tmp_path / ".alive").write_text("filelock/2\npid=")
+    with hold(tmp_path):
+        assert is_held(tmp_path)
+
+
 def _leave_sign_of_another_machine(holder, folder):
     """What a process on another machine leaves where locks of the system do not pass between them."""
     text = (folder / ".alive").read_text()
