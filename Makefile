@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/installed
 
-.PHONY: run test test-all bench bench-gpu check smoke install clean
+.PHONY: run test test-all torture bench bench-gpu check smoke install clean
 
 run: $(INSTALLED) ## train and test a DenseNet on the embedded digits
 	$(BIN)/densenet-run experiment=quickstart
@@ -15,6 +15,9 @@ test: $(INSTALLED) ## the fast tests
 
 test-all: $(INSTALLED) ## all tests
 	$(BIN)/python -m pytest -q -n 2 -m ''
+
+torture: $(INSTALLED) ## kills, full disks, damaged records and odd folders, for TORTURE_MINUTES (10)
+	$(BIN)/python tests/torture
 
 bench: $(INSTALLED) ## how fast 10,000 records are tabulated, input is made, networks train and evaluate
 	$(BIN)/python tests/benchmarks/bench_results.py

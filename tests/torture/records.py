@@ -1,0 +1,158 @@
+"""Records whose files were changed at random, read by every command that reads records."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import mutations
+import tiny_sweep
+from case import TRACES, Fault, chance, in_child, until
+
+from densenet_cli import resolvers
+from densenet_cli.compose import composing
+from densenet_cli.options import UserError
+from densenet_cli.record import read_config
+from densenet_cli.results import cli
+from densenet_cli.sweep import jobs
+from densenet_cli.sweep_file import read_sweep
+
+BATCH = 50  # cases that one process tries; what kills it is then one of few
+PATIENCE_S = 60
+WORDS = [
+    *tiny_sweep.WORDS,
+    "++trainer.limit_train_batches=2",
+    "model.growth_rate=4,6",
+    "sweep.name=mine",
+]
+MUTATED = {"run.json": 8, "metrics.csv": 3, "config.yaml": 1, "overrides.yaml": 1, "../sweep.yaml": 1}
+
+
+def cases(
+    seed: int, scratch: Path, deadline: float, only: int | None
+) -> Iterator[tuple[int, str, Any]]:
+    """Each case is one record that is changed and read; its number, what it is, and what tries it."""
+    made = in_child(_make, scratch / "made")
+    if made.status:
+        raise SystemExit(f"the records cannot be made: {made.said}")
+    sweep = scratch / "made/outputs/mine"
+    if only is not None:
+        yield only, "a changed record", partial(_in_process, seed, sweep, [only], scratch / "one")
+        return
+    begins = iter(range(0, sys.maxsize, BATCH))
+    for begin in until(deadline, begins):
+        numbers = list(range(begin, begin + BATCH))
+        yield begin, "changed records", partial(_in_process, seed, sweep, numbers, scratch / "batch")
+
+
+def _in_process(seed: int, sweep: Path, numbers: list[int], folder: Path) -> int:
+    """Try cases in a process of their own; how many."""
+    ended = in_child(partial(_try_all, seed, sweep, numbers), folder, timeout=len(numbers) * PATIENCE_S)
+    shutil.rmtree(folder)
+    if ended.status:
+        raise Fault(f"status {ended.status}: {ended.said[-6000:]}")
+    return len(numbers)
+
+
+def _try_all(seed: int, sweep: Path, numbers: list[int]) -> int:
+    from densenet_cli.results.figures import write  # noqa: F401 -- loaded once
+
+    signal.signal(signal.SIGALRM, _too_long)
+    for number in numbers:
+        copy = Path(f"outputs{number}")
+        shutil.copytree(sweep, copy / "mine")
+        try:
+            _try(chance(seed, "records", number), copy / "mine")
+        except BaseException as error:
+            kept = sorted(str(path) for path in copy.rglob("run.json"))
+            raise Fault(f"records {number}: {error!r} ({' '.join(kept)})") from error
+        shutil.rmtree(copy)
+    return 0
+
+
+def _too_long(number: int, frame: object) -> None:
+    raise TimeoutError(f"more than {PATIENCE_S} s")
+
+
+def _try(random_numbers: random.Random, sweep: Path) -> None:
+    runs = sorted(path.parent for path in sweep.glob("*/run.json"))
+    for _ in range(random_numbers.choice([1, 1, 1, 2])):
+        (name,) = random_numbers.choices(list(MUTATED), list(MUTATED.values()))
+        path = random_numbers.choice(runs) / name
+        mutations.mutate(path, random_numbers)
+    readers = _readers(sweep, runs, random_numbers)
+    for reader in random_numbers.sample(readers, k=4):
+        signal.alarm(PATIENCE_S)
+        reader()
+        signal.alarm(0)
+
+
+def _readers(
+    sweep: Path, runs: list[Path], random_numbers: random.Random
+) -> list[Callable[[], object]]:
+    form = random_numbers.choice(["rich", "markdown", "latex", "csv", "json"])
+    words = [
+        ["table", str(sweep), "--format", form],
+        ["table", str(sweep), "--paper", "--group-by", "model.growth_rate", "--sort", "-error"],
+        ["table", str(sweep), "--years"],
+        ["watch", str(sweep), "--once"],
+        ["compare", str(runs[0]), str(runs[1])],
+        ["compare", str(runs[1]), str(runs[0])],
+    ]
+    if random_numbers.random() < 0.02:  # seconds, where the others take milliseconds
+        words = [
+            ["report", str(sweep), "--output", "page.html"],
+            ["plot", str(sweep), "--output", "figures"],
+        ]
+        words.append(["watch", str(sweep), "--once"])
+    readers: list[Callable[[], object]] = [partial(_type, line) for line in words]
+    ours = [partial(read_config, run) for run in runs] + [partial(read_sweep, sweep)]
+    return readers + [partial(_without, one) for one in ours]
+
+
+def _type(words: list[str]) -> None:
+    """Type densenet-results: whatever it meets, it says it in its own words."""
+    sys.argv = ["densenet-results", *words]
+    said = io.StringIO()
+    try:
+        with redirect_stdout(said), redirect_stderr(said):
+            cli.main()
+    except SystemExit as end:
+        said.write(str(end.code))
+    except BaseException as error:
+        raise Fault(f"densenet-results {' '.join(words)}: {error!r}") from error
+    if any(trace in said.getvalue() for trace in TRACES):
+        raise Fault(f"densenet-results {' '.join(words)}: {said.getvalue()}")
+
+
+def _without(reader: Callable[[], object]) -> None:
+    try:
+        reader()
+    except UserError:
+        return
+
+
+def _make() -> int:
+    """Two finished runs of one sweep."""
+    from densenet_cli.run import execute
+
+    resolvers.register()
+    with composing():
+        sweep = jobs.read(WORDS)
+        jobs.note(sweep)
+    for job in sweep.jobs:
+        job.folder.mkdir(parents=True)
+        if execute(job.folder, job.config, job.words, "either"):
+            return 1
+        shutil.rmtree(job.folder / "checkpoints")
+        assert json.loads((job.folder / "run.json").read_text())["state"] == "done"
+    return 0
