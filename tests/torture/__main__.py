@@ -21,9 +21,9 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is loaded: results to the bi
 
 PARTS = {  # share of the time; what their cases are
     "kills": (1.0, "kills of sweeps"),
-    "faults": (0.6, "faults at file operations"),
-    "records": (0.3, "records changed"),
-    "hostile": (0.1, "hostile folders"),
+    "faults": (0.45, "faults at file operations"),
+    "records": (0.35, "records changed"),
+    "hostile": (0.2, "hostile folders"),
 }
 LANES = (("kills",), ("faults", "records", "hostile"))  # side by side, for two cores
 MARK = "figures: "
