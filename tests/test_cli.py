@@ -76,7 +76,7 @@ BAD_WORDS = [  # what is typed, and what the one message must hold
     ("++trainer.max_epochs=3", ["trainer.max_epochs=3", "epochs="]),
     ("+model.zzz=1", ["model.zzz=1", "no such option"]),
     ("model.growth_rate=12,24", ["--multirun"]),
-    ("+resume=nowhere", ["nowhere", "holds no"]),
+    ("+resume=nowhere", ["nowhere", "no such folder"]),
     ("resume=", ["resume=: has no value"]),
     ("hydra.run.dir=", ["hydra.run.dir=: has no value"]),
     ("seed=4294967296", ["seed=4294967296", "32 bits"]),
@@ -90,7 +90,7 @@ BAD_WORDS = [  # what is typed, and what the one message must hold
     ("recipe=one_cycle recipe.schedule.pct_start=7", ["recipe.schedule"]),
     ("task=test checkpoint=.", ["checkpoint=.", "is a folder"]),
     ("epochs=${foo}", ["foo"]),
-    ("resume=nowhere", ["nowhere", "holds no"]),
+    ("resume=nowhere", ["nowhere", "no such folder"]),
     ("model=torchvision model.name=alexnet", ["cannot take images of 8 x 8 pixels"]),
     ("model=torchvision model.name=vgg16_nb", ["model.name=vgg16_nb", "vgg16_bn"]),
 ]

@@ -85,6 +85,7 @@ def test_a_run_whose_folder_is_deleted_ends_failed(started, tmp_path):
     assert not (tmp_path / RUN).exists()
 
 
+@pytest.mark.slow
 def test_a_sweep_names_the_run_whose_folder_was_deleted(started, tmp_path):
     first, second = (f"outputs/mine/seed={seed}" for seed in (0, 1))
     process = started("--multirun", "seed=0,1", "sweep.name=mine", folder=first, once="metrics.csv")

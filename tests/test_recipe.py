@@ -96,8 +96,8 @@ def test_every_schedule_of_torch_is_made_and_says_what_it_lacks():
     [
         [*typed_schedule("ReduceLROnPlateau"), "data.validation=200"],
         typed_schedule("ReduceLROnPlateau"),
-        typed_schedule("SequentialLR"),
-        typed_optimizer("LBFGS"),
+        pytest.param(typed_schedule("SequentialLR"), marks=pytest.mark.slow),
+        pytest.param(typed_optimizer("LBFGS"), marks=pytest.mark.slow),
     ],
     ids=["plateau of held-out images", "plateau of training images", "sequence", "LBFGS"],
 )

@@ -50,7 +50,7 @@ def whole(tmp_path_factory):
     ("sent", "status", "state", "minutes"),
     [
         (signal.SIGKILL, -9, "running", 0.0001),  # saved within the epoch
-        (signal.SIGKILL, -9, "running", 10),  # saved at an epoch's end
+        pytest.param(signal.SIGKILL, -9, "running", 10, marks=pytest.mark.slow),  # at an epoch's end
         (signal.SIGINT, 130, "interrupted", 0.0001),
         pytest.param(signal.SIGTERM, 143, "interrupted", 10, marks=pytest.mark.slow),
     ],

@@ -139,7 +139,14 @@ def _loads_torch(process):
 def test_ctrl_c_typed_twice_while_torch_loads_ends_without_a_traceback(name, tmp_path):
     module, *words = COMMANDS[name]
     typed = [sys.executable, "-m", f"densenet_cli.{module}", *words]
-    process = subprocess.Popen(typed, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        typed,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Tests that run in the background may have been told to ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 120
     while not _loads_torch(process.pid):
         assert process.poll() is None

@@ -46,6 +46,7 @@ def test_a_run_whose_reader_leaves_trains_on(tmp_path):
     _assert_trained_on(tmp_path / "outputs/run")
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_for_nobody_to_see_has_its_own_status(without_reader, tmp_path):
     answer = without_reader("densenet_cli.cli", *LONG, ALONE, "model.depth=11")
     assert answer.returncode == 1
@@ -103,7 +104,7 @@ def test_a_run_outlives_its_terminal_if_hangups_are_ignored(is_sweep, tmp_path):
     _assert_trained_on(_only_run(tmp_path))
 
 
-@pytest.mark.parametrize("is_sweep", [False, True])
+@pytest.mark.parametrize("is_sweep", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_closed_terminal_interrupts_a_run_that_can_go_on(is_sweep, tmp_path):
     words = [*RUN, *TINY, "epochs=2000", *(SWEEP if is_sweep else [ALONE])]
     process, ours = _in_a_terminal(*words, cwd=tmp_path, ignore_hangup=False)
@@ -115,6 +116,7 @@ def test_a_closed_terminal_interrupts_a_run_that_can_go_on(is_sweep, tmp_path):
     assert (_only_run(tmp_path) / "checkpoints/last.ckpt").exists()
 
 
+@pytest.mark.slow
 def test_a_full_disk_under_the_output_does_not_end_a_run(tmp_path):
     with open("/dev/full", "w") as full:
         answer = subprocess.run(
@@ -124,6 +126,7 @@ def test_a_full_disk_under_the_output_does_not_end_a_run(tmp_path):
     _assert_trained_on(tmp_path / "outputs/run")
 
 
+@pytest.mark.slow
 def test_a_run_without_any_descriptor_keeps_its_files_clean(tmp_path):
     words = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *RUN, *LONG, ALONE]
     assert subprocess.run(words, cwd=tmp_path, timeout=240, check=False).returncode == 0

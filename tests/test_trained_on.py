@@ -135,7 +135,7 @@ def test_a_checkpoint_in_the_folder_of_another_run_is_refused(run, monkeypatch):
 def test_analyses_look_at_the_run_s_own_images_only(run, monkeypatch):
     put_in_other_pictures()
     monkeypatch.setattr(sys, "argv", ["densenet-model", "mistakes", "run"])
-    with pytest.raises(SystemExit, match=r"data\.root=photos: holds other images than the run"):
+    with pytest.raises(SystemExit, match=r"--data-root=photos: holds other images than the run"):
         model_cli.main()
 
 

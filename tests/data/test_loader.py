@@ -101,6 +101,7 @@ def test_a_broken_image_is_one_line_and_stands_in_the_record(photos, typed, tmp_
     assert error.count("\n") == 0
 
 
+@pytest.mark.slow
 @LINUX
 @pytest.mark.usefixtures("photos")
 def test_a_signal_to_all_processes_of_a_run_is_the_runs_alone(tmp_path):

@@ -126,7 +126,9 @@ def test_two_threads_share_the_images_and_leave_the_same_bits_each_time():
         torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("limits", [{"OMP_THREAD_LIMIT": "1"}, {"OMP_DYNAMIC": "true"}])
+@pytest.mark.parametrize(
+    "limits", [{"OMP_THREAD_LIMIT": "1"}, pytest.param({"OMP_DYNAMIC": "true"}, marks=pytest.mark.slow)]
+)
 def test_fewer_threads_than_asked_for_leave_nothing_undone(limits):
     tests = f"{__file__}::test_two_threads_share_the_images_and_leave_the_same_bits_each_time"
     words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", tests]

@@ -39,6 +39,7 @@ xtick.minor.visible: True
 no.such.key: 3
 """
 LINE = "from densenet_cli.results.cli import main; main()"
+SLOW = [pytest.param(place, marks=pytest.mark.slow) for place in ("environment", "garbage", "pipe")]
 PLOT = [
     "plot",
     "runs",
@@ -81,7 +82,7 @@ def _runs(folder: Path) -> None:
             write(folder / name, 60 / growth_rate + compression, **options)
 
 
-@pytest.mark.parametrize("place", ["here", "environment", "garbage", "pipe"])
+@pytest.mark.parametrize("place", ["here", *SLOW])
 def test_settings_of_the_user_change_no_byte_of_a_figure(place, expected, tmp_path):
     _runs(tmp_path)
     environment = {"MPLBACKEND": "no-such-backend"}
@@ -111,6 +112,7 @@ def test_settings_made_before_change_no_figure_of_an_analysis(tmp_path):
         assert drawn(tmp_path / "styled") == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["densenet_cli.analysis.of_runs"])
 def test_matplotlib_is_loaded_without_settings_and_leaves_folder_and_environment(module, tmp_path):
     (tmp_path / "matplotlibrc").write_bytes(b"\xff")
@@ -126,6 +128,7 @@ def test_matplotlib_is_loaded_without_settings_and_leaves_folder_and_environment
     assert answer.stdout == f"{tmp_path} nonsense False\n", answer.stderr
 
 
+@pytest.mark.slow
 def test_a_short_run_of_a_plan_does_not_load_matplotlib(tmp_path):
     answer = subprocess.run(
         child.command("densenet_cli.sweep.measure:main", "nowhere"),

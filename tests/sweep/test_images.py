@@ -118,6 +118,7 @@ def test_the_images_of_all_seeds_are_looked_at_once(config, monkeypatch):
     assert asked == ["photos"]
 
 
+@pytest.mark.slow
 def test_a_sweep_typed_again_on_other_images_runs_its_jobs_again(command, photos):
     words = ["--multirun", *TINY, *PHOTOS, "epochs=1", "sweep.name=mine"]
     assert "1 done\n" in command(*words).stdout

@@ -222,7 +222,13 @@ def experiments(tmp_path):
     return "mine"
 
 
-@pytest.mark.parametrize("typed", ["experiment=a,b,c,d", "experiment=choice(a,b,c,d)"])
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "experiment=a,b,c,d",
+        pytest.param("experiment=choice(a,b,c,d)", marks=pytest.mark.slow),
+    ],
+)
 def test_each_of_several_experiments_is_swept_as_its_file_says(typed, experiments):
     with composing(experiments) as own:
         sweep = jobs.read([*own, typed, "model.compression=0.5,1.0", "seed=5"])
