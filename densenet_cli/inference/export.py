@@ -118,9 +118,9 @@ def _write_torch_export(trained: Trained, path: Path, inputs: Tensor) -> Answer:
     program = torch.export.export(
         trained.network, (inputs,), dynamic_shapes=({0: torch.export.Dim("batch")},)
     )
-    torch.export.save(program, path, extra_files={"metadata.json": json.dumps(metadata(trained))})
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="No complete tensor found")  # of shared storages
+        torch.export.save(program, path, extra_files={"metadata.json": json.dumps(metadata(trained))})
         return _without_gradients(torch.export.load(path).module())
 
 

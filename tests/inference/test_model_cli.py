@@ -298,7 +298,9 @@ def test_summary_counts_as_the_records_do(typed):
 
 
 @pytest.mark.parametrize("form", ["onnx", "torch-export", "safetensors"])
-def test_exported_files_answer_as_the_network_for_batches_of_any_size(run, typed, tmp_path, form):
+def test_exported_files_answer_as_the_network_for_batches_of_any_size(
+    run, typed, tmp_path, form, recwarn
+):
     folder, photos = run
     pytest.importorskip({"onnx": "onnxruntime"}.get(form, "torch"))
     path = tmp_path / "network.file"
@@ -307,6 +309,7 @@ def test_exported_files_answer_as_the_network_for_batches_of_any_size(run, typed
     )
     assert status == 0, message
     assert "on 21 pictures" in out
+    assert not [str(one.message) for one in recwarn if "complete tensor" in str(one.message)]
     network = trained.load(folder, "cpu")
     image = read_rgb(photos / "test" / "sea" / "1.png")[:16, :16][None]
     expected = network.logits(image)
