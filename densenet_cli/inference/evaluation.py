@@ -46,7 +46,7 @@ class Answers:
 
     def errors_of_classes(self) -> list[tuple[str, float, int]]:
         """Name, error in percent and number of pictures of each class that has any."""
-        wrong = metrics.likeliest(self.logits, 1)[:, 0] != self.labels
+        wrong = ~metrics.are_right(self.logits, self.labels)
         counts = torch.bincount(self.labels, minlength=len(self.class_names))
         faults = torch.bincount(self.labels[wrong], minlength=len(self.class_names))
         return [

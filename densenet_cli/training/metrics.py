@@ -51,13 +51,22 @@ class ErrorRate(Metric):
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
         """Count a batch: logits (N, classes), labels (N,)."""
-        right = (likeliest(logits, self.top_k) == labels[:, None]).sum()
+        right = are_right(logits, labels, self.top_k).sum()
         self.tp = self.tp + right
         self.fn = self.fn + (len(labels) - right)
 
     def compute(self) -> Tensor:
         """The percentage of all images counted."""
         return 100 * self.fn / (self.tp + self.fn)
+
+
+def are_right(logits: Tensor, labels: Tensor, top_k: int = 1) -> Tensor:
+    """Whether each label is among those of the `top_k` highest logits: (N, classes), (N,) -> (N,) bool.
+
+    Where a logit is NaN the network has given no answer, and no label is right: NaN would rank highest.
+    """
+    found = (likeliest(logits, top_k) == labels[:, None]).any(1)
+    return found & ~logits.isnan().any(1)
 
 
 def recorded(name: str, value: Tensor) -> float:

@@ -45,3 +45,14 @@ def test_of_equal_logits_the_lower_class_is_the_likelier_one():
         found = metrics.likeliest(logits, count).tolist()
         for own, classes in zip(logits.tolist(), found, strict=True):
             assert classes == sorted(range(10), key=lambda label: (-own[label], label))[:count]
+
+
+@pytest.mark.parametrize("top_k", [1, 5])
+def test_no_answer_is_no_right_one(top_k):
+    logits = torch.eye(10)
+    logits[0] = torch.nan  # label 0 would rank first
+    logits[1, 1] = torch.nan
+    logits[2, 2] = torch.inf
+    error = metrics.ErrorRate(top_k)
+    error.update(logits, torch.arange(10))
+    assert float(error.compute()) == pytest.approx(20)
