@@ -211,7 +211,7 @@ def _pretrained(config: dict[str, Any], network: nn.Module, classes: list[str]) 
     if config["task"] == "train":
         name = _name_elsewhere(config, network)
         kept = pretrained.load_pretrained(network, str(weights), name, classes)
-        what = f"all but {', '.join(kept)}, which is for other classes" if kept else "all of them"
+        what = f"all but {', '.join(kept)}, for other classes" if kept else "all of them"
         log.warning("begins with the weights of %s: %s", weights, what)
     if not chosen["frozen"]:
         return []

@@ -185,7 +185,8 @@ class TrainingProgress(Checkpoint):  # Lightning calls checkpoints after the mod
         for split in ("train", self.evaluation_split):
             if f"{split}_error" in row:
                 loss, error = row[f"{split}_loss"], row[f"{split}_error"]
-                parts.append(f"{split} loss {loss:.4f} error {error:.2f} %")
+                decimals = ".4f" if abs(loss) < 1e6 else ".4g"
+                parts.append(f"{split} loss {loss:{decimals}} error {error:.2f} %")
         parts.append(f"rate {row['learning_rate']:.4g}")
         parts.append(f"{row['images_per_second']:,.0f} images/s")
         parts.append(duration(row["seconds"]))
