@@ -66,7 +66,7 @@ def test_a_sweep_shows_the_names_of_its_folders_as_they_are(name, tmp_path, conf
     job = Job([], config("data=digits"), folder / name.replace("/", "|"))
     state = Standing([job])
     state.fail(job, f"out of {name}")
-    table.show(folder, state)
+    table.show(folder, state, [])
     text, shown = out.getvalue(), printable(name)
     assert f"{printable(folder.name)} failed: out of {shown}\n" in text
     assert f"see run.log in {printable(folder.name)}/<job>" in text

@@ -113,6 +113,7 @@ def test_a_signal_to_all_processes_of_a_run_is_the_runs_alone(tmp_path):
     assert (tmp_path / "outputs/mine/checkpoints/last.ckpt").exists()
 
 
+@pytest.mark.slow
 @LINUX
 @pytest.mark.usefixtures("photos")
 def test_loader_workers_end_with_a_run_that_is_killed(tmp_path):

@@ -97,6 +97,7 @@ def test_settings_of_the_user_change_no_byte_of_a_figure(place, expected, tmp_pa
     assert _plotted(tmp_path, **environment) == expected
 
 
+@pytest.mark.slow
 def test_settings_made_before_change_no_figure_of_an_analysis(tmp_path):
     def drawn(folder):
         layers = [LayerGradient(f"layer {place}", 1.0 / place, 0.1, 2.0 / place) for place in (1, 2, 3)]

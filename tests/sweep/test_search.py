@@ -69,6 +69,7 @@ def test_images_that_a_folder_holds_out_itself_serve_a_search(test_images):
                 Search(cfg, typed, [])
 
 
+@pytest.mark.slow
 def test_a_search_on_a_folder_of_images_loads_no_package_that_only_metrics_need():
     for split in ("train", "val", "test"):
         for name in ("cat", "dog"):

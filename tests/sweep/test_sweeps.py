@@ -141,6 +141,7 @@ def test_fail_fast_stops_at_the_first_failure(sweep):
     assert "1 failed, 1 not run" in said
 
 
+@pytest.mark.slow
 def test_a_job_continued_on_another_device_stays_the_sweeps(sweep, typed, tmp_path):
     words = ["model.growth_rate=4,6", "epochs=1", "trainer.precision=32-true", "sweep.name=mine"]
     assert sweep(*words)[0] == 0
