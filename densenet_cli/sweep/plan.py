@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -23,16 +25,14 @@ STATES = {None: "to do", "interrupted": "broken off"}
 
 
 def show(sweep: Sweep) -> int:
-    """Measure what is not known yet, and print the plan; the exit status.
+    """Measure what is not known yet of the jobs that are left, and print the plan; the exit status.
 
     Returns:
         0, or 1 if a job cannot be run as it is typed.
     """
     status = Console(stderr=True)
     with status.status("measuring") as line:
-        estimates = estimate(
-            [job.config for job in sweep.jobs], lambda text: line.update(Text(printable(text)))
-        )
+        estimates = _costs(sweep.jobs, lambda text: line.update(Text(printable(text))))
     states = [_state(job) for job in sweep.jobs]
     done = [_epochs_done(sweep, number) for number in range(len(sweep.jobs))]
     left = [_left(one, part) for one, part in zip(estimates, done, strict=True)]
@@ -55,6 +55,28 @@ def show(sweep: Sweep) -> int:
     return 1 if any(one.error for one in estimates) else 0
 
 
+def _costs(jobs: list[Job], on_progress: Callable[[str], object]) -> list[Estimate]:
+    """What each job costs: what its record tells if it is done, else an estimate."""
+    known = {job.identity: _recorded(record(job)) for job in jobs if record(job).get("state") == "done"}
+    left = [job for job in jobs if job.identity not in known]
+    estimates = estimate([job.config for job in left], on_progress)
+    known.update((job.identity, one) for job, one in zip(left, estimates, strict=True))
+    return [known[job.identity] for job in jobs]
+
+
+def _recorded(fields: Mapping[str, Any]) -> Estimate:
+    """The cost of a run that is done."""
+    return Estimate(
+        fields.get("parameters"),
+        fields.get("multiply_adds"),
+        fields.get("peak_memory_bytes"),
+        fields.get("seconds"),
+        seconds_per_epoch=None,
+        device="",
+        error=None,
+    )
+
+
 def _state(job: Job) -> str:
     """A job's state, as its record and its folder tell it."""
     state = record(job).get("state")
@@ -75,7 +97,10 @@ def _sums(
     )
     console.print(text)
     devices = ", ".join(dict.fromkeys(one.device for one in estimates if one.device))
-    console.print(f"estimated from short runs on {devices}" if devices else "nothing could be measured")
+    if devices:
+        console.print(f"estimated from short runs on {devices}")
+    elif done < len(sweep.jobs):
+        console.print("nothing could be measured")
 
 
 def _epochs_done(sweep: Sweep, number: int) -> float:

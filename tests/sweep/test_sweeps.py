@@ -154,6 +154,21 @@ def test_a_job_continued_on_another_device_stays_the_sweeps(sweep, typed, tmp_pa
     assert "2 jobs: 2 done before" in said
 
 
+def test_a_plan_takes_what_is_done_from_the_records(sweep, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    words = ["model.growth_rate=4,6", "epochs=1", "sweep.name=mine"]
+    assert sweep(*words)[0] == 0
+    for path in (tmp_path / "outputs/mine").glob("*/run.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"seconds": 3700.0}))
+    status, said, _ = sweep(*words, "plan=true")
+    assert status == 0, said
+    assert said.count("done") == 3
+    assert "1:01:40 h" in said
+    assert "one after another 2:03:20 h in all, 0.0 s left" in said
+    assert "measured" not in said
+    assert not list((tmp_path / "cache").rglob("measured_steps.json"))
+
+
 @pytest.mark.slow
 def test_a_plan_tells_what_is_done_and_what_is_left_and_trains_nothing(sweep, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
