@@ -281,6 +281,9 @@ def _fitting_checkpoint(job: Job) -> dict[str, Any]:
     if before.get("image_size", size := list(data.image_size)) != size:
         text = "trained on images of %s pixels, tested on images of %s"
         log.warning(text, *(" x ".join(map(str, one)) for one in (before["image_size"], size)))
+    if path.name == "best.ckpt" and (before.get("sizes") or {}).get("validation") == 0:
+        text = "%s was chosen by the test images, since its run held none out: its error is no result"
+        log.warning(text, path)
     if data.normalise == "mean_std" and before.get("statistics"):
         data.statistics = dict(before["statistics"])
     return checkpoint

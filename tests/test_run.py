@@ -103,6 +103,18 @@ def test_a_trained_network_is_tested_again_with_the_same_result(finished, typed,
         assert tested["results"]["test_error"] == results[key]
 
 
+def test_a_checkpoint_that_the_test_images_chose_is_named_so(typed):
+    assert typed(*TINY, "epochs=1", "hydra.run.dir=run") == (0, "")
+    said = {
+        name: typed("task=test", f"checkpoint=run/checkpoints/{name}.ckpt", f"hydra.run.dir={name}")
+        for name in ("last", "best")
+    }
+    assert said["last"] == (0, "")
+    status, message = said["best"]
+    assert status == 0
+    assert "best.ckpt was chosen by the test images" in message
+
+
 def test_weights_of_another_network_are_refused(finished, typed):
     run, _ = finished
     last = run / "checkpoints" / "last.ckpt"
