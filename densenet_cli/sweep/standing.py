@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from densenet_cli.options import UserError
-from densenet_cli.record import RunRecord, now
+from densenet_cli.record import RunRecord
 from densenet_cli.sweep.jobs import Job
 
 FINISHED = ("done", "done before", "failed", "interrupted")  # nothing left to do for this command
@@ -19,8 +19,8 @@ class Standing:
     """
 
     def __init__(self, jobs: Iterable[Job]) -> None:
-        self.began = now()
         self.jobs: list[Job] = []
+        self._found: dict[str, int | None] = {}  # when each record was written that was there before
         self._states: dict[str, str] = {}
         self._reasons: dict[str, str] = {}
         for job in jobs:
@@ -45,6 +45,7 @@ class Standing:
         """Take in one more job; nothing happens if it is known."""
         if job.identity not in self._states:
             self.jobs.append(job)
+            self._found[job.identity] = _written(job)
             self[job] = "done before" if record(job).get("state") == "done" else "to do"
 
     def left(self) -> list[Job]:
@@ -57,11 +58,11 @@ class Standing:
 
     def look(self, job: Job) -> None:
         """Note what the job's record says: another process may have finished it meanwhile."""
-        fields = record(job)
-        if fields.get("state") == "done":
-            self[job] = "done"
-        elif (fields.get("ended") or "") >= self.began:
-            self[job] = fields["state"]  # failed or interrupted
+        state = record(job).get("state")
+        # What stood there before is tried again. Times in records, to the second, do not tell.
+        is_new = _written(job) != self._found[job.identity]
+        if state == "done" or (state in ("failed", "interrupted") and is_new):
+            self[job] = state
 
     def exit_status(self) -> int:
         """0 if all is done, 130 after an interruption, else 1."""
@@ -77,6 +78,14 @@ def _untold(job: Job) -> str:
     if record(job).get("state") == "running":
         return "it broke off and could not note why in run.json, which still says that it is running"
     return "it could not begin, or its record cannot be read"
+
+
+def _written(job: Job) -> int | None:
+    """When a job's record was last written, in nanoseconds; None if there is none."""
+    try:
+        return (job.folder / "run.json").stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def record(job: Job) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 from densenet_cli import workers
 from densenet_cli.compose import composing
 from densenet_cli.identity import identity, setting
-from densenet_cli.record import RunRecord
+from densenet_cli.record import RunRecord, now
 from densenet_cli.sweep import driver, jobs
 from densenet_cli.sweep.folders import Folders
 from densenet_cli.sweep.jobs import Job
@@ -133,3 +133,18 @@ def test_commands_for_one_sweep_are_united_without_loss_or_repetition():
     assert len(united) == 6
     assert len({job.identity for job in united}) == 6
     assert len({job.folder for job in united}) == 6
+
+
+@pytest.mark.parametrize("state", ["failed", "interrupted"])
+def test_a_run_that_failed_a_moment_ago_is_tried_again_unless_it_fails_now(state, config, tmp_path):
+    options = config("experiment=quickstart")
+    job = Job([], options, tmp_path / "run")
+    job.folder.mkdir()
+    record = RunRecord.create(job.folder, options, [])
+    record.update(state=state, ended=now())
+    standing = Standing([job])  # begins within the same second
+    standing.look(job)
+    assert standing[job] == "to do"
+    record.update(state=state, ended=now())  # by another process, meanwhile
+    standing.look(job)
+    assert standing[job] == state
