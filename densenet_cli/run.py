@@ -9,8 +9,6 @@ import shlex
 import sys
 import time
 import traceback
-import warnings
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from densenet_cli.hold import BUSY, InUse, Lost, hold
 from densenet_cli.identity import identity
 from densenet_cli.models import cost
 from densenet_cli.options import UserError
-from densenet_cli.plain_text import Formatter, printable
+from densenet_cli.plain_text import printable
 from densenet_cli.record import (
     Begin,
     RunRecord,
@@ -34,19 +32,12 @@ from densenet_cli.record import (
     reset_peak_memory,
     write_config,
 )
-from densenet_cli.run_log import RunLog
+from densenet_cli.run_log import logged
 from densenet_cli.training import checkpoints, devices, metrics
 from densenet_cli.training.interruption import Interrupted, Interruption
 from densenet_cli.training.progress import TrainingProgress
 
 log = logging.getLogger(__name__)
-
-UNFOUNDED_WARNINGS = (
-    ".*ended before the epoch ended and your dataloader is not resumable",  # it is: see resume_at
-    ".*does not have many workers",  # images in memory need none
-    ".*LeafSpec.*deprecated",  # between Lightning and torch
-    ".*It is recommended to use `self.log.*sync_dist=True",  # what we log is summed already
-)
 
 
 def execute(folder: Path, config: dict[str, Any], overrides: list[str], begin: Begin = "new") -> int:
@@ -69,7 +60,7 @@ def execute(folder: Path, config: dict[str, Any], overrides: list[str], begin: B
             if first:
                 remove_partials(folder)
             resume = _holds_it(folder, config, begin)
-            with _logging(folder, check) as file:
+            with logged(folder, check) as file:
                 status = _execute(folder, config, overrides, resume)
         if file.fault and not status:  # else the disk is complained of already
             say(f"{folder / 'run.log'} lacks some messages: {file.fault.strerror or file.fault}")
@@ -390,36 +381,3 @@ def _set_aside(folder: Path, fields: dict[str, Any]) -> None:
         fields["epoch"],
         fields["epochs"],
     )
-
-
-@contextlib.contextmanager
-def _logging(folder: Path, check: Callable[[], None]) -> Iterator[RunLog]:
-    """Write messages to run.log; show warnings of our own on the terminal too."""
-    file = RunLog(folder / "run.log", check)
-    file.setLevel(logging.INFO if launch.is_first_process() else logging.ERROR)
-    file.setFormatter(Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    terminal = logging.StreamHandler()
-    terminal.setLevel(logging.WARNING if launch.is_first_process() else logging.ERROR)
-    terminal.setFormatter(Formatter("densenet-run: %(message)s"))
-    terminal.addFilter(logging.Filter("densenet_cli"))
-    terminal.addFilter(lambda message: message.levelno < logging.ERROR)  # errors are said once
-    root, own = logging.getLogger(), logging.getLogger("densenet_cli")
-    before = root.level
-    root.addHandler(file)
-    own.addHandler(terminal)
-    own.setLevel(logging.INFO)
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).handlers.clear()
-        logging.getLogger(name).propagate = True
-        logging.getLogger(name).setLevel(logging.WARNING)
-    logging.captureWarnings(True)
-    for text in UNFOUNDED_WARNINGS:
-        warnings.filterwarnings("ignore", message=text)
-    try:
-        yield file
-    finally:
-        logging.captureWarnings(False)
-        root.removeHandler(file)
-        own.removeHandler(terminal)
-        root.setLevel(before)
-        file.close()

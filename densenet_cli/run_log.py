@@ -1,13 +1,24 @@
-"""run.log: a run's messages, as long as the run holds its folder and the disk takes them."""
+"""Where a run's messages go: to run.log, and the warnings of our own to the terminal too."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from densenet_cli import launch
 from densenet_cli.hold import Lost
+from densenet_cli.plain_text import Formatter
+
+UNFOUNDED_WARNINGS = (
+    ".*ended before the epoch ended and your dataloader is not resumable",  # it is: see resume_at
+    ".*does not have many workers",  # images in memory need none
+    ".*LeafSpec.*deprecated",  # between Lightning and torch
+    ".*It is recommended to use `self.log.*sync_dist=True",  # what we log is summed already
+)
 
 
 class RunLog(logging.FileHandler):
@@ -48,3 +59,41 @@ class RunLog(logging.FileHandler):
             super().close()
         except OSError as error:
             self.fault = self.fault or error
+
+
+@contextlib.contextmanager
+def logged(folder: Path, check: Callable[[], None]) -> Iterator[RunLog]:
+    """Within, messages go to run.log in the folder, and warnings of our own to the terminal too.
+
+    Args:
+        folder: the run's; it exists.
+        check: raises Lost where the folder has become another process's.
+    """
+    file = RunLog(folder / "run.log", check)
+    file.setLevel(logging.INFO if launch.is_first_process() else logging.ERROR)
+    file.setFormatter(Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    terminal = logging.StreamHandler()
+    terminal.setLevel(logging.WARNING if launch.is_first_process() else logging.ERROR)
+    terminal.setFormatter(Formatter("densenet-run: %(message)s"))
+    terminal.addFilter(logging.Filter("densenet_cli"))
+    terminal.addFilter(lambda message: message.levelno < logging.ERROR)  # errors are said once
+    root, own = logging.getLogger(), logging.getLogger("densenet_cli")
+    before = root.level
+    root.addHandler(file)
+    own.addHandler(terminal)
+    own.setLevel(logging.INFO)
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+    for text in UNFOUNDED_WARNINGS:
+        warnings.filterwarnings("ignore", message=text)
+    try:
+        yield file
+    finally:
+        logging.captureWarnings(False)
+        root.removeHandler(file)
+        own.removeHandler(terminal)
+        root.setLevel(before)
+        file.close()

@@ -29,7 +29,7 @@ MAY_IMPORT = {  # room -> rooms
     "schema": set(),
     "sweep_file": {"plain_file", "schema"},
     "record": {"identity", "plain_file", "schema"},
-    "run_log": {"hold"},
+    "run_log": {"hold", "launch"},
     "identity": set(),
     "summary": set(),
     "trained_on": {"record"},
