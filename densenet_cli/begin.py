@@ -68,10 +68,7 @@ def too_little_memory(error: BaseException | None) -> str | None:
         short |= isinstance(error, SystemError) and limited  # from modules that do not foresee it
         if found or short:
             reason = found[0] if found else str(error) or type(error).__name__
-            limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-            rule = (
-                f"; ulimit -v allows {limit / 1e6:,.0f} MB" if limit != resource.RLIM_INFINITY else ""
-            )
+            rule = f"; ulimit -v allows {limit / 1e6:,.0f} MB" if limited else ""
             return f"there is too little memory: {reason}{rule}"
         error = error.__cause__ or error.__context__
     return None
