@@ -15,9 +15,10 @@ os.environ["GOMP_SPINCOUNT"] = "10000"  # where a test has two: no long waiting 
 
 import pytest
 
-from densenet_cli import cli, resolvers
-from densenet_cli.compose import compose as hydra_compose
-from densenet_cli.compose import composing, resolved
+from densenet_cli.commands import run as cli
+from densenet_cli.config import resolvers
+from densenet_cli.config.compose import compose as hydra_compose
+from densenet_cli.config.compose import composing, resolved
 
 resolvers.register()
 
@@ -44,7 +45,7 @@ def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
 
     def run(*words: str, **environment: str) -> subprocess.CompletedProcess:
         return subprocess.run(
-            [sys.executable, "-m", "densenet_cli.cli", *words],
+            [sys.executable, "-m", "densenet_cli.commands.run", *words],
             cwd=tmp_path,
             env={**os.environ, **environment},
             capture_output=True,
@@ -85,7 +86,7 @@ def broken_off(tmp_path: Path) -> Callable[..., tuple[int, str]]:
 
     def run(*words: str, once: str, send: signal.Signals) -> tuple[int, str]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "densenet_cli.cli", *words],
+            [sys.executable, "-m", "densenet_cli.commands.run", *words],
             cwd=tmp_path,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from densenet_cli import summary
 from densenet_cli.options import OptionError
 from densenet_cli.plain_text import Formatter, in_json, printable
-from densenet_cli.sweep import table
+from densenet_cli.run import summary
+from densenet_cli.sweep import job_table as table
 from densenet_cli.sweep.jobs import Job
 from densenet_cli.sweep.standing import Standing
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from densenet_cli import model_cli
-from densenet_cli.cli import CONF
-from densenet_cli.instantiation import build
+from densenet_cli.commands import model as model_cli
+from densenet_cli.commands import results
+from densenet_cli.commands.run import CONF
+from densenet_cli.config.build import build
 from densenet_cli.models import cost
-from densenet_cli.results import cli as results
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 

@@ -3,89 +3,53 @@
 import ast
 from pathlib import Path
 
+import pytest
+
 import densenet_cli
 
 PACKAGE = Path(densenet_cli.__file__).parent
-ANYWHERE = {"options", "plain_text", "whole_file", "duration", "cache"}
-ANYWHERE |= {"streams", "stop_signals", "child", "begin"}  # how processes start and end
+LOOSE = {"options", "plain_text", "units"}  # modules that every room may import
 MAY_IMPORT = {  # room -> rooms
-    "kernels": set(),
-    "models": {"kernels", "tensor_file"},
-    "data": set(),
-    "training": {"tensor_file"},
-    "options": set(),
-    "whole_file": set(),
-    "cache": set(),
-    "tensor_file": set(),
-    "duration": set(),
-    "streams": set(),
-    "child": set(),
-    "begin": set(),
-    "commands": {"cli", "model_cli", "results"},
-    "stop_signals": set(),
-    "hold": set(),
-    "plain_file": set(),
-    "plain_text": set(),
-    "schema": set(),
-    "sweep_file": {"plain_file", "schema"},
-    "record": {"identity", "plain_file", "schema"},
-    "run_log": {"hold", "launch"},
-    "identity": set(),
-    "summary": set(),
-    "trained_on": {"record"},
-    "complaint": {"known_keys"},
-    "instantiation": set(),
-    "launch": set(),
-    "quick_imports": set(),
-    "resolvers": {"launch"},
-    "trust": {"schema"},
-    "known_keys": {"identity", "schema"},
-    "compose": {"known_keys", "schema", "record", "trust"},
-    "recipe": {"instantiation", "training"},
-    "assembly": {"launch", "data", "training", "instantiation", "models", "recipe"},
-    "run": {
-        *("launch", "summary", "assembly", "hold", "identity", "models", "record", "run_log"),
-        *("trained_on", "training", "trust"),
-    },
-    "worker": {"launch", "quick_imports", "run"},
-    "workers": {"hold", "identity", "launch", "record"},
+    "process": set(),
+    "files": set(),
+    "record": {"files"},
+    "config": {"process", "record"},
+    "models": {"files", "kernels"},
+    "kernels": {"files"},
+    "data": {"files"},
+    "training": {"files", "process"},
+    "run": {"process", "files", "record", "config", "data", "models", "kernels", "training"},
     "sweep": {
-        *("complaint", "compose", "hold", "identity", "instantiation", "launch", "record"),
-        *("plain_file", "quick_imports", "resolvers", "summary", "sweep_file", "trained_on", "trust"),
-        *("known_keys", "workers"),
-        *("assembly", "models", "training"),  # to measure a cost only
+        *("process", "files", "record", "config", "run"),
+        *("models", "training"),  # to measure a cost only
     },
-    "cli": {
-        *("launch", "resolvers", "complaint", "compose", "hold", "record", "run", "workers", "sweep"),
-        *("known_keys", "quick_imports", "trust"),
-    },
-    "inference": {
-        *("compose", "data", "instantiation", "models", "record", "resolvers", "results"),
-        *("trained_on", "training", "trust"),
-    },
+    "figures": {"files"},
+    "results": {"files", "record", "figures"},
+    "inference": {"files", "record", "config", "data", "models", "training", "figures"},
     "analysis": {
-        *("compose", "data", "inference", "instantiation", "models", "resolvers", "results"),
-        "trust",
+        *("files", "record", "config", "data", "models", "training", "inference", "figures"),
         "sweep",  # what lines of options stand for
     },
-    "model_cli": {"analysis", "complaint", "inference", "launch", "quick_imports", "trust"},
-    "results": {
-        *("duration", "hold", "identity", "plain_file", "record", "schema", "sweep_file"),
-        "trained_on",
+    "commands": {
+        *("process", "files", "record", "config", "run", "sweep", "results", "inference", "analysis"),
+        "figures",
     },
 }
 
 
-def _rooms_imported(path):
-    rooms = set()
+def _names_imported(path):
+    names = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        names = []
         if isinstance(node, ast.ImportFrom) and node.module:
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        rooms |= {name.split(".")[1] for name in names if name.startswith("densenet_cli.")}
-    return rooms
+            names |= {alias.name for alias in node.names}
+    return names
+
+
+def _rooms_imported(path):
+    ours = (name.split(".") for name in _names_imported(path) if name.startswith("densenet_cli."))
+    return {name[1] for name in ours}
 
 
 def test_rooms_import_only_what_lies_before_them():
@@ -95,9 +59,21 @@ def test_rooms_import_only_what_lies_before_them():
         if room in ("__init__", "conf"):
             continue
         seen.add(room)
-        forbidden = _rooms_imported(path) - MAY_IMPORT[room] - ANYWHERE - {room}
+        forbidden = _rooms_imported(path) - MAY_IMPORT.get(room, set()) - LOOSE - {room}
         assert not forbidden, f"{path.relative_to(PACKAGE)} imports {forbidden}"
-    assert seen == MAY_IMPORT.keys()
+    assert seen == MAY_IMPORT.keys() | LOOSE
+
+
+@pytest.mark.parametrize("room", ["results", "figures", "record", "process"])
+def test_rooms_that_only_read_and_show_import_no_torch(room):
+    for path in (PACKAGE / room).rglob("*.py"):
+        packages = {name.partition(".")[0] for name in _names_imported(path)}
+        assert not packages & {"torch", "torchvision", "lightning"}, path
+
+
+def test_every_room_says_in_its_first_line_what_lives_there():
+    for path in PACKAGE.rglob("__init__.py"):
+        assert ast.get_docstring(ast.parse(path.read_text())), path
 
 
 def test_no_room_is_called_by_a_word_for_anything():

@@ -8,12 +8,12 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from densenet_cli.analysis.feature_maps import Activation
-from densenet_cli.analysis.gradient_flow import LayerGradient
-from densenet_cli.analysis.subject import Subject, legend, marks
-from densenet_cli.results import units
-from densenet_cli.results.figures import style
-from densenet_cli.results.figures.drawing import Drawing
+from densenet_cli import units
+from densenet_cli.analysis.gradients.gradient_flow import LayerGradient
+from densenet_cli.analysis.maps.feature_maps import Activation
+from densenet_cli.analysis.network_label import Subject, legend, marks
+from densenet_cli.figures import style
+from densenet_cli.figures.drawing import Drawing
 
 GRADIENTS = {"weight": "gradient norm, weights", "output": "gradient norm, a layer's output"}
 MAPS = {"dead": "dead maps (%)", "redundant": "redundant maps (%)"}

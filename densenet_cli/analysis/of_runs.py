@@ -9,23 +9,21 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from densenet_cli.analysis import (
-    feature_maps,
-    feature_reuse,
-    layer_figure,
-    lesion_figure,
-    lesions,
-    reuse_figure,
-)
-from densenet_cli.analysis.effective_depth import branching_units, effective_depth
-from densenet_cli.analysis.evaluation import Batches
-from densenet_cli.analysis.gradient_flow import LayerGradient, gradient_norms
-from densenet_cli.analysis.lesion_units import DenseLayer
-from densenet_cli.analysis.look import Look
-from densenet_cli.analysis.subject import Subject
+from densenet_cli.analysis import layer_figure
+from densenet_cli.analysis.forward import Batches
+from densenet_cli.analysis.gradients.effective_depth import branching_units, effective_depth
+from densenet_cli.analysis.gradients.gradient_flow import LayerGradient, gradient_norms
+from densenet_cli.analysis.lesions import figure as lesion_figure
+from densenet_cli.analysis.lesions import lesions
+from densenet_cli.analysis.lesions.units import DenseLayer
+from densenet_cli.analysis.maps import feature_maps
+from densenet_cli.analysis.network_label import Subject
+from densenet_cli.analysis.reuse import feature_reuse
+from densenet_cli.analysis.reuse import figure as reuse_figure
+from densenet_cli.analysis.runs import Look
+from densenet_cli.figures.terminal import console, plain
 from densenet_cli.inference.trained import Trained
 from densenet_cli.options import OptionError, UserError
-from densenet_cli.results.terminal import console, plain
 
 
 def reuse(look: Look, through_norm: bool) -> None:

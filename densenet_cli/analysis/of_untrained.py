@@ -15,19 +15,19 @@ from rich import box
 from rich.table import Table
 from torch import Tensor
 
-from densenet_cli import resolvers
-from densenet_cli.analysis import depth_figure
-from densenet_cli.analysis.depth import Untrained, by_depth, growth, untrained
-from densenet_cli.analysis.look import write
-from densenet_cli.analysis.subject import Subject
-from densenet_cli.compose import compose, composing, key, resolved
+from densenet_cli.analysis.depth import figure as depth_figure
+from densenet_cli.analysis.depth.depth import Untrained, by_depth, growth, untrained
+from densenet_cli.analysis.network_label import Subject
+from densenet_cli.analysis.runs import write
+from densenet_cli.config import resolvers
+from densenet_cli.config.build import build, naming
+from densenet_cli.config.compose import compose, composing, key, resolved
 from densenet_cli.data.image_data import ImageData
-from densenet_cli.instantiation import build, naming
+from densenet_cli.figures.drawing import by
+from densenet_cli.figures.terminal import console
 from densenet_cli.options import UserError
-from densenet_cli.results.differences import differing, phrase
-from densenet_cli.results.figures.drawing import by
-from densenet_cli.results.networks import family
-from densenet_cli.results.terminal import console
+from densenet_cli.record.differences import differing, phrase
+from densenet_cli.record.network_names import family
 from densenet_cli.sweep.grid import expand
 
 DEPTHS = (
@@ -47,7 +47,7 @@ def depth(words: Sequence[str], images: int, seeds: int, folder: Path, formats: 
         images: training images, not augmented, in one batch; all networks see the same.
         seeds: draws of the weights of each network.
         folder: of the figure.
-        formats: some of results.figures.FORMATS.
+        formats: some of figures.drawing.FORMATS.
 
     Raises:
         UserError: if there is no such network, or it cannot take such images.

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from densenet_cli.cache import cache_folder
 from densenet_cli.data.photo import TooLarge, limit_pixels, read_rgb, reason
+from densenet_cli.files.cache import cache_folder
 from densenet_cli.options import UserError
 from densenet_cli.plain_text import printable
 

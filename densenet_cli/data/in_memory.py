@@ -10,12 +10,7 @@ import torch
 from torch import Tensor
 
 from densenet_cli.data.augmentation import crop, flip_half, normalised
-from densenet_cli.data.colour_statistics import (
-    UNCHANGED,
-    Statistics,
-    statistics_of,
-    value_counts,
-)
+from densenet_cli.data.colour_statistics import UNCHANGED, Statistics, statistics_of, value_counts
 from densenet_cli.data.epoch_order import Tickets
 from densenet_cli.data.image_data import Batch, Contents, ImageData, Split
 from densenet_cli.data.splits import hold_out

@@ -16,11 +16,11 @@ from torch import Tensor
 from densenet_cli.data.folder_layout import Files, labelled_splits, split_folders, subfolders
 from densenet_cli.data.photo import centre_crop
 from densenet_cli.data.picture_files import LeftOut
+from densenet_cli.figures.terminal import console, plain
 from densenet_cli.inference import pictures
 from densenet_cli.inference.pictures import Unreadable
 from densenet_cli.inference.trained import Trained
 from densenet_cli.options import OptionError, UserError
-from densenet_cli.results.terminal import console, plain
 from densenet_cli.training import metrics
 
 

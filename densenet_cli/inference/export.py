@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from densenet_cli.files.atomic_file import replace_file
 from densenet_cli.inference.trained import Trained
 from densenet_cli.options import UserError
-from densenet_cli.whole_file import replace_file
 
 TOLERANCE = 1e-4  # of the largest logit: other libraries add up in another order
 Answer = Callable[[Tensor], Tensor]
@@ -126,7 +126,7 @@ def _write_torch_export(trained: Trained, path: Path, inputs: Tensor) -> Answer:
 
 def _write_safetensors(trained: Trained, path: Path, inputs: Tensor) -> Answer:
     """Weights alone; `model` in the metadata says what network they are of."""
-    from densenet_cli.instantiation import build
+    from densenet_cli.config.build import build
 
     safetensors = _needed("safetensors", "safetensors.torch")
     weights = {name: tensor.contiguous() for name, tensor in trained.network.state_dict().items()}

@@ -7,13 +7,13 @@ from rich import box
 from rich.table import Table
 from torch import nn
 
-from densenet_cli import resolvers
-from densenet_cli.compose import compose, composing, resolved
+from densenet_cli.config import resolvers
+from densenet_cli.config.build import build
+from densenet_cli.config.compose import compose, composing, resolved
+from densenet_cli.figures.terminal import console, plain
 from densenet_cli.inference.layers import Layer, layers
-from densenet_cli.instantiation import build
 from densenet_cli.options import UserError
 from densenet_cli.plain_text import printable
-from densenet_cli.results.terminal import console, plain
 
 
 def show(words: list[str], image_size: int, classes: int, batch_size: int, depth: int) -> None:

@@ -14,13 +14,13 @@ from rich.table import Table
 from torch import Tensor
 
 from densenet_cli.data.photo import centre_crop, ten_crops
+from densenet_cli.figures.terminal import console, plain
+from densenet_cli.files import spreadsheet
 from densenet_cli.inference import pictures
 from densenet_cli.inference.pictures import Unreadable
 from densenet_cli.inference.trained import Trained
 from densenet_cli.options import UserError
 from densenet_cli.plain_text import in_json
-from densenet_cli.results import spreadsheet
-from densenet_cli.results.terminal import console, plain
 from densenet_cli.training.metrics import likeliest
 
 

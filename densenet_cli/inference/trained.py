@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from densenet_cli.config.build import build
+from densenet_cli.config.trust import Trust
 from densenet_cli.data.augmentation import Scale, normalised
-from densenet_cli.instantiation import build
 from densenet_cli.options import OptionError, UserError
-from densenet_cli.record import RunRecord, reported
-from densenet_cli.trained_on import other_classes
+from densenet_cli.record.run_record import RunRecord, reported
+from densenet_cli.record.trained_on import other_classes
 from densenet_cli.training import devices
 from densenet_cli.training.checkpoints import load_checkpoint, load_weights
-from densenet_cli.trust import Trust
 
 
 @dataclass(frozen=True)

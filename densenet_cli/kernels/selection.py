@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 from torch.utils._python_dispatch import _len_torch_dispatch_stack
 
-from densenet_cli.kernels.compiled import Unavailable, load
+from densenet_cli.kernels.cpu.compilation import Unavailable, load
 from densenet_cli.kernels.engine import Engine
 from densenet_cli.kernels.maps import REAL
 from densenet_cli.kernels.trunk import Trunk
@@ -67,12 +67,12 @@ def engine_or_reason(device: str) -> Engine | str:
 
 def _start(device: str) -> Engine:
     if device == "cpu":
-        from densenet_cli.kernels.cpu_engine import CpuEngine
+        from densenet_cli.kernels.cpu.engine import CpuEngine
 
         return CpuEngine(load())
     if device == "cuda":
         try:
-            from densenet_cli.kernels.triton_engine import TritonEngine
+            from densenet_cli.kernels.triton.engine import TritonEngine
         except ImportError as error:
             raise Unavailable(f"Triton cannot be imported: {error}") from error
         return TritonEngine()

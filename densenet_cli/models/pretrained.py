@@ -15,8 +15,14 @@ from urllib.error import URLError
 import torch
 from torch import Tensor, nn
 
+from densenet_cli.files.tensor_file import (
+    AVERAGES,
+    UnreadableTensors,
+    read_tensors,
+    renamed,
+    weights_in,
+)
 from densenet_cli.options import OptionError, UserError
-from densenet_cli.tensor_file import AVERAGES, UnreadableTensors, read_tensors, renamed, weights_in
 
 log = logging.getLogger(__name__)
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from densenet_cli.duration import duration
-from densenet_cli.results import units
-from densenet_cli.results.history import System, systems
+from densenet_cli import units
 from densenet_cli.results.published import Comparison
 from densenet_cli.results.records import Run
 from densenet_cli.results.settings import Setting
+from densenet_cli.results.systems import System, systems
+from densenet_cli.units import duration
 
 MANY_CLASSES = 100  # from so many on, papers give the top-5 error too
 SHORT_REASON = 60  # characters of a failure's message

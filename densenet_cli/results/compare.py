@@ -12,14 +12,15 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from densenet_cli.duration import duration
-from densenet_cli.identity import SEEDS, flat
+from densenet_cli import units
+from densenet_cli.figures import terminal
 from densenet_cli.options import UserError, shown
 from densenet_cli.plain_text import printable
-from densenet_cli.results import terminal, units
-from densenet_cli.results.differences import acting_options
+from densenet_cli.record.differences import acting_options
+from densenet_cli.record.identity import SEEDS, flat
 from densenet_cli.results.records import Run, read_metrics, read_run
 from densenet_cli.results.settings import measured
+from densenet_cli.units import duration
 
 EPOCHS_SHOWN = 20  # of longer runs only some
 ENVIRONMENT = ("versions", "git", "host", "device", "processes", "precision", "implementation")

@@ -12,15 +12,15 @@ from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.table import Table as RichTable
 
+from densenet_cli.figures.terminal import plain
+from densenet_cli.files import spreadsheet
 from densenet_cli.options import shown
 from densenet_cli.plain_text import in_json, printable
-from densenet_cli.record import finite
-from densenet_cli.results import spreadsheet
+from densenet_cli.record.run_record import finite
 from densenet_cli.results.columns import Row
 from densenet_cli.results.records import Run
 from densenet_cli.results.settings import measured
 from densenet_cli.results.table import Table
-from densenet_cli.results.terminal import plain
 
 FORMATS = ("rich", "csv", "json", "markdown", "latex")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from densenet_cli.record import reported
+from densenet_cli.record.run_record import reported
 from densenet_cli.results.columns import Row, on_cpu
 from densenet_cli.results.records import Run
 from densenet_cli.results.settings import Setting, measured

@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 
 from densenet_cli.options import shown
-from densenet_cli.record import reported
-from densenet_cli.results.differences import acting_options, phrase
-from densenet_cli.results.networks import NAMED
+from densenet_cli.record.differences import acting_options, phrase
+from densenet_cli.record.network_names import NAMED
+from densenet_cli.record.run_record import reported
 from densenet_cli.results.settings import Setting
 
 FILE = Path(__file__).with_name("published.yaml")

@@ -13,11 +13,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from densenet_cli import identity, schema
-from densenet_cli.hold import is_held
+from densenet_cli.files.lock import is_held
+from densenet_cli.files.plain_file import UnreadableFile, read_text
 from densenet_cli.options import UserError, shown
-from densenet_cli.plain_file import UnreadableFile, read_text
-from densenet_cli.record import RunRecord
+from densenet_cli.record import identity, schema
+from densenet_cli.record.run_record import RunRecord
 
 BROKEN_OFF = "broken off"  # says "running", but its process is gone
 LARGEST_METRICS = 4_000_000  # bytes: some forty thousand epochs

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from densenet_cli.identity import flat
 from densenet_cli.options import UserError, nearest, shown
 from densenet_cli.plain_text import as_title
-from densenet_cli.record import reported
-from densenet_cli.results.differences import acting_options, differing, differing_among_peers, phrase
-from densenet_cli.results.networks import NAMED, family, network_name
+from densenet_cli.record.differences import acting_options, differing, differing_among_peers, phrase
+from densenet_cli.record.identity import flat
+from densenet_cli.record.network_names import NAMED, family, network_name
+from densenet_cli.record.run_record import reported
+from densenet_cli.record.trained_on import COMMON
 from densenet_cli.results.records import Run
-from densenet_cli.trained_on import COMMON
 
 # Papers call a data set so, with "+" where the training images are augmented.
 DATA_NAMES = {"Cifar10": "C10", "Cifar100": "C100", "Svhn": "SVHN", "Digits": "digits"}

@@ -9,10 +9,10 @@ from typing import Any
 
 from densenet_cli.options import UserError, nearest
 from densenet_cli.results.columns import COLUMNS, Row
-from densenet_cli.results.history import system_of
 from densenet_cli.results.notes import notes
 from densenet_cli.results.published import compare
 from densenet_cli.results.settings import Setting
+from densenet_cli.results.systems import system_of
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from densenet_cli.duration import duration
+from densenet_cli.figures import terminal
 from densenet_cli.options import UserError
-from densenet_cli.results import terminal
+from densenet_cli.record.sweep_file import read_sweep
 from densenet_cli.results.columns import failure
 from densenet_cli.results.records import (
     BROKEN_OFF,
@@ -31,7 +31,7 @@ from densenet_cli.results.records import (
     read_runs,
 )
 from densenet_cli.results.settings import measured
-from densenet_cli.sweep_file import read_sweep
+from densenet_cli.units import duration
 
 TO_DO = "to do"
 UNREADABLE = "unreadable"

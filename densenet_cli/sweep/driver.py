@@ -8,18 +8,19 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from densenet_cli.compose import composing, key, quoted, value, without_flags
-from densenet_cli.identity import WITHOUT_EFFECT
+from densenet_cli.config.compose import composing, key, quoted, value, without_flags
+from densenet_cli.config.trust import Trust, check_words
 from densenet_cli.options import UserError, nearest
 from densenet_cli.plain_text import printable
-from densenet_cli.summary import relative
-from densenet_cli.sweep import jobs, places, plugins, table
+from densenet_cli.record.identity import WITHOUT_EFFECT
+from densenet_cli.record.sweep_file import FILE, read_sweep
+from densenet_cli.run.summary import relative
+from densenet_cli.sweep import job_table as table
+from densenet_cli.sweep import jobs, launchers, slots
 from densenet_cli.sweep.folders import Folders
 from densenet_cli.sweep.jobs import Sweep
 from densenet_cli.sweep.runner import Runner
 from densenet_cli.sweep.standing import Standing
-from densenet_cli.sweep_file import FILE, read_sweep
-from densenet_cli.trust import Trust, check_words
 
 SEARCH = "densenet_cli.sweep.search"  # hydra/sweeper=optuna
 # What a sweep reads of Hydra's own section; its launcher plugins read more.
@@ -54,7 +55,7 @@ def run(words: list[str], trust: Trust) -> int:
         sweep = _united([jobs.read(command, folders, trust, file) for command in commands])
         folders.say_what_is_left()
         if sweep.cfg.plan:
-            from densenet_cli.sweep import plan
+            from densenet_cli.sweep.plan import plan
 
             return plan.show(sweep)
         if not folder:
@@ -64,7 +65,7 @@ def run(words: list[str], trust: Trust) -> int:
 
 def _check_hydra(words: list[str], cfg: DictConfig) -> None:
     """Raise UserError for an option of Hydra's that no sweep reads."""
-    if plugins.wanted(cfg):
+    if launchers.wanted(cfg):
         return
     chosen = [f"hydra.launcher.{name}" for name in cfg.hydra.launcher]
     for name in dict.fromkeys([*(key(word).replace("/", ".") for word in words), *chosen]):
@@ -81,13 +82,13 @@ def _run(sweep: Sweep) -> int:
     before = state.count("done before")
     already = f", {before} of them done already" if before else ""
     _say(f"{len(sweep.jobs)} jobs in {relative(sweep.folder)}{already}")
-    if plugins.wanted(sweep.cfg):
-        signalled = plugins.launch(sweep, state.left())
+    if launchers.wanted(sweep.cfg):
+        signalled = launchers.launch(sweep, state.left())
         for job in state.left():
             state.look(job)
     else:
         trainers = [job.config["trainer"] for job in sweep.jobs]
-        where = places.shared_out(sweep.cfg, trainers, sweep.folder)
+        where = slots.shared_out(sweep.cfg, trainers, sweep.folder)
         runner = Runner(state, where, jobs.fail_fast(sweep.cfg))
         runner.run()
         signalled = runner.signalled

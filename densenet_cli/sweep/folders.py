@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from densenet_cli.compose import key
-from densenet_cli.identity import WITHOUT_EFFECT, identity
+from densenet_cli.config.compose import key
 from densenet_cli.options import UserError
-from densenet_cli.record import RunRecord
-from densenet_cli.summary import relative
-from densenet_cli.sweep.images import Images
-from densenet_cli.trained_on import may_change
+from densenet_cli.record.identity import WITHOUT_EFFECT, identity
+from densenet_cli.record.run_record import RunRecord
+from densenet_cli.record.trained_on import may_change
+from densenet_cli.run.summary import relative
+from densenet_cli.sweep.image_digests import Images
 
 LONGEST = 120  # characters of a folder's name; file systems allow 255 bytes
 GROUPS = ("model", "data", "recipe")

@@ -13,16 +13,16 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from densenet_cli import known_keys
-from densenet_cli.complaint import explain
-from densenet_cli.compose import as_trained, compose, key, resolved
-from densenet_cli.identity import identity
+from densenet_cli.config import known_keys
+from densenet_cli.config.compose import as_trained, compose, key, resolved
+from densenet_cli.config.errors import explain
+from densenet_cli.config.trust import Trust, check_words
+from densenet_cli.files.atomic_file import remove_partials, replace_file
 from densenet_cli.options import OptionError, UserError, shown, switch
+from densenet_cli.record.identity import identity
+from densenet_cli.record.sweep_file import FILE, read_sweep
 from densenet_cli.sweep import grid
 from densenet_cli.sweep.folders import GROUPS, Folders, job_names, sweep_name
-from densenet_cli.sweep_file import FILE, read_sweep
-from densenet_cli.trust import Trust, check_words
-from densenet_cli.whole_file import remove_partials, replace_file
 
 AGAIN = "where it is meant so, type it besides, or --config-dir, or the sweep's own command again"
 

@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from densenet_cli.stop_signals import stop_signals
-from densenet_cli.workers import LAST_S, PATIENCE_S
+from densenet_cli.process.stop_signals import stop_signals
+from densenet_cli.run.supervisor import LAST_S, PATIENCE_S
 
 NAME = "DENSENET_CLI_LIFELINE"  # the environment variable that tells jobs where to connect
 MANY = 4096  # jobs at once; the system may have a lower limit

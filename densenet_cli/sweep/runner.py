@@ -7,14 +7,14 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from densenet_cli.hold import BUSY, InUse, hold
+from densenet_cli.files.lock import BUSY, InUse, hold
 from densenet_cli.options import UserError
 from densenet_cli.plain_text import printable
-from densenet_cli.stop_signals import INTERRUPTED
-from densenet_cli.sweep import table
+from densenet_cli.process.stop_signals import INTERRUPTED
+from densenet_cli.run.supervisor import Place, Worker, passing_on_signals
+from densenet_cli.sweep import job_table as table
 from densenet_cli.sweep.jobs import Job
 from densenet_cli.sweep.standing import FINISHED, Standing, record
-from densenet_cli.workers import Place, Worker, passing_on_signals
 
 POLL_S = 2.0  # between looks at a job that another process runs
 

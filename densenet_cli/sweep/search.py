@@ -14,22 +14,23 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from densenet_cli.hold import InUse, hold, is_held
-from densenet_cli.identity import identity
-from densenet_cli.instantiation import build, naming
+from densenet_cli.config.build import build, naming
+from densenet_cli.config.trust import Trust, check_words
+from densenet_cli.files.lock import InUse, hold, is_held
+from densenet_cli.files.plain_file import UnreadableFile
 from densenet_cli.options import OptionError, UserError, choice, whole_number
-from densenet_cli.plain_file import UnreadableFile
 from densenet_cli.plain_text import printable
-from densenet_cli.quick_imports import quick_imports
-from densenet_cli.record import reported
-from densenet_cli.summary import relative
-from densenet_cli.sweep import grid, jobs, places, table
+from densenet_cli.process.quick_imports import quick_imports
+from densenet_cli.record.identity import identity
+from densenet_cli.record.run_record import reported
+from densenet_cli.record.trained_on import may_change
+from densenet_cli.run.summary import relative
+from densenet_cli.sweep import grid, jobs, slots
+from densenet_cli.sweep import job_table as table
 from densenet_cli.sweep.folders import Folders, name_of
 from densenet_cli.sweep.jobs import Job, Sweep
 from densenet_cli.sweep.runner import Runner, say
 from densenet_cli.sweep.standing import Standing, record
-from densenet_cli.trained_on import may_change
-from densenet_cli.trust import Trust, check_words
 
 try:
     import optuna
@@ -126,7 +127,7 @@ class Search(Runner):
             self.study = self._study()
         self._numbers: dict[str, int] = {}  # identity of a job -> the trial it is run for
         self.refused = 0  # trials whose words make no configuration
-        where = places.shared_out(cfg, [config["trainer"]], self.folder)
+        where = slots.shared_out(cfg, [config["trainer"]], self.folder)
         super().__init__(Standing([]), where, jobs.fail_fast(cfg))
         for trial in self.study.get_trials(
             deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from densenet_cli.options import UserError
-from densenet_cli.record import RunRecord
+from densenet_cli.record.run_record import RunRecord
 from densenet_cli.sweep.jobs import Job
 
 FINISHED = ("done", "done before", "failed", "interrupted")  # nothing left to do for this command

@@ -13,10 +13,10 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from densenet_cli.files.atomic_file import replace_by_link, replace_file
+from densenet_cli.files.tensor_file import UnreadableTensors, read_tensors, renamed, weights_in
 from densenet_cli.options import UserError
-from densenet_cli.tensor_file import UnreadableTensors, read_tensors, renamed, weights_in
 from densenet_cli.training.interruption import Interrupted, Interruption
-from densenet_cli.whole_file import replace_by_link, replace_file
 
 AGREE_EVERY = 16  # steps between two exchanges of wishes among several processes, at most
 AGREE_S = 2.0  # the time that these steps may take: who sends SIGTERM may soon kill

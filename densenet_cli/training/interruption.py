@@ -6,7 +6,7 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
-from densenet_cli.stop_signals import stop_signals
+from densenet_cli.process.stop_signals import stop_signals
 
 
 class Interrupted(Exception):

@@ -12,8 +12,8 @@ from lightning.pytorch.callbacks import Checkpoint
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from densenet_cli.duration import duration
 from densenet_cli.training.checkpoints import ends_again, just_evaluated
+from densenet_cli.units import duration
 
 REFRESH_S = 0.5  # reading the loss makes a GPU wait, so read it no more often
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from densenet_cli.duration import duration
 from densenet_cli.training.interruption import Interruption
+from densenet_cli.units import duration
 
 LOOK_S = 0.5  # between two looks
 FIRST_S = 180.0  # a first step may take so long: kernels are compiled, disks wake up

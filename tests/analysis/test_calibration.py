@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from densenet_cli.analysis.calibration import (
+from densenet_cli.analysis.mistakes.calibration import (
     class_errors,
     confusion_matrix,
     expected_calibration_error,
     most_confident_mistakes,
     reliability,
 )
-from densenet_cli.analysis.calibration_figure import draw_confusion, draw_reliability
-from densenet_cli.analysis.mistakes_figure import draw_mistakes
-from densenet_cli.analysis.subject import Subject
+from densenet_cli.analysis.mistakes.calibration_figure import draw_confusion, draw_reliability
+from densenet_cli.analysis.mistakes.mistakes_figure import draw_mistakes
+from densenet_cli.analysis.network_label import Subject
 
 
 def logits_of(*rows):

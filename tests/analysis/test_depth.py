@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from densenet_cli.analysis import of_untrained
-from densenet_cli.analysis.depth import Untrained, by_depth, growth, untrained
-from densenet_cli.analysis.gradient_flow import LayerGradient
+from densenet_cli.analysis.depth.depth import Untrained, by_depth, growth, untrained
+from densenet_cli.analysis.gradients.gradient_flow import LayerGradient
 from densenet_cli.models.resnet import ResNet
 from densenet_cli.options import OptionError, UserError
 

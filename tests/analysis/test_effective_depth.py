@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from densenet_cli.analysis.effective_depth import branching_units, effective_depth
-from densenet_cli.analysis.lesion_units import Block, find_units
+from densenet_cli.analysis.gradients.effective_depth import branching_units, effective_depth
+from densenet_cli.analysis.lesions.units import Block, find_units
 from densenet_cli.models.densenet import DenseNet
 from densenet_cli.models.resnet import ResNet
 

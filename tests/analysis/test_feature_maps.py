@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from densenet_cli.analysis.feature_maps import activations, correlations
 from densenet_cli.analysis.layer_figure import draw_feature_maps
-from densenet_cli.analysis.subject import Subject
+from densenet_cli.analysis.maps.feature_maps import activations, correlations
+from densenet_cli.analysis.network_label import Subject
 from densenet_cli.models.densenet import DenseNet
 from densenet_cli.models.resnet import ResNet
 from densenet_cli.options import UserError

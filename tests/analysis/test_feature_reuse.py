@@ -6,8 +6,8 @@ import pytest
 import torch
 import torchvision
 
-from densenet_cli.analysis.feature_reuse import BlockReuse, claims, evenness, feature_reuse
-from densenet_cli.analysis.reuse_figure import draw
+from densenet_cli.analysis.reuse.feature_reuse import BlockReuse, claims, evenness, feature_reuse
+from densenet_cli.analysis.reuse.figure import draw
 from densenet_cli.models.densenet import DenseNet
 from densenet_cli.options import UserError
 

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.models.mobilenetv2 import MobileNetV2
 
-from densenet_cli.analysis.grad_cam import grad_cam
+from densenet_cli.analysis.saliency.grad_cam import grad_cam
 from densenet_cli.models.densenet import DenseNet
 from densenet_cli.models.history.cifar_sized import vgg_cifar
 from densenet_cli.models.resnet import ResNet

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from densenet_cli.analysis.gradient_flow import gradient_norms
+from densenet_cli.analysis.gradients.gradient_flow import gradient_norms
 from densenet_cli.analysis.layer_figure import draw_gradients
-from densenet_cli.analysis.subject import Subject
+from densenet_cli.analysis.network_label import Subject
 from densenet_cli.models.densenet import DenseNet
 from densenet_cli.models.resnet import ResNet
 

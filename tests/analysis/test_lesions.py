@@ -11,9 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from densenet_cli.analysis import of_runs
-from densenet_cli.analysis.lesion_figure import draw
-from densenet_cli.analysis.lesion_units import find_units
-from densenet_cli.analysis.lesions import (
+from densenet_cli.analysis.lesions.figure import draw
+from densenet_cli.analysis.lesions.lesions import (
     Lesion,
     LesionStudy,
     deleted,
@@ -21,7 +20,8 @@ from densenet_cli.analysis.lesions import (
     mean_outputs,
     swapped,
 )
-from densenet_cli.analysis.subject import Subject
+from densenet_cli.analysis.lesions.units import find_units
+from densenet_cli.analysis.network_label import Subject
 from densenet_cli.models.densenet import DenseNet
 from densenet_cli.models.history.cifar_sized import vgg_cifar
 from densenet_cli.models.preact_resnet import PreActResNet

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from densenet_cli.analysis.occlusion import occlusion
+from densenet_cli.analysis.saliency.occlusion import occlusion
 from densenet_cli.options import OptionError
 
 

@@ -9,13 +9,13 @@ import torch
 from matplotlib.text import Text
 from PIL import Image
 
-from densenet_cli.analysis.grad_cam import grad_cam
-from densenet_cli.analysis.look import Look
-from densenet_cli.analysis.occlusion import occlusion
-from densenet_cli.analysis.saliency import saliency
-from densenet_cli.analysis.saliency_figure import draw
-from densenet_cli.analysis.saliency_maps import Saliency, Seen
-from densenet_cli.analysis.subject import Subject
+from densenet_cli.analysis.network_label import Subject
+from densenet_cli.analysis.runs import Look
+from densenet_cli.analysis.saliency.figure import draw
+from densenet_cli.analysis.saliency.grad_cam import grad_cam
+from densenet_cli.analysis.saliency.occlusion import occlusion
+from densenet_cli.analysis.saliency.saliency import saliency
+from densenet_cli.analysis.saliency.saliency_maps import Saliency, Seen
 from densenet_cli.data.augmentation import Scale
 from densenet_cli.inference.trained import Trained
 from densenet_cli.models.resnet import ResNet

@@ -20,12 +20,12 @@ from networks import NETWORKS, Network, cifar_densenet
 from torch import Tensor
 from training_step import Trainee
 
+from densenet_cli.figures.terminal import console
 from densenet_cli.options import UserError
 from densenet_cli.results.formats import as_rich
 from densenet_cli.results.table import Table
-from densenet_cli.results.terminal import console
-from densenet_cli.results.units import memory
 from densenet_cli.training.cuda_graphs import WARM_UP
+from densenet_cli.units import memory
 
 SLACK = 4.0  # how many times the reference's rounding error the fused network's may be
 ROUNDING = 1e-5  # relative, of sums in another order: an error below it is none

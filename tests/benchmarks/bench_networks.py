@@ -25,12 +25,12 @@ from roofline import Machine, footprint, least_step
 from side_by_side import Lost, Worker, alternate, summary
 from training_step import Trainee
 
-from densenet_cli import launch
-from densenet_cli.record import now, versions
+from densenet_cli.figures.terminal import console
+from densenet_cli.files.atomic_file import replace_file
+from densenet_cli.process import ranks
+from densenet_cli.record.run_record import now, versions
 from densenet_cli.results.formats import as_markdown, as_rich
-from densenet_cli.results.terminal import console
 from densenet_cli.training import devices
-from densenet_cli.whole_file import replace_file
 
 LOSS_TOLERANCE = 0.02  # relative: bfloat16 rounds to 1/256
 
@@ -38,7 +38,7 @@ LOSS_TOLERANCE = 0.02  # relative: bfloat16 rounds to 1/256
 def main() -> None:
     """Measure, or read what was measured, and print."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of closing all workers
-    launch.spin_briefly()  # all contestants, as in densenet-run
+    ranks.spin_briefly()  # all contestants, as in densenet-run
     options = _options()
     if options.read:
         found = json.loads(options.read.read_text("utf-8"))

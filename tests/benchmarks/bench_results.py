@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "results"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from example_record import fields
 
 SETTINGS, SEEDS = 2000, 5
@@ -44,7 +44,7 @@ def measure(folder: Path, layout: str) -> tuple[float, int]:
     command = [
         sys.executable,
         "-m",
-        "densenet_cli.results.cli",
+        "densenet_cli.commands.results",
         "table",
         str(folder),
         "--format",

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-COMMAND = [sys.executable, "-m", "densenet_cli.cli"]
+COMMAND = [sys.executable, "-m", "densenet_cli.commands.run"]
 QUESTION = [*COMMAND, "--help"]
 FIRST_STEP = [
     *COMMAND,

@@ -9,7 +9,7 @@ from typing import Any
 from side_by_side import ratio
 
 from densenet_cli.results.table import Table
-from densenet_cli.results.units import count, memory
+from densenet_cli.units import count, memory
 
 Result = dict[str, Any]
 NOTHING = "–"

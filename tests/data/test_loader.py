@@ -135,7 +135,7 @@ def test_loader_workers_end_with_a_run_that_is_killed(tmp_path):
 def _begun(folder, *words):
     """densenet-run in a session of its own, with an epoch behind it."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "densenet_cli.cli", *words],
+        [sys.executable, "-m", "densenet_cli.commands.run", *words],
         cwd=folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -158,7 +158,7 @@ def test_a_run_goes_on_in_a_container_with_little_shared_memory(tmp_path):
     mount = "mount -t tmpfs -o size=128k tmpfs /dev/shm"
     if subprocess.run([*alone, "sh", "-c", mount], capture_output=True).returncode:
         pytest.skip("needs the right to mount")
-    words = [sys.executable, "-m", "densenet_cli.cli", *WORDS]
+    words = [sys.executable, "-m", "densenet_cli.commands.run", *WORDS]
     words += ["epochs=1", "data.image_size=64", "data.batch_size=8"]
     answer = subprocess.run(
         [*alone, "sh", "-c", f'{mount} && exec "$@"', "-", *words],

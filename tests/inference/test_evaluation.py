@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from tiny_run import TINY
 
-from densenet_cli import model_cli
+from densenet_cli.commands import model as model_cli
 from densenet_cli.data.digits import Digits
 from densenet_cli.inference import trained
 from densenet_cli.inference.evaluation import evaluate

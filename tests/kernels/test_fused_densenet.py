@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from densenet_cli.kernels import compiled, selection, trunk
+from densenet_cli.kernels import selection, trunk
+from densenet_cli.kernels.cpu import compilation
 from densenet_cli.models.densenet import DenseNet
 from densenet_cli.options import OptionError
 
@@ -266,7 +267,7 @@ def test_without_a_compiler_auto_is_the_reference_and_fused_an_error(
 ):
     monkeypatch.setenv("CXX", compiler)
     monkeypatch.setenv("DENSENET_KERNELS", str(tmp_path))
-    compiled.load.cache_clear()
+    compilation.load.cache_clear()
     selection.engine_or_reason.cache_clear()
     try:
         assert selection.choose("auto", "cpu") == "reference"
@@ -275,5 +276,5 @@ def test_without_a_compiler_auto_is_the_reference_and_fused_an_error(
             selection.choose("fused", "cpu")
         assert caplog.text.count("compiling the kernels") == (compiler == "false")  # tried once
     finally:
-        compiled.load.cache_clear()
+        compilation.load.cache_clear()
         selection.engine_or_reason.cache_clear()

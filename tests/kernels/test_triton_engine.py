@@ -55,7 +55,9 @@ def _prepare(interpret):
 
 def engine(programs=1024):
     """An engine whose pixels are shared by so many programs at most."""
-    from densenet_cli.kernels import triton_blocks, triton_engine, triton_launch
+    from densenet_cli.kernels.triton import block_sizes as triton_blocks
+    from densenet_cli.kernels.triton import engine as triton_engine
+    from densenet_cli.kernels.triton import launch as triton_launch
 
     triton_launch.PROGRAMS = programs
     triton_launch.blocks = lambda *what: triton_blocks.blocks(*what)._replace(programs=programs)
@@ -235,7 +237,8 @@ def shared_memory(capability, dtype, growth_rate, pixels, cache):
     os.environ["TRITON_CACHE_DIR"] = cache
     from triton.runtime import driver
 
-    from densenet_cli.kernels import triton_engine, triton_launch
+    from densenet_cli.kernels.triton import engine as triton_engine
+    from densenet_cli.kernels.triton import launch as triton_launch
 
     taken = {}
 

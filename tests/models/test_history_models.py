@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import densenet_cli.results
-from densenet_cli.compose import CONF
-from densenet_cli.instantiation import build
+from densenet_cli.config.build import build
+from densenet_cli.config.compose import CONF
 from densenet_cli.models.cost import count_parameters, multiply_adds
 from densenet_cli.models.history import cifar_sized
 from densenet_cli.models.history.bn_inception import BNInception, SmallInception
@@ -20,11 +20,11 @@ from densenet_cli.models.history.lenet import LeNet5, squashed
 from densenet_cli.models.history.network_in_network import NetworkInNetwork
 from densenet_cli.models.history.zfnet import ZFNet
 from densenet_cli.options import OptionError
-from densenet_cli.results.networks import family
+from densenet_cli.record.network_names import family
 
 FOLDER = CONF / "model" / "history"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
-TABLE = Path(densenet_cli.results.__file__).with_name("history.yaml")
+TABLE = Path(densenet_cli.results.__file__).with_name("systems.yaml")
 SYSTEMS = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
 
 LARGE = {"wide_resnet_28_10", "resnext_29_cifar", "preact_resnet_164", "densenet_bc_100"}

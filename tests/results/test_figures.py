@@ -10,12 +10,14 @@ from example_record import RESNET, fields, write
 from matplotlib.text import Annotation
 from PIL import Image
 
+from densenet_cli import units
+from densenet_cli.figures import style
+from densenet_cli.figures.labels import spread
 from densenet_cli.options import UserError
-from densenet_cli.results import figures, units
-from densenet_cli.results.figures import bars, style
-from densenet_cli.results.figures.error_cost import front
-from densenet_cli.results.figures.labels import spread
-from densenet_cli.results.figures.learning_curves import mean_curve
+from densenet_cli.results import plots as figures
+from densenet_cli.results.plots import bars
+from densenet_cli.results.plots.error_cost import front
+from densenet_cli.results.plots.learning_curves import mean_curve
 from densenet_cli.results.records import read_runs
 from densenet_cli.results.settings import settings
 

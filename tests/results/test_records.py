@@ -13,11 +13,11 @@ import pytest
 from example_record import fields, write
 
 from densenet_cli.options import UserError
-from densenet_cli.record import RunRecord, read_config, write_config
+from densenet_cli.record.run_record import RunRecord, read_config, write_config
+from densenet_cli.record.sweep_file import read_sweep
 from densenet_cli.results.records import Run, in_natural_order, read_metrics, read_run, read_runs
 from densenet_cli.results.settings import settings
 from densenet_cli.results.table import rows, table
-from densenet_cli.sweep_file import read_sweep
 
 DAMAGED = {
     "half": json.dumps(fields())[:300],

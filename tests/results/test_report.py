@@ -13,7 +13,8 @@ import pytest
 from example_record import RESNET, fields, write
 
 from densenet_cli.plain_text import printable
-from densenet_cli.results import figures, report
+from densenet_cli.results import plots as figures
+from densenet_cli.results import report
 from densenet_cli.results.records import read_runs
 from densenet_cli.results.settings import settings
 

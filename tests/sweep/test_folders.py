@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from densenet_cli import workers
-from densenet_cli.compose import composing
-from densenet_cli.identity import identity, setting
-from densenet_cli.record import RunRecord, now
+from densenet_cli.config.compose import composing
+from densenet_cli.record.identity import identity, setting
+from densenet_cli.record.run_record import RunRecord, now
+from densenet_cli.run import supervisor
+from densenet_cli.run.supervisor import Place
 from densenet_cli.sweep import driver, jobs
 from densenet_cli.sweep.folders import Folders
 from densenet_cli.sweep.jobs import Job
 from densenet_cli.sweep.runner import Runner
 from densenet_cli.sweep.standing import Standing
-from densenet_cli.workers import Place
 
 
 @pytest.fixture
@@ -110,12 +110,12 @@ def test_the_end_of_a_worker_changes_no_record_that_is_finished_or_of_another_ru
 ):
     _recorded(tmp_path / "run", one)
     RunRecord.read(tmp_path / "run").update(state="done")
-    assert workers._record_end(tmp_path / "run", one, [], "either", -9) == 0
+    assert supervisor._record_end(tmp_path / "run", one, [], "either", -9) == 0
     other = config("experiment=quickstart", "seed=1")
-    assert workers._record_end(tmp_path / "run", other, [], "either", -9) == 1
+    assert supervisor._record_end(tmp_path / "run", other, [], "either", -9) == 1
     assert RunRecord.read(tmp_path / "run").fields["state"] == "done"
     RunRecord.read(tmp_path / "run").update(state="running")
-    assert workers._record_end(tmp_path / "run", one, [], "either", -9) == 1
+    assert supervisor._record_end(tmp_path / "run", one, [], "either", -9) == 1
     fields = RunRecord.read(tmp_path / "run").fields
     assert fields["state"] == "failed"
     assert "SIGKILL" in fields["error"]

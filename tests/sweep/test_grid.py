@@ -2,7 +2,7 @@
 
 import pytest
 
-from densenet_cli.compose import composing
+from densenet_cli.config.compose import composing
 from densenet_cli.options import UserError
 from densenet_cli.sweep import grid
 from densenet_cli.sweep.folders import job_names, sweep_name

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from tiny_run import TINY
 
 from densenet_cli.options import OptionError
-from densenet_cli.sweep import places
+from densenet_cli.sweep import slots
 
 SWEEP = ["--multirun", *TINY, "epochs=1", "model.growth_rate=4,6,8", "sweep.name=mine"]
 
@@ -20,34 +20,34 @@ def _launcher(**options):
 def test_cores_are_shared_out(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3, 4})
     monkeypatch.delenv("OMP_NUM_THREADS")
-    one, two = places.shared_out(_launcher(jobs=2), [{"accelerator": "cpu"}], tmp_path)
+    one, two = slots.shared_out(_launcher(jobs=2), [{"accelerator": "cpu"}], tmp_path)
     assert (one.cores, two.cores) == ({0, 1}, {2, 3})
     assert one.environment == {"OMP_NUM_THREADS": "2"}
     assert one.log != two.log
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the user's word
-    one, _ = places.shared_out(_launcher(jobs=2), [{"accelerator": "cpu"}], tmp_path)
+    one, _ = slots.shared_out(_launcher(jobs=2), [{"accelerator": "cpu"}], tmp_path)
     assert one.environment == {"OMP_NUM_THREADS": "1"}
     with pytest.raises(OptionError, match=r"hydra.launcher.jobs=6: there are 5 cores"):
-        places.shared_out(_launcher(jobs=6), [{"accelerator": "cpu"}], tmp_path)
+        slots.shared_out(_launcher(jobs=6), [{"accelerator": "cpu"}], tmp_path)
 
 
 def test_a_single_core_takes_one_job_at_once_unless_more_are_typed(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3})
-    (only,) = places.shared_out(_launcher(jobs=None), [{"accelerator": "cpu"}], tmp_path)
+    (only,) = slots.shared_out(_launcher(jobs=None), [{"accelerator": "cpu"}], tmp_path)
     assert only.cores == {3}
     with pytest.raises(OptionError, match=r"hydra.launcher.jobs=2: there are 1 cores"):
-        places.shared_out(_launcher(jobs=2), [{"accelerator": "cpu"}], tmp_path)
+        slots.shared_out(_launcher(jobs=2), [{"accelerator": "cpu"}], tmp_path)
 
 
 def test_each_job_gets_a_gpu_of_its_own(monkeypatch, tmp_path):
-    monkeypatch.setattr(places, "_gpus", lambda: ["3", "5"])
+    monkeypatch.setattr(slots, "_gpus", lambda: ["3", "5"])
     trainer = {"accelerator": "auto", "devices": 1, "num_nodes": 1, "strategy": "auto"}
-    found = places.shared_out(_launcher(jobs=None), [trainer], tmp_path)
+    found = slots.shared_out(_launcher(jobs=None), [trainer], tmp_path)
     assert [place.environment["CUDA_VISIBLE_DEVICES"] for place in found] == ["3", "5"]
     with pytest.raises(OptionError, match="there are 2 GPUs"):
-        places.shared_out(_launcher(jobs=3), [trainer], tmp_path)
+        slots.shared_out(_launcher(jobs=3), [trainer], tmp_path)
     with pytest.raises(OptionError, match=r"trainer\.devices=2"):
-        places.shared_out(_launcher(jobs=2), [{**trainer, "devices": 2}], tmp_path)
+        slots.shared_out(_launcher(jobs=2), [{**trainer, "devices": 2}], tmp_path)
 
 
 @pytest.mark.slow

@@ -89,7 +89,7 @@ def test_the_jobs_of_a_launcher_end_with_the_command_that_is_killed(launcher, tm
 
 def _sweep(folder, *words):
     return subprocess.Popen(
-        [sys.executable, "-m", "densenet_cli.cli", *WORDS, "epochs=5000", "seed=0,1", *words],
+        [sys.executable, "-m", "densenet_cli.commands.run", *WORDS, "epochs=5000", "seed=0,1", *words],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tiny_run import TINY
 
-from densenet_cli.compose import composing
+from densenet_cli.config.compose import composing
 from densenet_cli.options import OptionError
 from densenet_cli.sweep import grid
 
@@ -78,7 +78,7 @@ def test_a_search_on_a_folder_of_images_loads_no_package_that_only_metrics_need(
     code = f"""
 import sys
 from densenet_cli import resolvers
-from densenet_cli.compose import composing
+from densenet_cli.config.compose import composing
 from densenet_cli.sweep.jobs import options
 from densenet_cli.sweep.search import Search
 resolvers.register()
@@ -93,7 +93,7 @@ print(sorted({{"matplotlib", "scipy", "torchvision"}} & sys.modules.keys()))
 @pytest.mark.slow
 def test_a_killed_search_goes_on(command, tmp_path):
     process = subprocess.Popen(
-        [sys.executable, "-m", "densenet_cli.cli", *SEARCH],
+        [sys.executable, "-m", "densenet_cli.commands.run", *SEARCH],
         cwd=tmp_path,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -126,7 +126,7 @@ def test_a_killed_search_goes_on(command, tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_share_a_search(tmp_path):
-    words = [sys.executable, "-m", "densenet_cli.cli", *SEARCH]
+    words = [sys.executable, "-m", "densenet_cli.commands.run", *SEARCH]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     both = [subprocess.Popen(words, cwd=tmp_path, **options) for _ in range(2)]
     said = [process.communicate(timeout=240)[0] for process in both]

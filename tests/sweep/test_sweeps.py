@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny_run import TINY
 
-from densenet_cli.compose import composing
+from densenet_cli.config.compose import composing
 from densenet_cli.sweep import jobs
 
 DIES = "model._target_=dying_network.Network"
@@ -89,7 +89,7 @@ def test_a_broken_off_sweep_is_completed_by_the_same_command(sweep, tmp_path):
     words = [DIES, "+model.dies=true,false", "model.growth_rate=4,6", "epochs=6", "sweep.name=mine"]
     words += ["checkpoint_minutes=0.0001"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "densenet_cli.cli", "--multirun", *TINY, *words],
+        [sys.executable, "-m", "densenet_cli.commands.run", "--multirun", *TINY, *words],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         stdout=subprocess.DEVNULL,
@@ -192,7 +192,7 @@ def test_two_processes_share_a_sweep(tmp_path):
     words = ["--multirun", *TINY, "model.growth_rate=4,6,8,10", "epochs=4", "sweep.name=mine"]
     both = [
         subprocess.Popen(
-            [sys.executable, "-m", "densenet_cli.cli", *words],
+            [sys.executable, "-m", "densenet_cli.commands.run", *words],
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

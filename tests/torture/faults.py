@@ -14,10 +14,10 @@ import tiny_sweep
 from case import Ended, Fault, chance, in_child, warm
 from file_operations import FileOperations
 
-from densenet_cli import resolvers
-from densenet_cli.compose import compose, composing, resolved
-from densenet_cli.kernels.compiled import Unavailable, load
-from densenet_cli.run import execute
+from densenet_cli.config import resolvers
+from densenet_cli.config.compose import compose, composing, resolved
+from densenet_cli.kernels.cpu.compilation import Unavailable, load
+from densenet_cli.run.execute import execute
 
 KINDS = ("kill", "full disk")
 WORDS = [*tiny_sweep.WORDS, "++trainer.limit_train_batches=2"]

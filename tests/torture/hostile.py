@@ -153,8 +153,9 @@ def _lines(run: str, other: str) -> list[list[str]]:
 
 
 def _type(line: list[str], user: int) -> None:
-    from densenet_cli import cli, model_cli
-    from densenet_cli.results import cli as results
+    from densenet_cli.commands import model as model_cli
+    from densenet_cli.commands import results
+    from densenet_cli.commands import run as cli
 
     if user != os.getuid():
         os.setuid(user)

@@ -141,7 +141,7 @@ def _start(launcher: list[str], folder: Path) -> subprocess.Popen:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "said").open("w") as said:
         return subprocess.Popen(
-            [sys.executable, "-m", "densenet_cli.cli", *WORDS, *launcher],
+            [sys.executable, "-m", "densenet_cli.commands.run", *WORDS, *launcher],
             cwd=folder,
             stdout=said,
             stderr=subprocess.STDOUT,

@@ -18,13 +18,13 @@ import mutations
 import tiny_sweep
 from case import TRACES, Fault, chance, in_child, until
 
-from densenet_cli import resolvers
-from densenet_cli.compose import composing
+from densenet_cli.commands import results as cli
+from densenet_cli.config import resolvers
+from densenet_cli.config.compose import composing
 from densenet_cli.options import UserError
-from densenet_cli.record import read_config
-from densenet_cli.results import cli
+from densenet_cli.record.run_record import read_config
+from densenet_cli.record.sweep_file import read_sweep
 from densenet_cli.sweep import jobs
-from densenet_cli.sweep_file import read_sweep
 
 BATCH = 50  # cases that one process tries; what kills it is then one of few
 PATIENCE_S = 60
@@ -64,7 +64,7 @@ def _in_process(seed: int, sweep: Path, numbers: list[int], folder: Path) -> int
 
 
 def _try_all(seed: int, sweep: Path, numbers: list[int]) -> int:
-    from densenet_cli.results.figures import write  # noqa: F401 -- loaded once
+    from densenet_cli.results.plots import write  # noqa: F401 -- loaded once
 
     signal.signal(signal.SIGALRM, _too_long)
     for number in numbers:
@@ -143,7 +143,7 @@ def _without(reader: Callable[[], object]) -> None:
 
 def _make() -> int:
     """Two finished runs of one sweep."""
-    from densenet_cli.run import execute
+    from densenet_cli.run.execute import execute
 
     resolvers.register()
     with composing():

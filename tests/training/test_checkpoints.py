@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from densenet_cli import whole_file
+from densenet_cli.files import atomic_file
+from densenet_cli.files.atomic_file import replace_by_link, replace_file
 from densenet_cli.options import UserError
 from densenet_cli.training import checkpoints
 from densenet_cli.training.interruption import Interruption
-from densenet_cli.whole_file import replace_by_link, replace_file
 
 
 class _Hostile:
@@ -98,7 +98,7 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(whole_file.os, "fsync", full)
+    monkeypatch.setattr(atomic_file.os, "fsync", full)
     with pytest.raises(UserError, match=r"last\.ckpt cannot be written: No space left on device"):
         replace_file(path, lambda file: torch.save({"state_dict": {"a": torch.ones(9)}}, file))
     assert torch.load(path, weights_only=True) == {"state_dict": {}}
@@ -126,7 +126,7 @@ def test_a_link_keeps_its_content_when_the_other_name_is_replaced(has_links, tmp
         def no_links(*_):
             raise OSError(errno.EPERM, "no hard links here")
 
-        monkeypatch.setattr(whole_file.os, "link", no_links)
+        monkeypatch.setattr(atomic_file.os, "link", no_links)
     last, best = tmp_path / "last", tmp_path / "best"
     replace_file(last, "one")
     replace_by_link(last, best)

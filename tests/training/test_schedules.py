@@ -3,7 +3,7 @@ import torch
 from tiny_run import TINY
 from torch import nn
 
-from densenet_cli.instantiation import build_later
+from densenet_cli.config.build import build_later
 from densenet_cli.options import OptionError
 from densenet_cli.training import schedules
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from densenet_cli.files.atomic_file import replace_file
 from densenet_cli.plain_text import printable
-from densenet_cli.results import figures
+from densenet_cli.results import plots as figures
 from densenet_cli.results.records import Run, Unreadable
 from densenet_cli.results.report import content
 from densenet_cli.results.report.inline_svg import inline_svg, width_inches
 from densenet_cli.results.settings import Setting
-from densenet_cli.whole_file import replace_file
 
 HERE = Path(__file__).parent
 TITLES = {

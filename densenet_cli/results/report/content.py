@@ -11,14 +11,14 @@ from typing import Any
 
 import yaml
 
-from densenet_cli.duration import duration
+from densenet_cli import units
 from densenet_cli.options import shown
-from densenet_cli.record import now
-from densenet_cli.results import units
+from densenet_cli.record.run_record import now
 from densenet_cli.results.columns import COLUMNS, Row
 from densenet_cli.results.records import Run
 from densenet_cli.results.settings import Setting, measured
 from densenet_cli.results.table import rows, table
+from densenet_cli.units import duration
 
 
 @dataclass(frozen=True)

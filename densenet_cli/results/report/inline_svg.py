@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 
-from densenet_cli.results import figures
-from densenet_cli.results.figures.drawing import Drawing
-from densenet_cli.results.figures.style import COLOURS
+from densenet_cli.figures.drawing import Drawing, svg
+from densenet_cli.figures.style import COLOURS
 
 
 def inline_svg(drawing: Drawing, name: str) -> str:
@@ -20,7 +19,7 @@ def inline_svg(drawing: Drawing, name: str) -> str:
         Without the frame of a file of its own and without a size; colours are `var(--blue)` and so
         on, which the page defines.
     """
-    text = figures.svg(drawing)
+    text = svg(drawing)
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
     text = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r"\1", text, count=1)

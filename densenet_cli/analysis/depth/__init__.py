@@ -1,0 +1,1 @@
+"""Gradients before training, against depth (`densenet-model depth`)."""

@@ -1,0 +1,1 @@
+"""How large the gradients are that reach each layer (`densenet-model gradients`)."""

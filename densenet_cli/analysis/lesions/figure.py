@@ -1,0 +1,127 @@
+"""Lesions of several networks: each unit deleted, more and more deleted, units swapped.
+
+As figures 3 and 5 of Veit et al. 2016 (arXiv:1605.06431).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from densenet_cli.analysis.lesions.lesions import Lesion
+from densenet_cli.analysis.network_label import Subject, legend, marks
+from densenet_cli.figures import style
+from densenet_cli.figures.drawing import Drawing, by
+
+MEANS = 6  # of swaps, on the way from 1 to the lowest τ
+
+
+def draw(lesions: Mapping[Subject, Sequence[Lesion]], replace: str = "zero") -> Drawing:
+    """Test error of each network after each lesion; a panel for each experiment that was done.
+
+    Args:
+        lesions: of each network what its LesionStudy gave; all experiments together.
+        replace: what stood in place of deleted maps, one of lesions.REPLACE.
+    """
+    done = {lesion.experiment for own in lesions.values() for lesion in own}
+    panels = {name: panel for name, panel in PANELS.items() if name in done}
+    with style.styled():
+        figure = style.new_figure(style.PAGE if len(panels) > 1 else style.COLUMN, 3.2)
+        grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+        looks = marks(lesions)
+        for axes, (name, panel) in zip(grid, panels.items(), strict=True):
+            for subject, own in lesions.items():
+                chosen = [lesion for lesion in own if lesion.experiment == name]
+                if chosen:
+                    panel(axes, [*_intact(own), *chosen], looks[subject])
+        grid[0].set_ylabel("test error (%)")
+        grid[0].set_ylim(0, None)
+        figure.legend(handles=legend(looks), loc="outside lower center", ncols=3)
+    return Drawing(figure, _points(lesions), _note(lesions, replace))
+
+
+def _intact(own: Sequence[Lesion]) -> list[Lesion]:
+    return [lesion for lesion in own if lesion.experiment == "intact"]
+
+
+def _each(axes: Axes, own: Sequence[Lesion], mark: style.Mark) -> None:
+    errors = [lesion.error for lesion in own if lesion.number]
+    axes.plot(
+        range(1, len(errors) + 1), errors, mark.marker, color=mark.colour, ls=mark.line, ms=4, lw=1
+    )
+    for lesion in _intact(own):
+        axes.axhline(lesion.error, color=mark.colour, lw=0.6, ls=":")
+    axes.set(title="one deleted", xlabel="deleted unit, from the input")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _several(axes: Axes, own: Sequence[Lesion], mark: style.Mark) -> None:
+    errors = by(own, lambda lesion: lesion.number)
+    numbers = sorted(errors)
+    values = [[lesion.error for lesion in errors[number]] for number in numbers]
+    means = list(map(statistics.fmean, values))
+    axes.plot(numbers, means, mark.marker, color=mark.colour, ls=mark.line, ms=4, lw=1)
+    axes.fill_between(
+        numbers, list(map(min, values)), list(map(max, values)), color=mark.colour, alpha=0.15, lw=0
+    )
+    axes.set(title="several deleted", xlabel="units deleted at random")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _swaps(axes: Axes, own: Sequence[Lesion], mark: style.Mark) -> None:
+    axes.plot(
+        [lesion.tau for lesion in own],
+        [lesion.error for lesion in own],
+        mark.marker,
+        color=mark.colour,
+        ls="none",
+        ms=3,
+        alpha=0.35,
+        mew=0,
+    )
+    reach = 1 - min(lesion.tau for lesion in own) or 1
+    groups = by(own, lambda one: (one.number > 0, round(MEANS * (1 - one.tau) / reach))).values()
+    means = sorted(
+        (statistics.fmean(one.tau for one in group), statistics.fmean(one.error for one in group))
+        for group in groups
+    )
+    axes.plot(*zip(*means, strict=True), mark.marker, color=mark.colour, ls=mark.line, ms=4, lw=1)
+    axes.set(title="pairs swapped", xlabel="Kendall's τ of the order")
+    if not axes.xaxis_inverted():
+        axes.invert_xaxis()
+
+
+PANELS: dict[str, Callable[[Axes, Sequence[Lesion], style.Mark], None]] = {
+    "delete_one": _each,
+    "delete_random": _several,
+    "swap_random": _swaps,
+}
+
+
+def _note(lesions: Mapping[Subject, Sequence[Lesion]], replace: str) -> str:
+    draws = 1 + max((lesion.draw for own in lesions.values() for lesion in own), default=0)
+    maps = {"zero": "zeros", "mean": "their means"}[replace]
+    return (
+        "Test error after units are deleted or swapped, without training. Units: residual blocks "
+        f"(deleted: the branch gives {maps}), layers of a DenseNet (deleted: their maps are {maps} for "
+        "all that read them; swapped: their maps change places for later readers), convolutions of a "
+        "plain net whose input and output have equal shapes (deleted: their input passes). Several "
+        f"deleted: mean of {draws} draws, band: lowest to highest; swapped: mean of those near in τ. "
+        "Dotted: the intact network."
+    )
+
+
+def _points(lesions: Mapping[Subject, Sequence[Lesion]]) -> list[dict[str, object]]:
+    return [
+        {
+            "network": subject.title,
+            **dataclasses.asdict(lesion),
+            "units": " ".join(lesion.units),
+        }
+        for subject, own in lesions.items()
+        for lesion in own
+    ]

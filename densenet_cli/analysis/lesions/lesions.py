@@ -1,0 +1,222 @@
+"""What a network still knows after parts of it are deleted, or exchanged with one another.
+
+As in Veit et al. 2016 (arXiv:1605.06431, sec. 4), in evaluation and without further training. What a
+unit is, and what its deletion means, is told in `lesion_units`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from densenet_cli.analysis.forward import Batches, answers, error_and_loss, in_double
+from densenet_cli.analysis.lesions.units import Unit, find_units
+from densenet_cli.options import OptionError, UserError, choice, whole_number
+
+REPLACE = ("zero", "mean")
+Pair = tuple[int, int]
+"""Positions of two units of a network, from 0."""
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """One network with one lesion.
+
+    Attributes:
+        experiment: "intact", "delete_one", "delete_random" or "swap_random".
+        number: units deleted, or swaps made; 0 in the intact network.
+        draw: which of the random draws of this number, from 0.
+        units: the names of the units deleted; of swaps in order, two names each.
+        tau: Kendall's rank correlation of the units' order with their own: 1 unless swapped.
+        error: test error in percent.
+        loss: mean cross-entropy in nats.
+    """
+
+    experiment: str
+    number: int
+    draw: int
+    units: tuple[str, ...]
+    tau: float
+    error: float
+    loss: float
+
+
+@contextlib.contextmanager
+def deleted(units: Iterable[Unit], means: Mapping[str, Tensor] | None = None) -> Iterator[None]:
+    """Units are deleted within the context; weights stay as they are.
+
+    Args:
+        units: units of one network.
+        means: by the units' names, what `mean_outputs` gives: constants in place of zeros.
+    """
+    with ExitStack() as undo:
+        for unit in units:
+            unit.delete(undo, None if means is None else means[unit.name])
+        yield
+
+
+@contextlib.contextmanager
+def swapped(units: Sequence[Unit], pairs: Iterable[Pair]) -> Iterator[None]:
+    """Units change places within the context, one pair after another.
+
+    Args:
+        units: all units of a network.
+        pairs: positions of two units of the same group; of what stands there by then.
+    """
+    with ExitStack() as undo:
+        for one, other in pairs:
+            units[one].exchange(units[other], undo)
+        yield
+
+
+def mean_outputs(network: nn.Module, units: Iterable[Unit], batches: Batches) -> dict[str, Tensor]:
+    """By the units' names, the mean (maps,) of what each adds, over images and positions.
+
+    Raises:
+        UserError: a unit's deletion passes its input, so that there is nothing to replace.
+    """
+    sums: dict[str, Tensor] = {}
+    counts: dict[str, int] = {}
+
+    def add(name: str, module: nn.Module, args: Any, maps: Tensor) -> None:
+        sums[name] = sums.get(name, 0) + in_double(maps).sum((0, 2, 3))
+        counts[name] = counts.get(name, 0) + maps[:, 0].numel()
+
+    with ExitStack() as hooks:
+        for unit in units:
+            if unit.output is None:
+                rule = f"{unit.name} is deleted by passing its input, which leaves nothing to replace"
+                raise OptionError("--replace", "mean", rule, "zero")
+            hooks.enter_context(unit.output.register_forward_hook(partial(add, unit.name)))
+        answers(network, batches)
+    return {name: (total / counts[name]).float() for name, total in sums.items()}
+
+
+def kendall_tau(order: Sequence[int]) -> float:
+    """Kendall's rank correlation of an order of 0, 1, ..., n - 1 with the natural one, -1..1."""
+    pairs = list(itertools.combinations(order, 2))
+    inversions = sum(first > second for first, second in pairs)
+    return 1 - 2 * inversions / len(pairs) if pairs else 1.0
+
+
+class LesionStudy:
+    """Lesions of one network, each judged by the same images.
+
+    Args:
+        network: a network that `find_units` knows units of. It is left as it was.
+        batches: the images to judge by; gone through once a lesion.
+        replace: what stands in place of a deleted unit's maps: "zero", or their "mean" over these
+            images.
+        draws: how often units are drawn for each number of deletions (no set twice) and swaps.
+        seed: equal seeds draw equal units.
+
+    Attributes:
+        units: the network's units, from input to output.
+
+    Raises:
+        OptionError: an argument breaks its rule.
+        UserError: the network has no units.
+    """
+
+    def __init__(
+        self, network: nn.Module, batches: Batches, replace: str = "zero", draws: int = 5, seed: int = 0
+    ) -> None:
+        choice("replace", replace, REPLACE)
+        self.network, self.batches = network, batches
+        self.units = find_units(network)
+        self.draws = whole_number("draws", draws, example=5)
+        self.seed = whole_number("seed", seed, example=0, at_least=0)
+        self._means = mean_outputs(network, self.units, batches) if replace == "mean" else None
+
+    def intact(self) -> Lesion:
+        """The network as it is."""
+        return self._judged("intact", [])
+
+    def delete_each(self) -> list[Lesion]:
+        """Each unit deleted alone, from input to output."""
+        return [self._delete("delete_one", [unit]) for unit in self.units]
+
+    def delete_random(self, numbers: Iterable[int]) -> list[Lesion]:
+        """For each number, that many units drawn at random, `draws` different sets, or all there are.
+
+        Raises:
+            OptionError: a number is below 1 or above the number of units.
+        """
+        numbers = [self._checked(number) for number in numbers]
+        return [
+            self._delete("delete_random", [self.units[place] for place in places], draw)
+            for number in numbers
+            for draw, places in enumerate(self._sets(number))
+        ]
+
+    def swap_random(self, numbers: Iterable[int]) -> list[Lesion]:
+        """For each number, that many swaps of random pairs one after another, `draws` times.
+
+        Each swap is of any two units of a group, all pairs being equally likely.
+
+        Raises:
+            OptionError: a number is below 1.
+            UserError: no two units can be exchanged.
+        """
+        pairs = self.pairs()
+        if not pairs:
+            raise UserError(f"{type(self.network).__name__} has no two units of equal shape to swap")
+        numbers = [whole_number("swaps", number, example=1) for number in numbers]
+        return [
+            self._swap(self._chance(number, draw).choices(pairs, k=number), draw)
+            for number in numbers
+            for draw in range(self.draws)
+        ]
+
+    def pairs(self) -> list[Pair]:
+        """All two positions whose units can be exchanged."""
+        return [
+            (one, other)
+            for one, other in itertools.combinations(range(len(self.units)), 2)
+            if self.units[one].group == self.units[other].group
+        ]
+
+    def _sets(self, number: int) -> list[tuple[int, ...]]:
+        """Different sets of that many units: drawing one twice would measure nothing new."""
+        chance = self._chance(number, draw=0)
+        drawn: dict[tuple[int, ...], None] = {}
+        while len(drawn) < min(self.draws, math.comb(len(self.units), number)):
+            drawn[tuple(sorted(chance.sample(range(len(self.units)), number)))] = None
+        return list(drawn)
+
+    def _chance(self, number: int, draw: int) -> random.Random:
+        """Draws of their own for each number, so that others beside it do not change them."""
+        return random.Random(f"{self.seed} {number} {draw}")
+
+    def _checked(self, number: int) -> int:
+        whole_number("deletions", number, example=1)
+        if number > len(self.units):
+            raise OptionError("deletions", number, f"the network has {len(self.units)} units", 1)
+        return number
+
+    def _delete(self, experiment: str, units: Sequence[Unit], draw: int = 0) -> Lesion:
+        with deleted(units, self._means):
+            return self._judged(experiment, [unit.name for unit in units], len(units), draw)
+
+    def _swap(self, pairs: Sequence[Pair], draw: int) -> Lesion:
+        order = list(range(len(self.units)))
+        for one, other in pairs:
+            order[one], order[other] = order[other], order[one]
+        names = [self.units[position].name for pair in pairs for position in pair]
+        with swapped(self.units, pairs):
+            return self._judged("swap_random", names, len(pairs), draw, kendall_tau(order))
+
+    def _judged(
+        self, experiment: str, names: Sequence[str], number: int = 0, draw: int = 0, tau: float = 1.0
+    ) -> Lesion:
+        error, loss = error_and_loss(self.network, self.batches)
+        return Lesion(experiment, number, draw, tuple(names), tau, error, loss)

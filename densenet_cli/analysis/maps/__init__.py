@@ -1,0 +1,1 @@
+"""Which feature maps are dead or redundant (`densenet-model maps`)."""

@@ -1,0 +1,1 @@
+"""Where networks are wrong, and whether they know it (`densenet-model mistakes`)."""

@@ -1,0 +1,1 @@
+"""Where in an image networks look (`densenet-model saliency`)."""

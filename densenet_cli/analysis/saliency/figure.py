@@ -1,0 +1,179 @@
+"""Pictures beside what several networks look at in them."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize, to_rgba
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from densenet_cli.analysis.network_label import Subject
+from densenet_cli.analysis.saliency.saliency_maps import Saliency, Seen
+from densenet_cli.figures import style
+from densenet_cli.figures.drawing import Drawing
+from densenet_cli.plain_text import printable
+
+CELL = 1.3  # inches for a picture with the words below it
+FOR, AGAINST = style.COLOURS["vermilion"], style.COLOURS["blue"]
+OPAQUE = 0.9
+# Transparent at zero, so that the picture shows.
+EVIDENCE = LinearSegmentedColormap.from_list("for", [to_rgba(FOR, 0), to_rgba(FOR, OPAQUE)])
+DROP = LinearSegmentedColormap.from_list(
+    "against and for",
+    [
+        (0.0, to_rgba(AGAINST, OPAQUE)),
+        (0.5, to_rgba(AGAINST, 0)),
+        (0.5, to_rgba(FOR, 0)),
+        (1.0, to_rgba(FOR, OPAQUE)),
+    ],
+)
+NOTE = (
+    "Below each picture its true class, below the maps what the network takes it for, and the class "
+    "looked for if that is another. Grad-CAM: where the last maps speak for the class, relative to the "
+    "largest of each map. Occlusion: how much the probability of the class drops (orange) or rises "
+    "(blue) while a grey square hides the place, on one scale for all."
+)
+
+
+def draw(seen: Seen, found: Mapping[Subject, Saliency]) -> Drawing:
+    """A row a picture: as the first network sees it, then for each network its two maps upon it.
+
+    Args:
+        seen: the pictures.
+        found: what each network looks at in them; one network at least.
+    """
+    rows, columns = len(seen.names), 1 + 2 * len(found)
+    strongest = max(float(own.occlusion.abs().max()) for own in found.values()) or 1.0
+    drops = Normalize(-strongest, strongest)
+    with style.styled():
+        height = CELL * rows + 0.95
+        figure = style.new_figure(CELL * columns, height)
+        # Titles are measured before pictures are made square, so they need more room at the top.
+        figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - 0.08 / height))
+        grid = figure.subplots(rows + 1, columns, height_ratios=[1] * rows + [0.05])
+        grid[rows, 0].remove()
+        _pictures(grid[:rows, 0], seen, next(iter(found.values())).pixels)
+        for number, (subject, own) in enumerate(found.items()):
+            left, right = grid[:, 2 * number + 1], grid[:, 2 * number + 2]
+            _maps(left[:rows], own, _relative(own.grad_cam), EVIDENCE, Normalize(0, 1))
+            _maps(right[:rows], own, own.occlusion, DROP, drops)
+            for axes, took in zip(left[:rows], _taken_for(own), strict=True):
+                axes.set_xlabel(took)
+            left[0].set_title(textwrap.fill(subject.title, 36) + "\n", loc="left")
+            left[0].set_title("Grad-CAM", loc="center", weight="normal", size=8)
+            right[0].set_title("occlusion", loc="center", weight="normal", size=8)
+            _bar(figure, left[rows], EVIDENCE, Normalize(0, 1), "share of the largest", [0, 1])
+            ticks = [-strongest, 0, strongest]
+            _bar(figure, right[rows], DROP, drops, "drop in probability", ticks)
+    return Drawing(figure, _points(seen, found), NOTE)
+
+
+def _pictures(column: Sequence[Axes], seen: Seen, pixels: Tensor) -> None:
+    for axes, name, true, picture in zip(column, seen.names, seen.classes, pixels, strict=True):
+        axes.imshow(picture.numpy(), interpolation="nearest")
+        _bare(axes)
+        axes.set_xlabel(_short(Path(name).name) if true is None else f"is {_short(true)}")
+    column[0].set_title("picture", loc="center", weight="normal", size=8)
+
+
+def _maps(
+    column: Sequence[Axes], own: Saliency, maps: Tensor, colours: Colormap, scale: Normalize
+) -> None:
+    """Maps in colour upon the pictures in grey."""
+    for axes, picture, values in zip(column, own.pixels, maps, strict=True):
+        grey = picture.mean(-1).numpy()
+        axes.imshow(grey, cmap="gray", vmin=-0.8, vmax=1, interpolation="nearest")  # pale
+        axes.imshow(values.numpy(), cmap=colours, norm=scale, interpolation="nearest")
+        _bare(axes)
+
+
+def _bare(axes: Axes) -> None:
+    axes.set(xticks=[], yticks=[])
+    axes.xaxis.label.set_fontsize(7)
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+
+
+def _bar(
+    figure: Figure, axes: Axes, colours: Colormap, scale: Normalize, words: str, ticks: list[float]
+) -> None:
+    bar = figure.colorbar(
+        ScalarMappable(scale, colours), cax=axes, orientation="horizontal", ticks=ticks, format="%.2g"
+    )
+    bar.outline.set_visible(False)
+    bar.set_label(words, size=7)
+    axes.tick_params(labelsize=7, length=2)
+    first, *_, last = axes.get_xticklabels()
+    first.set_horizontalalignment("left")  # within the column
+    last.set_horizontalalignment("right")
+
+
+def _taken_for(own: Saliency) -> list[str]:
+    """As "cat 97 %", and where another class was looked for as "cat 97 %; dog 2 %"."""
+    return [
+        _percent(took, confidence) + ("" if want == took else f"; {_percent(want, chance)}")
+        for took, confidence, want, chance in zip(
+            own.taken_for, own.confidence, own.wanted, own.probability, strict=True
+        )
+    ]
+
+
+def _percent(name: str, chance: Tensor) -> str:
+    return f"{_short(name)} {100 * float(chance):.0f} %"
+
+
+def _short(name: str) -> str:
+    name = printable(name)
+    return name if len(name) <= 20 else f"{name[:19]}…"
+
+
+def _relative(maps: Tensor) -> Tensor:
+    """Each map (H, W) over its largest value; zeros if that is zero."""
+    largest = maps.amax(dim=(1, 2), keepdim=True)
+    return maps / largest.where(largest > 0, 1)
+
+
+def _points(seen: Seen, found: Mapping[Subject, Saliency]) -> list[dict[str, Any]]:
+    first = next(iter(found.values()))
+    return [
+        {
+            "picture": seen.names[row],
+            "class": seen.classes[row],
+            "network": subject.title,
+            "taken_for": own.taken_for[row],
+            "confidence": float(own.confidence[row]),
+            "looked_for": own.wanted[row],
+            "probability": float(own.probability[row]),
+            **_summary("grad_cam", own.grad_cam[row], first.grad_cam[row]),
+            **_summary("occlusion", own.occlusion[row], first.occlusion[row]),
+        }
+        for row in range(len(seen.names))
+        for subject, own in found.items()
+    ]
+
+
+def _summary(method: str, values: Tensor, of_first: Tensor) -> dict[str, float | None]:
+    """The largest value of a map, its pixel, and Pearson's r with the map of the first network."""
+    y, x = divmod(int(values.argmax()), values.shape[1])
+    return {
+        f"{method}_largest": float(values.max()),
+        f"{method}_x": x,
+        f"{method}_y": y,
+        f"{method}_r_with_first": _pearson(values, of_first),
+    }
+
+
+def _pearson(one: Tensor, other: Tensor) -> float | None:
+    """None for maps of different sizes, and where one is the same everywhere."""
+    if one.shape != other.shape:
+        return None
+    r = float(torch.corrcoef(torch.stack([one.flatten(), other.flatten()]).double())[0, 1])
+    return None if math.isnan(r) else r

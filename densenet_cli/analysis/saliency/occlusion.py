@@ -1,0 +1,65 @@
+"""Occlusion: what a network loses with each part of an image (Zeiler and Fergus, arXiv:1311.2901)."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor, nn
+
+from densenet_cli.analysis.forward import device_of, mode
+from densenet_cli.options import OptionError, whole_number
+
+
+def occlusion(network: nn.Module, images: Tensor, labels: Tensor, patch: int | None = None) -> Tensor:
+    """How much the probability of a class drops while a square hides a pixel (section 4.2).
+
+    The square is zero, which after normalisation is the mean colour (black, if the images are only
+    scaled). It moves by half its side and always lies within the image, flush with the far edges in the
+    end. A pixel's number is the mean over all squares that hide it: usually four, towards the edges
+    fewer, in a corner one.
+
+    Args:
+        network: images -> logits; asked in evaluation mode.
+        images: (N, 3, H, W), normalised.
+        labels: (N,) the class to look for in each image.
+        patch: side of the square in pixels; by default a quarter of the image's shorter side.
+
+    Returns:
+        (N, H, W) float32 on the CPU, -1..1; below zero where the class is likelier without the pixel.
+
+    Raises:
+        OptionError: the square is larger than the image.
+    """
+    height, width = images.shape[2:]
+    side = _side(patch, min(height, width))
+    drops, squares = torch.zeros(len(images), height, width), torch.zeros(height, width)
+    images = images.to(device_of(network))
+    with mode(network, training=False), torch.no_grad():
+        whole = _probability(network, images, labels)
+        for top, left in itertools.product(_places(height, side), _places(width, side)):
+            rows, columns = slice(top, top + side), slice(left, left + side)
+            hidden = images.clone()
+            hidden[:, :, rows, columns] = 0
+            drop = whole - _probability(network, hidden, labels)
+            drops[:, rows, columns] += drop[:, None, None]
+            squares[rows, columns] += 1
+    return drops / squares
+
+
+def _side(patch: int | None, most: int) -> int:
+    if patch is None:
+        return max(1, most // 4)
+    if whole_number("--patch", patch, max(1, most // 4)) > most:
+        raise OptionError("--patch", patch, f"the images have {most} pixels a side", most // 4)
+    return patch
+
+
+def _places(length: int, side: int) -> list[int]:
+    """Where the square begins along one side of the image."""
+    return [*range(0, length - side, max(1, side // 2)), length - side]
+
+
+def _probability(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    chances = network(images).float().softmax(1).cpu()
+    return chances.gather(1, labels.cpu()[:, None])[:, 0]

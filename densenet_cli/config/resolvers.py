@@ -1,0 +1,42 @@
+"""The functions that files in conf/ may call, as in `${run_folder:}`."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+
+from omegaconf import OmegaConf
+
+from densenet_cli.process.ranks import launch_id
+
+
+def run_folder() -> str:
+    """A folder below outputs/ that no other run has.
+
+    Processes that torchrun or srun started together get one folder, named by what they share, so that
+    a job started again under the same name finds its checkpoints.
+    """
+    shared = launch_id()
+    if shared is not None:
+        return f"outputs/{shared}"
+    return time.strftime("outputs/%Y-%m-%d/%H-%M-%S-") + secrets.token_hex(3)
+
+
+def dropout_without_augmentation(augment: object) -> float:
+    """The paper's dropout rate: 0.2 on data that is not augmented, else none (section 4.2)."""
+    return 0.2 if augment is False else 0.0
+
+
+def slurm_nodes() -> int:
+    """The number of nodes of the SLURM job; 1 outside one."""
+    return int(os.environ.get("SLURM_NNODES", "1"))
+
+
+def register() -> None:
+    """Make the functions known to OmegaConf."""
+    OmegaConf.register_new_resolver("run_folder", run_folder, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver(
+        "dropout_without_augmentation", dropout_without_augmentation, replace=True
+    )
+    OmegaConf.register_new_resolver("slurm_nodes", slurm_nodes, replace=True)

@@ -1,0 +1,1 @@
+"""How figures and tables look; what they show is decided elsewhere."""

@@ -1,0 +1,1 @@
+"""Reading and writing files so that a kill, a full disk or a damaged file does no harm."""

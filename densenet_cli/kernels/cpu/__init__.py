@@ -1,0 +1,1 @@
+"""The fused kernels for CPUs: C++ sources, compiled on the machine that runs them."""

@@ -1,0 +1,404 @@
+// BN-ReLU-convolution, 1x1 or 3x3, that reads some columns of one buffer of maps and writes columns of
+// another, forwards and backwards.
+//
+// A buffer holds maps channels last: a row a pixel, pitch numbers a row. Forwards the normalised input
+// and backwards its gradient live in a core's cache only, a strip at a time.
+#pragma once
+
+#include <omp.h>
+
+#include <cmath>
+
+#include "dropout.h"
+#include "products.h"
+#include "scratch.h"
+#include "statistics.h"
+#include "strips.h"
+
+// As densenet_cli/kernels/cpu/engine.py fills it. `real` is float, or double for maps in double.
+struct Convolution {
+    int64_t images, height, width;
+    int64_t in_channels, out_channels;
+    int64_t size;  // 1 or 3
+    int64_t threads;
+    const void* input;  // maps, input_pitch numbers a pixel
+    int64_t input_pitch;
+    const void *mean, *variance, *gamma, *beta;  // real (in_channels)
+    double epsilon;                              // added to the variance
+    const void* weight;                          // real (out_channels, size, size, in_channels)
+    void* output;                            // maps
+    int64_t output_pitch;
+    double dropout;
+    uint64_t seed;
+    void *output_mean, *output_variance;  // real (out_channels), or null: not wanted
+    // Backwards only. The gradient of the output is
+    // output_gradient + slope·(output - output_mean) + offset, the last two parts unless slope is null.
+    const void* output_gradient;  // maps, gradient_pitch numbers a pixel
+    int64_t output_gradient_pitch;
+    const void *slope, *offset;  // real (out_channels)
+    void* input_gradient;        // maps, like input: Σ of scale·gradient over all who read them
+    int64_t input_gradient_pitch;
+    int64_t accumulate;     // whether others have read the input, and added to its gradient, before
+    void* weight_gradient;  // real, like weight
+    void *gamma_gradient, *beta_gradient;  // real (in_channels)
+    void *input_slope, *input_offset;      // real (in_channels), or null: what this reader adds to them
+};
+
+template <class Stored>
+class NormalisedConvolution {
+    using Real = RealOf<Stored>;
+    using Engine = typename EngineOf<Stored>::type;
+    using Operand = typename Engine::Operand;
+    using Self = NormalisedConvolution;
+    static constexpr int L = lanes_of<Real>;
+    static constexpr int REGISTERS = GROUP / L;
+    static constexpr int64_t AHEAD = 16;  // pixels, for fetching
+
+    const Convolution& c;
+    const int64_t inputs, outputs;
+    const int threads, size;
+
+    struct Scratch {  // of one thread
+        Buffer<Operand> left, transposed, input;
+        Buffer<Real> out;
+    };
+    static Scratch& scratch() {
+        static thread_local Scratch mine;
+        return mine;
+    }
+    struct Sums {  // over a portion of the pixels
+        Buffer<Real> weight;
+        Buffer<double> gamma_beta;
+    };
+
+    template <class T>
+    static const T* as(const void* pointer) {
+        return static_cast<const T*>(pointer);
+    }
+    // Where the weights of all inputs for an output begin.
+    int64_t weight(int64_t out, int64_t row, int64_t column) const {
+        return ((out * size + row) * size + column) * inputs;
+    }
+    Runs runs(int64_t channels, int64_t pitch) const {
+        if (size == 1) return {1, channels, {0}};
+        return {3, 3 * channels, {0, pitch * channels, 2 * pitch * channels}};
+    }
+    int64_t stride(int64_t channels) const { return size == 1 ? odd_lines<Operand>(channels) : channels; }
+    Dropout dropout() const { return {c.dropout, c.seed}; }
+
+    Real rstd(int64_t channel) const { return 1 / std::sqrt(as<Real>(c.variance)[channel] + Real(c.epsilon)); }
+
+    // y = scale·x + shift is the batch norm.
+    void make_scales(Real* scale, Real* shift) const {
+        const int64_t wide = round_up(inputs, GROUP);
+        for (int64_t i = 0; i < wide; ++i) {
+            scale[i] = i < inputs ? as<Real>(c.gamma)[i] * rstd(i) : 0;
+            shift[i] = i < inputs ? as<Real>(c.beta)[i] - as<Real>(c.mean)[i] * scale[i] : 0;
+        }
+    }
+
+    // Fills the left matrix of a product with a strip's pixels and those around it, which `put(pixel,
+    // to)` writes; zeros stand for pixels outside the image, and follow: `least` positions at least are
+    // filled, and as many numbers more as a tile can reach beyond.
+    template <class Put>
+    void fill(Operand* left, const Strips& strips, const Strip& strip, int64_t channels, int64_t least,
+              Put put) const {
+        const int64_t step = stride(channels), pitch = strips.pitch(), halo = strips.halo();
+        auto zeros = [&](Operand* to, int64_t pixels) { std::memset((void*)to, 0, pixels * step * sizeof(Operand)); };
+        if (halo) zeros(left, 1), left += step;
+        for (int64_t r = -halo; r < strip.rows + halo; ++r, left += pitch * step) {
+            const bool outside = (r < 0 && !strip.above) || (r == strip.rows && !strip.below);
+            const int64_t length = outside ? 0 : strips.length(strip, r);
+            const int64_t first = strip.first + r * strips.width();
+            for (int64_t i = 0; i < length; ++i) put(first + i, left + i * step);
+            zeros(left + length * step, pitch - length);
+        }
+        const int64_t filled = halo + (strip.rows + 2 * halo) * pitch;
+        zeros(left, std::max<int64_t>(0, least - filled) + 32 / step + 1);
+    }
+
+public:
+    explicit NormalisedConvolution(const Convolution& convolution)
+        : c(convolution), inputs(c.in_channels), outputs(c.out_channels), threads(int(c.threads)),
+          size(int(c.size)) {}
+
+    void forward() const {
+        static thread_local Buffer<Operand> packed_memory;
+        static thread_local Buffer<Real> scale_memory;
+        static thread_local std::vector<Moments<Real>> moments_memory;
+        const Strips strips(c.images, c.height, c.width, size, inputs * sizeof(Operand), threads);
+        Portions portions(strips, threads);
+        const Runs runs = this->runs(inputs, strips.pitch());
+        Operand* packed = packed_memory.at_least(Engine::packed_size(runs, outputs));
+        Real* scale = scale_memory.at_least(2 * round_up(inputs, GROUP));
+        Real* shift = scale + round_up(inputs, GROUP);
+        make_scales(scale, shift);
+        std::vector<Moments<Real>>& moments = at_least(moments_memory, portions.count());
+#pragma omp parallel num_threads(threads)
+        {
+            typename Engine::Session session;
+            pack(packed, runs);
+#pragma omp barrier
+            portions.each(omp_get_thread_num(), [&](int64_t portion, int64_t begin, int64_t end) {
+                moments[portion].start(outputs);
+                for (int64_t s = begin; s < end; ++s)
+                    forward(strips, strips[s], runs, packed, scale, shift, scratch(), moments[portion]);
+            });
+        }
+        if (c.output_mean)
+            finish_moments(moments.data(), portions.count(), outputs, c.images * c.height * c.width,
+                           (Real*)c.output_mean, (Real*)c.output_variance);
+    }
+
+    void backward() const {
+        static thread_local Buffer<Operand> packed_memory;
+        static thread_local Buffer<Real> scale_memory;
+        static thread_local std::vector<Sums> sums_memory;
+        const int64_t bytes = 2 * outputs * sizeof(Operand) + GROUP * (sizeof(Real) + sizeof(Operand));
+        const Strips strips(c.images, c.height, c.width, size, bytes, threads);
+        Portions portions(strips, threads);
+        const Runs runs = this->runs(outputs, strips.pitch());
+        const int64_t groups = (inputs + GROUP - 1) / GROUP, packed_size = Engine::packed_size(runs, GROUP);
+        const int64_t sums_size = runs.count * Engine::rows(runs.depth) * GROUP;
+        Operand* packed = packed_memory.at_least(groups * packed_size);
+        Real* scale = scale_memory.at_least(2 * groups * GROUP);
+        Real* shift = scale + groups * GROUP;
+        make_scales(scale, shift);
+        std::vector<Sums>& sums = at_least(sums_memory, portions.count());
+#pragma omp parallel num_threads(threads)
+        {
+            typename Engine::Session session;
+            const Share own = own_share(groups);
+            for (int64_t g = own.begin; g < own.end; ++g) pack_group(packed + g * packed_size, runs, g * GROUP);
+#pragma omp barrier
+            portions.each(omp_get_thread_num(), [&](int64_t portion, int64_t begin, int64_t end) {
+                sums[portion].weight.zeroed(groups * sums_size);
+                sums[portion].gamma_beta.zeroed(2 * groups * GROUP);
+                for (int64_t s = begin; s < end; ++s)
+                    backward(strips, strips[s], runs, packed, scale, shift, scratch(), sums[portion]);
+            });
+#pragma omp barrier
+            for (int64_t g = own.begin; g < own.end; ++g)
+                reduce_group(sums.data(), portions.count(), runs, g * GROUP);
+        }
+    }
+
+private:
+    void forward(const Strips& strips, const Strip& strip, const Runs& runs, const Operand* packed,
+                 const Real* scale, const Real* shift, Scratch& mine, Moments<Real>& moments) const {
+        const int64_t step = stride(inputs), pitch = strips.pitch(), wide = Engine::columns(outputs);
+        const int64_t positions = size == 1 ? strips.length(strip, 0) : strip.rows * pitch;
+        const int64_t in_halo = strips.positions() + strips.halo() * (2 * pitch + 1);
+        Operand* left = mine.left.at_least((in_halo + 66) * step + GROUP);
+        fill(left, strips, strip, inputs, 0, [&](int64_t pixel, Operand* to) {
+            const Stored* from = as<Stored>(c.input) + pixel * c.input_pitch;
+            fetch_soon(from + AHEAD * c.input_pitch, inputs);
+            int64_t i = 0;
+            for (; i + L <= inputs; i += L) store(to + i, relu<Real>(load(from + i) * load(scale + i) + load(shift + i)));
+            if (i < inputs) {  // scale and shift are zero behind the last channel
+                const int rest = int(inputs - i);
+                store(to + i, relu<Real>(load(from + i, rest) * load(scale + i) + load(shift + i)));
+                i += L;
+            }
+            for (; i < step; i += L) store(to + i, Vector<Real>{});
+        });
+        Real* out = mine.out.at_least((strips.positions() + 64) * wide);
+        Engine::multiply(left, step, positions, runs, packed, outputs, out, wide, outputs);
+        for (int64_t r = 0; r < strip.rows; ++r)
+            put_output(strip.first + r * strips.width(), strips.length(strip, r), out + r * pitch * wide, wide, moments);
+    }
+
+    // Stores a row of pixels, `wide` numbers each, and measures them.
+    void put_output(int64_t pixel, int64_t length, Real* out, int64_t wide, Moments<Real>& moments) const {
+        if (c.dropout > 0)
+            for (int64_t i = 0; i < length; ++i)
+                for (int64_t n = 0; n < outputs; ++n)
+                    out[i * wide + n] *= Real(dropout().factor((pixel + i) * outputs + n));
+        for (int64_t n = 0; n < outputs; n += L) {
+            Stored* to = (Stored*)c.output + pixel * c.output_pitch + n;
+            const int known = int(std::min<int64_t>(L, outputs - n));
+            moments.measure(n, length, [&](int64_t i) {
+                fetch_soon(to + (i + AHEAD) * c.output_pitch, known);
+                const Vector<Real> maps = as_stored<Stored>(load(out + i * wide + n));
+                store(to + i * c.output_pitch, maps, known);
+                return maps;
+            });
+        }
+    }
+
+    // This thread's share of the weights as the right matrix.
+    void pack(Operand* packed, const Runs& runs) const {
+        const int64_t tiles = Engine::columns(outputs) / 16;
+        const Share share = own_share(tiles * runs.count);
+        for (int64_t i = share.begin; i < share.end; ++i)
+            Engine::pack_columns(packed, runs, int(i / tiles), outputs, i % tiles * 16, outputs, [&](int64_t n) {
+                return as<Real>(c.weight) + weight(n, i / tiles, 0);
+            });
+    }
+
+    // The transposed weights of GROUP input channels, turned by half a turn.
+    void pack_group(Operand* packed, const Runs& runs, int64_t first) const {
+        for (int run = 0; run < runs.count; ++run)
+            for (int64_t n = 0; n < GROUP; n += 16)
+                Engine::pack_rows(packed, runs, run, GROUP, n, inputs - first, [&](int64_t k) {
+                    return as<Real>(c.weight) + weight(k % outputs, size - 1 - run, size - 1 - k / outputs) + first;
+                });
+    }
+
+    void backward(const Strips& strips, const Strip& strip, const Runs& runs, const Operand* packed,
+                  const Real* scale, const Real* shift, Scratch& mine, Sums& sums) const {
+        const int64_t step = stride(outputs), pitch = strips.pitch();
+        const int64_t positions = size == 1 ? round_up(strips.length(strip, 0), 2) : strip.rows * pitch;
+        // What the products for the weight reach.
+        const auto reach = [&](int64_t length) { return round_up(length + 2 * strips.halo() * pitch + 32, 32); };
+        const int64_t reached = reach(positions), most = reach(strips.positions());
+        const int64_t apart = odd_lines<Operand>(most);
+        Operand* left = mine.left.at_least((most + 66) * step + GROUP);
+        fill(left, strips, strip, outputs, reached + 2 * strips.halo(),
+             [&](int64_t pixel, Operand* to) { put_gradient(pixel, to, step); });
+        const Operand* gradient = left;
+        int64_t gradient_stride = step;
+        if constexpr (Engine::transposes) {
+            Operand* turned = mine.transposed.at_least(apart * Engine::rows(runs.depth));
+            Engine::transpose(left, step, reached, runs.depth, turned, apart);
+            gradient = turned, gradient_stride = apart;
+        }
+        Real* out = mine.out.at_least((strips.positions() + 64) * GROUP);
+        Operand* input = mine.input.at_least((strips.positions() + 2 * Engine::MARGIN) * GROUP) + Engine::MARGIN * GROUP;
+        std::memset((void*)(input + positions * GROUP), 0, Engine::MARGIN * GROUP * sizeof(Operand));
+        for (int64_t first = 0, g = 0; first < inputs; first += GROUP, ++g) {
+            const int64_t channels = std::min<int64_t>(GROUP, inputs - first);
+            Engine::multiply(left, step, positions, runs, packed + g * Engine::packed_size(runs, GROUP), GROUP,
+                             out, GROUP, channels);
+            const bool whole = channels == GROUP;
+            const auto through = whole ? (c.accumulate ? &Self::through_norm<true, true> : &Self::through_norm<true, false>)
+                                       : (c.accumulate ? &Self::through_norm<false, true> : &Self::through_norm<false, false>);
+            for (int64_t r = 0; r < strip.rows; ++r) {
+                const int64_t at = r * pitch * GROUP, pixel = strip.first + r * strips.width();
+                (this->*through)(pixel, strips.length(strip, r), pitch, first, scale, shift, out + at, input + at,
+                                 strip.rows * strips.width(), sums.gamma_beta.at_least(0));
+            }
+            Engine::add_weight_gradient(gradient, gradient_stride, input, positions, runs, pitch,
+                                        sums.weight.at_least(0) + g * runs.count * Engine::rows(runs.depth) * GROUP,
+                                        channels);
+        }
+    }
+
+    // The gradient of the convolution's output, `step` numbers a pixel.
+    void put_gradient(int64_t pixel, Operand* to, int64_t step) const {
+        const Stored* sum = as<Stored>(c.output_gradient) + pixel * c.output_gradient_pitch;
+        const Stored* maps = as<Stored>(c.output) + pixel * c.output_pitch;
+        fetch_soon(sum + AHEAD * c.output_gradient_pitch, outputs);
+        if (c.slope) fetch_soon(maps + AHEAD * c.output_pitch, outputs);
+        for (int64_t n = 0; n < step; n += L) {
+            const int known = int(std::min<int64_t>(L, outputs - n));
+            Vector<Real> g = known > 0 ? load(sum + n, known) : Vector<Real>{};
+            if (c.slope && known > 0) {
+                const Vector<Real> distance = load(maps + n, known) - load(as<Real>(c.output_mean) + n, known);
+                g += load(as<Real>(c.slope) + n, known) * distance + load(as<Real>(c.offset) + n, known);
+            }
+            store(to + n, g);
+        }
+        if (c.dropout > 0) drop(pixel, to);
+    }
+    void drop(int64_t pixel, Operand* to) const {
+        for (int64_t n = 0; n < outputs; ++n)
+            store(to + n, broadcast(Real(dropout().factor(pixel * outputs + n))) * load(to + n, 1), 1);
+    }
+
+    // GROUP channels of the input, on the way back through ReLU and batch norm.
+    template <bool whole, bool accumulate>
+    struct Backward {
+        Vector<Real> scale[REGISTERS], shift[REGISTERS], mean[REGISTERS];
+        Vector<Real> beta[REGISTERS] = {}, gamma[REGISTERS] = {};  // sums of dy and dy·(x - mean)
+        int known[REGISTERS];                                      // channels in a register, if not whole
+
+        // From the gradient d of an activation to the gradient of the map x, which is added to sum; the
+        // activation, once more.
+        Vector<Real> operator()(int v, const Stored* x_from, const Real* d, Stored* sum) {
+            const int count = whole ? L : known[v];
+            const Vector<Real> x = load(x_from + v * L, count), y = x * scale[v] + shift[v], zero{};
+            const Vector<Real> dy = y > zero ? load(d + v * L) : zero;
+            beta[v] += dy;
+            gamma[v] += dy * (x - mean[v]);
+            if constexpr (accumulate) store(sum + v * L, load(sum + v * L, count) + dy * scale[v], count);
+            else store(sum + v * L, dy * scale[v], count);
+            return relu<Real>(y);
+        }
+    };
+
+    // Takes a row of pixels and GROUP channels, from `first` on, from the gradient of the activation
+    // (out) to that of the maps, and leaves the activation in `input` for the weight's gradient. Later
+    // it is the turn of pixels that lie `later` behind.
+    template <bool whole, bool accumulate>
+    void through_norm(int64_t pixel, int64_t length, int64_t pitch, int64_t first, const Real* scale,
+                      const Real* shift, const Real* out, Operand* input, int64_t later,
+                      double* gamma_beta) const {
+        Backward<whole, accumulate> back;
+        for (int v = 0; v < REGISTERS; ++v) {
+            back.known[v] = int(std::clamp<int64_t>(inputs - first - v * L, 0, L));
+            back.scale[v] = load(scale + first + v * L), back.shift[v] = load(shift + first + v * L);
+            back.mean[v] = load(as<Real>(c.mean) + first + v * L, back.known[v]);
+        }
+        const int used = whole ? REGISTERS : int(std::min<int64_t>(GROUP, inputs - first) + L - 1) / L;
+        const int64_t step = c.input_pitch, sum_step = c.input_gradient_pitch;
+        const Stored* x = as<Stored>(c.input) + pixel * step + first;
+        Stored* sum = (Stored*)c.input_gradient + pixel * sum_step + first;
+        auto put = [&](int v, Vector<Real> even, Vector<Real> odd) {
+            if constexpr (Engine::transposes) Engine::put_pair(input + 2 * v * L, even, odd);
+            else store(input + v * L, even), store(input + GROUP + v * L, odd);
+        };
+        int64_t i = 0;
+        for (; i + 2 <= length; i += 2) {
+            for (int64_t p = later; p < later + 2; ++p)
+                fetch_soon(x + p * step, GROUP), fetch_soon(sum + p * sum_step, GROUP);
+            for (int v = 0; v < used; ++v) {
+                const Vector<Real> even = back(v, x, out, sum);
+                put(v, even, back(v, x + step, out + GROUP, sum + sum_step));
+            }
+            x += 2 * step, sum += 2 * sum_step, out += 2 * GROUP, input += 2 * GROUP;
+        }
+        for (; i < pitch; i += 2, input += 2 * GROUP)  // a last odd pixel, and those between rows
+            for (int v = 0; v < used; ++v)
+                put(v, i < length ? back(v, x, out, sum) : Vector<Real>{}, Vector<Real>{});
+        double* total = gamma_beta + 2 * first;
+        for (int v = 0; v < REGISTERS; ++v)
+            for (int l = 0; l < L; ++l)
+                total[v * L + l] += back.gamma[v][l], total[GROUP + v * L + l] += back.beta[v][l];
+    }
+
+    // The gradients of a channel's γ and β, and what they mean for its maps: with x̂ = (x - mean)·rstd, a
+    // batch norm passes back γ·rstd·(dy - mean(dy) - x̂·mean(dy·x̂)), of which the first part is in the
+    // gradient of the maps by now.
+    void note_reader(int64_t channel, Real gamma_gradient, Real beta_gradient) const {
+        ((Real*)c.gamma_gradient)[channel] = gamma_gradient;
+        ((Real*)c.beta_gradient)[channel] = beta_gradient;
+        if (!c.input_slope) return;
+        const Real mean_scale = as<Real>(c.gamma)[channel] * rstd(channel) / Real(c.images * c.height * c.width);
+        ((Real*)c.input_offset)[channel] -= mean_scale * beta_gradient;
+        ((Real*)c.input_slope)[channel] -= mean_scale * rstd(channel) * gamma_gradient;
+    }
+
+    // Adds up what was found in all portions for GROUP input channels.
+    void reduce_group(Sums* parts, int64_t count, const Runs& runs, int64_t first) const {
+        const int64_t rows = Engine::rows(runs.depth), from = first / GROUP * runs.count * rows * GROUP;
+        const int known = int(std::min<int64_t>(GROUP, inputs - first));
+        for (int j = 0; j < known; ++j) {
+            double gamma = 0, beta = 0;
+            for (int64_t part = 0; part < count; ++part) {
+                const double* total = parts[part].gamma_beta.at_least(0) + 2 * first;
+                gamma += total[j], beta += total[GROUP + j];
+            }
+            note_reader(first + j, Real(gamma * rstd(first + j)), Real(beta));
+        }
+        for (int run = 0; run < runs.count; ++run)
+            for (int64_t row = 0; row < runs.depth; ++row)
+                for (int j = 0; j < known; j += L) {
+                    Vector<Real> sum{};
+                    for (int64_t part = 0; part < count; ++part)
+                        sum += load(parts[part].weight.at_least(0) + from + (run * rows + row) * GROUP + j);
+                    const int64_t place = weight(row % outputs, size - 1 - run, size - 1 - row / outputs) + first + j;
+                    store((Real*)c.weight_gradient + place, sum, known - j);
+                }
+    }
+};

@@ -1,0 +1,39 @@
+// What Python calls; see densenet_cli/kernels/cpu/engine.py.
+#include "chain.h"
+#include "maps.h"
+
+#ifdef __AMX_BF16__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+#pragma GCC visibility push(default)
+extern "C" {
+
+// Whether this processor runs the library; asks the system for AMX tiles where it was built with them.
+int densenet_start() {
+#ifdef __AMX_BF16__
+    constexpr int REQUEST_PERMISSION = 0x1023, TILE_DATA = 18;  // arch_prctl(2)
+    if (syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) != 0) return 0;
+#endif
+    return 1;
+}
+
+#define FOR_STORED(name, Stored)                                                                        \
+    void convolve_##name(const Convolution* steps, int64_t count) { Chain<Stored>(steps, count).forward(); } \
+    void convolve_backward_##name(const Convolution* steps, int64_t count) { Chain<Stored>(steps, count).backward(); } \
+    void copy_##name(const MapWork* w) { Maps<Stored>(*w).copy(); }                                     \
+    void correct_##name(const MapWork* w) { Maps<Stored>(*w).correct(); }                               \
+    void average_pool_##name(const MapWork* w) { Maps<Stored>(*w).average_pool(); }                     \
+    void average_pool_backward_##name(const MapWork* w) { Maps<Stored>(*w).average_pool_backward(); }   \
+    void measure_##name(const MapWork* w) { Maps<Stored>(*w).measure(); }                               \
+    void max_pool_##name(const MapWork* w) { Maps<Stored>(*w).max_pool(); }                             \
+    void max_pool_backward_##name(const MapWork* w) { Maps<Stored>(*w).max_pool_backward(); }           \
+    void mean_activation_##name(const MapWork* w) { Maps<Stored>(*w).mean_activation(); }               \
+    void mean_activation_backward_##name(const MapWork* w) { Maps<Stored>(*w).mean_activation_backward(); }
+
+FOR_STORED(bfloat16, bfloat16)
+FOR_STORED(float32, float)
+FOR_STORED(float64, double)
+}
+#pragma GCC visibility pop

@@ -1,0 +1,1 @@
+"""The fused kernels for GPUs, written in Triton."""

@@ -1,0 +1,213 @@
+# ruff: noqa: N803, N806 -- capitals for constants of a kernel are Triton's custom
+"""BN-ReLU-convolution, 1x1 or 3x3, on a GPU: a product of matrices whose left one is made on the way.
+
+Forwards its rows are pixels and its columns the input's channels, once for each of the taps, 1 or 9.
+Backwards it is the narrower side that is taken once a tap: column j = tap·PADDED + output of the left
+matrix is the gradient of that output at the pixel where the tap puts it. So every value of the input
+is normalised once, for the input's gradient and for the weight's, and small numbers of outputs fill
+the matrix units. PADDED is the number of outputs, and some more so that it is a multiple of 16. The
+packed weight is (taps·PADDED, wide): the inputs' channels, then zeros.
+
+All sums over pixels are made of parts, one a program, that are added up in a fixed order.
+"""
+
+import triton
+import triton.language as tl
+
+from densenet_cli.kernels.triton.tiles import (
+    SIZES,
+    add_gradient,
+    add_moments,
+    dropout_factor,
+    in_image,
+    inverse_deviation,
+    load_tile,
+    relu,
+    scale_and_shift,
+    store_pair,
+    store_tile,
+)
+
+IS_INTERPRETED = not isinstance(load_tile, triton.JITFunction)
+
+
+@triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=["weight"])
+def pack(
+    weight, output_stride, input_stride, tap_stride, packed, inputs, wide,
+    OUTPUTS: tl.constexpr, PADDED: tl.constexpr, TAPS: tl.constexpr,
+    BLOCK_J: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """Write the weight as the other kernels read it, in their number format.
+
+    Grid: blocks of rows, blocks of inputs.
+    """
+    j = tl.program_id(0) * BLOCK_J + tl.arange(0, BLOCK_J)
+    k = tl.program_id(1) * BLOCK_K + tl.arange(0, BLOCK_K)
+    tap, output = j // PADDED, j % PADDED
+    place = (output * output_stride + tap * tap_stride)[:, None] + (k * input_stride)[None, :]
+    known = ((tap < TAPS) & (output < OUTPUTS))[:, None] & (k < inputs)[None, :]
+    values = tl.load(weight + place, known, 0.0).to(packed.dtype.element_ty)
+    inside = (tap < TAPS)[:, None] & (k < wide)[None, :]
+    tl.store(packed + j[:, None] * wide + k[None, :], values, inside)
+
+
+@triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=["target"])
+def convolve(
+    source, source_pitch, norm, weight, target, target_pitch, moments,
+    pixels, height, width, inputs, wide, tiles, chance, seed, draw,
+    OUTPUTS: tl.constexpr, PADDED: tl.constexpr, TAPS: tl.constexpr, EPS: tl.constexpr,
+    PRECISION: tl.constexpr, OPERAND: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """target (pixels, OUTPUTS) = dropout(conv(ReLU(norm(source)))); see `TritonEngine.convolve`.
+
+    Grid: blocks of outputs, programs that do `tiles` tiles of BLOCK_M pixels each.
+    """
+    n, program = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N), tl.program_id(1)
+    REAL: tl.constexpr = norm.mean.dtype.element_ty
+    mean, squares = tl.zeros((BLOCK_N,), REAL), tl.zeros((BLOCK_N,), REAL)
+    blocks = tl.cdiv(wide, BLOCK_K)
+    for tile in range(tiles):
+        pixel = (program * tiles + tile) * BLOCK_M + tl.arange(0, BLOCK_M)
+        total = tl.zeros((BLOCK_M, BLOCK_N), REAL)
+        for step in range(TAPS * blocks):
+            tap = step // blocks
+            k = (step - tap * blocks) * BLOCK_K + tl.arange(0, BLOCK_K)
+            inside, near = pixel < pixels, pixel
+            if TAPS == 9:
+                down, right = tap // 3 - 1, tap % 3 - 1
+                inside = in_image(pixel, pixels, height, width, down, right)
+                near = pixel + down * width + right
+            # Columns from `inputs` to `wide` are read, for the sake of aligned masks, but not used.
+            x = load_tile(source, source_pitch, near, k, inside[:, None] & (k < wide)[None, :], REAL)
+            scale, shift = scale_and_shift(norm, k, k < inputs, EPS)
+            y = relu(x * scale[None, :] + shift[None, :])
+            y = tl.where(inside[:, None] & (k < inputs)[None, :], y, 0.0)
+            place = (tap * PADDED + n)[None, :] * wide + k[:, None]
+            w = tl.load(weight + place, (n < PADDED)[None, :] & (k < wide)[:, None], 0.0)
+            y = y.to(w.dtype).to(OPERAND)
+            total = tl.dot(y, w.to(OPERAND), total, input_precision=PRECISION, out_dtype=REAL)
+        if chance is not None:
+            total *= dropout_factor(seed, draw, pixel, n, OUTPUTS, chance)
+        total = store_tile(target, target_pitch, pixel, pixels, n, OUTPUTS, total)
+        mean, squares = add_moments(total, pixel < pixels, mean, squares, tile * BLOCK_M)
+    if moments is not None:
+        store_pair(moments, program, tl.num_programs(1), n, OUTPUTS, mean, squares)
+
+
+@triton.jit
+def _gradient_tile(gradient, pixel, pixels, height, width, j, PADDED: tl.constexpr, TAPS: tl.constexpr):
+    """Of some pixels (M,), the columns j (J,) of the left matrix: (M, J)."""
+    tap, output = j // PADDED, j % PADDED
+    inside, place = (pixel < pixels)[:, None], output[None, :]
+    if TAPS == 9:
+        down, right = 1 - tap // 3, 1 - tap % 3
+        inside = in_image(pixel[:, None], pixels, height, width, down[None, :], right[None, :])
+        place += ((down * width + right) * PADDED)[None, :]
+    rows = gradient + pixel.to(tl.int64)[:, None] * PADDED
+    return tl.load(rows + place, inside & (tap < TAPS)[None, :], 0.0)
+
+
+@triton.jit(do_not_specialize=SIZES)
+def input_gradient(
+    gradient, weight, source, source_gradient, source_pitch, norm, parts,
+    pixels, height, width, inputs, wide, tiles,
+    PADDED: tl.constexpr, TAPS: tl.constexpr, EPS: tl.constexpr, ACCUMULATE: tl.constexpr,
+    PRECISION: tl.constexpr, OPERAND: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """source_gradient (+)= scale·(gradient of norm's output); parts: those of γ and β.
+
+    Grid: blocks of inputs, programs that do `tiles` tiles of BLOCK_M pixels each.
+    """
+    k, program = tl.program_id(0) * BLOCK_K + tl.arange(0, BLOCK_K), tl.program_id(1)
+    REAL: tl.constexpr = norm.mean.dtype.element_ty
+    gamma, beta = tl.zeros((BLOCK_K,), REAL), tl.zeros((BLOCK_K,), REAL)
+    for tile in range(tiles):
+        pixel = (program * tiles + tile) * BLOCK_M + tl.arange(0, BLOCK_M)
+        dy = tl.zeros((BLOCK_M, BLOCK_K), REAL)
+        for first in range(0, TAPS * PADDED, BLOCK_J):
+            j = first + tl.arange(0, BLOCK_J)
+            g = _gradient_tile(gradient, pixel, pixels, height, width, j, PADDED, TAPS)
+            mask = (j < TAPS * PADDED)[:, None] & (k < wide)[None, :]
+            w = tl.load(weight + j[:, None] * wide + k[None, :], mask, 0.0)
+            dy = tl.dot(g.to(OPERAND), w.to(OPERAND), dy, input_precision=PRECISION, out_dtype=REAL)
+        gamma, beta = add_gradient(
+            dy, source, source_gradient, source_pitch, pixel, pixels, k, inputs, wide, norm,
+            gamma, beta, EPS, ACCUMULATE,
+        )  # fmt: skip
+    store_pair(parts, program, tl.num_programs(1), k, inputs, gamma, beta)
+
+
+@triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=["slope", "offset"])
+def finish_gradient(
+    parts, norm, gamma_gradient, beta_gradient, slope, offset, pixels, programs, channels,
+    EPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """The gradients of γ and β from their parts, and what they add to slope and offset, if any.
+
+    Grid: blocks of channels. See `Maps.correction`.
+    """
+    n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    known = n < channels
+    REAL: tl.constexpr = norm.mean.dtype.element_ty
+    gamma, beta = tl.zeros((BLOCK_M, BLOCK_N), REAL), tl.zeros((BLOCK_M, BLOCK_N), REAL)
+    for first in range(0, programs, BLOCK_M):
+        part = first + tl.arange(0, BLOCK_M)
+        mask = (part < programs)[:, None] & known[None, :]
+        gamma += load_tile(parts, channels, part, n, mask, REAL)
+        beta += load_tile(parts, channels, programs + part, n, mask, REAL)
+    gammas, betas = tl.sum(gamma, axis=0), tl.sum(beta, axis=0)
+    tl.store(gamma_gradient + n, gammas, known)
+    tl.store(beta_gradient + n, betas, known)
+    if slope is not None:
+        rstd = inverse_deviation(norm, n, known, EPS)
+        share = tl.load(norm.gamma + n, known, 0.0) * rstd / pixels
+        tl.store(offset + n, tl.load(offset + n, known, 0.0) - share * betas, known)
+        tl.store(slope + n, tl.load(slope + n, known, 0.0) - share * rstd * gammas, known)
+
+
+@triton.jit(do_not_specialize=SIZES)
+def weight_gradient(
+    gradient, source, source_pitch, norm, parts, output_stride, input_stride, tap_stride,
+    pixels, height, width, inputs, wide, share,
+    OUTPUTS: tl.constexpr, PADDED: tl.constexpr, TAPS: tl.constexpr, EPS: tl.constexpr,
+    PRECISION: tl.constexpr, OPERAND: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """parts (programs, OUTPUTS·inputs·TAPS): the weight's gradient by `share` pixels each, as it lies.
+
+    Grid: blocks of columns j, blocks of inputs, programs.
+    """
+    j = tl.program_id(0) * BLOCK_J + tl.arange(0, BLOCK_J)
+    k = tl.program_id(1) * BLOCK_K + tl.arange(0, BLOCK_K)
+    program = tl.program_id(2)
+    REAL: tl.constexpr = norm.mean.dtype.element_ty
+    scale, shift = scale_and_shift(norm, k, k < inputs, EPS)
+    total = tl.zeros((BLOCK_K, BLOCK_J), REAL)
+    for first in range(0, share, BLOCK_M):
+        pixel = program * share + first + tl.arange(0, BLOCK_M)
+        g = _gradient_tile(gradient, pixel, pixels, height, width, j, PADDED, TAPS)
+        mask = (pixel < pixels)[:, None] & (k < wide)[None, :]
+        x = load_tile(source, source_pitch, pixel, k, mask, REAL)
+        y = tl.where((k < inputs)[None, :], relu(x * scale[None, :] + shift[None, :]), 0.0)
+        y = y.to(g.dtype).to(OPERAND)
+        total = tl.dot(tl.trans(y), g.to(OPERAND), total, input_precision=PRECISION, out_dtype=REAL)
+    tap, output = j // PADDED, j % PADDED
+    place = (output * output_stride + tap * tap_stride)[None, :] + (k * input_stride)[:, None]
+    known = ((tap < TAPS) & (output < OUTPUTS))[None, :] & (k < inputs)[:, None]
+    part = parts + program.to(tl.int64) * (OUTPUTS * TAPS) * inputs
+    tl.store(part + place, total, known)
+
+
+@triton.jit(do_not_specialize=SIZES)
+def add_up(parts, total, programs, channels, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+    """total (channels,) = the sum of parts (programs, channels). Grid: blocks of channels."""
+    n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    known = n < channels
+    REAL: tl.constexpr = parts.dtype.element_ty
+    here = tl.zeros((BLOCK_M, BLOCK_N), REAL)
+    for first in range(0, programs, BLOCK_M):
+        part = first + tl.arange(0, BLOCK_M)
+        here += load_tile(parts, channels, part, n, (part < programs)[:, None] & known[None, :], REAL)
+    tl.store(total + n, tl.sum(here, axis=0), known)

@@ -1,0 +1,182 @@
+"""The steps of a DenseNet on a GPU, by Triton kernels.
+
+Nothing waits for the GPU, and no sum depends on which program finishes first: two runs on GPUs of one
+kind have the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import triton
+from torch import Tensor
+
+from densenet_cli.kernels.engine import ConvolutionWork, Correction
+from densenet_cli.kernels.maps import BatchNorm, Maps
+from densenet_cli.kernels.triton import launch as triton_launch
+from densenet_cli.kernels.triton import maps as triton_maps
+from densenet_cli.kernels.triton.launch import (
+    NUMBER,
+    PIXELS,
+    Reader,
+    finish_moments,
+    input_gradient,
+    launch,
+    padded,
+    room,
+    shares,
+    weight_gradient,
+)
+
+BLOCKS = {"BLOCK_M": PIXELS, "BLOCK_N": 32}  # pixels and channels, where nothing is multiplied
+
+
+class TritonEngine:
+    """Computes on the device and stream of the maps; see `Engine`."""
+
+    def copy(self, values: Tensor, target: Maps) -> None:
+        """Write values (N, C, H, W) into the first C columns of target."""
+        rows = values.permute(0, 2, 3, 1).contiguous().flatten(0, 2)
+        _pool(rows, target.height, target.width, target, rows.shape[1], window=1)
+
+    def convolve(self, steps: Sequence[ConvolutionWork]) -> None:
+        """Compute convolutions one after another."""
+        for step in steps:
+            triton_launch.convolve(step)
+
+    def convolve_backward(self, steps: Sequence[ConvolutionWork]) -> list[Tensor]:
+        """Add to the gradients of the sources; the gradients of each step's weight, γ and β."""
+        gradients: list[Tensor] = []
+        for step in reversed(steps):
+            gradients += reversed(_convolve_backward(step))
+            if step.column == 0:
+                step.target.gradient = None  # its only reader's turn was before
+        return gradients[::-1]
+
+    def measure(self, maps: Maps) -> None:
+        """Measure the statistics of maps whose values are there."""
+        _pool(maps.values, maps.height, maps.width, maps, maps.channels, window=1, write=False)
+
+    def max_pool(self, source: Maps, norm: BatchNorm, target: Maps) -> Tensor:
+        """Write the largest of 3x3 pixels of ReLU(norm(source)) into the first columns of target."""
+        channels = source.channels
+        programs, tiles = shares(target.pixels)
+        moments = room(target.mean, programs, channels) if target.measured else None
+        choice = source.values.new_empty(target.pixels, channels, dtype=torch.uint8)
+        launch(
+            triton_maps.max_pool, (_blocks(channels), programs),
+            source.values, source.pitch, Reader.of(norm, source), source.height, source.width,
+            target.values, target.pitch, choice, moments,
+            target.pixels, target.height, target.width, channels, tiles, EPS=norm.eps, **BLOCKS,
+        )  # fmt: skip
+        finish_moments(moments, target, 0, tiles * PIXELS)
+        return choice
+
+    def max_pool_backward(
+        self, source: Maps, norm: BatchNorm, target: Maps, choice: Tensor, correction: Correction
+    ) -> tuple[Tensor, Tensor]:
+        """Write source.gradient from that of the target's first columns; the gradients of γ and β."""
+        programs, tiles = shares(source.pixels)
+        parts = room(source.mean, programs, source.channels)
+        launch(
+            triton_maps.max_pool_gradient, (_blocks(source.channels), programs),
+            target.gradient, target.values, target.pitch, target.mean, correction,
+            target.height, target.width, choice,
+            source.values, source.gradient, source.pitch, Reader.of(norm, source), parts,
+            source.pixels, source.height, source.width, source.channels, tiles, EPS=norm.eps, **BLOCKS,
+        )  # fmt: skip
+        gamma, beta = parts.sum(1)
+        return gamma, beta
+
+    def average_pool(self, source: Maps, target: Maps) -> None:
+        """Write means of 2x2 pixels of source into the first columns of target."""
+        _pool(source.values, source.height, source.width, target, source.channels, window=2)
+
+    def average_pool_backward(self, source: Maps, target: Maps, correction: Correction) -> None:
+        """Write source.gradient: that of the target's first columns, completed and shared out."""
+        assert source.gradient is not None
+        _complete(target, 0, correction, source.gradient, source, source.channels, window=2)
+
+    def mean_activation(self, source: Maps, norm: BatchNorm) -> Tensor:
+        """The mean of ReLU(norm(source)) over each image, (N, C)."""
+        means = source.values.new_empty(source.images, source.channels)
+        launch(
+            triton_maps.mean_activation, (source.images, _blocks(source.channels)),
+            source.values, source.pitch, Reader.of(norm, source), means,
+            source.height * source.width, source.channels,
+            EPS=norm.eps, BLOCK_M=32, BLOCK_N=BLOCKS["BLOCK_N"],
+        )  # fmt: skip
+        return means
+
+    def mean_activation_backward(
+        self, source: Maps, norm: BatchNorm, gradient: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Write source.gradient from the gradient (N, C) of the means; the gradients of γ and β."""
+        programs, tiles = shares(source.pixels)
+        parts = room(source.mean, programs, source.channels)
+        launch(
+            triton_maps.mean_activation_gradient, (_blocks(source.channels), programs),
+            gradient.contiguous(), source.values, source.gradient, source.pitch,
+            Reader.of(norm, source), parts, source.pixels, source.height * source.width,
+            source.channels, tiles, EPS=norm.eps, **BLOCKS,
+        )  # fmt: skip
+        gamma, beta = parts.sum(1)
+        return gamma, beta
+
+    def corrected(self, source: Maps, channels: int, correction: Correction) -> Tensor:
+        """The completed gradient of the first columns of source, (N, channels, H, W)."""
+        size = source.images, source.height, source.width, channels
+        gradient = torch.empty(size, dtype=source.values.dtype, device=source.values.device)
+        _complete(source, 0, correction, gradient.flatten(0, 2), source, channels, window=1)
+        return gradient.permute(0, 3, 1, 2)
+
+
+def _convolve_backward(step: ConvolutionWork) -> tuple[Tensor, Tensor, Tensor]:
+    """Of one step; the target's gradient is read by nobody else."""
+    target, outputs = step.target, len(step.weight)
+    correction = target.correction(step.column, step.column + outputs)
+    gradient = target.values.new_empty(target.pixels, padded(outputs))
+    _complete(
+        target, step.column, correction, gradient, target, outputs, 1,
+        step.dropout, step.seed, step.draw,
+    )  # fmt: skip
+    is_first = step.source.start_gradient()
+    gamma, beta = input_gradient(step, gradient, accumulate=not is_first)
+    return weight_gradient(step, gradient), gamma, beta
+
+
+def _blocks(channels: int) -> int:
+    return triton.cdiv(channels, BLOCKS["BLOCK_N"])
+
+
+def _pool(
+    rows: Tensor, height: int, width: int, target: Maps, channels: int, window: int, write: bool = True
+) -> None:
+    programs, tiles = shares(target.pixels)
+    moments = room(target.mean, programs, channels) if target.measured else None
+    launch(
+        triton_maps.pool, (_blocks(channels), programs),
+        rows, rows.shape[1], height, width,
+        target.values if write else None, target.pitch, moments,
+        target.pixels, target.height, target.width, channels, tiles,
+        WINDOW=window, REAL=NUMBER[target.mean.dtype], **BLOCKS,
+    )  # fmt: skip
+    finish_moments(moments, target, 0, tiles * PIXELS)
+
+
+def _complete(
+    source: Maps, column: int, correction: Correction, target: Tensor, size: Maps, channels: int,
+    window: int, dropout: float = 0.0, seed: Tensor | None = None, draw: int = 0,
+) -> None:  # fmt: skip
+    """Write the completed gradient of columns of source into target, of the size of some maps."""
+    assert source.gradient is not None
+    maps = source.values[:, column:] if correction is not None else None
+    launch(
+        triton_maps.complete, (triton.cdiv(size.pixels, PIXELS), _blocks(target.stride(0))),
+        source.gradient[:, column:], maps, source.pitch, source.mean[column:], correction,
+        source.height, source.width,
+        target, target.stride(0), size.height, size.width, size.pixels, channels,
+        dropout or None, seed, draw,
+        WINDOW=window, REAL=NUMBER[source.mean.dtype], **BLOCKS,
+    )  # fmt: skip

@@ -1,0 +1,214 @@
+"""How the kernels of convolutions are launched, and what all launches share."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from densenet_cli.kernels.engine import ConvolutionWork
+from densenet_cli.kernels.maps import BatchNorm, Maps
+from densenet_cli.kernels.triton import convolution as triton_convolution
+from densenet_cli.kernels.triton import maps as triton_maps
+from densenet_cli.kernels.triton.block_sizes import Blocks, blocks
+
+PIXELS = 128  # of a tile, where nothing is multiplied
+PROGRAMS = 1024  # at most, that share the pixels: several for each multiprocessor of today's GPUs
+NUMBER = {torch.bfloat16: tl.bfloat16, torch.float32: tl.float32, torch.float64: tl.float64}
+
+
+class Reader(NamedTuple):
+    """A batch norm as the kernels read it, but for its ε, which is a constant of theirs."""
+
+    mean: Tensor
+    variance: Tensor
+    gamma: Tensor
+    beta: Tensor
+
+    @classmethod
+    def of(cls, norm: BatchNorm, source: Maps) -> Reader:
+        """Of a batch norm that reads the first columns of source."""
+        return cls(*source.statistics(norm), norm.weight, norm.bias)
+
+
+def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
+    """Launch a kernel on the device of its first argument."""
+    with torch.cuda.device_of(arguments[0]):
+        kernel[grid](*arguments, **constants)
+
+
+def shares(pixels: int, tile: int = PIXELS, columns: int = 1) -> tuple[int, int]:
+    """How many programs share the pixels, for each of some blocks of columns, and tiles of each."""
+    tiles = triton.cdiv(triton.cdiv(pixels, tile), max(1, PROGRAMS // columns))
+    return triton.cdiv(pixels, tiles * tile), tiles
+
+
+def room(like: Tensor, programs: int, channels: int) -> Tensor:
+    """Room for two numbers a channel that each program finds."""
+    return like.new_empty(2, programs, channels)
+
+
+def padded(outputs: int) -> int:
+    """The columns of a gradient that is read once a tap: a multiple of 16, for loads of several."""
+    return -(-outputs // 16) * 16
+
+
+def finish_moments(moments: Tensor | None, target: Maps, column: int, share: int) -> None:
+    """Mean and variance of the columns that were written, if measured, by `share` pixels a program."""
+    if moments is None:
+        return
+    _, programs, channels = moments.shape
+    launch(
+        triton_maps.finish_moments, (triton.cdiv(channels, 8),),
+        moments, target.mean[column:], target.variance[column:],
+        programs, target.pixels, channels, share, **_rows(programs),
+    )  # fmt: skip
+
+
+def convolve(step: ConvolutionWork) -> None:
+    """Write columns of the target and measure them."""
+    source, weight, target, column = step.source, step.weight, step.target, step.column
+    outputs = len(weight)
+    block = _blocks("convolve", step)
+    columns = triton.cdiv(outputs, block.columns)
+    programs, tiles = shares(source.pixels, block.pixels, columns)
+    moments = room(target.mean, programs, outputs) if target.measured else None
+    launch(
+        triton_convolution.convolve, (columns, programs),
+        source.values, source.pitch, Reader.of(step.norm, source), _packed(weight, source),
+        target.values[:, column:], target.pitch, moments,
+        *_sizes(source, weight), tiles, step.dropout or None, step.seed, step.draw,
+        OUTPUTS=outputs, **_constants(step), BLOCK_N=block.columns, **_shape(block),
+    )  # fmt: skip
+    finish_moments(moments, target, column, tiles * block.pixels)
+
+
+def input_gradient(step: ConvolutionWork, gradient: Tensor, accumulate: bool) -> tuple[Tensor, Tensor]:
+    """Write or add to source.gradient; the gradients of γ and β.
+
+    Args:
+        gradient: of the columns that were written, (pixels, padded outputs).
+    """
+    source, weight, norm = step.source, step.weight, Reader.of(step.norm, step.source)
+    inputs = weight.shape[1]
+    block = _blocks("input_gradient", step)
+    columns = triton.cdiv(inputs, block.inputs)
+    programs, tiles = shares(source.pixels, block.pixels, columns)
+    parts = room(norm.mean, programs, inputs)
+    launch(
+        triton_convolution.input_gradient, (columns, programs),
+        gradient, _packed(weight, source),
+        source.values, source.gradient, source.pitch, norm, parts,
+        *_sizes(source, weight), tiles,
+        **_constants(step), ACCUMULATE=accumulate, BLOCK_J=block.columns, **_shape(block),
+    )  # fmt: skip
+    return finish_gradient(parts, step.norm, source)
+
+
+def finish_gradient(parts: Tensor, norm: BatchNorm, source: Maps) -> tuple[Tensor, Tensor]:
+    """The gradients of γ and β from their parts; notes what this reader of source has found."""
+    _, programs, channels = parts.shape
+    gamma, beta = parts.new_empty(2, channels)
+    noted = (source.slope, source.offset) if source.measured else (None, None)
+    launch(
+        triton_convolution.finish_gradient, (triton.cdiv(channels, 8),),
+        parts, Reader.of(norm, source), gamma, beta, *noted, source.pixels, programs, channels,
+        EPS=norm.eps, **_rows(programs),
+    )  # fmt: skip
+    return gamma, beta
+
+
+def weight_gradient(step: ConvolutionWork, gradient: Tensor) -> Tensor:
+    """The gradient of weight, from that of the columns that were written."""
+    source, weight = step.source, step.weight
+    outputs, inputs, *size = weight.shape
+    taps, width = size[0] * size[1], gradient.shape[1]
+    block = _blocks("weight_gradient", step)
+    grid = triton.cdiv(taps * width, block.columns), triton.cdiv(inputs, block.inputs)
+    tiles = triton.cdiv(source.pixels, block.pixels)
+    share = triton.cdiv(tiles, max(1, block.programs // (grid[0] * grid[1]))) * block.pixels
+    programs = triton.cdiv(source.pixels, share)
+    total = torch.empty_like(weight)
+    parts = total if programs == 1 else total.new_empty(programs, weight.numel())
+    launch(
+        triton_convolution.weight_gradient, (*grid, programs),
+        gradient, source.values, source.pitch, Reader.of(step.norm, source), parts, *_strides(total),
+        *_sizes(source, weight), share,
+        OUTPUTS=outputs, **_constants(step), BLOCK_J=block.columns, **_shape(block),
+    )  # fmt: skip
+    if programs > 1:
+        launch(
+            triton_convolution.add_up, (triton.cdiv(weight.numel(), 64),),
+            parts, total, programs, weight.numel(), BLOCK_M=32, BLOCK_N=64,
+        )  # fmt: skip
+    return total
+
+
+def _blocks(kernel: str, step: ConvolutionWork) -> Blocks:
+    source, weight = step.source, step.weight
+    number = source.values.element_size()
+    return blocks(kernel, padded(len(weight)), weight[0, 0].numel(), source.pixels, number)
+
+
+def _rows(programs: int) -> dict[str, int]:
+    """Blocks that take what all programs have found in one piece, if need be in a few."""
+    return {"BLOCK_M": max(16, min(512, triton.next_power_of_2(programs))), "BLOCK_N": 8}
+
+
+def _wide(source: Maps, inputs: int) -> int:
+    """How many columns kernels load of the first `inputs`: some more, which they do not use.
+
+    A multiple of 16 makes loads aligned, and masks the same for neighbours: both can be vectors then.
+    """
+    return inputs if source.pitch % 16 else -(-inputs // 16) * 16
+
+
+def _packed(weight: Tensor, source: Maps) -> Tensor:
+    """The weight as the kernels read it: (taps·padded outputs, wide), in the format of the maps."""
+    outputs, inputs, *size = weight.shape
+    rows, wide = size[0] * size[1] * padded(outputs), _wide(source, inputs)
+    packed = source.values.new_empty(rows, wide)
+    launch(
+        triton_convolution.pack, (triton.cdiv(rows, 32), triton.cdiv(wide, 64)),
+        weight, *_strides(weight), packed, inputs, wide,
+        OUTPUTS=outputs, PADDED=padded(outputs), TAPS=size[0] * size[1], BLOCK_J=32, BLOCK_K=64,
+    )  # fmt: skip
+    return packed
+
+
+def _strides(weight: Tensor) -> tuple[int, int, int]:
+    """Numbers from one output, input and tap to the next; rows of taps follow one another."""
+    output, of_input, row, tap = weight.stride()
+    assert weight.shape[2] == 1 or row == weight.shape[3] * tap
+    return output, of_input, tap
+
+
+def _sizes(source: Maps, weight: Tensor) -> tuple[int, ...]:
+    inputs = weight.shape[1]
+    return source.pixels, source.height, source.width, inputs, _wide(source, inputs)
+
+
+def _shape(block: Blocks) -> dict[str, int]:
+    return {
+        "BLOCK_M": block.pixels,
+        "BLOCK_K": block.inputs,
+        "num_warps": block.warps,
+        "num_stages": block.stages,
+    }
+
+
+def _constants(step: ConvolutionWork) -> dict[str, Any]:
+    weight = step.weight
+    operand = NUMBER[step.source.values.dtype]
+    if triton_convolution.IS_INTERPRETED and operand == tl.bfloat16:
+        operand = tl.float32  # the interpreter multiplies the bits of bfloat16 as integers
+    return {
+        "PADDED": padded(len(weight)),
+        "TAPS": weight[0, 0].numel(),
+        "EPS": step.norm.eps,
+        "PRECISION": "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee",
+        "OPERAND": operand,
+    }

@@ -1,0 +1,247 @@
+# ruff: noqa: N803, N806 -- capitals for constants of a kernel are Triton's custom
+"""What happens to maps outside of the convolutions, on a GPU: copies, pooling, averages, statistics."""
+
+import triton
+import triton.language as tl
+
+from densenet_cli.kernels.triton.tiles import (
+    SIZES,
+    add_gradient,
+    add_moments,
+    dropout_factor,
+    load_tile,
+    relu,
+    scale_and_shift,
+    store_pair,
+    store_tile,
+)
+
+
+@triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=["mean", "variance"])
+def finish_moments(
+    moments,
+    mean,
+    variance,
+    programs,
+    pixels,
+    channels,
+    share,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):
+    """Mean and biased variance from the mean and Σ (x - mean)² of `share` pixels a program."""
+    n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    known = n < channels
+    REAL: tl.constexpr = mean.dtype.element_ty
+    total, squares = tl.zeros((BLOCK_M, BLOCK_N), REAL), tl.zeros((BLOCK_M, BLOCK_N), REAL)
+    for first in range(0, programs, BLOCK_M):
+        part = first + tl.arange(0, BLOCK_M)
+        count = tl.minimum(pixels - part * share, share).to(REAL)
+        mask = (part < programs)[:, None] & known[None, :]
+        total += load_tile(moments, channels, part, n, mask, REAL) * count[:, None]
+    centre = tl.sum(total, axis=0) / pixels
+    for first in range(0, programs, BLOCK_M):
+        part = first + tl.arange(0, BLOCK_M)
+        count = tl.minimum(pixels - part * share, share).to(REAL)
+        mask = (part < programs)[:, None] & known[None, :]
+        distance = load_tile(moments, channels, part, n, mask, REAL) - centre[None, :]
+        squares += tl.where(mask, distance * distance * count[:, None], 0.0)
+        squares += load_tile(moments, channels, programs + part, n, mask, REAL)
+    tl.store(mean + n, centre, known)
+    tl.store(variance + n, tl.sum(squares, axis=0) / pixels, known)
+
+
+@triton.jit(do_not_specialize=SIZES)
+def pool(
+    source, source_pitch, source_height, source_width, target, target_pitch, moments,
+    pixels, height, width, channels, tiles,
+    WINDOW: tl.constexpr, REAL: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """target = the mean of WINDOW x WINDOW pixels of source; None: only their moments are wanted.
+
+    Grid: blocks of channels, programs that do `tiles` tiles of BLOCK_M pixels of the target each.
+    """
+    n, program = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N), tl.program_id(1)
+    mean, squares = tl.zeros((BLOCK_N,), REAL), tl.zeros((BLOCK_N,), REAL)
+    for tile in range(tiles):
+        pixel = (program * tiles + tile) * BLOCK_M + tl.arange(0, BLOCK_M)
+        line = pixel // width
+        row = line // height * source_height + line % height * WINDOW
+        mask = (pixel < pixels)[:, None] & (n < channels)[None, :]
+        total = tl.zeros((BLOCK_M, BLOCK_N), REAL)
+        for place in tl.static_range(WINDOW * WINDOW):
+            near = (row + place // WINDOW) * source_width + pixel % width * WINDOW + place % WINDOW
+            total += load_tile(source, source_pitch, near, n, mask, REAL)
+        total /= WINDOW * WINDOW
+        if target is not None:
+            total = store_tile(target, target_pitch, pixel, pixels, n, channels, total)
+        mean, squares = add_moments(total, pixel < pixels, mean, squares, tile * BLOCK_M)
+    if moments is not None:
+        store_pair(moments, program, tl.num_programs(1), n, channels, mean, squares)
+
+
+@triton.jit
+def _completed(
+    gradient, maps, pitch, mean, correction, pixel, channel, channels, mask, REAL: tl.constexpr
+):
+    """A tile of gradient + slope·(maps - mean) + offset; zero where the mask is not set."""
+    known = channel < channels
+    g = load_tile(gradient, pitch, pixel, channel, mask, REAL)
+    if correction is not None:
+        distance = load_tile(maps, pitch, pixel, channel, mask, REAL)
+        distance -= tl.load(mean + channel, known, 0.0)[None, :]
+        slope = tl.load(correction[0] + channel, known, 0.0)
+        g += slope[None, :] * distance + tl.load(correction[1] + channel, known, 0.0)[None, :]
+    return tl.where(mask, g, 0.0)
+
+
+@triton.jit(
+    do_not_specialize=SIZES,
+    do_not_specialize_on_alignment=["gradient", "maps", "mean", "correction"],
+)
+def complete(
+    gradient, maps, pitch, mean, correction, height, width,
+    target, target_pitch, target_height, target_width, pixels, channels, chance, seed, draw,
+    WINDOW: tl.constexpr, REAL: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """target = dropout(gradient + slope·(maps - mean) + offset), shared by WINDOW x WINDOW pixels.
+
+    Columns of target that have no channel become zero. Grid: blocks of its pixels, of its columns.
+    """
+    pixel = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
+    n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    line = pixel // target_width
+    row, column = line % target_height // WINDOW, pixel % target_width // WINDOW
+    pooled = (line // target_height * height + row) * width + column
+    inside = (pixel < pixels) & (row < height) & (column < width)
+    mask = inside[:, None] & (n < channels)[None, :]
+    g = _completed(gradient, maps, pitch, mean, correction, pooled, n, channels, mask, REAL)
+    if chance is not None:
+        g *= dropout_factor(seed, draw, pixel, n, channels, chance)
+    store_tile(target, target_pitch, pixel, pixels, n, target_pitch, g / (WINDOW * WINDOW))
+
+
+@triton.jit
+def mean_activation(
+    source, pitch, norm, means, area, channels,
+    EPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """means (images, channels) of ReLU(norm(source)) over the `area` pixels of each image.
+
+    Grid: images, blocks of channels.
+    """
+    image, n = tl.program_id(0), tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    known = n < channels
+    REAL: tl.constexpr = norm.mean.dtype.element_ty
+    scale, shift = scale_and_shift(norm, n, known, EPS)
+    total = tl.zeros((BLOCK_M, BLOCK_N), REAL)
+    for first in range(0, area, BLOCK_M):
+        place = first + tl.arange(0, BLOCK_M)
+        mask = (place < area)[:, None] & known[None, :]
+        x = load_tile(source, pitch, image * area + place, n, mask, REAL)
+        total += tl.where(mask, relu(x * scale[None, :] + shift[None, :]), 0.0)
+    tl.store(means + image * channels + n, tl.sum(total, axis=0) / area, known)
+
+
+@triton.jit
+def mean_activation_gradient(
+    gradient, source, source_gradient, pitch, norm, parts, pixels, area, channels, tiles,
+    EPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """source_gradient = scale·(gradient of norm's output), from that of the means; parts: of γ and β.
+
+    Grid: blocks of channels, programs that do `tiles` tiles of BLOCK_M pixels each.
+    """
+    n, program = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N), tl.program_id(1)
+    REAL: tl.constexpr = norm.mean.dtype.element_ty
+    gamma, beta = tl.zeros((BLOCK_N,), REAL), tl.zeros((BLOCK_N,), REAL)
+    for tile in range(tiles):
+        pixel = (program * tiles + tile) * BLOCK_M + tl.arange(0, BLOCK_M)
+        mask = (pixel < pixels)[:, None] & (n < channels)[None, :]
+        dy = load_tile(gradient, channels, pixel // area, n, mask, REAL) / area
+        gamma, beta = add_gradient(
+            dy, source, source_gradient, pitch, pixel, pixels, n, channels, channels, norm, gamma, beta,
+            EPS, ACCUMULATE=False,
+        )  # fmt: skip
+    store_pair(parts, program, tl.num_programs(1), n, channels, gamma, beta)
+
+
+@triton.jit
+def max_pool(
+    source, source_pitch, norm, source_height, source_width, target, target_pitch, choice, moments,
+    pixels, height, width, channels, tiles,
+    EPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """target = the largest of 3x3 pixels, 2 apart, of ReLU(norm(source)); choice: the first such one.
+
+    Grid: blocks of channels, programs that do `tiles` tiles of BLOCK_M pixels of the target each.
+    """
+    n, program = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N), tl.program_id(1)
+    known = n < channels
+    REAL: tl.constexpr = norm.mean.dtype.element_ty
+    scale, shift = scale_and_shift(norm, n, known, EPS)
+    mean, squares = tl.zeros((BLOCK_N,), REAL), tl.zeros((BLOCK_N,), REAL)
+    for tile in range(tiles):
+        pixel = (program * tiles + tile) * BLOCK_M + tl.arange(0, BLOCK_M)
+        image, top = pixel // width // height, pixel // width % height * 2 - 1
+        best = tl.zeros((BLOCK_M, BLOCK_N), REAL)
+        which = tl.zeros((BLOCK_M, BLOCK_N), tl.int32)
+        for tap in tl.static_range(9):
+            row, column = top + tap // 3, pixel % width * 2 - 1 + tap % 3
+            inside = (pixel < pixels) & (row >= 0) & (row < source_height)
+            inside &= (column >= 0) & (column < source_width)
+            mask = inside[:, None] & known[None, :]
+            near = (image * source_height + row) * source_width + column
+            y = load_tile(source, source_pitch, near, n, mask, REAL) * scale[None, :] + shift[None, :]
+            y = relu(y).to(target.dtype.element_ty).to(REAL)  # compared as they are stored
+            larger = mask & ((y > best) | (y != y))
+            best, which = tl.where(larger, y, best), tl.where(larger, tap, which)
+        best = store_tile(target, target_pitch, pixel, pixels, n, channels, best)
+        store_tile(choice, channels, pixel, pixels, n, channels, which)
+        mean, squares = add_moments(best, pixel < pixels, mean, squares, tile * BLOCK_M)
+    if moments is not None:
+        store_pair(moments, program, tl.num_programs(1), n, channels, mean, squares)
+
+
+@triton.jit
+def max_pool_gradient(
+    gradient, maps, maps_pitch, maps_mean, correction, pooled_height, pooled_width, choice,
+    source, source_gradient, pitch, norm, parts, pixels, height, width, channels, tiles,
+    EPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """source_gradient = scale·(gradient of norm's output), from that of the maxima; parts: of γ and β.
+
+    Grid: blocks of channels, programs that do `tiles` tiles of BLOCK_M pixels of the source each.
+    """
+    n, program = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N), tl.program_id(1)
+    REAL: tl.constexpr = norm.mean.dtype.element_ty
+    gamma, beta = tl.zeros((BLOCK_N,), REAL), tl.zeros((BLOCK_N,), REAL)
+    for tile in range(tiles):
+        pixel = (program * tiles + tile) * BLOCK_M + tl.arange(0, BLOCK_M)
+        image, y, x = pixel // width // height, pixel // width % height, pixel % width
+        dy = tl.zeros((BLOCK_M, BLOCK_N), REAL)
+        for corner in tl.static_range(4):  # a pixel is in one window or two, each way
+            row, column = (y + 1) // 2 - corner // 2, (x + 1) // 2 - corner % 2
+            down, right = y - 2 * row + 1, x - 2 * column + 1
+            inside = (pixel < pixels) & (row >= 0) & (row < pooled_height) & (down < 3)
+            inside &= (column >= 0) & (column < pooled_width) & (right < 3)
+            mask = inside[:, None] & (n < channels)[None, :]
+            near = (image * pooled_height + row) * pooled_width + column
+            chosen = load_tile(choice, channels, near, n, mask, tl.int32) == (down * 3 + right)[:, None]
+            dy += _completed(
+                gradient,
+                maps,
+                maps_pitch,
+                maps_mean,
+                correction,
+                near,
+                n,
+                channels,
+                mask & chosen,
+                REAL,
+            )
+        gamma, beta = add_gradient(
+            dy, source, source_gradient, pitch, pixel, pixels, n, channels, channels, norm, gamma, beta,
+            EPS, ACCUMULATE=False,
+        )  # fmt: skip
+    store_pair(parts, program, tl.num_programs(1), n, channels, gamma, beta)

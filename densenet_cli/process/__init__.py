@@ -1,0 +1,1 @@
+"""How our processes start, tell each other apart, print and end."""

@@ -1,0 +1,104 @@
+"""In which options configurations differ, and how one says so in a few words."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from densenet_cli.options import shown
+from densenet_cli.plain_text import as_title, printable
+from densenet_cli.record.identity import SEEDS, flat, without_effect
+
+# These act through another option alone, which takes their value unless it is typed itself:
+# epochs, data.batch_size and model.dropout.
+ACT_THROUGH_ANOTHER = ("recipe.epochs", "recipe.batch_size", "recipe.dropout")
+PHRASES = {
+    "epochs": "{} epochs",
+    "model.growth_rate": "k={}",
+    "model.depth": "L={}",
+    "model.compression": "θ={}",
+    "data.batch_size": "batches of {}",
+    "recipe.schedule._target_": "{} schedule",
+    "family": "{}",
+    "network": "{}",
+    "data": "{}",
+    "images": "images {}",
+}
+SCHEDULES = {
+    "OneCycleLR": "one-cycle",
+    "CosineAnnealingLR": "cosine",
+    "divide_when_reached": "step",
+    "divide_when_completed": "step",
+}
+
+
+def acting_options(config: dict[str, Any]) -> dict[str, Any]:
+    """The options that decide a result, as typed, but for the seed: {"model.growth_rate": 12, ...}."""
+    idle = (*without_effect(config), *SEEDS, *ACT_THROUGH_ANOTHER)
+    sections = tuple(f"{name}." for name in idle)
+    options = {
+        name: value
+        for name, value in flat(config).items()
+        if name not in idle and not name.startswith(sections)
+    }
+    rate = "recipe.optimizer.lr"
+    if rate in options and options.get("recipe.schedule.max_lr") == options[rate]:
+        del options["recipe.schedule.max_lr"]  # as conf/recipe/one_cycle.yaml has it
+    return options
+
+
+def differing(flats: Sequence[dict[str, Any]]) -> list[str]:
+    """The options that do not have one value in all configurations, in order of appearance."""
+    values: dict[str, list[str]] = defaultdict(list)
+    for options in flats:
+        for name, value in options.items():
+            values[name].append(shown(value))
+    return [name for name, own in values.items() if len(own) < len(flats) or len(set(own)) > 1]
+
+
+def differing_among_peers(flats: Sequence[dict[str, Any]], families: Sequence[str]) -> list[list[str]]:
+    """For each configuration its options that differ within their kind.
+
+    An option is compared only with the same option of what is built alike: k and θ within a family
+    of networks, the fractions of a schedule within that schedule.
+
+    Args:
+        flats: the options of each configuration.
+        families: the family of the network of each.
+    """
+    values: dict[tuple[str, str], list[str]] = defaultdict(list)
+    peers: dict[str, int] = defaultdict(int)
+    keyed = []
+    for options, family in zip(flats, families, strict=True):
+        keys = {name: _builder(options, name, family) for name in options}
+        for builder in set(keys.values()):
+            peers[builder] += 1
+        for name, builder in keys.items():
+            values[builder, name].append(shown(options[name]))
+        keyed.append(keys)
+    unlike = {key for key, own in values.items() if len(own) < peers[key[0]] or len(set(own)) > 1}
+    return [[name for name, builder in keys.items() if (builder, name) in unlike] for keys in keyed]
+
+
+def phrase(name: str, value: Any) -> str:
+    """An option's value in a few words: "5 epochs", "θ=0.5", "one-cycle schedule", "lr=0.1"."""
+    text = as_title(shown(value))
+    if name.endswith("_target_"):
+        text = text.rpartition(".")[2]
+        text = SCHEDULES.get(text, text)
+    if name in PHRASES:
+        return PHRASES[name].format(text)
+    return text if name.endswith("_target_") else f"{printable(name.rpartition('.')[2])}={text}"
+
+
+def _builder(options: dict[str, Any], name: str, family: str) -> str:
+    """What the option is an argument of: the class named by the nearest section around it."""
+    section = name.rpartition(".")[0]
+    if name.endswith("._target_"):
+        section = section.rpartition(".")[0]
+    while section and f"{section}._target_" not in options:
+        section = section.rpartition(".")[0]
+    if not section:
+        return ""
+    return f"{section}: {family if section == 'model' else options[f'{section}._target_']}"

@@ -1,0 +1,98 @@
+"""What a network was trained on, as records and checkpoints keep it, and how other images differ.
+
+The facts are a dictionary: `class_names`, `image_size`, `sizes`, `statistics`, `digest` and others that
+run.json holds under `data`. Older records have no digest: what one side does not know is not compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from densenet_cli.options import OptionError, UserError
+from densenet_cli.record.run_record import RunRecord
+
+Facts = Mapping[str, Any]
+
+# Options that all data sets have. They do not decide which images there are.
+COMMON = ("batch_size", "num_workers", "augment", "validation", "seed", "normalise")
+
+
+def of_checkpoint(checkpoint: Mapping[str, Any], path: Path) -> Facts:
+    """What a checkpoint was trained on; of older ones what their run's record says.
+
+    Args:
+        checkpoint: its content.
+        path: where it lies.
+
+    Raises:
+        UserError: it says nothing itself, and the record beside it cannot be read.
+    """
+    if facts := checkpoint.get("trained_on"):
+        return facts
+    folder = path.absolute().parent.parent
+    return RunRecord.read(folder).fields.get("data") or {} if (folder / "run.json").exists() else {}
+
+
+def other_classes(before: Facts, now: Facts) -> str | None:
+    """The first difference between two lists of classes, in words; None if there is none.
+
+    Args:
+        before: what the network was trained on.
+        now: the images that are there now.
+    """
+    names = [facts.get("class_names") or [] for facts in (before, now)]
+    if [] in names or names[0] == names[1]:
+        return None
+    pairs = enumerate(zip_longest(*names), start=1)
+    number, (was, found) = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
+    before_count, now_count = map(len, names)
+    if was is None:
+        return f"class {number} of {now_count}, {found}, is new"
+    if found is None:
+        return f"class {number} of {before_count}, {was}, is missing"
+    return f"class {number} was {was} (of {before_count}) and is {found} now (of {now_count})"
+
+
+def other_images(before: Facts, now: Facts) -> str | None:
+    """The first difference between two sets of images, in words; None if none is known.
+
+    Args:
+        before: what the network was trained on.
+        now: the images that are there now.
+    """
+    if difference := other_classes(before, now):
+        return difference
+    for split in ("train", "validation", "test"):
+        sizes = [(facts.get("sizes") or {}).get(split) for facts in (before, now)]
+        if None not in sizes and sizes[0] != sizes[1]:
+            return f"there are {sizes[1]:,} {split} images, and there were {sizes[0]:,}"
+    digests = [facts.get("digest") for facts in (before, now)]
+    if None not in digests and digests[0] != digests[1]:
+        return "as many, but other files or other content"
+    return None
+
+
+def may_change(data: Mapping[str, Any]) -> bool:
+    """Whether a configuration may find other images another time.
+
+    Images that come with a package, and those whose checksums are verified, stay what they are.
+
+    Args:
+        data: the section `data` of the configuration.
+    """
+    return "root" in data and data.get("verify") is not True
+
+
+def refusal(rule: str, data: Mapping[str, Any]) -> UserError:
+    """An error that names the folder of the images, if they have one.
+
+    Args:
+        rule: the end of a sentence about the images.
+        data: the section `data` of the configuration.
+    """
+    return (
+        OptionError("data.root", data["root"], rule) if "root" in data else UserError(f"data: {rule}")
+    )

@@ -1,0 +1,160 @@
+"""Error against parameters or multiply-adds, a line a family, with the Pareto front.
+
+As figures 3 and 4 of arXiv:1608.06993; one panel a data set.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from densenet_cli import units
+from densenet_cli.figures import style
+from densenet_cli.figures.drawing import Drawing, by
+from densenet_cli.figures.labels import place_labels
+from densenet_cli.record.differences import differing, phrase
+from densenet_cli.results.plots.setting_labels import seeds, short_name
+from densenet_cli.results.settings import Setting
+
+AXES = {
+    "parameters": "parameters",
+    "multiply_adds": "multiply-adds of one image",
+}
+SIZES = {"depth", "growth_rate", "block_config", "widen_factor", "init_channels", "name"}
+# What may differ between points that a line joins: the size of the network. Data have their panels.
+ALIKE = {f"model.{name}" for name in SIZES} | {"data._target_", "data.augment"}
+VARIANT = 20  # letters beside a point on what sets it apart; the CSV file tells all
+
+
+def draw(settings: Sequence[Setting], cost: str) -> Drawing | None:
+    """Mean error of the finished settings against a cost; None if no setting has both.
+
+    Args:
+        settings: drawn are those with finished runs.
+        cost: "parameters" or "multiply_adds".
+    """
+    known = [item for item in settings if item.mean("error") is not None and item.mean(cost)]
+    if not known:
+        return None
+    groups = by(known, lambda item: item.data)
+    marks = style.marks(item.family for item in known)
+    figure, grid = style.panels(len(groups), height=3.7)
+    points = []
+    labels = []
+    for axes, (data, members) in zip(grid, groups.items(), strict=True):
+        on_front = front([_position(item, cost) for item in members])
+        labels.append(_panel(axes, members, on_front, cost, marks))
+        axes.set_title(data)
+        points += [_row(item, cost, index in on_front) for index, item in enumerate(members)]
+    figure.legend(handles=_legend(marks), loc="outside lower center", ncols=4 if len(grid) > 1 else 3)
+    style.settle(figure)
+    for axes, own in zip(grid, labels, strict=True):
+        place_labels(axes, own)
+    return Drawing(figure, points, _note(known, cost))
+
+
+def front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Which points are on the Pareto front: none other is at most as large in both and less in one.
+
+    Returns:
+        Their positions, by the first number.
+    """
+
+    def dominated(point: tuple[float, float]) -> bool:
+        return any(other[0] <= point[0] and other[1] <= point[1] and other != point for other in points)
+
+    best = [index for index, point in enumerate(points) if not dominated(point)]
+    return sorted(best, key=lambda index: points[index])
+
+
+def _position(item: Setting, cost: str) -> tuple[float, float]:
+    return item.mean(cost) or 0.0, item.mean("error") or 0.0
+
+
+def _panel(
+    axes: Axes, members: list[Setting], on_front: list[int], cost: str, marks: dict[str, style.Mark]
+) -> list[tuple[float, float, str]]:
+    """Draw one data set; returned are the texts of the points, the most important first."""
+    names: dict[Setting, str] = {}
+    for family, own in by(members, lambda item: item.family).items():
+        variants = sorted(_variants(own).items(), key=lambda pair: -len(pair[1]))
+        for number, (variant, alike) in enumerate(variants):
+            _line(axes, alike, cost, marks[family], filled=number == 0)
+            apart = textwrap.shorten(variant, VARIANT, placeholder=" …")
+            names |= {item: ", ".join(filter(None, [short_name(item), apart])) for item in alike}
+    best = [_position(members[index], cost) for index in on_front]
+    axes.step(*zip(*best, strict=True), where="post", color=style.INK, lw=0.7, ls=":", zorder=1.5)
+    axes.plot(*zip(*best, strict=True), "o", ms=9.5, mfc="none", mec=style.INK, mew=0.8, zorder=4)
+    axes.margins(x=0.12, y=0.1)
+    style.logarithmic(axes, "x", units.count)
+    axes.set_xlabel(AXES[cost])
+    axes.set_ylabel("test error (%)")
+    first = [members[index] for index in on_front]
+    rest = [item for item in members if item not in first]
+    return [(*_position(item, cost), names[item]) for item in first + rest]
+
+
+def _variants(own: list[Setting]) -> dict[str, list[Setting]]:
+    """Settings of a family by what sets them apart beside their size: "θ=0.3", "5 epochs", "" ..."""
+    options = {
+        item: {name: value for name, value in item.options.items() if name not in ALIKE} for item in own
+    }
+    names = differing(list(options.values()))
+
+    def variant(item: Setting) -> str:
+        return ", ".join(phrase(name, options[item][name]) for name in names if name in options[item])
+
+    return by(own, variant)
+
+
+def _line(axes: Axes, own: list[Setting], cost: str, mark: style.Mark, filled: bool) -> None:
+    own = sorted(own, key=lambda item: _position(item, cost))
+    x, y = zip(*(_position(item, cost) for item in own), strict=True)
+    spread = [item.std("error") or 0.0 for item in own]
+    axes.errorbar(x, y, spread, fmt="none", ecolor=mark.colour, elinewidth=0.9, capsize=2, zorder=2)
+    face, edge = (mark.colour, style.PAPER) if filled else (style.PAPER, mark.colour)
+    axes.plot(x, y, mark.marker, mfc=face, mec=edge, mew=0.4 if filled else 1, zorder=3)
+    joined = range(len(own)) if _is_series(own) else front(list(zip(x, y, strict=True)))
+    axes.plot([x[i] for i in joined], [y[i] for i in joined], color=mark.colour, ls=mark.line, lw=1.1)
+
+
+def _is_series(own: list[Setting]) -> bool:
+    """Whether networks grow in one way alone, as in depth at the same growth rate."""
+    models = [{name: item.config["model"].get(name) for name in SIZES} for item in own]
+    return len(differing(models)) <= 1
+
+
+def _legend(marks: dict[str, style.Mark]) -> list[Line2D]:
+    lines = [
+        Line2D([], [], color=mark.colour, marker=mark.marker, ls=mark.line, mec=style.PAPER)
+        for mark in marks.values()
+    ]
+    ring = Line2D([], [], color=style.INK, marker="o", ms=9, mfc="none", mew=0.8, ls=":", lw=0.7)
+    for line, label in zip([*lines, ring], [*marks, "Pareto front"], strict=True):
+        line.set_label(label)
+    return [*lines, ring]
+
+
+def _note(known: list[Setting], cost: str) -> str:
+    return (
+        f"Mean test error against {AXES[cost]}; bars: sample standard deviation over seeds "
+        f"({seeds(known)}). Ringed and dotted: the Pareto front, where nothing shown is both smaller "
+        "and better. A line joins networks of a family that grow in one way, as in depth; where they "
+        "grow in several, those on the family's own front."
+    )
+
+
+def _row(item: Setting, cost: str, on_front: bool) -> dict[str, object]:
+    return {
+        "data": item.data,
+        "family": item.family,
+        "setting": item.title,
+        cost: item.mean(cost),
+        "error_percent_mean": item.mean("error"),
+        "error_percent_std": item.std("error"),
+        "n": item.n,
+        "on_pareto_front": on_front,
+    }

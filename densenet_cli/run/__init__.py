@@ -1,0 +1,1 @@
+"""One configuration -> one trained and tested network, with a record of what came out."""

@@ -1,0 +1,99 @@
+"""What densenet-run says at the end of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+from densenet_cli.plain_text import printable
+from densenet_cli.units import duration
+
+
+def announce(console: Console, fields: dict[str, Any], folder: Path) -> None:
+    """Print what is about to be trained or tested, on what, with what, and where it is recorded."""
+    config, data = fields["config"], fields["data"]
+    is_test = config["task"] == "test"
+    network = config["model"].get("name") or config["model"]["_target_"].rpartition(".")[2]
+    images = data["sizes"]["test" if is_test else "train"]
+    height, width = data["image_size"]
+    _say(
+        console,
+        f"{'testing' if is_test else 'training'} {network}, {fields['parameters']:,} parameters, "
+        f"on {data['name']}, {images:,} images of {height}x{width}; "
+        f"{_device(fields)}; {relative(folder)}",
+    )
+
+
+def show(console: Console, fields: dict[str, Any], folder: Path) -> None:
+    """Print a finished run: errors, size, cost, time and folder.
+
+    Args:
+        console: where to.
+        fields: the content of run.json.
+        folder: the run's folder.
+    """
+    for title, text in [*_results(fields["results"]), *_costs(fields)]:
+        _say(console, f"{title:<18} {text}")
+    _say(console, f"{'folder':<18} {relative(folder)}")
+
+
+def next_steps(console: Console, lines: list[str]) -> None:
+    """Print the lines a newcomer may type next."""
+    if lines:
+        console.print("\nNext, type one of:", highlight=False)
+        for line in lines:
+            _say(console, f"  {line}")
+
+
+def _say(console: Console, line: str) -> None:
+    """Print one line as it is: brackets and colons in names are no markup."""
+    console.print(Text(printable(line)), soft_wrap=True)
+
+
+def relative(folder: Path) -> Path:
+    """The folder as one types it from here."""
+    path = Path(os.path.relpath(folder))
+    return folder if path.parts[:1] == ("..",) else path
+
+
+def _device(fields: dict[str, Any]) -> str:
+    """What computed a run, and how: "..., 2 threads, bf16-mixed, fused"."""
+    words = [fields["device"], fields["precision"], fields.get("implementation")]
+    return ", ".join(word for word in words if word)
+
+
+def _results(results: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if "test_error" not in results:  # trainer.limit_test_batches=0
+        yield "test error", "not measured"
+        return
+    top5 = results.get("test_top5_error")
+    also = "" if top5 is None else f" (top-5: {top5:.2f} %)"
+    yield "test error", f"{results['test_error']:.2f} %{also}"
+    best, epoch = results.get("test_error_best"), results.get("best_epoch")
+    if best is None:
+        return
+    if results.get("best_on_test"):
+        yield "  lowest", f"{best:.2f} %, epoch {epoch}: chosen by the test images, not to be reported"
+        return
+    yield "  last epoch", f"{results['test_error_last']:.2f} %"
+    yield "  best epoch", f"{best:.2f} %, epoch {epoch}: chosen by held-out images"
+    last, lowest = results["validation_error_last"], results["validation_error_best"]
+    if last is not None and lowest is not None:
+        yield "validation error", f"{last:.2f} % last, {lowest:.2f} % best"
+
+
+def _costs(fields: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if "parameters" not in fields:
+        return
+    yield "parameters", f"{fields['parameters']:,}"
+    yield "multiply-adds", f"{fields['multiply_adds']:,} an image"
+    if fields.get("images_per_second"):
+        yield "training speed", f"{fields['images_per_second']:,.0f} images/s"
+    yield "device", _device(fields)
+    if fields.get("seconds") is not None:
+        yield "time", duration(fields["seconds"])

@@ -1,0 +1,206 @@
+"""What a few steps of a job cost on this machine: measured once in a process of its own, and kept."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import logging
+import os
+import platform
+import signal
+import subprocess
+import tempfile
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from densenet_cli.files.atomic_file import replace_file
+from densenet_cli.files.cache import cache_folder
+from densenet_cli.files.plain_file import UnreadableFile, read_json
+from densenet_cli.options import UserError
+from densenet_cli.process import child
+
+log = logging.getLogger(__name__)
+
+# Arguments of Lightning's Trainer that say how much is done, and not how fast.
+AMOUNTS = (
+    "max_steps",
+    "max_time",
+    "min_epochs",
+    "min_steps",
+    "limit_test_batches",
+    "check_val_every_n_epoch",
+    "val_check_interval",
+    "num_sanity_val_steps",
+    "enable_progress_bar",
+)
+TRAIN_BATCHES, EVALUATION_BATCHES = 30, 3  # of a short run, at most
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a short run showed of a job; the first four are known even if its steps failed.
+
+    Attributes:
+        parameters, multiply_adds: of the network; of one image.
+        device: name and number format.
+        sizes: images in "train", "validation" and "test".
+        evaluation_split: the images that each epoch is judged by, "validation" or "test".
+        images_per_second, evaluation_images_per_second: over all devices together.
+        start_seconds: from the configuration to the first step; reading the data, for the most.
+        epoch_end_seconds: of what follows an epoch's steps: its checkpoint.
+        peak_memory_bytes: the GPU's in a run on one, else the process's.
+        error: what a user who ran it would be told.
+    """
+
+    parameters: int | None = None
+    multiply_adds: int | None = None
+    device: str = ""
+    sizes: dict[str, int] = field(default_factory=dict)
+    evaluation_split: str = "test"
+    images_per_second: float = 0.0
+    evaluation_images_per_second: float = 0.0
+    start_seconds: float = 0.0
+    epoch_end_seconds: float = 0.0
+    peak_memory_bytes: int | None = None
+    error: str | None = None
+
+
+def short_run(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a few steps; the same for all jobs whose steps cost the same.
+
+    Seeds, schedule, rate, logger and all amounts are set to fixed values.
+    """
+    short = {name: copy.deepcopy(config[name]) for name in ("model", "data", "recipe", "trainer")}
+    short |= {"task": "train", "epochs": 1, "seed": 0, "checkpoint": None, "resume": None}
+    short |= {"checkpoint_minutes": 1e6, "logger": {}, "next_steps": []}
+    short["data"]["seed"] = 0
+    recipe, trainer = short["recipe"], short["trainer"]
+    recipe |= {"epochs": 1, "report": "last", "batch_size": short["data"]["batch_size"]}
+    recipe["schedule"] = {"_target_": "densenet_cli.training.schedules.constant"}
+    recipe["optimizer"]["lr"] = 1e-3
+    for name in AMOUNTS:
+        trainer.pop(name, None)
+    trainer |= {"limit_train_batches": TRAIN_BATCHES, "limit_val_batches": EVALUATION_BATCHES}
+    return short
+
+
+class Measurements:
+    """Short runs by what they cost; those that succeeded are kept in `path` for the next time.
+
+    Args:
+        path: the file; by default measured_steps.json in the user's cache, if there is one. A damaged
+            file is replaced.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or cache_folder("measured_steps.json")
+        self._known = self._read()
+
+    def get(self, short: dict[str, Any]) -> Measurement | None:
+        """The measurement of a short run, None if there is none."""
+        return self._known.get(_key(short))
+
+    def measure(self, short: dict[str, Any]) -> Measurement:
+        """Make a short run, and keep what it showed, if it can be kept."""
+        key = _key(short)
+        measured = _measured(short)
+        if measured.error is None:
+            self._known = {**self._read(), **self._known, key: measured}
+            self._keep()
+        return measured
+
+    def _keep(self) -> None:
+        kept = {name: asdict(one) for name, one in self._known.items()}
+        if self.path is None:
+            return
+        try:
+            replace_file(self.path, json.dumps(kept, indent=1))
+        except UserError as error:
+            log.warning("%s: what was measured is measured again the next time", error)
+            self.path = None
+
+    def _read(self) -> dict[str, Measurement]:
+        if self.path is None:
+            return {}
+        try:
+            content = read_json(self.path)
+        except (FileNotFoundError, UnreadableFile):
+            return {}
+        entries = content.items() if isinstance(content, dict) else ()
+        return {key: Measurement(**fields) for key, fields in entries if _is_sound(fields)}
+
+
+def _is_sound(fields: Any) -> bool:
+    """Whether an entry of the file is a measurement that succeeded."""
+    if not isinstance(fields, dict) or fields.keys() != asdict(Measurement()).keys():
+        return False
+    sizes = fields["sizes"]
+    speeds = [fields["images_per_second"], fields["evaluation_images_per_second"]]
+    numbers = [fields[name] for name in ("parameters", "multiply_adds", "peak_memory_bytes")]
+    numbers += [fields["start_seconds"], fields["epoch_end_seconds"]]
+    return (
+        isinstance(sizes, dict)
+        and sizes.keys() == {"train", "validation", "test"}
+        and fields["evaluation_split"] in sizes
+        and isinstance(fields["device"], str)
+        and all(isinstance(one, (int, float)) for one in [*speeds, *numbers, *sizes.values()])
+        and min(*numbers, *sizes.values()) >= 0
+        and min(speeds) > 0
+    )
+
+
+def _measured(short: dict[str, Any]) -> Measurement:
+    """Make a short run in a process that may die of it."""
+    with tempfile.TemporaryDirectory(prefix="densenet-cli-") as name:
+        folder = Path(name)
+        (folder / "config.json").write_text(json.dumps(short), encoding="utf-8")
+        process = subprocess.run(
+            child.command("densenet_cli.sweep.plan.measure:main", name),
+            env=child.environment(),
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        try:
+            measured = json.loads((folder / "measurement.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            measured = {}
+    if process.returncode:
+        measured["error"] = _death(process)
+    return Measurement(**measured)
+
+
+def _death(process: subprocess.CompletedProcess[str]) -> str:
+    if process.returncode < 0:
+        name = signal.Signals(-process.returncode).name
+        return f"the process that measured it was killed ({name}); out of memory?"
+    last = process.stderr.strip().rpartition("\n")[2]
+    return f"the process that measured it ended with status {process.returncode}: {last}"
+
+
+def _key(short: dict[str, Any]) -> str:
+    """A name for all that decides what a short run shows."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    decides = {
+        "config": short,
+        "images": _folders(short["data"]),
+        "machine": [platform.node(), cores],
+        "environment": {
+            name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
+        },
+        "versions": [metadata.version(package) for package in ("densenet-cli", "torch", "lightning")],
+    }
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _folders(data: dict[str, Any]) -> list[tuple[str, int]]:
+    """The folders of a user's own images, and when images last came to each or went."""
+    root = data.get("root")
+    if not isinstance(root, str) or "download" in data:  # published data stay as they are
+        return []
+    path = Path(os.path.expanduser(root))
+    found = [*path.glob("*/"), *path.glob("*/*/")]
+    return sorted((str(one), one.stat().st_mtime_ns) for one in found if one.is_dir())

@@ -1,0 +1,184 @@
+"""A process that times a few real steps of the job which a folder describes.
+
+FOLDER/config.json is the configuration; FOLDER/measurement.json will be a measured_steps.Measurement.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from densenet_cli.files.atomic_file import replace_file
+from densenet_cli.models import cost
+from densenet_cli.options import UserError
+from densenet_cli.process import ranks
+from densenet_cli.process.streams import drop_what_cannot_be_written
+from densenet_cli.record.run_record import peak_memory_bytes
+from densenet_cli.run.assemble import Job, assemble
+from densenet_cli.sweep.plan.measured_steps import Measurement
+from densenet_cli.training import devices
+from densenet_cli.training.cuda_graphs import WARM_UP
+from densenet_cli.training.interruption import Interruption
+
+# So long training lasts, to the end of a step, once memory and speed have settled, and before.
+ENOUGH_S = 4.0
+LONG_S = 20.0
+SETTLED = 3  # steps
+REPLAYED = WARM_UP + 3  # the same where steps are recorded and replayed; batches of an evaluation too
+COMPILED_S = 120.0  # instead of LONG_S, for kernels may be compiled
+
+
+class Stopwatch:
+    """The speed of a series of batches.
+
+    The first third, which prepares much (memory, kernels, CUDA graphs), counts only if it is all.
+    """
+
+    def __init__(self) -> None:
+        self._marks: list[tuple[float, int]] = []  # time in seconds, images so far
+
+    def mark(self, images: int = 0) -> None:
+        """Note that so many more images are done; the first call starts the clock."""
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+        done = self._marks[-1][1] if self._marks else 0
+        self._marks.append((time.monotonic(), done + images))
+
+    @property
+    def started(self) -> float:
+        """The time of the first mark."""
+        return self._marks[0][0]
+
+    @property
+    def ended(self) -> float:
+        """The time of the last mark."""
+        return self._marks[-1][0]
+
+    @property
+    def images_per_second(self) -> float:
+        """The speed up to the last mark."""
+        first = self._marks[len(self._marks) // 3]
+        last = self._marks[-1]
+        return (last[1] - first[1]) / (last[0] - first[0])
+
+
+class StepTimer(Callback):
+    """Times training and evaluation, and ends training once it has lasted long enough."""
+
+    def __init__(self) -> None:
+        self.train, self.evaluation = Stopwatch(), Stopwatch()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self.train.mark()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Time a step."""
+        self.train.mark(len(batch[1]))
+        lasted = self.train.ended - self.train.started
+        replays = getattr(pl_module, "graphs", None) is not None
+        settled, long = (REPLAYED, COMPILED_S) if replays else (SETTLED, LONG_S)
+        trainer.should_stop = lasted > (ENOUGH_S if batch_idx + 1 >= settled else long)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the evaluation's clock."""
+        self.evaluation.mark()
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Time a batch."""
+        self.evaluation.mark(len(batch[1]))
+
+
+def main(words: list[str]) -> None:
+    """Make the short run in the folder that the only word names.
+
+    A failure that a user would be told of stands in the measurement.
+    """
+    drop_what_cannot_be_written()
+    folder = Path(words[0])
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    with contextlib.suppress(OSError):  # no Linux
+        # Where memory runs out, this process is to be killed before any other.
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
+    known = Measurement()
+    try:
+        processes, config = _alone(config, folder)
+        began = time.monotonic()
+        job = _job(config, folder)
+        if job.module.graphs is not None:
+            job.trainer.limit_val_batches = REPLAYED
+        known = _facts(job)
+        _write(folder, known)  # is left if the steps kill this process
+        known = _timed(job, processes, known, began)
+    except Exception as error:
+        message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        known = replace(known, error=message)
+    _write(folder, known)
+
+
+def _alone(config: dict[str, Any], folder: Path) -> tuple[int, dict[str, Any]]:
+    """How many processes the job will have; and the configuration of one, with its share of a batch."""
+    if not ranks.needs_worker(config["trainer"]):
+        return 1, config
+    processes = _job(config, folder).trainer.world_size
+    trainer = {"devices": 1, "num_nodes": 1, "strategy": "auto", "sync_batchnorm": False}
+    trainer["cuda_graphs"] = config["trainer"].get("cuda_graphs") is True  # auto: not on several
+    batch_size = config["data"]["batch_size"] // processes
+    return processes, {
+        **config,
+        "trainer": {**config["trainer"], **trainer},
+        "data": {**config["data"], "batch_size": batch_size},
+    }
+
+
+def _job(config: dict[str, Any], folder: Path) -> Job:
+    job = assemble(config, folder, Interruption(), on_epoch=lambda progress: None)
+    job.progress.console = None  # epochs of a short run are nobody's concern
+    return job
+
+
+def _facts(job: Job) -> Measurement:
+    return Measurement(
+        parameters=cost.count_parameters(job.module.network),
+        multiply_adds=cost.multiply_adds(job.module.network, job.data.image_size),
+        device=f"{devices.device_name(job.device)}, {job.trainer.precision}",
+        sizes=job.data.sizes,
+        evaluation_split=job.data.evaluation_split,
+    )
+
+
+def _timed(job: Job, processes: int, known: Measurement, began: float) -> Measurement:
+    timer = StepTimer()
+    job.trainer.callbacks.append(timer)  # type: ignore[attr-defined]
+    job.trainer.fit(job.module, datamodule=job.data)
+    is_cuda = job.device == "cuda"
+    at_once = processes if is_cuda else 1  # processes on one CPU share its cores
+    return replace(
+        known,
+        images_per_second=at_once * timer.train.images_per_second,
+        evaluation_images_per_second=at_once * timer.evaluation.images_per_second,
+        start_seconds=timer.train.started - began,
+        epoch_end_seconds=time.monotonic() - timer.evaluation.ended,
+        peak_memory_bytes=torch.cuda.max_memory_allocated() if is_cuda else peak_memory_bytes(),
+    )
+
+
+def _write(folder: Path, measured: Measurement) -> None:
+    replace_file(folder / "measurement.json", json.dumps(asdict(measured)))

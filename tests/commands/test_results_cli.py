@@ -1,0 +1,202 @@
+"""densenet-results as one types it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from example_record import write
+
+import densenet_cli
+from densenet_cli.results.records import read_runs
+
+COMMAND = [sys.executable, "-m", "densenet_cli.commands.results"]
+
+
+def typed(*words, **options):
+    return subprocess.run(
+        [*COMMAND, *words], capture_output=True, text=True, timeout=60, check=False, **options
+    )
+
+
+def test_nothing_typed_is_answered_with_help_and_examples():
+    answer = typed()
+    assert answer.returncode == 0
+    assert answer.stdout == typed("--help").stdout
+    for word in ("table", "plot", "report", "watch", "compare", "densenet-results table --paper"):
+        assert word in answer.stdout
+
+
+def test_the_default_folder_is_outputs(tmp_path):
+    write(tmp_path / "outputs/run", 4.5)
+    answer = typed("table", "--format", "csv", cwd=tmp_path)
+    assert answer.stdout.count("\n") == 2
+    assert ",4.5," in answer.stdout
+
+
+def test_several_folders_and_options_together(tmp_path):
+    write(tmp_path / "a/0", 4.0)
+    write(tmp_path / "b/0", 5.0, model__growth_rate=24)
+    words = ["--group-by", "model.growth_rate,data", "--sort", "-error", "--format", "markdown"]
+    answer = typed("table", "a", "b", *words, cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    first, second = answer.stdout.splitlines()[2:4]
+    assert first.startswith("| k=24, C10+ | C10+ | 5.00 |")
+    assert second.startswith("| k=12, C10+ | C10+ | 4.00 |")
+
+
+def test_a_damaged_record_is_named_beside_the_table(tmp_path):
+    write(tmp_path / "good")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/run.json").write_text("{")
+    answer = typed("table", str(tmp_path))
+    assert answer.returncode == 0
+    assert f"densenet-results: left out: {tmp_path}/bad/run.json cannot be read: " in answer.stderr
+    assert "DenseNet-BC (L=100, k=12)" in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["table"], "outputs: there is no such folder"),
+        (["table", "."], ".: there is no run below"),
+        (["watch", "nowhere"], "nowhere: there is no such folder"),
+        (["compare", "a", "b"], "a holds no run: there is no run.json in it"),
+    ],
+)
+def test_what_is_wrong_is_one_message(tmp_path, words, message):
+    answer = typed(*words, cwd=tmp_path)
+    assert answer.returncode == 1
+    assert answer.stderr.startswith(f"densenet-results: {message}")
+    assert answer.stderr.count("\n") == 1
+    assert answer.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["tabel"], "invalid choice: 'tabel'"),
+        (["table", "--format", "excel"], "invalid choice: 'excel'"),
+        (["watch", "--interval", "0"], "must be from 0.1 to 3600 seconds"),
+        (["table", "--\x1b[2J"], r"unrecognized arguments: --\x1b[2J"),
+        (["compare", "a"], "the following arguments are required: b"),
+    ],
+)
+def test_words_that_cannot_be_read_are_answered_with_the_usage(words, message):
+    answer = typed(*words)
+    assert answer.returncode == 2
+    assert message in answer.stderr
+    assert answer.stderr.startswith("usage: densenet-results")
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly(tmp_path):
+    for index in range(300):
+        write(tmp_path / str(index), model__growth_rate=index + 1)
+    line = f"{' '.join(COMMAND)} table {tmp_path} --format csv | head -1"
+    answer = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
+    assert answer.stdout.startswith("title,family,network")
+    assert answer.stderr == ""
+
+
+def test_tables_are_shown_on_a_terminal_without_unicode(tmp_path):
+    write(tmp_path / "a", model__compression=0.5)
+    write(tmp_path / "b", model__compression=0.6)
+    environment = {"PYTHONIOENCODING": "ascii", "PATH": ""}
+    answer = typed("table", str(tmp_path), env=environment)
+    assert answer.returncode == 0, answer.stderr
+    assert "?=0.6" in answer.stdout
+
+
+def test_tables_need_neither_torch_nor_matplotlib(tmp_path):
+    write(tmp_path / "a")
+    line = (
+        "import sys; from densenet_cli.commands.results import main; "
+        f"sys.argv = ['densenet-results', 'table', {str(tmp_path)!r}, '--paper']; main(); "
+        "heavy = {'torch', 'lightning', 'matplotlib', 'hydra', 'numpy'} & sys.modules.keys(); "
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    answer = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+
+
+@pytest.mark.parametrize("words", ["table . --format csv", "compare a b", "watch .", "table --help"])
+def test_what_prints_ends_with_its_reader(words, without_reader, tmp_path):
+    write(tmp_path / "a", 4.0)
+    write(tmp_path / "b", 5.0, seed=1)
+    answer = without_reader("densenet_cli.commands.results", *words.split())
+    assert (answer.returncode, answer.stderr) == (141, "")
+    with open("/dev/full", "w") as full:
+        answer = subprocess.run(
+            [*COMMAND, *words.split()], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    said = "densenet-results: standard output cannot be written: No space left on device\n"
+    assert (answer.returncode, answer.stderr) == (1, said)
+
+
+def test_figures_are_finished_without_reader(without_reader, tmp_path):
+    write(tmp_path / "a", 4.0)
+    words = ["plot", "a", "--format", "png,svg", "--kind", "error_parameters"]
+    answer = without_reader("densenet_cli.commands.results", *words)
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert {path.suffix for path in (tmp_path / "figures").iterdir()} == {".png", ".svg", ".csv"}
+
+
+def test_a_copied_sweep_and_a_command_typed_twice_count_once_and_are_named(tmp_path):
+    for seed, error in ((0, 4.0), (1, 5.0)):
+        ended = f"2026-11-22T12:0{seed}:00+00:00"
+        write(tmp_path / f"outputs/sweep/seed={seed}", error, seed=seed, ended=ended)
+    shutil.copytree(tmp_path / "outputs/sweep", tmp_path / "outputs/copy")
+    write(tmp_path / "outputs/again", 9.0, seed=0, ended="2026-11-22T13:00:00+00:00")
+    note = "Each seed of a setting counts once, by the run that ended first: "
+    for words in (["table"], ["table", "--format", "csv"], ["table", "--group-by", "data"]):
+        answer = typed(*words, cwd=tmp_path)
+        assert note in answer.stdout + answer.stderr
+        assert "outputs/again repeats outputs/copy/seed=0" in answer.stdout + answer.stderr
+        assert "4.50 ± 0.71" in answer.stdout or ",4.5," in answer.stdout
+    table = json.loads(typed("table", "--format", "json", cwd=tmp_path).stdout)
+    assert (table[0]["n"], table[0]["not_averaged"]) == (2, 3)
+    assert sum(one["repeats"] is None for one in table[0]["runs"]) == 2
+    answer = typed("plot", "--kind", "error_parameters", cwd=tmp_path)
+    assert note in answer.stderr
+    (point,) = csv.DictReader((tmp_path / "figures/error_parameters.csv").open())
+    assert (point["error_percent_mean"], point["n"]) == ("4.5", "2")
+    assert typed("report", cwd=tmp_path).returncode == 0
+    page = (tmp_path / "report.html").read_text()
+    assert note in page
+    assert page.count(">repeated<") == 3
+
+
+def test_published_runs_are_shown_only_where_they_are_named(tmp_path):
+    write(tmp_path / "outputs/mine", 4.0)
+    write(tmp_path / "outputs/study/a", 9.0, model__growth_rate=24)
+    (tmp_path / "outputs/study/.published").touch()
+    note = "left out: outputs/study holds published runs: name this folder to see them"
+    for words in ([], ["outputs"]):
+        answer = typed("table", *words, "--format", "csv", cwd=tmp_path)
+        assert answer.stdout.count("\n") == 2
+        assert ",4.0," in answer.stdout
+        assert note in answer.stderr
+    for words in (["outputs/study"], ["outputs/study/a"]):
+        answer = typed("table", *words, "--format", "csv", cwd=tmp_path)
+        assert ",9.0," in answer.stdout
+        assert answer.stderr == ""
+    assert "2 jobs" not in typed("watch", "--once", cwd=tmp_path).stdout
+    both = typed("table", "outputs", "outputs/study", "--format", "csv", cwd=tmp_path)
+    assert both.stdout.count("\n") == 3
+    assert both.stderr == ""
+
+
+def test_the_study_of_this_checkout_is_marked_as_published():
+    study = Path(densenet_cli.__file__).parents[1] / "outputs/study"
+    if not study.exists():
+        pytest.skip("installed without the checkout")
+    assert (study / ".published").exists()
+    runs, left_out = read_runs([study.parent])
+    assert not [run for run in runs if study in run.folder.parents]
+    assert study in [item.path for item in left_out]
+    assert len(read_runs([study])[0]) == 18

@@ -1,0 +1,119 @@
+"""A user without a home folder, or with one that cannot be written, misses nothing but speed."""
+
+import os
+import pwd
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_run import TINY
+
+from densenet_cli.data import image_check, image_data
+from densenet_cli.files.cache import cache_folder
+from densenet_cli.kernels.cpu import compilation
+from densenet_cli.models import pretrained
+from densenet_cli.options import OptionError
+from densenet_cli.sweep.plan import measured_steps
+from densenet_cli.sweep.plan.measured_steps import Measurement, Measurements
+
+
+@pytest.fixture(params=["none", "unwritable"])
+def home(request, tmp_path, monkeypatch):
+    """No home folder; or one where no folder can be made, even by root."""
+    for name in ("XDG_CACHE_HOME", "DENSENET_KERNELS", "TORCH_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    if request.param == "unwritable":
+        (tmp_path / "home").write_text("a file")
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        return request.param
+
+    def nobody(number):
+        raise KeyError(number)
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    return request.param
+
+
+@pytest.fixture
+def compiles(monkeypatch):
+    """Kernels that are copied rather than compiled; the places they were made in."""
+    name = "kernels.so"
+    typed = compilation._cache()
+    built = next(typed.glob("*.so"), None)
+    if built is None:
+        compilation.load()
+        built = next(typed.glob("*.so"))
+    places = []
+
+    def copy(compiler, path):
+        places.append(path.parent)
+        shutil.copy(built, path)
+
+    monkeypatch.setattr(compilation, "_compile", copy)
+    monkeypatch.setattr(compilation, "_key", lambda compiler: name.removesuffix(".so"))
+    return places
+
+
+def test_kernels_are_compiled_for_one_process_where_they_cannot_be_kept(
+    compiles, home, caplog, tmp_path
+):
+    assert compilation.load.__wrapped__().densenet_start()
+    assert compiles
+    assert not any(place.exists() for place in compiles)
+    assert "cannot be kept for the next time" in caplog.text
+    assert sorted(os.listdir(tmp_path)) == (["home"] if home == "unwritable" else [])
+
+
+def test_kernels_that_were_half_compiled_are_removed(compiles, tmp_path, monkeypatch):
+    monkeypatch.setenv("DENSENET_KERNELS", str(tmp_path / "kernels"))
+    compilation.load.__wrapped__()
+    (scratch,) = compiles
+    (tmp_path / "kernels/kernels.so").unlink()
+    scratch.mkdir()
+    (scratch / "half.s").write_text("killed here")
+    compilation.load.__wrapped__()
+    left = {path.name for path in (tmp_path / "kernels").iterdir()}
+    assert left == {"kernels.so", f"{scratch.name}.lock"}
+
+
+def test_what_was_measured_and_checked_is_not_kept(home, monkeypatch):
+    monkeypatch.setattr(measured_steps, "_measured", lambda short: Measurement(parameters=7))
+    monkeypatch.setattr(measured_steps, "_key", lambda short: "key")
+    known = Measurements()
+    assert known.measure({}).parameters == 7
+    assert known.get({}).parameters == 7
+    assert image_check._cache_file(Path("photos")) is None
+    assert (cache_folder("kernels") is None) == (home == "none")
+
+
+def test_data_in_no_home_are_asked_for(home):
+    if home == "none":
+        with pytest.raises(OptionError, match=r"root=~/images: names a home folder"):
+            image_data.folder("root", "~/images")
+
+
+def test_fetched_weights_are_used_where_they_cannot_be_kept(home, monkeypatch, tmp_path):
+    places = []
+
+    def fetched(url, model_dir, **_):
+        places.append(Path(model_dir))
+        assert places[-1].is_dir()
+        return {"weights": torch.ones(1)}
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fetched)
+    assert pretrained._fetched("torchvision", "densenet121").keys() == {"weights"}
+    assert not places[0].exists()
+    assert not (tmp_path / "~").exists()
+
+
+@pytest.mark.slow
+def test_a_sweep_runs_without_a_home(command, tmp_path):
+    (tmp_path / "home").write_text("a file")
+    environment = {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": ""}
+    said = command("--multirun", *TINY, "epochs=1", "seed=0,1", "sweep.name=mine", **environment)
+    assert said.returncode == 0, said.stderr
+    assert "2 jobs: 2 done" in said.stdout
+    said = command("--multirun", *TINY, "epochs=1", "seed=2", "plan=true", **environment)
+    assert said.returncode == 0, said.stderr
+    assert "Traceback" not in said.stderr

@@ -1,0 +1,89 @@
+"""The compiled library on processors other than the one at hand."""
+
+import platform
+import shlex
+import shutil
+import subprocess
+
+import pytest
+import torch
+from test_fused_densenet import NETWORKS, assert_as_near_to_the_truth, assert_close, pair, step
+
+from densenet_cli.kernels import selection
+from densenet_cli.kernels.cpu import compilation
+
+X86 = platform.machine() in ("x86_64", "AMD64")
+# SSE2 alone; AVX2 (Haswell, Zen); AVX-512; its bfloat16; AMX tiles.
+TARGETS = ("x86-64", "x86-64-v3", "x86-64-v4", "cooperlake", "sapphirerapids")
+
+
+def options(target):
+    """The compiler's options for another processor than this one."""
+    return tuple(
+        f"-march={target}" if word == compilation.NATIVE else word for word in compilation.OPTIONS
+    )
+
+
+@pytest.mark.skipif(not X86, reason="these are kinds of x86 processors")
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_library_compiles_for(target):
+    compiler = shutil.which("c++")
+    assert compiler, "the tests need a C++ compiler"
+    command = [compiler, *options(target), "-fsyntax-only", "-Wall", "-Werror"]
+    answer = subprocess.run(
+        [*command, compilation.SOURCES / "kernels.cpp"], capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 0, f"{shlex.join(command)}: {answer.stderr}"
+
+
+@pytest.fixture
+def library_for(monkeypatch, tmp_path):
+    """Makes the fused networks use a library compiled for another target."""
+
+    def use(target):
+        monkeypatch.setattr(compilation, "OPTIONS", options(target))
+        monkeypatch.setenv("DENSENET_KERNELS", str(tmp_path))
+        forget()
+
+    def forget():
+        compilation.load.cache_clear()
+        selection.engine_or_reason.cache_clear()
+
+    yield use
+    forget()
+
+
+def can_run(target):
+    capabilities = torch.backends.cpu.get_cpu_capability()
+    return {
+        "x86-64": True,
+        "x86-64-v3": capabilities in ("AVX2", "AVX512"),
+        "x86-64-v4": capabilities == "AVX512",
+        "cooperlake": torch.cpu._is_avx512_bf16_supported(),
+    }[target]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not X86, reason="these are kinds of x86 processors")
+@pytest.mark.parametrize("target", TARGETS[:3])
+def test_the_library_for_lesser_processors_equals_reference(target, library_for):
+    if not can_run(target):
+        pytest.skip(f"this processor cannot run {target}")
+    library_for(target)
+    for network, (sizes, (images, height, width)) in NETWORKS.items():
+        reference, fused = pair(sizes, torch.float32)
+        batch, labels = torch.randn(images, 3, height, width) + 0.5, torch.randint(10, (images,))
+        found, expected = step(fused, batch, labels), step(reference, batch, labels)
+        assert_close(found, expected, 1e-4)
+        assert not all(torch.equal(found[name], expected[name]) for name in found), network
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not X86, reason="these are kinds of x86 processors")
+@pytest.mark.parametrize("target", ["x86-64-v4", "cooperlake"])
+def test_the_library_without_tiles_is_near_to_the_truth_in_bfloat16(target, library_for):
+    if not can_run(target):
+        pytest.skip(f"this processor cannot run {target}")
+    library_for(target)
+    for name in NETWORKS:
+        assert_as_near_to_the_truth(name)

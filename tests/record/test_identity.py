@@ -1,0 +1,43 @@
+"""Which runs are the same run."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from densenet_cli.config.compose import composing
+from densenet_cli.record.identity import NUMBER_OR_SHARE, flat, identity
+from densenet_cli.results.compare import differences
+from densenet_cli.sweep import jobs
+
+
+def test_an_option_added_later_leaves_earlier_runs_what_they_were():
+    before = {"model": {"depth": 40}}
+    assert identity({"model": {"depth": 40, "implementation": "auto"}}) == identity(before)
+    assert identity({"model": {"depth": 40, "implementation": "reference"}}) != identity(before)
+
+
+@pytest.mark.parametrize("name", NUMBER_OR_SHARE)
+def test_one_batch_is_not_all_of_them(name):
+    one, every = ({"trainer": {name: value}} for value in (1, 1.0))
+    assert identity(one) != identity(every)
+    assert identity({"trainer": {name: 0}}) == identity({"trainer": {name: 0.0}})
+    assert differences(flat(one), flat(every)) == [(f"trainer.{name}", "1", "1.0")]
+
+
+def test_elsewhere_a_number_is_the_same_however_it_is_typed():
+    assert identity({"model": {"compression": 1}}) == identity({"model": {"compression": 1.0}})
+
+
+def test_a_share_and_a_number_are_two_jobs():
+    with composing():
+        sweep = jobs.read(["++trainer.limit_train_batches=1,1.0"])
+    assert len(sweep.jobs) == 2
+
+
+def test_the_identities_of_published_runs_stay():
+    folder = Path(__file__).parents[2] / "outputs/study"
+    configs = [json.loads(path.read_text())["config"] for path in sorted(folder.glob("*/run.json"))]
+    text = " ".join(identity(config) for config in configs)
+    assert hashlib.sha256(text.encode()).hexdigest()[:12] == "5059778570cc"

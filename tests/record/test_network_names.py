@@ -1,0 +1,42 @@
+"""Networks are called what the papers call them."""
+
+from __future__ import annotations
+
+import pytest
+
+from densenet_cli.record.network_names import family, network_name
+
+NAMES = {  # choice of model -> family and name in arXiv:1608.06993, 1512.03385, 1603.09382, 1605.07146
+    "densenet_40": ("DenseNet", "DenseNet (L=40, k=12)"),
+    "densenet_bc_100": ("DenseNet-BC", "DenseNet-BC (L=100, k=12)"),
+    "densenet_bc_190": ("DenseNet-BC", "DenseNet-BC (L=190, k=40)"),
+    "densenet_bc_100 model.compression=1.0": ("DenseNet-B", "DenseNet-B (L=100, k=12)"),
+    "densenet_100 model.compression=0.5": ("DenseNet-C", "DenseNet-C (L=100, k=12)"),
+    "densenet_bc model.block_config=[8,8,8]": ("DenseNet-BC", "DenseNet-BC (8-8-8, k=12)"),
+    "densenet_121": ("DenseNet-BC", "DenseNet-121"),
+    "densenet_161": ("DenseNet-BC", "DenseNet-161"),
+    "densenet_121 model.growth_rate=24": ("DenseNet-BC", "DenseNet-BC (L=121, k=24)"),
+    "resnet_110": ("ResNet", "ResNet-110"),
+    "resnet_1202_stochastic_depth": ("ResNet, stochastic depth", "ResNet-1202, stochastic depth"),
+    "plain": ("Plain network", "Plain-20"),
+    "preact_resnet_164": ("Pre-activation ResNet", "Pre-activation ResNet-164"),
+    "wide_resnet_28_10": ("Wide ResNet", "WRN-28-10"),
+    "resnet_50": ("ResNet", "ResNet-50"),
+    "torchvision": ("vgg16_bn", "vgg16_bn"),
+    "timm": ("rdnet_tiny", "rdnet_tiny"),
+    "history/lenet_5": ("LeNet5", "LeNet-5"),
+    "history/vgg_16_cifar": ("vgg_cifar", "VGG-16"),
+    "history/resnext_29_cifar model.base_width=8": ("resnext_cifar", "ResNeXt-29 (8x8d)"),
+}
+
+
+@pytest.mark.parametrize("words", NAMES)
+def test_each_network_has_its_name(config, words):
+    choice, *options = words.split()
+    model = config(f"model={choice}", *options)["model"]
+    assert (family(model), network_name(model)) == NAMES[words]
+
+
+def test_another_class_is_called_by_its_own_name():
+    model = {"_target_": "mine.networks.SparseNet", "depth": 5}
+    assert family(model) == network_name(model) == "SparseNet"

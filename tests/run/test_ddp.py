@@ -1,0 +1,174 @@
+"""Several processes train one network: the same weights, one folder, one clear error."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_run import TINY
+
+# Without batch norm, whose statistics are those of each process's part of the batch.
+NETWORK = '''
+import os
+import torch
+from torch import nn
+
+class Small(nn.Module):
+    """A small network without batch norm; `dies` makes the second process fail at its third step."""
+    def __init__(self, num_classes, dies=False):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(),
+            nn.Flatten(), nn.Linear(8 * 36, num_classes))
+        self.dies, self.calls = dies, 0
+
+    def forward(self, images):
+        self.calls += 1
+        if self.dies and os.environ.get("LOCAL_RANK") == "1" and self.calls == 3:
+            raise RuntimeError("the second process has had enough")
+        return self.layers(images)
+'''
+WORDS = ["--config-dir=mine", "experiment=quickstart", "model=small", "data.validation=101"]
+WORDS += ["epochs=2", "next_steps=[]", "trainer.precision=32-true", "recipe=paper_cifar"]
+
+
+@pytest.fixture(autouse=True)
+def _own_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "small_network.py").write_text(NETWORK)
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine/model/small.yaml").write_text("_target_: small_network.Small\ndies: false\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+
+def _weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+
+
+def test_two_processes_give_the_weights_of_one(command, tmp_path):
+    for name, trainer in (("one", "cpu"), ("two", "ddp_cpu")):
+        # 1,336 images in batches of 64, so the last batch is a short one of 56
+        answer = command(*WORDS, f"trainer={trainer}", f"hydra.run.dir=outputs/{name}")
+        assert answer.returncode == 0, answer.stderr
+    one, two = (_weights(tmp_path / "outputs" / name) for name in ("one", "two"))
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, rtol=1e-4, atol=1e-5)
+    records = [json.loads((tmp_path / f"outputs/{n}/run.json").read_text()) for n in ("one", "two")]
+    assert [record["processes"] for record in records] == [1, 2]
+    # 101 and 360 images: shared out unevenly, yet each is counted once
+    for name, count in (("validation_error_last", 101), ("test_error_last", 360)):
+        wrong = [record["results"][name] / 100 * count for record in records]
+        assert wrong[1] == pytest.approx(round(wrong[1]), abs=1e-3), name
+        assert wrong[0] == pytest.approx(wrong[1], abs=1.01), name  # near ties may turn
+    assert len(list((tmp_path / "outputs").iterdir())) == 2
+    rows = (tmp_path / "outputs/two/metrics.csv").read_text().splitlines()
+    assert len(rows) == 3
+
+
+def test_a_sweep_goes_on_after_a_process_has_died(command, tmp_path):
+    words = [*WORDS, "trainer=ddp_cpu", "epochs=1", "sweep.name=sweep"]
+    answer = command("--multirun", *words, "model.dies=true,false")
+    assert answer.returncode == 1
+    assert "Traceback" not in answer.stderr
+    assert "process 1: RuntimeError: the second process has had enough" in answer.stderr
+    sweep = tmp_path / "outputs/sweep"
+    died, lived = (json.loads((sweep / f"dies={it}/run.json").read_text()) for it in ("true", "false"))
+    assert (died["state"], lived["state"]) == ("failed", "done")
+    assert "the second process has had enough" in died["error"]
+    assert "has had enough" in (sweep / "dies=true/run.log").read_text()
+    assert {path.name for path in sweep.iterdir()} == {"dies=true", "dies=false", "sweep.yaml", ".lock"}
+
+
+@pytest.mark.slow
+def test_a_sweep_of_two_processes_a_job_is_resumed(command, tmp_path):
+    """Killed with -9 in its second job, with all that it started; then completed."""
+    import signal
+    import subprocess
+    import sys
+    import time
+
+    alone = [*WORDS, "trainer=ddp_cpu", "epochs=4", "checkpoint_minutes=0.0001"]
+    words = ["--multirun", *alone, "seed=0,1", "sweep.name=sweep"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "densenet_cli.commands.run", *words], cwd=tmp_path
+    )
+    second = tmp_path / "outputs/sweep/seed=1"
+    while not (second / "metrics.csv").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    first = (tmp_path / "outputs/sweep/seed=0/run.json").read_text()
+    answer = command(*words)
+    assert answer.returncode == 0, answer.stderr
+    assert "2 jobs: 1 done, 1 done before" in answer.stdout
+    assert (tmp_path / "outputs/sweep/seed=0/run.json").read_text() == first
+    record = json.loads((second / "run.json").read_text())
+    assert (record["state"], record["resumed"], record["processes"]) == ("done", 1, 2)
+    assert len((second / "metrics.csv").read_text().splitlines()) == 5
+    whole = command(*alone, "seed=1", "hydra.run.dir=outputs/whole")
+    assert whole.returncode == 0, whole.stderr
+    weights = _weights(second)
+    for key, value in _weights(tmp_path / "outputs/whole").items():
+        assert torch.equal(value, weights[key]), key
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(command):
+    answer = command(*TINY, "trainer=ddp_cpu", "data.batch_size=63")
+    assert answer.returncode == 1
+    assert "data.batch_size=63" in answer.stderr
+    assert "multiple of 2" in answer.stderr
+    assert answer.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_is_continued(command, broken_off, tmp_path):
+    import signal
+
+    words = [*WORDS, "trainer=ddp_cpu", "epochs=3", "checkpoint_minutes=0.0001"]
+    whole = command(*words, "hydra.run.dir=outputs/whole")
+    assert whole.returncode == 0, whole.stderr
+    status, said = broken_off(
+        *words,
+        "hydra.run.dir=outputs/broken",
+        once="outputs/broken/checkpoints/last.ckpt",
+        send=signal.SIGINT,
+    )
+    assert status == 130
+    assert "resume=outputs/broken" in said
+    resumed = command("resume=outputs/broken")
+    assert resumed.returncode == 0, resumed.stderr
+    whole_weights = _weights(tmp_path / "outputs/whole")
+    for key, value in _weights(tmp_path / "outputs/broken").items():
+        assert torch.equal(value, whole_weights[key]), key
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_processes_of_one_run(tmp_path):
+    import subprocess
+    import sys
+
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    answer = subprocess.run(
+        [*torchrun, "-m", "densenet_cli.commands.run", *WORDS, "trainer=ddp_cpu"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    (run,) = (tmp_path / "outputs").iterdir()
+    record = json.loads((run / "run.json").read_text())
+    assert (record["state"], record["processes"]) == ("done", 2)
+
+
+@pytest.mark.slow
+def test_fused_and_reference_densenets_train_alike_in_two_processes(command, tmp_path):
+    words = ["experiment=quickstart", "model.depth=16", "epochs=1", "trainer=ddp_cpu"]
+    words += ["trainer.precision=32-true", "++trainer.max_steps=3"]
+    for name in ("fused", "reference"):
+        answer = command(*words, f"model.implementation={name}", f"hydra.run.dir=outputs/{name}")
+        assert answer.returncode == 0, answer.stderr
+    fused, reference = (_weights(tmp_path / "outputs" / name) for name in ("fused", "reference"))
+    for key, value in reference.items():
+        torch.testing.assert_close(fused[key], value, rtol=1e-3, atol=1e-4)

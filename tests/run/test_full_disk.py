@@ -1,0 +1,81 @@
+"""A run whose disk is full says so once, and whoever reads its record tells its state right."""
+
+import errno
+import json
+import logging
+import os
+from pathlib import Path
+
+from tiny_run import TINY
+
+from densenet_cli.config.compose import composing
+from densenet_cli.files import atomic_file
+from densenet_cli.files.lock import hold
+from densenet_cli.results.records import BROKEN_OFF, read_run
+from densenet_cli.sweep import jobs
+from densenet_cli.sweep.plan import plan
+from densenet_cli.sweep.standing import Standing
+
+RUN = Path("outputs/run")
+
+
+def test_messages_that_the_disk_does_not_take_are_told_once(typed):
+    RUN.mkdir(parents=True)
+    (RUN / "run.log").symlink_to("/dev/full")
+    status, said = typed(*TINY, f"hydra.run.dir={RUN}")
+    assert status == 0
+    assert (
+        said == f"densenet-run: {RUN.absolute()}/run.log lacks some messages: No space left on device\n"
+    )
+    assert json.loads((RUN / "run.json").read_text())["state"] == "done"
+
+
+def test_a_disk_that_fills_during_a_run_is_one_message(typed, monkeypatch):
+    """From the first checkpoint on nothing can be written: neither log, nor record, nor checkpoint."""
+    RUN.mkdir(parents=True)
+    (RUN / "run.log").symlink_to("/dev/full")
+
+    def full(descriptor):
+        if (RUN / "metrics.csv").exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(atomic_file.os, "fsync", full)
+        status, said = typed(*TINY, "checkpoint_minutes=10", f"hydra.run.dir={RUN}")
+    assert status == 1
+    assert said == (
+        f"densenet-run: {RUN.absolute()}/run.json cannot be written: No space left on device; "
+        "its record cannot say so\n"
+    )
+    assert json.loads((RUN / "run.json").read_text())["state"] == "running"
+    assert read_run(RUN).status == BROKEN_OFF
+    assert not list(RUN.rglob("*.partial-*"))
+    (RUN / "run.log").unlink()
+    assert typed(f"resume={RUN}")[0] == 0
+
+
+def test_a_fault_of_ours_in_a_message_is_not_taken_for_one_of_the_disk(tmp_path, capsys):
+    from densenet_cli.run.log import RunLog
+
+    handler = RunLog(tmp_path / "run.log", lambda: None)
+    handler.handle(
+        logging.LogRecord("ours", logging.INFO, "x.py", 1, "%d images", ("no number",), None)
+    )
+    handler.close()
+    assert handler.fault is None
+    assert "--- Logging error ---" in capsys.readouterr().err
+
+
+def test_sweeps_and_plans_tell_what_a_record_means_that_nobody_goes_on_with():
+    with composing():
+        sweep = jobs.read([*TINY, "sweep.name=mine", "seed=0,1"])
+    first, second = sweep.jobs
+    first.folder.mkdir(parents=True)
+    record = {"format": 1, "state": "running", "config": first.config, "results": {}}
+    (first.folder / "run.json").write_text(json.dumps(record))
+    state = Standing(sweep.jobs)
+    assert state.reason(first).endswith("run.json, which still says that it is running")
+    assert state.reason(second) == "its folder was deleted or moved while it ran"
+    assert [plan._state(job) for job in sweep.jobs] == ["broken off", "to do"]
+    with hold(first.folder):
+        assert plan._state(first) == "running"

@@ -1,0 +1,166 @@
+"""Any optimizer and schedule of torch's serves as a recipe, or is refused in one message."""
+
+import inspect
+import json
+import signal
+
+import pytest
+import torch
+from tiny_run import TINY
+from torch import optim
+from torch.optim import lr_scheduler
+
+from densenet_cli.options import UserError
+from densenet_cli.run import recipe
+from densenet_cli.training.checkpoints import Checkpoints
+from densenet_cli.training.interruption import Interrupted
+
+FEW = ["++trainer.limit_train_batches=3", "trainer.precision=32-true", "recipe=constant"]
+TORCH = "torch.optim.lr_scheduler"
+OPTIMIZERS = [
+    name
+    for name, kind in vars(optim).items()
+    if inspect.isclass(kind) and issubclass(kind, optim.Optimizer) and kind is not optim.Optimizer
+]
+SCHEDULES = {  # of torch's, with the options that they need
+    "ChainedScheduler": {"schedulers": [{"_target_": f"{TORCH}.LinearLR"}]},
+    "ConstantLR": {},
+    "CosineAnnealingLR": {"T_max": 3},
+    "CosineAnnealingWarmRestarts": {"T_0": 2},
+    "CyclicLR": {"base_lr": 0.01, "max_lr": 0.1},
+    "ExponentialLR": {"gamma": 0.5},
+    "LambdaLR": {"lr_lambda": {"_target_": "math.exp2", "_partial_": True}},
+    "LinearLR": {},
+    "MultiStepLR": {"milestones": [2]},
+    "MultiplicativeLR": {"lr_lambda": {"_target_": "math.exp2", "_partial_": True}},
+    "OneCycleLR": {"max_lr": 0.1},
+    "PolynomialLR": {},
+    "ReduceLROnPlateau": {"patience": 0, "threshold": 1000, "threshold_mode": "abs"},
+    "SequentialLR": {
+        "milestones": [1],
+        "schedulers": [
+            {"_target_": f"{TORCH}.LinearLR", "total_iters": 1},
+            {"_target_": f"{TORCH}.CosineAnnealingLR", "T_max": 2},
+        ],
+    },
+    "StepLR": {"step_size": 1},
+}
+
+
+def typed_schedule(name):
+    """The words that give a recipe a schedule of torch's."""
+    options = json.dumps({"_target_": f"{TORCH}.{name}", **SCHEDULES[name]}).replace('"', "")
+    return ["~recipe.schedule", f"+recipe.schedule={options}"]
+
+
+def typed_optimizer(name):
+    """The words that give a recipe an optimizer of torch's."""
+    return ["~recipe.optimizer", f"+recipe.optimizer={{_target_: torch.optim.{name}, lr: 0.01}}"]
+
+
+def test_every_optimizer_of_torch_can_train_or_is_refused():
+    refused = {}
+    for name in OPTIMIZERS:
+        options = {"_target_": f"torch.optim.{name}", "lr": 0.01}
+        try:
+            recipe.try_out(lambda network, o=options: recipe.optimizer(o, True, 1, network), name)
+        except UserError as error:
+            refused[name] = str(error)
+    assert refused.keys() == {"SparseAdam", "Muon"} & set(OPTIMIZERS)
+    assert (
+        "SparseAdam cannot train a network: SparseAdam does not support dense" in refused["SparseAdam"]
+    )
+    assert all("\n" not in message for message in refused.values())
+
+
+def test_every_schedule_of_torch_is_made_and_says_what_it_lacks():
+    known = {
+        name
+        for name, kind in vars(lr_scheduler).items()
+        if inspect.isclass(kind) and issubclass(kind, lr_scheduler.LRScheduler) and name[0] != "_"
+    }
+    assert known - {"LRScheduler"} == SCHEDULES.keys()
+    for name, options in SCHEDULES.items():
+        recipe.schedule({"_target_": f"{TORCH}.{name}", **options})
+        if options and name != "ReduceLROnPlateau":
+            with pytest.raises(UserError) as caught:
+                recipe.schedule({"_target_": f"{TORCH}.{name}"})
+            words = str(caught.value).partition("needs more options; type ")[2].split()
+            assert set(words) == {f"+recipe.schedule.{key}=..." for key in options}
+    with pytest.raises(UserError, match="must be a list of schedules"):
+        recipe.schedule({"_target_": f"{TORCH}.ChainedScheduler", "schedulers": ["a"]})
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [*typed_schedule("ReduceLROnPlateau"), "data.validation=200"],
+        typed_schedule("ReduceLROnPlateau"),
+        pytest.param(typed_schedule("SequentialLR"), marks=pytest.mark.slow),
+        pytest.param(typed_optimizer("LBFGS"), marks=pytest.mark.slow),
+    ],
+    ids=["plateau of held-out images", "plateau of training images", "sequence", "LBFGS"],
+)
+def test_a_resumed_run_has_the_rates_and_weights_of_an_unbroken_one(typed, monkeypatch, words):
+    words = [*TINY, *FEW, *words, "epochs=3"]
+    status, said = typed(*words, "hydra.run.dir=outputs/whole")
+    assert status == 0, said
+    end = Checkpoints.on_train_epoch_end
+
+    def broken_off(self, trainer, module):
+        end(self, trainer, module)
+        if trainer.current_epoch == 1:
+            raise Interrupted(signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoints, "on_train_epoch_end", broken_off)
+        assert typed(*words, "hydra.run.dir=outputs/broken")[0] == 130
+    status, said = typed("resume=outputs/broken")
+    assert status == 0, said
+    whole, broken = (
+        torch.load(f"outputs/{name}/checkpoints/last.ckpt", weights_only=True)
+        for name in ("whole", "broken")
+    )
+    assert whole["lr_schedulers"] == broken["lr_schedulers"]
+    for name, tensor in whole["state_dict"].items():
+        assert torch.equal(tensor, broken["state_dict"][name]), name
+    rows = [checkpoint["callbacks"]["TrainingProgress"]["rows"] for checkpoint in (whole, broken)]
+    for row in (*rows[0], *rows[1]):
+        del row["seconds"], row["images_per_second"]
+    assert rows[0] == rows[1]
+
+
+def test_a_plateau_lowers_the_rate_and_lbfgs_counts_each_image_once(typed, tmp_path):
+    """The loss must fall to under a thousandth here, so each epoch after the first is a plateau."""
+    words = [*TINY, *FEW, *typed_schedule("ReduceLROnPlateau"), "epochs=3"]
+    assert typed(*words, "hydra.run.dir=outputs/run")[0] == 0
+    rows = (tmp_path / "outputs/run/metrics.csv").read_text().splitlines()[1:]
+    assert [float(row.split(",")[1]) for row in rows] == pytest.approx([0.1, 0.1, 0.01])
+    words = [*TINY, *FEW, *typed_optimizer("LBFGS"), "epochs=1"]
+    assert typed(*words, "hydra.run.dir=outputs/lbfgs")[0] == 0
+    checkpoint = torch.load("outputs/lbfgs/checkpoints/last.ckpt", weights_only=True)
+    (row,) = checkpoint["callbacks"]["TrainingProgress"]["rows"]
+    assert row["train_error"] * 3 * 64 / 100 == pytest.approx(
+        round(row["train_error"] * 1.92), abs=1e-3
+    )
+
+
+def test_a_mode_that_takes_a_growing_loss_for_better_is_refused(typed):
+    words = [*TINY, *FEW, *typed_schedule("ReduceLROnPlateau"), "+recipe.schedule.mode=max"]
+    status, said = typed(*words)
+    assert status == 1
+    assert "recipe.schedule.mode=max: must be min, since it judges by the loss" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        *([typed_optimizer(name) for name in OPTIMIZERS if name not in ("SparseAdam", "Muon")]),
+        *([typed_schedule(name) for name in SCHEDULES]),
+    ],
+    ids=str,
+)
+def test_runs_by_all_of_torchs_end_well(typed, words):
+    status, said = typed(*TINY, *FEW, *words)
+    assert status == 0, said

@@ -1,0 +1,242 @@
+"""A run broken off at any moment ends, once continued, with the weights of the unbroken one."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from tiny_run import TINY
+
+from densenet_cli.training import checkpoints
+
+WORDS = [*TINY, "model.dropout=0.2", "epochs=3", "data.validation=99"]
+
+
+def _final(folder):
+    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    tensors = {f"weights/{key}": value for key, value in checkpoint["state_dict"].items()}
+    for number, state in checkpoint["optimizer_states"][0]["state"].items():
+        tensors |= {f"optimizer/{number}/{key}": value for key, value in state.items()}
+    results = json.loads((folder / "run.json").read_text())["results"]
+    rows = (folder / "metrics.csv").read_text().splitlines()
+    # all columns but the two of speed, which come last
+    return tensors, results, [row.rsplit(",", 2)[0] for row in rows]
+
+
+def _assert_equal(folder, other):
+    tensors, results, rows = _final(folder)
+    other_tensors, other_results, other_rows = _final(other)
+    assert tensors.keys() == other_tensors.keys()
+    for name, value in tensors.items():
+        same = torch.equal(value, other_tensors[name]) if torch.is_tensor(value) else True
+        assert same, name
+    assert results == other_results
+    assert rows == other_rows
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The unbroken run."""
+    folder = tmp_path_factory.mktemp("whole")
+    words = [sys.executable, "-m", "densenet_cli.commands.run", *WORDS, "hydra.run.dir=outputs/whole"]
+    subprocess.run(words, cwd=folder, check=True, timeout=200)
+    return folder / "outputs/whole"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "state", "minutes"),
+    [
+        (signal.SIGKILL, -9, "running", 0.0001),  # saved within the epoch
+        pytest.param(signal.SIGKILL, -9, "running", 10, marks=pytest.mark.slow),  # at an epoch's end
+        (signal.SIGINT, 130, "interrupted", 0.0001),
+        pytest.param(signal.SIGTERM, 143, "interrupted", 10, marks=pytest.mark.slow),
+    ],
+)
+def test_a_broken_run_ends_as_the_unbroken_one(
+    sent, status, state, minutes, whole, command, broken_off, tmp_path
+):
+    broken = tmp_path / "outputs/broken"
+    returned, said = broken_off(
+        *WORDS,
+        f"checkpoint_minutes={minutes}",
+        "hydra.run.dir=outputs/broken",
+        once="outputs/broken/checkpoints/last.ckpt",
+        send=sent,
+    )
+    assert returned == status
+    record = json.loads((broken / "run.json").read_text())
+    assert record["state"] == state
+    checkpoint = torch.load(broken / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] < 3 * 21  # or there would be nothing left to continue
+    if sent != signal.SIGKILL:
+        assert "densenet-run resume=outputs/broken" in said
+    resumed = command("resume=outputs/broken")
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads((broken / "run.json").read_text())["resumed"] == 1
+    _assert_equal(broken, whole)
+
+
+def test_a_finished_run_is_not_run_again(typed, tmp_path):
+    assert typed(*TINY, "epochs=1", "hydra.run.dir=outputs/done")[0] == 0
+    before = (tmp_path / "outputs/done/run.json").read_text()
+    assert typed("resume=outputs/done") == (0, "")
+    assert (tmp_path / "outputs/done/run.json").read_text() == before
+
+
+def test_a_run_without_its_checkpoint_begins_again_with_a_record_of_its_own(typed, tmp_path):
+    assert typed(*TINY, "hydra.run.dir=outputs/run")[0] == 0
+    folder = tmp_path / "outputs/run"
+    shutil.copytree(folder, tmp_path / "whole")
+    lost = json.loads((folder / "run.json").read_text())
+    lost |= {"state": "interrupted", "git": "another", "seconds": 5000, "epoch": 2}
+    (folder / "run.json").write_text(json.dumps(lost))
+    shutil.rmtree(folder / "checkpoints")
+    status, said = typed("resume=outputs/run")
+    assert status == 0
+    assert "there is no outputs/run/checkpoints/last.ckpt, so the run begins again" in said
+    assert "of 2 of 2 epochs is called *-before.*" in said
+    assert (folder / "metrics-before.csv").exists()
+    record = json.loads((folder / "run.json").read_text())
+    assert record["git"] != "another"
+    assert record["seconds"] < 5000
+    assert "resumed" not in record
+    _assert_equal(folder, tmp_path / "whole")
+
+
+def test_what_is_left_of_a_first_epoch_is_not_set_aside(typed, tmp_path):
+    """As a kill leaves it between the first best.ckpt and the first last.ckpt."""
+    assert typed(*TINY, "epochs=1", "data.validation=99", "hydra.run.dir=outputs/run")[0] == 0
+    folder = tmp_path / "outputs/run"
+    record = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(record | {"state": "running"}))
+    (folder / "checkpoints/last.ckpt").unlink()
+    assert (folder / "checkpoints/best.ckpt").exists()
+    assert typed("resume=outputs/run") == (0, "")
+    assert not list(folder.rglob("*-before.*"))
+    assert json.loads((folder / "run.json").read_text())["results"] == record["results"]
+
+
+def test_a_run_that_goes_on_in_another_precision_says_so(typed, tmp_path):
+    assert typed(*TINY, "hydra.run.dir=outputs/run")[0] == 0
+    path = tmp_path / "outputs/run/run.json"
+    record = json.loads(path.read_text())
+    now = record["precision"]
+    path.write_text(json.dumps(record | {"state": "interrupted", "precision": "64-true"}))
+    status, said = typed("resume=outputs/run")
+    assert status == 0
+    assert f"began in 64-true, goes on in {now}, by trainer.precision=auto" in said
+
+
+def test_a_kill_between_best_and_last_loses_neither(typed, tmp_path, monkeypatch):
+    words = [*TINY, "data.validation=200", "recipe.report=best", "epochs=3"]
+    assert typed(*words, "hydra.run.dir=outputs/whole")[0] == 0
+    link = checkpoints.replace_by_link
+    calls = []
+
+    def broken_at_the_second(source, target):
+        calls.append(source)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        link(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints, "replace_by_link", broken_at_the_second)
+        assert typed(*words, "hydra.run.dir=outputs/broken")[0] != 0
+    assert len(calls) == 2
+    assert typed("resume=outputs/broken")[0] == 0
+    _assert_equal(tmp_path / "outputs/broken", tmp_path / "outputs/whole")
+
+
+@pytest.mark.parametrize("damage", ["", "hello", "epochs: 3", "[1,2"])
+def test_a_damaged_configuration_is_named(damage, typed, tmp_path):
+    assert typed(*TINY, "epochs=1", "hydra.run.dir=outputs/run")[0] == 0
+    (tmp_path / "outputs/run/config.yaml").write_text(damage)
+    status, message = typed("resume=outputs/run")
+    assert (status, message.count("\n")) == (1, 1)
+    assert "outputs/run holds no configuration" in message
+
+
+def test_a_folder_that_does_not_exist_is_said_not_to_exist(typed):
+    status, message = typed("resume=outputs/nowhere")
+    assert status == 1
+    assert message.startswith("densenet-run: outputs/nowhere: there is no such folder; name that of")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_refused_word_does_not_change_a_run(kept, typed, tmp_path):
+    assert typed(*TINY, "epochs=1", "hydra.run.dir=outputs/run")[0] == 0
+    run = tmp_path / "outputs/run"
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"state": "interrupted"}))
+    if not kept:
+        shutil.rmtree(run / "checkpoints")
+    before = (run / "config.yaml").read_text()
+    for word in ("++trainer.foo=1", "++trainer.foo.bar=1", "~trainer.precision"):
+        assert typed("resume=outputs/run", word)[0] == 1
+        assert (run / "config.yaml").read_text() == before
+        assert json.loads((run / "run.json").read_text())["config"] == record["config"]
+    assert typed("resume=outputs/run")[0] == 0
+
+
+def test_a_run_killed_while_it_was_tested_is_only_tested(typed, tmp_path):
+    assert typed(*TINY, "hydra.run.dir=outputs/run", "data.validation=99")[0] == 0
+    run = tmp_path / "outputs/run"
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"state": "running", "results": {}}))
+    before = _final(run)
+    last = (run / "checkpoints/last.ckpt").read_bytes()
+    assert typed("resume=outputs/run")[0] == 0
+    after = json.loads((run / "run.json").read_text())
+    assert after["state"] == "done"
+    assert after["results"] == record["results"]
+    assert _final(run)[2] == before[2]
+    assert (run / "checkpoints/last.ckpt").read_bytes() == last
+
+
+def test_what_a_run_is_cannot_change_when_it_is_continued(typed):
+    assert typed(*TINY, "epochs=1", "hydra.run.dir=outputs/done")[0] == 0
+    status, message = typed("resume=outputs/done", "model.growth_rate=8")
+    assert status == 1
+    assert "model.growth_rate=8: cannot change" in message
+
+
+def test_the_device_may_change_when_a_run_is_continued(typed, tmp_path):
+    words = ["++trainer.limit_train_batches=4", "trainer.precision=32-true"]
+    assert typed(*TINY, *words, "epochs=1", "hydra.run.dir=outputs/run")[0] == 0
+    run = tmp_path / "outputs/run"
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"state": "interrupted"}))
+    assert typed("resume=outputs/run", "trainer.precision=bf16-mixed")[0] == 0
+    trainer = json.loads((run / "run.json").read_text())["config"]["trainer"]
+    assert trainer["precision"] == "bf16-mixed"
+    assert trainer["limit_train_batches"] == 4  # what was not typed stays
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"state": "interrupted"}))
+    assert typed("resume=outputs/run", "trainer=cpu")[0] == 0
+    trainer = json.loads((run / "run.json").read_text())["config"]["trainer"]
+    assert trainer["precision"] == "32-true"  # as the run was typed; trainer=cpu says auto
+
+
+def test_two_processes_cannot_continue_the_same_run(typed, tmp_path):
+    from filelock import FileLock
+
+    assert typed(*TINY, "epochs=1", "hydra.run.dir=outputs/busy")[0] == 0
+    with FileLock(tmp_path / "outputs/busy/.lock"):
+        status, message = typed("resume=outputs/busy")
+    assert status == 1
+    assert "still going on" in message
+
+
+def test_a_damaged_checkpoint_is_named(typed, tmp_path):
+    assert typed(*TINY, "epochs=1", "hydra.run.dir=outputs/run")[0] == 0
+    run = tmp_path / "outputs/run"
+    last = run / "checkpoints/last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"state": "interrupted"}))
+    status, message = typed("resume=outputs/run")
+    assert status == 1
+    assert "last.ckpt: cannot be read as a checkpoint" in message

@@ -1,0 +1,249 @@
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from tiny_run import TINY
+
+from densenet_cli.inference import trained
+from densenet_cli.models.densenet import DenseNet
+from densenet_cli.options import OptionError
+from densenet_cli.run import assemble
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One run of the command, which several tests look at."""
+    import os
+    import subprocess
+    import sys
+
+    folder = tmp_path_factory.mktemp("run")
+    answer = subprocess.run(
+        [sys.executable, "-m", "densenet_cli.commands.run", *TINY, "data.validation=100"],
+        cwd=folder,
+        env=dict(os.environ),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    (run,) = (folder / "outputs").glob("*/*")
+    return run, answer.stdout
+
+
+def test_a_run_leaves_its_record(finished):
+    run, _ = finished
+    record = json.loads((run / "run.json").read_text())
+    assert record["state"] == "done"
+    assert record["parameters"] == 2_666  # facts: BC(10, 4) with 10 classes
+    # 1,242,714 at 32x32, of which the classifier's 9 x 10 do not shrink with the image
+    assert record["multiply_adds"] == (1_242_714 - 90) // 16 + 90
+    assert record["seed"] == 0
+    assert record["overrides"][0] == "experiment=quickstart"
+    assert record["config"] == yaml.safe_load((run / "config.yaml").read_text())
+    assert record["data"]["sizes"] == {"train": 1337, "validation": 100, "test": 360}
+    assert 0 < record["data"]["statistics"]["mean"][0] < 1
+    assert record["precision"] in ("32-true", "bf16-mixed")
+    assert record["implementation"] in ("fused", "reference")
+    assert {"torch", "lightning", "python"} <= record["versions"].keys()
+    for key in ("images_per_second", "seconds", "train_seconds", "peak_memory_bytes"):
+        assert record[key] > 0, key
+    assert yaml.safe_load((run / "overrides.yaml").read_text()) == record["overrides"]
+
+
+def test_results_follow_the_rows_of_metrics(finished):
+    run, _ = finished
+    results = json.loads((run / "run.json").read_text())["results"]
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    errors = [float(row["validation_error"]) for row in rows]
+    assert results["validation_error_last"] == pytest.approx(errors[-1], abs=1e-4)
+    assert results["validation_error_best"] == pytest.approx(min(errors), abs=1e-4)
+    assert results["best_epoch"] == errors.index(min(errors)) + 1
+    assert results["test_error"] == results["test_error_last"]  # the recipe reports the last epoch
+    assert results["reported"] == "last"
+    # 360 images: every error is a whole number of them
+    assert results["test_error"] * 3.6 == pytest.approx(round(results["test_error"] * 3.6), abs=1e-3)
+    assert {"train_loss", "train_error", "train_top5_error", "learning_rate"} <= rows[0].keys()
+
+
+def test_checkpoints_are_plain_data(finished):
+    run, _ = finished
+    for name in ("last", "best"):
+        checkpoint = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+        assert "network.classifier.weight" in checkpoint["state_dict"]
+
+
+def test_output_to_a_file_is_a_line_an_epoch_and_a_summary(finished):
+    _, output = finished
+    lines = output.splitlines()
+    assert lines[0].startswith("training DenseNet, 2,666 parameters, on digits, 1,337 images of 8x8;")
+    assert [line[:9] for line in lines if line.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]
+    assert "\x1b" not in output
+    for word in ("test error", "parameters", "multiply-adds", "images/s", "folder"):
+        assert word in output
+
+
+def test_a_trained_network_is_tested_again_with_the_same_result(finished, typed, monkeypatch):
+    run, _ = finished
+    results = json.loads((run / "run.json").read_text())["results"]
+    monkeypatch.chdir(run.parents[2])
+    for name, key in (("last", "test_error_last"), ("best", "test_error_best")):
+        checkpoint = run / "checkpoints" / f"{name}.ckpt"
+        status, message = typed(
+            "task=test", f"checkpoint={checkpoint}", f"hydra.run.dir=outputs/test-{name}"
+        )
+        assert status == 0, message
+        tested = json.loads((run.parents[2] / f"outputs/test-{name}/run.json").read_text())
+        assert tested["results"]["test_error"] == results[key]
+
+
+def test_a_checkpoint_that_the_test_images_chose_is_named_so(typed):
+    assert typed(*TINY, "epochs=1", "hydra.run.dir=run") == (0, "")
+    said = {
+        name: typed("task=test", f"checkpoint=run/checkpoints/{name}.ckpt", f"hydra.run.dir={name}")
+        for name in ("last", "best")
+    }
+    assert said["last"] == (0, "")
+    status, message = said["best"]
+    assert status == 0
+    assert "best.ckpt was chosen by the test images" in message
+
+
+def test_weights_of_another_network_are_refused(finished, typed):
+    run, _ = finished
+    last = run / "checkpoints" / "last.ckpt"
+    for words in (["model.growth_rate=6"], ["model=resnet_20"]):
+        status, message = typed("task=test", f"checkpoint={last}", *words)
+        assert status == 1
+        assert "another network" in message
+        assert message.count("\n") == 1
+
+
+def test_arguments_of_the_trainer_reach_it(typed, tmp_path):
+    words = ["++trainer.limit_train_batches=3", "++trainer.limit_val_batches=0", "epochs=1"]
+    status, message = typed(*TINY, *words, "hydra.run.dir=outputs/few")
+    assert status == 0, message
+    checkpoint = torch.load(tmp_path / "outputs/few/checkpoints/last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 3
+
+
+def test_an_epoch_that_was_not_evaluated_has_no_evaluation(typed, tmp_path):
+    words = ["epochs=3", "++trainer.check_val_every_n_epoch=2", "hydra.run.dir=outputs/run"]
+    assert typed(*TINY, *words)[0] == 0
+    with (tmp_path / "outputs/run/metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [bool(row["test_error"]) for row in rows] == [False, True, False]
+    results = json.loads((tmp_path / "outputs/run/run.json").read_text())["results"]
+    assert results["best_epoch"] == 2
+    assert results["test_error_best"] == float(rows[1]["test_error"])
+
+
+def test_the_best_epoch_is_reported_only_if_held_out_images_chose_it(typed, tmp_path):
+    words = [*TINY, "recipe.report=best"]
+    status, message = typed(*words, "hydra.run.dir=outputs/refused")
+    assert status == 1
+    assert message.count("\n") == 1
+    rule = "recipe.report=best: needs held-out images to choose the epoch by; for example"
+    assert f"{rule} data.validation=143" in message
+    # Held out, but not one epoch was judged by them: the run falls back to the last one, and says so.
+    words += ["data.validation=143", "++trainer.limit_val_batches=0", "hydra.run.dir=outputs/last"]
+    status, message = typed(*words)
+    assert status == 0, message
+    assert "no epoch was judged by held-out images" in message
+    results = json.loads((tmp_path / "outputs/last/run.json").read_text())["results"]
+    assert results["reported"] == "last"
+    assert results["test_error"] == results["test_error_last"]
+    assert "test_error_best" not in results  # no epoch is the best
+    assert trained.load(Path("outputs/last")).checkpoint.name == "last.ckpt"
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(typed, tmp_path):
+    words = ["recipe=constant", "recipe.optimizer.lr=1e38", "recipe.optimizer.momentum=0"]
+    words += ["recipe.optimizer.nesterov=false", "trainer.precision=32-true"]
+    status, message = typed(*TINY, *words, "hydra.run.dir=outputs/diverged")
+    assert status == 1
+    assert "the loss is" in message
+    assert "recipe.optimizer.lr=" in message
+    record = json.loads((tmp_path / "outputs/diverged/run.json").read_text())
+    assert record["state"] == "failed"
+    assert "the loss is" in record["error"]
+    assert "Traceback" in (tmp_path / "outputs/diverged/run.log").read_text()
+    for path in (tmp_path / "outputs/diverged").glob("checkpoints/*"):
+        state = torch.load(path, weights_only=True)["state_dict"]
+        assert all(torch.isfinite(value).all() for value in state.values())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "recipe.ema_decay=0.9",
+        "recipe.label_smoothing=0.1 recipe.gradient_clip=1",
+        "recipe=constant recipe.schedule._target_=torch.optim.lr_scheduler.CosineAnnealingLR "
+        "+recipe.schedule.T_max=${epochs}",
+        "recipe=constant recipe.optimizer._target_=torch.optim.AdamW recipe.optimizer.lr=0.001 "
+        "~recipe.optimizer.momentum ~recipe.optimizer.nesterov",
+        "model=resnet_20",
+    ],
+    ids=["ema", "smoothing-and-clipping", "cosine", "adamw", "resnet"],
+)
+def test_options_of_recipes_run(words, typed, tmp_path):
+    tiny = [word for word in TINY if not (words == "model=resnet_20" and word.startswith("model."))]
+    status, message = typed(*tiny, *words.split(), "hydra.run.dir=outputs/option")
+    assert status == 0, message
+    record = json.loads((tmp_path / "outputs/option/run.json").read_text())
+    assert record["results"]["test_error"] < 95
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(typed, tmp_path):
+    states = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        status, message = typed(*TINY, "epochs=1", f"seed={seed}", f"hydra.run.dir=outputs/{name}")
+        assert status == 0, message
+        checkpoint = torch.load(tmp_path / f"outputs/{name}/checkpoints/last.ckpt", weights_only=True)
+        states.append(checkpoint["state_dict"])
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+    assert not torch.equal(
+        states[0]["network.classifier.weight"], states[2]["network.classifier.weight"]
+    )
+
+
+@pytest.mark.parametrize("words", ["trainer.sync_batchnorm=true", "trainer.precision=16-mixed"])
+def test_what_kernels_cannot_do_is_refused_with_them(words):
+    key, _, value = words.partition("=")
+    options = {key.removeprefix("trainer."): {"true": True}.get(value, value)}
+    network = DenseNet(10, 4, 10, implementation="fused")
+    with pytest.raises(OptionError, match=f"model.implementation=fused: cannot be had with {key}"):
+        assemble._choose_implementation(network, options, "cuda")
+    network.implementation = "auto"
+    assemble._choose_implementation(network, options, "cuda")
+    assert network.implementation == "reference"
+
+
+@pytest.mark.parametrize(
+    ("words", "example"),
+    [
+        (["recipe.batch_size=359"], 360),  # 1437 = 4 x 359 + 1
+        (["data.batch_size=1"], 3),
+        (["recipe.batch_size=359", "++trainer.limit_train_batches=4"], None),  # it never comes
+        (["recipe.batch_size=359", "++trainer.max_steps=2"], None),
+        (["recipe.batch_size=359", "model.block_config=[1,1,1]"], None),  # maps of 2x2 pixels
+        (["recipe.batch_size=360"], None),
+    ],
+)
+def test_a_last_batch_of_one_image_is_foreseen(words, example, typed, tmp_path):
+    maps_of_one_pixel = ["model.block_config=[1,1,1,1]", "model.growth_rate=2", "epochs=1"]
+    status, message = typed(*TINY, *maps_of_one_pixel, *words, "hydra.run.dir=outputs/run")
+    if example is None:
+        assert status == 0, message
+        return
+    assert status == 1
+    assert message.count("\n") == 1
+    assert "leaves a single image for the last batch of the 1437 training images" in message
+    assert f"for example data.batch_size={example}\n" in message
+    assert not (tmp_path / "outputs/run/metrics.csv").exists()

@@ -1,0 +1,255 @@
+"""What a job will cost: the sums are checked by hand, the measuring against a run's own record."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_run import TINY
+
+from densenet_cli.sweep.plan import measured_steps
+from densenet_cli.sweep.plan.estimate import estimate
+from densenet_cli.sweep.plan.measured_steps import Measurement, Measurements, short_run
+from densenet_cli.sweep.plan.short_run import Stopwatch
+
+MEASURED = Measurement(
+    parameters=2_666,
+    multiply_adds=1_242_714,
+    device="a CPU, 1 thread, 32-true",
+    sizes={"train": 1000, "validation": 0, "test": 200},
+    images_per_second=100.0,
+    evaluation_images_per_second=400.0,
+    start_seconds=3.0,
+    epoch_end_seconds=0.5,
+    peak_memory_bytes=10**9,
+)
+HELD_OUT = Measurement(
+    **{
+        **vars(MEASURED),
+        "sizes": {"train": 900, "validation": 100, "test": 200},
+        "evaluation_split": "validation",
+    }
+)
+NETWORK = """
+import os, signal
+from densenet_cli.models.densenet import DenseNet
+
+class Network(DenseNet):
+    def forward(self, images):
+        if self.training:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(images)
+"""
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """The file of the measurements."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache/densenet-cli/measured_steps.json"
+
+
+@pytest.fixture
+def short_runs(monkeypatch):
+    """The short runs that were made, none of them in truth; the next one shows `.shows`."""
+
+    class Made(list):
+        shows = MEASURED
+
+    made = Made()
+
+    def measured(short):
+        made.append(short)
+        return made.shows
+
+    monkeypatch.setattr(measured_steps, "_measured", measured)
+    return made
+
+
+def silent(text):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds", "seconds_per_epoch"),
+    [  # an epoch: 1000 images at 100/s, 200 at 400/s, 0.5 s; a run: 3 s, its epochs, 200 at 400/s
+        (["epochs=1"], 3 + 11 + 0.5, 11),
+        (["epochs=30"], 3 + 30 * 11 + 0.5, 11),
+        (["epochs=10", "++trainer.limit_train_batches=2"], 3 + 10 * 2.28 + 0.5, 2.28),  # 128 images
+        (["epochs=10", "++trainer.limit_train_batches=0.1"], 3 + 10 * 2 + 0.5, 2),
+        (["epochs=10", "++trainer.limit_train_batches=99"], 3 + 10 * 11 + 0.5, 11),
+        (["epochs=10", "++trainer.limit_val_batches=0"], 3 + 10 * 10.5 + 0.5, 10.5),
+        (["epochs=10", "++trainer.limit_test_batches=0.5"], 3 + 10 * 11 + 0.25, 11),
+        (["epochs=10", "++trainer.check_val_every_n_epoch=5"], 3 + 10 * 10.6 + 0.5, 10.6),
+        (["epochs=10", "++trainer.max_steps=25"], 3 + 1.6 * 11 + 0.5, 11),  # 1600 images
+        (["epochs=10", "++trainer.max_steps=9999"], 3 + 10 * 11 + 0.5, 11),
+        (["task=test", "checkpoint=last.ckpt"], 3 + 0.5, 11),
+    ],
+)
+def test_time_is_that_of_all_images(words, seconds, seconds_per_epoch, config, short_runs):
+    (found,) = estimate([config("data=digits", *words)], silent)
+    assert found.seconds_per_epoch == pytest.approx(seconds_per_epoch)
+    assert found.seconds == pytest.approx(seconds)
+    assert (found.parameters, found.multiply_adds) == (2_666, 1_242_714)
+    assert (found.peak_memory_bytes, found.error) == (10**9, None)
+
+
+def test_held_out_images_are_evaluated_and_two_networks_are_tested(config, short_runs):
+    short_runs.shows = HELD_OUT
+    (found,) = estimate([config("data=digits", "epochs=10", "data.validation=100")], silent)
+    assert found.seconds == pytest.approx(3 + 10 * (9 + 0.25 + 0.5) + 2 * 0.5)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "seed=1",
+        "epochs=3",
+        "recipe.optimizer.lr=0.01",
+        "recipe.schedule.divisor=5",
+        "data.num_workers=null",
+        "++trainer.max_steps=5",
+        "++trainer.limit_train_batches=5",
+        "checkpoint_minutes=1",
+        "logger=tensorboard",
+    ],
+)
+def test_what_changes_no_step_is_measured_once(word, config, short_runs):
+    told = []
+    estimate([config("data=digits"), config("data=digits", word)], told.append)
+    assert len(short_runs) == 1
+    assert len(told) == 1
+    assert "DenseNet" in told[0]
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "model.depth=40",
+        "data.validation=100",
+        "data.augment=false",
+        "recipe.batch_size=32",
+        "recipe.optimizer._target_=torch.optim.Adagrad",
+        "recipe.ema_decay=0.9",
+        "trainer.precision=32-true",
+        "trainer=cpu",
+    ],
+)
+def test_what_changes_a_step_is_measured_apart(word, config, short_runs):
+    estimate([config("data=digits"), config("data=digits", word)], silent)
+    assert len(short_runs) == 2
+
+
+@pytest.mark.parametrize(
+    ("word", "key"),
+    [
+        ("epochs=0", "epochs=0"),
+        ("epochs=many", "epochs=many"),
+        ("recipe.optimizer.lr=-1", "recipe.optimizer.lr=-1"),
+        ("++trainer.max_steps=few", "trainer.max_steps=few"),
+        ("++trainer.limit_train_batches=1.5", "trainer.limit_train_batches=1.5"),
+        ("++trainer.limit_val_batches=-1", "trainer.limit_val_batches=-1"),
+    ],
+)
+def test_amounts_that_cannot_be_are_named(word, key, config, short_runs):
+    good, bad = estimate([config("data=digits"), config("data=digits", word)], silent)
+    assert good.error is None
+    assert bad.error.startswith(f"{key}: must be ")
+    assert bad.seconds is None
+
+
+def test_measurements_are_kept(cache, config, short_runs):
+    first = estimate([config("data=digits")], silent)
+    assert estimate([config("data=digits")], silent) == first
+    assert len(short_runs) == 1
+    assert len(json.loads(cache.read_text())) == 1
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"x": 5}', "entry"])
+def test_a_damaged_file_of_measurements_is_replaced(damage, cache, config, short_runs):
+    first = estimate([config("data=digits")], silent)
+    if damage == "entry":
+        damage = cache.read_text().replace('"images_per_second": 100.0', '"images_per_second": "fast"')
+    cache.write_text(damage)
+    assert estimate([config("data=digits")], silent) == first
+    assert len(short_runs) == 2
+    assert Measurements().get(short_run(config("data=digits"))) == MEASURED
+
+
+def test_failures_are_not_kept(cache, config, short_runs):
+    short_runs.shows = Measurement(error="no memory")
+    assert estimate([config("data=digits")], silent)[0].error == "no memory"
+    short_runs.shows = MEASURED
+    assert estimate([config("data=digits")], silent)[0].error is None
+
+
+def test_images_that_come_are_noticed(config, short_runs, tmp_path):
+    (tmp_path / "photos/cats").mkdir(parents=True)
+    words = "data=image_folder", "data.root=photos"
+    estimate([config(*words)], silent)
+    estimate([config(*words)], silent)
+    assert len(short_runs) == 1
+    (tmp_path / "photos/dogs").mkdir()
+    estimate([config(*words)], silent)
+    assert len(short_runs) == 2
+
+
+def test_the_number_of_threads_is_part_of_the_machine(config, short_runs, monkeypatch):
+    for threads in ("1", "2"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        estimate([config("data=digits")], silent)
+    assert len(short_runs) == 2
+
+
+@pytest.mark.parametrize(
+    ("marks", "speed"),
+    [
+        ([(0, 0), (10, 64)], 6.4),  # a lone batch counts
+        ([(0, 0), (10, 64), (11, 64), (13, 32)], 32.0),  # else the first does not
+        ([(0, 0), (8, 64), (15, 64), (16, 64), (17, 64), (18, 64)], 64.0),  # nor the first third
+    ],
+)
+def test_speed_leaves_out_the_first_batches(marks, speed, monkeypatch):
+    times = iter(time for time, _ in marks)
+    monkeypatch.setattr("densenet_cli.sweep.plan.short_run.time.monotonic", lambda: next(times))
+    watch = Stopwatch()
+    for _, images in marks:
+        watch.mark(images)
+    assert watch.images_per_second == speed
+
+
+@pytest.mark.slow  # what is timed depends on what else the machine does
+def test_estimates_agree_with_a_run(command, config, tmp_path):
+    words = [*TINY, "model.growth_rate=8", "epochs=10", "data.validation=200"]
+    answer = command(*words, "hydra.run.dir=outputs/run")
+    assert answer.returncode == 0, answer.stderr
+    record = json.loads((tmp_path / "outputs/run/run.json").read_text())
+    (found,) = estimate([config(*words)], silent)
+    assert found.error is None
+    assert found.parameters == record["parameters"]
+    assert found.multiply_adds == record["multiply_adds"]
+    assert found.device == f"{record['device']}, {record['precision']}"
+    assert found.peak_memory_bytes == pytest.approx(record["peak_memory_bytes"], rel=0.2)
+    assert record["seconds"] / 3 < found.seconds < record["seconds"] * 3  # machines may be busy
+
+
+def test_a_job_that_cannot_run_says_why_and_takes_no_other_with_it(config, tmp_path, monkeypatch):
+    (tmp_path / "dying_network.py").write_text(NETWORK)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    words = (
+        ["model._target_=dying_network.Network"],
+        ["model.depth=11"],
+        ["trainer=ddp_cpu", "recipe.batch_size=63"],
+    )
+    killed, refused, odd = estimate([config(*TINY, *more) for more in words], silent)
+    assert "SIGKILL" in killed.error
+    assert (killed.parameters, killed.seconds) == (2_666, None)  # counted before the steps
+    assert refused.error.startswith("model.depth=11: ")
+    assert refused.parameters is None
+    assert odd.error.startswith("data.batch_size=63: is shared by 2 devices")
+
+
+def test_the_driver_of_a_sweep_loads_no_torch():
+    code = "import sys, densenet_cli.sweep.plan.estimate; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path.cwd(), check=False).returncode == 0
