@@ -1,10 +1,13 @@
-"""Where tables are shown."""
+"""How tables look on a terminal."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, TextIO
 
+from rich import box
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from densenet_cli.plain_text import printable
@@ -25,3 +28,25 @@ def console(file: TextIO | None = None) -> Console:
 def plain(text: str, style: str = "") -> Text:
     """What a record holds, for the terminal: neither markup nor control characters take effect."""
     return Text(printable(text), style=style)
+
+
+def table(
+    headings: Sequence[str], rows: Iterable[Sequence[str | Text]], text: Collection[str]
+) -> Table:
+    """A table in the one style that all commands share.
+
+    Args:
+        headings: one for each column.
+        rows: a cell for each column; of a string neither markup nor control characters take effect.
+        text: the headings of columns of text, which wrap where a terminal is narrow. All other columns
+            hold numbers: they are aligned to the right and never wrap.
+    """
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        if heading in text:
+            drawn.add_column(plain(heading), overflow="fold")
+        else:
+            drawn.add_column(plain(heading), justify="right", no_wrap=True)
+    for cells in rows:
+        drawn.add_row(*(plain(cell) if isinstance(cell, str) else cell for cell in cells))
+    return drawn

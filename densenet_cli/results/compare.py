@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.console import RenderableType
-from rich.table import Table
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from densenet_cli import units
@@ -176,12 +174,7 @@ def _epoch_line(epoch: float, left: float, right: float) -> tuple[str, ...]:
     return f"{epoch:.0f}", *cells, _difference(left, right, units.percent)
 
 
-def _titled(title: str, lines: Any, with_difference: bool = False) -> Table:
-    table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+def _titled(title: str, lines: Any, with_difference: bool = False) -> Group:
     headings = ["", "A", "B", "B − A"] if with_difference else ["", "A", "B"]
-    for heading in headings:
-        is_number = with_difference and heading
-        table.add_column(heading, justify="right" if is_number else "left", overflow="fold")
-    for line in lines:
-        table.add_row(*map(terminal.plain, line))
-    return table
+    text = [""] if with_difference else headings
+    return Group(Text(title, style="bold"), terminal.table(headings, lines, text))

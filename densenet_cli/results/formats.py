@@ -7,12 +7,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from rich import box
 from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.table import Table as RichTable
 
-from densenet_cli.figures.terminal import plain
+from densenet_cli.figures import terminal
 from densenet_cli.files import spreadsheet
 from densenet_cli.options import shown
 from densenet_cli.plain_text import in_json, printable
@@ -76,7 +75,7 @@ def as_rich(table: Table, console: Console) -> Group:
             break
         left_out += [heading] if heading in table.headings else []
     notes = [f"No room for {', '.join(left_out)}: widen the terminal."] if left_out else []
-    return Group(_drawn(table, left_out), *map(plain, table.notes + notes))
+    return Group(_drawn(table, left_out), *map(terminal.plain, table.notes + notes))
 
 
 def _width(table: Table, left_out: Sequence[str]) -> int:
@@ -90,17 +89,12 @@ def _width(table: Table, left_out: Sequence[str]) -> int:
 
 
 def _drawn(table: Table, left_out: Sequence[str]) -> RichTable:
-    drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
     kept = [index for index, heading in enumerate(table.headings) if heading not in left_out]
-    for index in kept:
-        heading = plain(table.headings[index])
-        if table.numeric[index]:
-            drawn.add_column(heading, justify="right", no_wrap=True)
-        else:
-            drawn.add_column(heading, overflow="fold")
-    for cells in table.rows:
-        drawn.add_row(*(plain(cells[index]) for index in kept))
-    return drawn
+    return terminal.table(
+        [table.headings[index] for index in kept],
+        [[cells[index] for index in kept] for cells in table.rows],
+        text=[table.headings[index] for index in kept if not table.numeric[index]],
+    )
 
 
 def as_markdown(table: Table) -> str:

@@ -12,10 +12,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from densenet_cli.figures import terminal
@@ -117,15 +115,10 @@ def read_jobs(folder: Path) -> list[Job]:
 
 def view(folder: Path, jobs: Sequence[Job]) -> Group:
     """The header with totals, and a row a job."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("job", overflow="fold")
-    table.add_column("state")
-    for heading in ("epoch", "error %", "images/s", "time", "left"):
-        table.add_column(heading, justify="right")
-    if any(job.note for job in jobs):
-        table.add_column("why")
-    for job in jobs:
-        table.add_row(*_cells(job))
+    headings = ["job", "state", "epoch", "error %", "images/s", "time", "left"]
+    headings += ["why"] if any(job.note for job in jobs) else []
+    cells = (_cells(job)[: len(headings)] for job in jobs)
+    table = terminal.table(headings, cells, text=("job", "state", "why"))
     return Group(terminal.plain(f"{folder}: {summary(jobs)}"), table)
 
 
@@ -208,16 +201,14 @@ def _seconds_since_update(run: Run, now: float) -> float:
     return max(0.0, now - datetime.fromisoformat(updated).timestamp()) if updated else 0.0
 
 
-def _cells(job: Job) -> list[Text]:
-    texts = [
+def _cells(job: Job) -> list[str | Text]:
+    return [
         job.name,
-        job.status,
+        Text(job.status, STYLES.get(job.status, "")),
         "" if job.epoch is None else f"{job.epoch}/{job.epochs}",
         "" if job.error is None else f"{job.error:.2f}",
         "" if job.images_per_second is None else f"{job.images_per_second:,.0f}",
         "" if job.seconds is None else duration(job.seconds),
         "" if job.seconds_left is None else duration(job.seconds_left),
+        job.note,
     ]
-    texts += [job.note] if job.note else []
-    style = STYLES.get(job.status, "")
-    return [terminal.plain(text, style if index == 1 else "") for index, text in enumerate(texts)]
