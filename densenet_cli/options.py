@@ -34,6 +34,18 @@ class OptionError(UserError, ValueError):
         return type(self)(f"{section}.{self.key}", self.value, self.rule, self.example)
 
 
+def not_installed(needed_by: str, package: str, extra: str) -> UserError:
+    """The error for a missing optional package.
+
+    Args:
+        needed_by: the option or command that needs it, as typed.
+        package: its name.
+        extra: of densenet-cli, which installs it.
+    """
+    install = f"pip install 'densenet-cli[{extra}]'"
+    return UserError(f"{needed_by} needs the package {package}, which is not installed: {install}")
+
+
 def shown(value: Any) -> str:
     """A value as one types it on the command line."""
     if value is None:

@@ -14,7 +14,7 @@ UNSEEN = re.compile(
     "\u2028\u2029\u202a-\u202e\u2066-\u2069"  # ends of lines, turns of the direction of writing
     "\ud800-\udfff\ufffe\uffff]"  # halves of pairs, and what XML does not allow
 )
-LONGEST = 120  # characters of a title
+LONGEST_TITLE = 120  # characters
 
 
 def printable(text: object, keep: str = "") -> str:
@@ -27,10 +27,25 @@ def printable(text: object, keep: str = "") -> str:
     return UNSEEN.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), str(text))
 
 
-def as_title(text: object) -> str:
-    """A name as `printable` has it, cut where it is longer than any table or figure has room for."""
-    name = printable(text)
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+def as_title(text: object, longest: int = LONGEST_TITLE) -> str:
+    """A name as `printable` writes it, shortened to what a table or figure has room for."""
+    return shortened(printable(text), longest)
+
+
+def shortened(text: str, longest: int) -> str:
+    """The text, or its beginning and "…": `longest` characters at most."""
+    return text if len(text) <= longest else text[: longest - 1].rstrip(" ,") + "…"
+
+
+def first_line(text: object) -> str:
+    """The first line of a text; of an error's message, or the error's type if it has no message."""
+    line = str(text).strip().partition("\n")[0].rstrip()
+    return type(text).__name__ if not line and isinstance(text, BaseException) else line
+
+
+def last_line(text: str) -> str:
+    """The last line of a text that is not empty, as that of a traceback."""
+    return text.strip().rpartition("\n")[2].lstrip()
 
 
 def in_json(text: str) -> str:

@@ -9,8 +9,16 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from densenet_cli.options import OptionError
-from densenet_cli.plain_text import Formatter, in_json, printable
+from densenet_cli.options import OptionError, UserError, not_installed
+from densenet_cli.plain_text import (
+    Formatter,
+    as_title,
+    first_line,
+    in_json,
+    last_line,
+    printable,
+    shortened,
+)
 from densenet_cli.run import summary
 from densenet_cli.sweep import job_table as table
 from densenet_cli.sweep.jobs import Job
@@ -36,6 +44,35 @@ NASTY = ["[/b]", "[bold]x[/bold]", ":cat:", "a[1]", "[link=http://a]x[/link]", "
 def test_what_is_not_seen_is_shown_as_an_escape(text, expected):
     assert printable(text) == expected
     assert printable(text, keep="\n") == (expected.replace(r"\n", "\n"))
+
+
+@pytest.mark.parametrize(
+    ("longest", "expected"), [(11, "DenseNet, k"), (10, "DenseNet…"), (9, "DenseNet…"), (8, "DenseNe…")]
+)
+def test_a_long_text_is_shortened_to_so_many_characters(longest, expected):
+    assert shortened("DenseNet, k", longest) == expected
+    assert as_title("DenseNet, k", longest) == expected
+
+
+def test_the_first_line_of_an_error_says_what_it_is():
+    assert first_line(ValueError("\n too large \nand more\n")) == "too large"
+    assert first_line(ValueError("")) == "ValueError"
+    assert first_line(" one\ntwo") == "one"
+    assert first_line("") == ""
+
+
+def test_the_last_line_of_a_traceback_is_its_error():
+    assert last_line("Traceback:\n  File x\nMemoryError: 5\n\n") == "MemoryError: 5"
+    assert last_line("") == ""
+
+
+def test_a_missing_package_is_named_with_the_command_that_installs_it():
+    error = not_installed("pretrained.weights=timm", "timm", extra="timm")
+    assert isinstance(error, UserError)
+    assert str(error) == (
+        "pretrained.weights=timm needs the package timm, which is not installed: "
+        "pip install 'densenet-cli[timm]'"
+    )
 
 
 def test_json_shows_no_control_character_and_keeps_its_strings():

@@ -26,6 +26,7 @@ from densenet_cli.data.image_data import ImageData
 from densenet_cli.figures.drawing import by
 from densenet_cli.figures.terminal import console
 from densenet_cli.options import UserError
+from densenet_cli.plain_text import first_line
 from densenet_cli.record.differences import differing, phrase
 from densenet_cli.record.network_names import family
 from densenet_cli.sweep.grid import expand
@@ -123,7 +124,7 @@ def _gradients(
     try:
         return [one for make in makers for one in untrained(make, [batch], seeds)]
     except (RuntimeError, ValueError) as error:
-        reason = str(error).split("\n", maxsplit=1)[0]
+        reason = first_line(error)
         size = "x".join(map(str, batch[0].shape[2:]))
         message = f"{family(models[0])}: cannot take {len(batch[1])} images of {size}: {reason}"
         raise UserError(f"{message}; choose others by data= and --images") from error

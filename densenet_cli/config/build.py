@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from densenet_cli.options import OptionError, UserError, nearest
+from densenet_cli.plain_text import first_line
 
 
 def build(section: str, options: dict[str, Any], **given: Any) -> Any:
@@ -31,7 +32,7 @@ def build(section: str, options: dict[str, Any], **given: Any) -> Any:
     except UserError:
         raise
     except Exception as error:
-        reason = str(error).split("\n", maxsplit=1)[0] or type(error).__name__
+        reason = first_line(error)
         raise UserError(f"{section} ({options['_target_']}): {reason}") from error
 
 

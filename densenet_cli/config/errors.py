@@ -11,6 +11,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from densenet_cli.config.known_keys import meant
 from densenet_cli.options import nearest
+from densenet_cli.plain_text import first_line
 
 
 def explain(error: Exception, words: list[str]) -> str:
@@ -26,19 +27,15 @@ def explain(error: Exception, words: list[str]) -> str:
             return _unknown_key(cause, words)
         if isinstance(cause, OmegaConfBaseException):
             key = f"{cause.full_key}: " if cause.full_key else ""
-            return f"{key}{_first_line(cause)}"
+            return f"{key}{first_line(cause)}"
     return _unknown_group(error)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n", maxsplit=1)[0]
 
 
 def _missing_choice(error: MissingConfigException) -> str:
     group, _, name = (error.missing_cfg_file or "").rpartition("/")
     options = list(error.options or [])
     if not group or not options:
-        return _first_line(error)
+        return first_line(error)
     group, _, folder = group.partition("/")
     if folder:  # model=history/...: the options are those beside the folder
         return f"{group}={folder}/{name}: there is no such choice (densenet-run --help lists all)"

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from densenet_cli.options import UserError
+from densenet_cli.plain_text import first_line
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +114,7 @@ class Packed:
                 tensor.share_memory_()
             packed._content = bytes(ForkingPickler.dumps(tuple(batch)))
         except (RuntimeError, OSError) as error:
-            packed.note = str(error).splitlines()[0].rpartition(": ")[2]  # without the file's name
+            packed.note = first_line(error).rpartition(": ")[2]  # without the file's name
             packed._content = pickle.dumps(tuple(tensor.numpy() for tensor in batch))
         return packed
 

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from densenet_cli.plain_text import first_line
+
 # Where training programs put the weights, averages (EMA) first, by which they too are judged.
 AVERAGES = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
 PLACES = (*AVERAGES, "state_dict", "model_state_dict", "model_state", "model", "network", "net")
@@ -34,7 +36,7 @@ def read_tensors(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         raise UnreadableTensors("it is damaged, or holds more than plain data") from error
     except Exception as error:  # torch raises many kinds for a damaged file
-        raise UnreadableTensors(str(error).split("\n", maxsplit=1)[0]) from error
+        raise UnreadableTensors(first_line(error)) from error
 
 
 def weights_in(content: Any, depth: int = 3) -> tuple[dict[str, Tensor], str] | None:

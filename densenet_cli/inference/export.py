@@ -17,7 +17,7 @@ from torch import Tensor
 
 from densenet_cli.files.atomic_file import replace_file
 from densenet_cli.inference.trained import Trained
-from densenet_cli.options import UserError
+from densenet_cli.options import UserError, not_installed
 
 TOLERANCE = 1e-4  # of the largest logit: other libraries add up in another order
 Answer = Callable[[Tensor], Tensor]
@@ -87,9 +87,7 @@ def _needed(form: str, name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise UserError(
-            f"--format {form}: needs the package {name}: pip install 'densenet-cli[export]'"
-        ) from error
+        raise not_installed(f"--format {form}", name, extra="export") from error
 
 
 def _write_onnx(trained: Trained, path: Path, inputs: Tensor) -> Answer:

@@ -13,7 +13,7 @@ from densenet_cli.config.compose import compose, composing, resolved
 from densenet_cli.figures.terminal import console, plain
 from densenet_cli.inference.layers import Layer, layers
 from densenet_cli.options import UserError
-from densenet_cli.plain_text import printable
+from densenet_cli.plain_text import first_line, printable
 
 
 def show(words: list[str], image_size: int, classes: int, batch_size: int, depth: int) -> None:
@@ -53,7 +53,7 @@ def _measured(network: nn.Module, images: torch.Tensor) -> list[Layer]:
     try:
         return layers(network, images.to(memory_format=torch.channels_last))
     except (RuntimeError, ValueError) as error:
-        reason = str(error).split("\n", maxsplit=1)[0]
+        reason = first_line(error)
         size = images.shape[-1]
         raise UserError(
             f"--image-size {size}: this network cannot take such images: {reason}; try --image-size 224"

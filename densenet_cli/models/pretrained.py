@@ -22,7 +22,8 @@ from densenet_cli.files.tensor_file import (
     renamed,
     weights_in,
 )
-from densenet_cli.options import OptionError, UserError
+from densenet_cli.options import OptionError, UserError, not_installed
+from densenet_cli.plain_text import first_line
 
 log = logging.getLogger(__name__)
 
@@ -138,9 +139,7 @@ def _of_safetensors(path: Path) -> dict[str, Tensor]:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
     except ImportError as error:
-        raise UserError(
-            f"pretrained.weights={path}: safetensors is missing: pip install 'densenet-cli[export]'"
-        ) from error
+        raise not_installed(f"pretrained.weights={path}", "safetensors", extra="export") from error
     try:
         return load_file(path)
     except SafetensorError as error:
@@ -155,7 +154,7 @@ def _fetched(library: str, name: str | None) -> dict[str, Tensor]:
     try:
         return {"torchvision": _of_torchvision, "timm": _of_timm}[library](name)
     except (URLError, OSError, RuntimeError) as error:
-        reason = str(getattr(error, "reason", error)).split("\n", maxsplit=1)[0]
+        reason = first_line(getattr(error, "reason", error))
         raise UserError(
             f"pretrained.weights={library}: the weights of {name} cannot be fetched: {reason}; "
             "fetch the file where there is a network, and name it: pretrained.weights=FILE"
@@ -175,9 +174,7 @@ def _of_timm(name: str) -> dict[str, Any]:
     try:
         import timm
     except ImportError as error:
-        raise UserError(
-            "pretrained.weights=timm: timm is not installed: pip install 'densenet-cli[timm]'"
-        ) from error
+        raise not_installed("pretrained.weights=timm", "timm", extra="timm") from error
     from huggingface_hub.constants import HF_HUB_CACHE
 
     with _where_it_can_be_kept(Path(HF_HUB_CACHE), "") as place:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from densenet_cli.options import OptionError, UserError, choice, whole_number
+from densenet_cli.options import OptionError, UserError, choice, not_installed, whole_number
 
 
 def timm_model(name: str, num_classes: int, **options: Any) -> nn.Module:
@@ -25,9 +25,7 @@ def timm_model(name: str, num_classes: int, **options: Any) -> nn.Module:
     try:
         import timm  # optional, and slow to import
     except ImportError as error:
-        raise UserError(
-            "this model needs timm, which is not installed: pip install 'densenet-cli[timm]'"
-        ) from error
+        raise not_installed("this model", "timm", extra="timm") from error
     choice("name", name, timm.list_models())
     whole_number("num_classes", num_classes, example=10)
     if "checkpoint_path" in options:  # older releases of timm run what code the file holds

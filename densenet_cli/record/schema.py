@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from densenet_cli.options import UserError, shown
+from densenet_cli.plain_text import shortened
 
 TOP = ["task", "epochs", "seed", "checkpoint", "checkpoint_minutes", "resume", "next_steps"]
 KEYS = {
@@ -236,6 +237,4 @@ def _all_fit(values: Any, shape: Shape) -> bool:
 
 
 def _wrong(name: str, value: Any, shape: Shape) -> str:
-    text = shown(value)
-    text = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
-    return f"holds {name}={text}: must be {shape.words}"
+    return f"holds {name}={shortened(shown(value), LONGEST_SHOWN)}: must be {shape.words}"

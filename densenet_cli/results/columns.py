@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from densenet_cli import units
+from densenet_cli.plain_text import first_line, shortened
 from densenet_cli.results.published import Comparison
 from densenet_cli.results.records import Run
 from densenet_cli.results.settings import Setting
@@ -108,8 +109,7 @@ def failure(run: Run) -> str:
     message = str(run.fields.get("error") or "")
     if "out of memory" in message.lower():
         return "out of memory"
-    line = message.strip().split("\n", maxsplit=1)[0]
-    return line if len(line) <= SHORT_REASON else line[: SHORT_REASON - 1].rstrip() + "…"
+    return shortened(first_line(message), SHORT_REASON)
 
 
 def _published(row: Row) -> str:

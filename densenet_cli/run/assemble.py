@@ -29,6 +29,7 @@ from densenet_cli.data.epoch_order import EpochOrder
 from densenet_cli.data.image_data import ImageData
 from densenet_cli.models import cost, pretrained
 from densenet_cli.options import OptionError, UserError, choice, number, shown, switch, whole_number
+from densenet_cli.plain_text import first_line
 from densenet_cli.process import ranks
 from densenet_cli.run.recipe import memory_format, optimizer, schedule, try_out
 from densenet_cli.training import allocator, devices, fine_tuning
@@ -312,7 +313,7 @@ def _trainer(
             enable_model_summary=False,
         )
     except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
-        reason = str(error).split("\n", maxsplit=1)[0]
+        reason = first_line(error)
         named = [name for name in config["trainer"] if f"`{name}`" in reason or f" {name}" in reason]
         named = named or ["accelerator", "devices", "strategy"]
         words = " ".join(f"trainer.{name}={shown(config['trainer'][name])}" for name in named)

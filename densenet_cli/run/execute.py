@@ -18,7 +18,7 @@ from rich.console import Console
 from densenet_cli.files.lock import BUSY, InUse, Lost, hold
 from densenet_cli.models import cost
 from densenet_cli.options import UserError
-from densenet_cli.plain_text import printable
+from densenet_cli.plain_text import first_line, printable
 from densenet_cli.process import ranks
 from densenet_cli.record import trained_on
 from densenet_cli.record.identity import identity
@@ -243,7 +243,7 @@ def _multiply_adds(job: Job) -> int:
     try:
         return cost.multiply_adds(job.module.network, (height, width))
     except (RuntimeError, ValueError, AssertionError) as error:
-        reason = str(error).split("\n", maxsplit=1)[0]
+        reason = first_line(error)
         raise UserError(
             f"this network cannot take images of {height} x {width} pixels: {reason}"
         ) from error

@@ -12,6 +12,7 @@ from torch import nn
 
 from densenet_cli.config.build import build_later
 from densenet_cli.options import OptionError, UserError
+from densenet_cli.plain_text import first_line
 from densenet_cli.training import fine_tuning
 
 FUSED_FORMS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)  # on CPUs and CUDA
@@ -52,7 +53,7 @@ def try_out(make_optimizer: Callable[[nn.Module], torch.optim.Optimizer], target
     try:
         optimizer.step(closure)
     except (RuntimeError, TypeError, ValueError) as error:
-        reason = str(error).split("\n", maxsplit=1)[0]
+        reason = first_line(error)
         raise UserError(f"recipe.optimizer: {target} cannot train a network: {reason}") from error
 
 

@@ -18,8 +18,8 @@ from densenet_cli.config.build import build, naming
 from densenet_cli.config.trust import Trust, check_words
 from densenet_cli.files.lock import InUse, hold, is_held
 from densenet_cli.files.plain_file import UnreadableFile
-from densenet_cli.options import OptionError, UserError, choice, whole_number
-from densenet_cli.plain_text import printable
+from densenet_cli.options import OptionError, UserError, choice, not_installed, whole_number
+from densenet_cli.plain_text import first_line, printable
 from densenet_cli.process.quick_imports import quick_imports
 from densenet_cli.record.identity import identity
 from densenet_cli.record.run_record import reported
@@ -43,7 +43,7 @@ try:
     from optuna.trial import TrialState
     from sqlalchemy.exc import SQLAlchemyError
 except ImportError as missing:
-    raise UserError("hydra/sweeper=optuna needs: pip install 'densenet-cli[search]'") from missing
+    raise not_installed("hydra/sweeper=optuna", "optuna", extra="search") from missing
 
 FILE = "optuna.db"
 SAMPLERS = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
@@ -244,7 +244,7 @@ class Search(Runner):
                 storage=f"sqlite:///{path}", study_name="search", load_if_exists=True
             )
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-            reason = str(error).split("\n", maxsplit=1)[0]
+            reason = first_line(error)
             raise UnreadableFile(path, f"cannot be read as a search: {reason}") from error
         asked = {name: repr(one) for name, one in self.space.items()}
         asked["fixed"] = identity(self.config)

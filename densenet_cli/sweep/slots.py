@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from densenet_cli.options import OptionError, UserError, whole_number
+from densenet_cli.plain_text import last_line
 from densenet_cli.process import child, ranks
 from densenet_cli.process.quick_imports import quick_imports
 from densenet_cli.run.supervisor import Place
@@ -67,7 +68,7 @@ def _gpus() -> list[str]:
     count = child.command("densenet_cli.sweep.slots:print_gpu_count")
     answer = subprocess.run(count, env=child.environment(), capture_output=True, text=True, check=False)
     if answer.returncode:
-        reason = answer.stderr.strip().rpartition("\n")[2]
+        reason = last_line(answer.stderr)
         raise UserError(f"hydra/launcher=parallel: torch cannot count the GPUs: {reason}")
     number = int(answer.stdout)
     return named.split(",")[:number] if named else [str(gpu) for gpu in range(number)]

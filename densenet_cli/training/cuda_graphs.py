@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
+from densenet_cli.plain_text import first_line
+
 log = logging.getLogger(__name__)
 
 WARM_UP = 3  # passes by which libraries choose their kernels
@@ -66,7 +68,7 @@ class CudaGraphs:
             self._recorded[trains] = make(self.network, images, kind, self._memory)
         except RuntimeError as error:
             _leave_recording(images.device, stream, self._memory)
-            reason = str(error.__context__ or error).partition("\n")[0]
+            reason = first_line(error.__context__ or error)
             self._give_up(f"this network cannot be recorded: {reason}")
         else:
             if _free(images) < _held(images) - held:

@@ -11,9 +11,10 @@ from torch import Tensor
 from densenet_cli.analysis.mistakes.calibration import Mistake
 from densenet_cli.figures import style
 from densenet_cli.figures.drawing import Drawing
-from densenet_cli.plain_text import printable
+from densenet_cli.plain_text import as_title
 
 COLUMNS = 6
+LONGEST_NAME = 14  # letters of a class
 
 
 def draw_mistakes(
@@ -54,15 +55,10 @@ def draw_mistakes(
 
 def _show(axes: Axes, mistake: Mistake, picture: Tensor, class_names: Sequence[str]) -> None:
     axes.imshow(picture.numpy(), interpolation="nearest")
-    said = f"{_short(class_names[mistake.predicted])} {100 * mistake.confidence:.0f} %"
+    said = f"{as_title(class_names[mistake.predicted], LONGEST_NAME)} {100 * mistake.confidence:.0f} %"
     axes.set_title(
-        f"{said}\nis {_short(class_names[mistake.label])}",
+        f"{said}\nis {as_title(class_names[mistake.label], LONGEST_NAME)}",
         fontsize=7,
         fontweight="normal",
         loc="center",
     )
-
-
-def _short(name: str) -> str:
-    name = printable(name)
-    return name if len(name) <= 14 else f"{name[:13]}…"

@@ -19,11 +19,12 @@ from densenet_cli.analysis.network_label import Subject
 from densenet_cli.analysis.saliency.saliency_maps import Saliency, Seen
 from densenet_cli.figures import style
 from densenet_cli.figures.drawing import Drawing
-from densenet_cli.plain_text import printable
+from densenet_cli.plain_text import as_title
 
 CELL = 1.3  # inches for a picture with the words below it
 FOR, AGAINST = style.COLOURS["vermilion"], style.COLOURS["blue"]
 OPAQUE = 0.9
+LONGEST_NAME = 20  # letters of a class or file
 # Transparent at zero, so that the picture shows.
 EVIDENCE = LinearSegmentedColormap.from_list("for", [to_rgba(FOR, 0), to_rgba(FOR, OPAQUE)])
 DROP = LinearSegmentedColormap.from_list(
@@ -80,7 +81,11 @@ def _pictures(column: Sequence[Axes], seen: Seen, pixels: Tensor) -> None:
     for axes, name, true, picture in zip(column, seen.names, seen.classes, pixels, strict=True):
         axes.imshow(picture.numpy(), interpolation="nearest")
         _bare(axes)
-        axes.set_xlabel(_short(Path(name).name) if true is None else f"is {_short(true)}")
+        axes.set_xlabel(
+            as_title(Path(name).name, LONGEST_NAME)
+            if true is None
+            else f"is {as_title(true, LONGEST_NAME)}"
+        )
     column[0].set_title("picture", loc="center", weight="normal", size=8)
 
 
@@ -127,12 +132,7 @@ def _taken_for(own: Saliency) -> list[str]:
 
 
 def _percent(name: str, chance: Tensor) -> str:
-    return f"{_short(name)} {100 * float(chance):.0f} %"
-
-
-def _short(name: str) -> str:
-    name = printable(name)
-    return name if len(name) <= 20 else f"{name[:19]}…"
+    return f"{as_title(name, LONGEST_NAME)} {100 * float(chance):.0f} %"
 
 
 def _relative(maps: Tensor) -> Tensor:

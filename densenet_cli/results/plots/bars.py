@@ -81,7 +81,7 @@ def _draw(settings: Sequence[Setting], measures: dict[str, Measure], note: str) 
     for row, ((data, where), own) in zip(rows, groups.items(), strict=True):
         for axes, (name, measure) in zip(row, measures.items(), strict=True):
             _panel(axes, own, name, measure, marks)
-        row[0].set_yticks(range(len(own)), [_short(bar.item.title) for bar in own])
+        row[0].set_yticks(range(len(own)), [as_title(bar.item.title, TITLE) for bar in own])
         row[0].set_title(f"{data}: {where}")
     note += ". Mean over seeds, whiskers: sample standard deviation. A panel a data set and device"
     note += f", with at most {SHOWN} settings, those of lowest error." if max(numbers) == SHOWN else "."
@@ -108,10 +108,6 @@ def _groups(settings: Sequence[Setting], measure: Measure) -> dict[tuple[str, st
 def _error(bar: _Bar) -> float:
     error = bar.item.mean("error")
     return math.inf if error is None else error
-
-
-def _short(title: str) -> str:
-    return title if len(title) <= TITLE else title[: TITLE - 1].rstrip(" ,") + "…"
 
 
 def _panel(

@@ -20,6 +20,7 @@ from densenet_cli.files.atomic_file import replace_file
 from densenet_cli.files.cache import cache_folder
 from densenet_cli.files.plain_file import UnreadableFile, read_json
 from densenet_cli.options import UserError
+from densenet_cli.plain_text import last_line
 from densenet_cli.process import child
 
 log = logging.getLogger(__name__)
@@ -177,7 +178,7 @@ def _death(process: subprocess.CompletedProcess[str]) -> str:
     if process.returncode < 0:
         name = signal.Signals(-process.returncode).name
         return f"the process that measured it was killed ({name}); out of memory?"
-    last = process.stderr.strip().rpartition("\n")[2]
+    last = last_line(process.stderr)
     return f"the process that measured it ended with status {process.returncode}: {last}"
 
 
