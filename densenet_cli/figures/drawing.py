@@ -13,8 +13,8 @@ from densenet_cli.figures import (
     own_matplotlib,  # noqa: F401 -- before all that need it
     style,
 )
-from densenet_cli.files import spreadsheet
 from densenet_cli.files.atomic_file import replace_file
+from densenet_cli.files.csv_file import csv_text
 from densenet_cli.options import choice
 
 if TYPE_CHECKING:
@@ -78,5 +78,5 @@ def write(drawing: Drawing, stem: Path, formats: Sequence[str]) -> list[Path]:
         with style.styled():
             replace_file(paths[-1], partial(_save, drawing, form))
     paths.append(stem.with_name(f"{stem.name}.csv"))
-    replace_file(paths[-1], spreadsheet.as_text(drawing.points))
+    replace_file(paths[-1], csv_text(drawing.points))
     return paths

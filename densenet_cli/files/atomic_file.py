@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole, so that a kill at any moment leaves the old or the new one."""
+"""Atomic replacement of files: a kill at any moment leaves either the old file or the new one."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from typing import Any, BinaryIO
 
 from densenet_cli.options import UserError
 
-_guards: dict[Path, Callable[[], None]] = {}  # of folders that this process holds
+_guards: dict[Path, Callable[[], None]] = {}  # by folder; see `guarded`
 
 
 def replace_file(path: Path, content: str | Callable[[BinaryIO], Any]) -> None:
-    """Write a file as a whole: another name, to the disk, then the new name over the old.
+    """Write a temporary file beside `path`, flush it to the disk, and rename it to `path`.
 
     Args:
-        path: the file; its folder is made if need be.
+        path: the file; its folder is created if it does not exist.
         content: the text, or a function that writes the bytes to an open file.
 
     Raises:
-        UserError: if the disk is full or the folder can't be written; the old file is then intact.
+        UserError: if the disk is full or the folder cannot be written; the old file is then intact.
             Also what the guard of the file's folder raises; see `guarded`.
     """
     check = _guard(path)
-    check()  # before anything is made: the folder may have been deleted
+    check()  # first, so that a deleted folder is not created again
     partial = _partial(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
             if isinstance(content, str):
-                # A lone surrogate, as in the name of a file that is not UTF-8, becomes \udc80.
+                # A file name that is not UTF-8 has lone surrogates; they are written as \udc80.
                 file.write(content.encode(errors="backslashreplace"))
             else:
                 content(file)
@@ -42,9 +42,9 @@ def replace_file(path: Path, content: str | Callable[[BinaryIO], Any]) -> None:
         check()
         partial.replace(path)
     except BaseException as error:
-        with contextlib.suppress(OSError):  # if it cannot be removed, `error` says why
+        with contextlib.suppress(OSError):  # `error` says why it cannot be removed
             partial.unlink()
-        # torch.save reports a full disk as a RuntimeError whose context is the OSError.
+        # torch.save raises a RuntimeError for a full disk; its context is the OSError.
         cause = error if isinstance(error, OSError) else error.__context__
         if isinstance(cause, OSError) and isinstance(error, (OSError, RuntimeError)):
             raise UserError(f"{path} cannot be written: {cause.strerror or cause}") from error
@@ -52,7 +52,7 @@ def replace_file(path: Path, content: str | Callable[[BinaryIO], Any]) -> None:
 
 
 def replace_by_link(source: Path, target: Path) -> None:
-    """Give `target` the content of `source` without writing it twice.
+    """Replace `target` by a hard link to `source`, so that the content is not written twice.
 
     Raises:
         UserError: as `replace_file`.
@@ -64,7 +64,7 @@ def replace_by_link(source: Path, target: Path) -> None:
         os.link(source, partial)
         check()
         partial.replace(target)
-    except OSError:  # a file system without hard links
+    except OSError:  # the file system has no hard links
         replace_file(target, lambda file: file.write(source.read_bytes()))
     finally:
         with contextlib.suppress(OSError):
@@ -73,28 +73,28 @@ def replace_by_link(source: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def guarded(folder: Path, check: Callable[[], None]) -> Iterator[None]:
-    """Within, `check` is called just before any file below the folder is replaced.
+    """While entered, `check` is called just before any file below the folder is replaced.
 
     Args:
-        folder: a folder that this process holds.
-        check: raises an error where the folder is no longer this process's to write.
+        folder: a folder that this process has locked.
+        check: raises an error if this process may no longer write there.
     """
-    place = Path(os.path.abspath(folder))
-    _guards[place] = check
+    absolute = Path(os.path.abspath(folder))
+    _guards[absolute] = check
     try:
         yield
     finally:
-        del _guards[place]
+        del _guards[absolute]
 
 
 def remove_partials(path: Path) -> None:
-    """Remove what writers of a file left when they died; for one who knows that no other is at work."""
+    """Remove the temporary files of writers that died. Call it only while no other process writes."""
     for partial in path.parent.glob(f".{glob.escape(path.name)}.partial-*"):
         partial.unlink(missing_ok=True)
 
 
 def _partial(path: Path) -> Path:
-    """The other name; process numbers would not do, for two machines may give the same one."""
+    """A temporary name. It is random, since two machines may have processes of the same number."""
     return path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
 
 

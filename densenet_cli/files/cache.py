@@ -1,4 +1,4 @@
-"""Where files lie that can be made again at any time; nothing may depend on having such a place."""
+"""The cache folder, for files that can be made again at any time; no command may depend on it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 
 def cache_folder(name: str) -> Path | None:
-    """The user's folder for one kind of file; None for a user without a home folder.
+    """The user's folder for one kind of cached file; None for a user without a home folder.
 
-    It is not made here, and writing there may fail: a home can be read-only, or full. Whoever keeps
-    files there must then do without.
+    The folder is not created here, and writing there may fail, because a home folder can be full or
+    read-only. Callers must then work without the cache.
 
     Args:
-        name: of the kind, as "kernels".
+        name: the kind, such as "kernels".
     """
     base = os.environ.get("XDG_CACHE_HOME")
     try:

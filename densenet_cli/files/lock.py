@@ -1,4 +1,4 @@
-"""One process's hold on a run's folder, which ends with the process, however it ends."""
+"""A lock on a run's folder: one process at a time writes there, and the lock ends with that process."""
 
 from __future__ import annotations
 
@@ -16,58 +16,59 @@ from filelock import FileLock, LeaseCompromise, SoftFileLease, Timeout
 from densenet_cli.files.atomic_file import guarded
 from densenet_cli.options import UserError
 
-LEASE_S = 60.0  # without a sign of life for so long, a process on another machine counts as dead
+LEASE_S = 60.0  # a process on another machine counts as dead after so long without a heartbeat
 HEARTBEAT_S = 15.0
-BUSY = 75  # exit status: another process holds the folder (EX_TEMPFAIL)
+BUSY = 75  # exit status: another process has locked the folder (EX_TEMPFAIL)
 
 log = logging.getLogger(__name__)
 
 
-class InUse(UserError):
-    """Another process holds the folder."""
+class FolderInUse(UserError):
+    """Another process has locked the folder."""
 
 
-class Lost(UserError):
-    """This process held the folder, and does so no longer: it must write nothing more there."""
+class LockLost(UserError):
+    """This process no longer has the lock it took: it must write nothing more in the folder."""
 
 
 @contextlib.contextmanager
-def hold(folder: Path) -> Iterator[Callable[[], None]]:
-    """Hold a folder against all other processes, on this machine and others that see it.
+def lock_folder(folder: Path) -> Iterator[Callable[[], None]]:
+    """Lock a folder against all other processes, on this machine and on others that see it.
 
-    `.lock` is locked by the system, which frees it at once when the process dies. Network file systems
-    may not pass such locks on, so `.alive` names the holder too, and is touched every 15 s. A process
-    that was stopped for more than a minute may so lose its hold to one on another machine. It notices
-    before it replaces any file below the folder (see `whole_file`), and is sent SIGTERM besides.
+    `.lock` is locked by the operating system, which frees it as soon as the process dies. Network file
+    systems may not pass such locks on to other machines. So `.alive` also names the process, which
+    touches that file every 15 s. A process that is stopped for more than a minute can thus lose its
+    lock to another machine. It notices this before it replaces any file in the folder (see
+    `atomic_file.guarded`), and also receives SIGTERM.
 
     Yields:
-        A function that raises Lost if the folder is no longer held.
+        A function that raises LockLost if the lock is lost.
 
     Raises:
-        InUse: if another process holds it.
+        FolderInUse: if another process has locked the folder.
     """
     lock, lease = FileLock(folder / ".lock", timeout=0), _lease(folder)
-    if lease.owner is None:  # none, or one that died as it wrote: that counts as dead after 2 s
+    if lease.owner is None:  # no lease; or its process died while writing it, and is dead after 2 s
         lease.timeout = 3
     try:
         with lock, lease:
             token = lease.token
 
             def check() -> None:
-                owner = lease.owner  # as the file names it now
+                owner = lease.owner  # as .alive names it now
                 if owner is None or owner.token != token:
-                    raise Lost(_loss(folder))
+                    raise LockLost(_why_lost(folder))
 
             with guarded(folder, check):
                 yield check
     except Timeout:
-        raise InUse(f"{folder} is in use by a run that is still going on") from None
+        raise FolderInUse(f"{folder} is in use: another process is running there") from None
 
 
-def is_held(folder: Path) -> bool:
-    """Whether a process holds the folder, as far as can be told without holding it.
+def is_locked(folder: Path) -> bool:
+    """Whether a process has locked the folder, as far as this can be told without taking the lock.
 
-    A process on another machine does if it gave a sign of life within the last minute.
+    The lock of a process on another machine counts if its last heartbeat is less than a minute old.
     """
     try:
         age = time.time() - (folder / ".alive").stat().st_mtime
@@ -77,7 +78,7 @@ def is_held(folder: Path) -> bool:
 
 
 def _owner_is_dead(folder: Path) -> bool:
-    """Whether the holder was a process of this machine that is no more."""
+    """Whether the lock was taken by a process of this machine that no longer exists."""
     owner = _lease(folder).owner
     if owner is None or owner.hostname != socket.gethostname():
         return False
@@ -85,7 +86,7 @@ def _owner_is_dead(folder: Path) -> bool:
         os.kill(owner.pid, 0)
     except ProcessLookupError:
         return True
-    except PermissionError:  # another user's
+    except PermissionError:  # it belongs to another user
         return False
     return False
 
@@ -96,22 +97,24 @@ def _lease(folder: Path) -> SoftFileLease:
         lease_duration=LEASE_S,
         heartbeat_interval=HEARTBEAT_S,
         on_compromise=_stop,
-        timeout=0.2,  # a dead process's lease takes a second try
+        timeout=0.2,  # taking over the lease of a dead process needs a second try
         poll_interval=0.01,
     )
 
 
-def _loss(folder: Path) -> str:
+def _why_lost(folder: Path) -> str:
     if not folder.is_dir():
-        return f"{folder} is gone: it was deleted or moved while its run went on, which ends here"
+        return f"{folder} is gone: it was deleted or moved during the run, which stops here"
     return (
-        f"{folder} is no longer held by this run: another process took it over after {LEASE_S:.0f} s "
-        "without a sign of life, or its .alive was deleted; this run stops and writes nothing more"
+        f"{folder} is no longer locked by this run: another process took it over after {LEASE_S:.0f} s "
+        "without a heartbeat, or its .alive was deleted; this run stops and writes nothing more"
     )
 
 
 def _stop(loss: LeaseCompromise) -> None:
     """Ask the main thread to stop; it finds out by itself what it may still write."""
-    if loss.reason == "refresh-failed":  # before others take this process for dead
-        log.warning("%s: no sign of life can be given (%s): the run stops", loss.lock_file, loss.error)
+    if loss.reason == "refresh-failed":  # the run stops before other machines consider it dead
+        log.warning(
+            "%s: the heartbeat cannot be written (%s): the run stops", loss.lock_file, loss.error
+        )
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,8 +1,7 @@
-"""Small files of text that anything may have written: read as plain data, or refused in one sentence.
+"""Text, JSON and YAML files that any program may have written: read as plain data, or refused.
 
-They are read only if they are regular files of a reasonable size, so that no device, pipe or endless
-file under such a name makes a command hang. What they hold is made of dictionaries, lists, texts,
-numbers, true, false and null, and of nothing else.
+Only regular files of limited size are read, so that no device, pipe or endless file can make a command
+hang. Their content consists of dictionaries, lists, text, numbers, true, false and null only.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ import yaml
 from densenet_cli.options import UserError
 
 LARGEST = 16_000_000  # bytes
-LARGEST_YAML = 2_000_000  # some fifty thousand jobs; YAML is read slowly
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # five times as fast where it is there
-DEEPEST = 30  # sections within sections
-BITS = 64  # of a whole number
+LARGEST_YAML = 2_000_000  # bytes: about fifty thousand runs of a sweep; YAML is slow to read
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # five times as fast, where PyYAML has it
+DEEPEST = 30  # levels of nesting
+BITS = 64  # of an integer
 
 
 class UnreadableFile(UserError):
-    """A file that is there and cannot be used.
+    """A file that exists and cannot be used.
 
     Args:
         path: the file.
@@ -38,15 +37,15 @@ class UnreadableFile(UserError):
 
 
 def read_text(path: Path, largest: int = LARGEST) -> str:
-    """The content of a file in UTF-8.
+    """The content of a UTF-8 file.
 
     Raises:
-        FileNotFoundError: there is none.
-        UnreadableFile: it is no regular file, larger than `largest` bytes, or no text.
+        FileNotFoundError: if the file does not exist.
+        UnreadableFile: if it is not a regular file, larger than `largest` bytes, or not UTF-8 text.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise UnreadableFile(path, "cannot be read: it is no regular file")
+            raise UnreadableFile(path, "cannot be read: it is not a regular file")
         with path.open("rb") as file:
             content = file.read(largest + 1)
         if len(content) > largest:
@@ -58,11 +57,11 @@ def read_text(path: Path, largest: int = LARGEST) -> str:
     except OSError as error:
         raise UnreadableFile(path, f"cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
-        raise UnreadableFile(path, f"cannot be read: it is no text in UTF-8: {error}") from None
+        raise UnreadableFile(path, f"cannot be read: it is not UTF-8 text: {error}") from None
 
 
 def read_json(path: Path) -> Any:
-    """What a file of JSON holds; all numbers in it are finite. Raises as `read_text`."""
+    """The content of a JSON file; all its numbers are finite. Raises the errors of `read_text`."""
     text = read_text(path)
     try:
         content = json.loads(text)
@@ -75,7 +74,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_yaml(path: Path) -> Any:
-    """What a file of YAML holds; aliases could make it endless. Raises as `read_text`."""
+    """The content of a YAML file; aliases are refused. Raises the errors of `read_text`."""
     text = read_text(path, LARGEST_YAML)
     try:
         for event in yaml.parse(text, _Loader):
@@ -91,7 +90,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def _check_plain(path: Path, value: Any, finite: bool, depth: int = 0) -> None:
-    """Raises UnreadableFile: the value holds something else, or is nested too deeply."""
+    """Raise UnreadableFile if the value is not plain data, or is nested too deeply."""
     if depth > DEEPEST:
         raise UnreadableFile(path, "cannot be read: it is nested too deeply")
     if isinstance(value, dict):
@@ -103,10 +102,10 @@ def _check_plain(path: Path, value: Any, finite: bool, depth: int = 0) -> None:
             _check_plain(path, item, finite, depth + 1)
     elif isinstance(value, float):
         if finite and not math.isfinite(value):
-            raise UnreadableFile(path, "cannot be read: it holds a number that is not finite")
+            raise UnreadableFile(path, "cannot be read: it contains a number that is not finite")
     elif isinstance(value, int):
         if value.bit_length() > BITS:
-            raise UnreadableFile(path, f"cannot be read: it holds a number of more than {BITS} bits")
+            raise UnreadableFile(path, f"cannot be read: it contains a number of more than {BITS} bits")
     elif value is not None and not isinstance(value, str):
-        reason = f"cannot be read: it holds {type(value).__name__}, which is no plain data"
+        reason = f"cannot be read: it contains a {type(value).__name__}, which is not plain data"
         raise UnreadableFile(path, reason)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from densenet_cli.data.photo import centre_crop, ten_crops
 from densenet_cli.figures.terminal import console, plain
-from densenet_cli.files import spreadsheet
+from densenet_cli.files.csv_file import write_csv
 from densenet_cli.inference import pictures
 from densenet_cli.inference.pictures import Unreadable
 from densenet_cli.inference.trained import Trained
@@ -111,17 +110,16 @@ def _as_table(predictions: Iterable[Prediction], file: TextIO) -> None:
 
 
 def _as_csv(predictions: Iterable[Prediction], file: TextIO) -> None:
-    writer = csv.writer(file, lineterminator="\n")
-    for number, prediction in enumerate(predictions):
-        if number == 0:
-            places = [
-                f"_{place}" if place > 1 else "" for place in range(1, 1 + len(prediction.classes))
-            ]
-            writer.writerow(
-                ["file", *(f"{key}{n}" for n in places for key in ("class", "probability"))]
-            )
-        cells = [cell for name, chance in prediction.classes for cell in (name, f"{chance:.6f}")]
-        writer.writerow(map(spreadsheet.cell, [prediction.path, *cells]))
+    write_csv(map(_csv_row, predictions), file)
+
+
+def _csv_row(prediction: Prediction) -> dict[str, str]:
+    """Columns file, class, probability, class_2, probability_2, ..."""
+    row = {"file": prediction.path}
+    for place, (name, probability) in enumerate(prediction.classes, start=1):
+        suffix = f"_{place}" if place > 1 else ""
+        row |= {f"class{suffix}": name, f"probability{suffix}": f"{probability:.6f}"}
+    return row
 
 
 def _as_json(predictions: Iterable[Prediction], file: TextIO) -> None:

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from densenet_cli.files.tensor_file import (
     AVERAGES,
     UnreadableTensors,
+    find_weights,
     read_tensors,
-    renamed,
-    weights_in,
+    rename_weights,
 )
 from densenet_cli.options import OptionError, UserError, not_installed
 from densenet_cli.plain_text import first_line
@@ -58,7 +58,7 @@ def load_pretrained(
         found, theirs = _read(Path(os.path.expanduser(weights)))
     own = network.state_dict()
     try:
-        found = renamed({OLD_NAME.sub(r"\1", key): tensor for key, tensor in found.items()}, own)
+        found = rename_weights({OLD_NAME.sub(r"\1", key): tensor for key, tensor in found.items()}, own)
     except UnreadableTensors as error:
         raise UserError(f"pretrained.weights={weights}: {error}") from error
     for key in own.keys() - found.keys():
@@ -120,7 +120,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Sequence[str] | None]:
     except UnreadableTensors as error:
         raise UserError(f"pretrained.weights={path}: cannot be read: {error}") from error
     classes = _classes(content)
-    if (found := weights_in(content)) is None:
+    if (found := find_weights(content)) is None:
         raise UserError(f"pretrained.weights={path}: holds no state dict")
     weights, place = found
     if place in AVERAGES:

@@ -15,8 +15,6 @@ new one, never a half.
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
 import math
 import platform
@@ -35,6 +33,7 @@ import yaml
 
 from densenet_cli.files import atomic_file
 from densenet_cli.files.atomic_file import replace_file
+from densenet_cli.files.csv_file import csv_text
 from densenet_cli.files.plain_file import UnreadableFile, read_json, read_yaml
 from densenet_cli.options import UserError
 from densenet_cli.record import schema
@@ -100,13 +99,8 @@ class RunRecord:
         replace_file(self.folder / "run.json", text + "\n")
 
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
-        """Write metrics.csv: a row an epoch, columns in order of first appearance."""
-        columns = list(dict.fromkeys(name for row in rows for name in row))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        replace_file(self.folder / "metrics.csv", text.getvalue())
+        """Write metrics.csv, one row per epoch."""
+        replace_file(self.folder / "metrics.csv", csv_text(rows))
 
 
 def write_config(folder: Path, config: dict[str, Any], overrides: list[str]) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console, Group
 from rich.table import Table as RichTable
 
 from densenet_cli.figures import terminal
-from densenet_cli.files import spreadsheet
+from densenet_cli.files.csv_file import csv_text
 from densenet_cli.options import shown
 from densenet_cli.plain_text import in_json, printable
 from densenet_cli.record.run_record import finite
@@ -123,7 +123,7 @@ def as_csv(rows: Sequence[Row]) -> str:
     ";"), best_on_test, devices, published_error_percent, published_source, difference_points,
     why_not_compared, and the options in which the settings differ, as they are typed.
     """
-    return spreadsheet.as_text(map(_csv_row, rows))
+    return csv_text(map(_csv_row, rows))
 
 
 def as_json(rows: Sequence[Row]) -> str:

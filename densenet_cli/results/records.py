@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from densenet_cli.files.lock import is_held
+from densenet_cli.files.lock import is_locked
 from densenet_cli.files.plain_file import UnreadableFile, read_text
 from densenet_cli.options import UserError, shown
 from densenet_cli.record import identity, schema
@@ -50,7 +50,7 @@ class Run:
     @cached_property
     def status(self) -> str:
         """`state`, but BROKEN_OFF for a run that was killed and could not say so."""
-        return BROKEN_OFF if self.state == "running" and not is_held(self.folder) else self.state
+        return BROKEN_OFF if self.state == "running" and not is_locked(self.folder) else self.state
 
     @property
     def config(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from densenet_cli.files.lock import BUSY, InUse, Lost, hold
+from densenet_cli.files.lock import BUSY, FolderInUse, LockLost, lock_folder
 from densenet_cli.models import cost
 from densenet_cli.options import UserError
 from densenet_cli.plain_text import first_line, printable
@@ -58,7 +58,7 @@ def execute(folder: Path, config: dict[str, Any], overrides: list[str], begin: B
     """
     first = ranks.is_first_process()
     try:
-        with hold(folder) if first else contextlib.nullcontext(lambda: None) as check:
+        with lock_folder(folder) if first else contextlib.nullcontext(lambda: None) as check:
             if first:
                 remove_partials(folder)
             resume = _holds_it(folder, config, begin)
@@ -67,10 +67,10 @@ def execute(folder: Path, config: dict[str, Any], overrides: list[str], begin: B
         if file.fault and not status:  # else the disk is complained of already
             say(f"{folder / 'run.log'} lacks some messages: {file.fault.strerror or file.fault}")
         return status
-    except Lost as error:
+    except LockLost as error:
         say(str(error))
         return BUSY if folder.is_dir() else 1
-    except InUse as error:
+    except FolderInUse as error:
         if begin != "either":
             say(str(error))
         return BUSY
@@ -134,7 +134,7 @@ def _recorded(config: dict[str, Any], record: RunRecord, resume: bool) -> int:
             say(f"interrupted; go on with: {shlex.join(again)}")
             return stop.exit_status if isinstance(stop, Interrupted) else 130
         return 0  # Lightning kills the first process if another one ends otherwise
-    except Lost:
+    except LockLost:
         raise  # nothing may be written any more
     except Exception as error:
         log.error("failed\n%s", traceback.format_exc())
@@ -155,7 +155,7 @@ def _record_failure(record: RunRecord, message: str) -> str:
     """Note in the record why the run failed; what to add to the message if that cannot be noted."""
     try:
         record.update(state="failed", error=message, ended=now())
-    except Lost:
+    except LockLost:
         raise
     except UserError:  # most likely for the same reason, such as a full disk
         return "; its record cannot say so"

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from densenet_cli.files.lock import Lost
+from densenet_cli.files.lock import LockLost
 from densenet_cli.plain_text import Formatter
 from densenet_cli.process import ranks
 
@@ -26,7 +26,7 @@ class RunLog(logging.FileHandler):
 
     Args:
         path: the file.
-        check: raises Lost where the run's folder has become another process's.
+        check: raises LockLost where the run's folder has become another process's.
 
     Attributes:
         fault: the first error that kept a message from the disk; None if there was none.
@@ -41,7 +41,7 @@ class RunLog(logging.FileHandler):
         """Write a message, unless the folder is another process's."""
         try:
             self._check()
-        except Lost:  # the command says so as it ends
+        except LockLost:  # the command says so as it ends
             return
         super().emit(record)
 
@@ -67,7 +67,7 @@ def logged(folder: Path, check: Callable[[], None]) -> Iterator[RunLog]:
 
     Args:
         folder: the run's; it exists.
-        check: raises Lost where the folder has become another process's.
+        check: raises LockLost where the folder has become another process's.
     """
     file = RunLog(folder / "run.log", check)
     file.setLevel(logging.INFO if ranks.is_first_process() else logging.ERROR)

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from densenet_cli.files.lock import BUSY, InUse, hold
+from densenet_cli.files.lock import BUSY, FolderInUse, lock_folder
 from densenet_cli.plain_text import printable
 from densenet_cli.process import child, ranks
 from densenet_cli.process.stop_signals import stop_signals
@@ -220,7 +220,7 @@ def _kill(process: subprocess.Popen[str]) -> None:
 
 def _record_interruption(folder: Path, config: dict[str, Any]) -> None:
     """Record that a run was killed since it did not end when it was told to."""
-    with contextlib.suppress(InUse), hold(folder):
+    with contextlib.suppress(FolderInUse), lock_folder(folder):
         if not (folder / "run.json").exists():
             return
         record = RunRecord.read(folder)
@@ -244,7 +244,7 @@ def _record_end(
         message = f"the run's process was killed ({name}); out of memory?"
     message = message or f"the run's process ended with status {status}"
     try:
-        with hold(folder):
+        with lock_folder(folder):
             remove_partials(folder)
             if not (folder / "run.json").exists():
                 RunRecord.create(folder, config, overrides)
@@ -254,7 +254,7 @@ def _record_end(
             if record.fields["state"] == "done":
                 return 0
             record.update(state="failed", error=message, ended=now())
-    except InUse:
+    except FolderInUse:
         return BUSY
     if (folder / "run.log").exists():  # else it did not come so far
         message = f"{message} (see {folder / 'run.log'})"

@@ -7,7 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from densenet_cli.files.lock import BUSY, InUse, hold
+from densenet_cli.files.lock import BUSY, FolderInUse, lock_folder
 from densenet_cli.options import UserError
 from densenet_cli.plain_text import printable
 from densenet_cli.process.stop_signals import INTERRUPTED
@@ -85,12 +85,12 @@ class Runner:
         """Whether the job is still to be run, and by nobody else."""
         try:
             job.folder.mkdir(parents=True, exist_ok=True)
-            with hold(job.folder):
+            with lock_folder(job.folder):
                 if (job.folder / "run.json").exists() and not record(job):  # another process was first
                     job.folder = job.folder.with_name(f"{job.folder.name}~{job.identity[:6]}")
                     return self._is_ours(job)
                 self.state.look(job)
-        except InUse:
+        except FolderInUse:
             self.state[job] = "elsewhere"
             return False
         except OSError as error:

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from densenet_cli.config.build import build, naming
 from densenet_cli.config.trust import Trust, check_words
-from densenet_cli.files.lock import InUse, hold, is_held
+from densenet_cli.files.lock import FolderInUse, is_locked, lock_folder
 from densenet_cli.files.plain_file import UnreadableFile
 from densenet_cli.options import OptionError, UserError, choice, not_installed, whole_number
 from densenet_cli.plain_text import first_line, printable
@@ -166,7 +166,7 @@ class Search(Runner):
         for job in self.state.jobs:
             if self.state[job] == "elsewhere":
                 self.state.look(job)
-                if self.state[job] == "elsewhere" and not is_held(job.folder):
+                if self.state[job] == "elsewhere" and not is_locked(job.folder):
                     self.state.fail(job, "ended in another process")
 
     def show_best(self, console: Console) -> None:
@@ -182,9 +182,9 @@ class Search(Runner):
         self.state.add(job)
         job.folder.mkdir(parents=True, exist_ok=True)
         try:
-            with hold(job.folder):
+            with lock_folder(job.folder):
                 self.state.look(job)
-        except InUse:
+        except FolderInUse:
             self.state[job] = "elsewhere"
             return False
         if record(job).get("state") == "done":
@@ -238,7 +238,7 @@ class Search(Runner):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         path = self.folder / FILE
         if path.exists() and not path.is_file():
-            raise UnreadableFile(path, "cannot be read: it is no regular file")
+            raise UnreadableFile(path, "cannot be read: it is not a regular file")
         try:
             study = optuna.create_study(
                 storage=f"sqlite:///{path}", study_name="search", load_if_exists=True

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from densenet_cli.files.atomic_file import replace_by_link, replace_file
-from densenet_cli.files.tensor_file import UnreadableTensors, read_tensors, renamed, weights_in
+from densenet_cli.files.tensor_file import UnreadableTensors, find_weights, read_tensors, rename_weights
 from densenet_cli.options import UserError
 from densenet_cli.training.interruption import Interrupted, Interruption
 
@@ -162,7 +162,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         checkpoint = read_tensors(path)
     except UnreadableTensors as error:
         raise UserError(f"checkpoint={path}: cannot be read as a checkpoint: {error}") from error
-    if (found := weights_in(checkpoint)) is None:
+    if (found := find_weights(checkpoint)) is None:
         raise UserError(f"checkpoint={path}: holds no weights (a state_dict of tensors by name)")
     weights, place = found
     return {**(checkpoint if place else {}), "state_dict": weights}
@@ -190,7 +190,7 @@ def load_weights(network: torch.nn.Module, checkpoint: dict[str, Any], path: Pat
     """
     ours = network.state_dict()
     try:
-        theirs = renamed(checkpoint["state_dict"], ours)
+        theirs = rename_weights(checkpoint["state_dict"], ours)
     except UnreadableTensors as error:
         raise UserError(f"checkpoint={path}: {error}") from error
     other_names = sorted(set(theirs) ^ set(ours))

@@ -1,4 +1,4 @@
-"""A user without a home folder, or with one that cannot be written, misses nothing but speed."""
+"""A user whose home folder is missing or read-only loses speed only."""
 
 import os
 import pwd
@@ -20,7 +20,7 @@ from densenet_cli.sweep.plan.measured_steps import Measurement, Measurements
 
 @pytest.fixture(params=["none", "unwritable"])
 def home(request, tmp_path, monkeypatch):
-    """No home folder; or one where no folder can be made, even by root."""
+    """No home folder; or one in which not even root can create a folder."""
     for name in ("XDG_CACHE_HOME", "DENSENET_KERNELS", "TORCH_HOME", "HOME"):
         monkeypatch.delenv(name, raising=False)
     if request.param == "unwritable":
@@ -37,7 +37,7 @@ def home(request, tmp_path, monkeypatch):
 
 @pytest.fixture
 def compiles(monkeypatch):
-    """Kernels that are copied rather than compiled; the places they were made in."""
+    """Kernels are copied instead of compiled; returns the paths to which they were copied."""
     name = "kernels.so"
     typed = compilation._cache()
     built = next(typed.glob("*.so"), None)
@@ -55,9 +55,7 @@ def compiles(monkeypatch):
     return places
 
 
-def test_kernels_are_compiled_for_one_process_where_they_cannot_be_kept(
-    compiles, home, caplog, tmp_path
-):
+def test_kernels_that_cannot_be_cached_are_compiled_for_one_process(compiles, home, caplog, tmp_path):
     assert compilation.load.__wrapped__().densenet_start()
     assert compiles
     assert not any(place.exists() for place in compiles)
@@ -65,7 +63,7 @@ def test_kernels_are_compiled_for_one_process_where_they_cannot_be_kept(
     assert sorted(os.listdir(tmp_path)) == (["home"] if home == "unwritable" else [])
 
 
-def test_kernels_that_were_half_compiled_are_removed(compiles, tmp_path, monkeypatch):
+def test_partly_compiled_kernels_are_removed(compiles, tmp_path, monkeypatch):
     monkeypatch.setenv("DENSENET_KERNELS", str(tmp_path / "kernels"))
     compilation.load.__wrapped__()
     (scratch,) = compiles
@@ -77,7 +75,7 @@ def test_kernels_that_were_half_compiled_are_removed(compiles, tmp_path, monkeyp
     assert left == {"kernels.so", f"{scratch.name}.lock"}
 
 
-def test_what_was_measured_and_checked_is_not_kept(home, monkeypatch):
+def test_measurements_and_checks_are_not_cached(home, monkeypatch):
     monkeypatch.setattr(measured_steps, "_measured", lambda short: Measurement(parameters=7))
     monkeypatch.setattr(measured_steps, "_key", lambda short: "key")
     known = Measurements()
@@ -87,13 +85,13 @@ def test_what_was_measured_and_checked_is_not_kept(home, monkeypatch):
     assert (cache_folder("kernels") is None) == (home == "none")
 
 
-def test_data_in_no_home_are_asked_for(home):
+def test_images_in_a_missing_home_folder_are_one_message(home):
     if home == "none":
         with pytest.raises(OptionError, match=r"root=~/images: names a home folder"):
             image_data.folder("root", "~/images")
 
 
-def test_fetched_weights_are_used_where_they_cannot_be_kept(home, monkeypatch, tmp_path):
+def test_downloaded_weights_that_cannot_be_cached_are_used(home, monkeypatch, tmp_path):
     places = []
 
     def fetched(url, model_dir, **_):

@@ -126,7 +126,10 @@ def test_a_network_with_names_like_prefixes_keeps_them(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ({**WEIGHTS, **prefixed("module.", AVERAGE)}, "two of its tensors are features.conv0.weight"),
+        (
+            {**WEIGHTS, **prefixed("module.", AVERAGE)},
+            "two of its tensors are named features.conv0.weight",
+        ),
         ({"model": 3, "net": {}}, "holds no"),
         ({"model": {"model": {"model": {"model": {"model": WEIGHTS}}}}}, "holds no"),
     ],

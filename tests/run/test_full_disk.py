@@ -10,7 +10,7 @@ from tiny_run import TINY
 
 from densenet_cli.config.compose import composing
 from densenet_cli.files import atomic_file
-from densenet_cli.files.lock import hold
+from densenet_cli.files.lock import lock_folder
 from densenet_cli.results.records import BROKEN_OFF, read_run
 from densenet_cli.sweep import jobs
 from densenet_cli.sweep.plan import plan
@@ -77,5 +77,5 @@ def test_sweeps_and_plans_tell_what_a_record_means_that_nobody_goes_on_with():
     assert state.reason(first).endswith("run.json, which still says that it is running")
     assert state.reason(second) == "its folder was deleted or moved while it ran"
     assert [plan._state(job) for job in sweep.jobs] == ["broken off", "to do"]
-    with hold(first.folder):
+    with lock_folder(first.folder):
         assert plan._state(first) == "running"

@@ -11,7 +11,7 @@ import pytest
 from tiny_run import TINY
 
 from densenet_cli.config.compose import composing
-from densenet_cli.files.lock import hold
+from densenet_cli.files.lock import lock_folder
 from densenet_cli.sweep import jobs
 
 RUN = "outputs/run"
@@ -70,7 +70,7 @@ def test_a_run_that_slept_while_another_finished_it_writes_nothing(moment, start
     process.send_signal(signal.SIGCONT)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 1, said
-    assert f"{RUN} is no longer held by this run: another process took it over" in said
+    assert f"{RUN} is no longer locked by this run: another process took it over" in said
     assert said.count("\n") == 1
     assert _digests(folder) == before
 
@@ -80,7 +80,7 @@ def test_a_run_whose_folder_is_deleted_ends_failed(started, tmp_path):
     (tmp_path / RUN).rename(tmp_path / "deleted")
     _, said = process.communicate(timeout=120)
     assert process.returncode == 1, said
-    assert f"{RUN} is gone: it was deleted or moved while its run went on" in said
+    assert f"{RUN} is gone: it was deleted or moved during the run" in said
     assert said.count("\n") == 1
     assert not (tmp_path / RUN).exists()
 
@@ -106,7 +106,7 @@ def test_who_holds_a_folder_next_removes_what_a_dead_process_left(typed, tmp_pat
     )  # written by a process that need not hold the folder
     for half in [*(folder / name for name in halves), figure]:
         half.write_text("half")
-    with hold(folder):  # a process that holds it may be writing just these
+    with lock_folder(folder):  # a process that holds it may be writing just these
         assert typed(f"resume={RUN}")[0] == 1
         assert all((folder / name).exists() for name in halves)
     assert typed(f"resume={RUN}")[0] == 0

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from densenet_cli.files.lock import is_held
+from densenet_cli.files.lock import is_locked
 from densenet_cli.plain_text import printable
 from densenet_cli.record.run_record import last_checkpoint
 from densenet_cli.run.summary import relative
@@ -80,7 +80,7 @@ def _recorded(fields: Mapping[str, Any]) -> Estimate:
 def _state(job: Job) -> str:
     """A job's state, as its record and its folder tell it."""
     state = record(job).get("state")
-    if state == "running" and not is_held(job.folder):
+    if state == "running" and not is_locked(job.folder):
         return "broken off"
     return STATES.get(state) or str(state)
 

@@ -1,4 +1,4 @@
-"""No cell of CSV is run by a spreadsheet, and numbers stay numbers."""
+"""No spreadsheet runs a cell of our CSV, and numbers stay numbers."""
 
 import csv
 import io
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from example_record import fields, write
 
-from densenet_cli.files import spreadsheet
+from densenet_cli.files.csv_file import csv_text, safe_cell
 from densenet_cli.results import formats
 from densenet_cli.results import plots as figures
 from densenet_cli.results.records import read_runs
@@ -37,14 +37,14 @@ from densenet_cli.results.table import rows
     ],
 )
 def test_a_cell_that_a_spreadsheet_would_run_gets_an_apostrophe(value, expected):
-    assert spreadsheet.cell(value) == expected
+    assert safe_cell(value) == expected
 
 
-def test_headings_too_and_a_value_that_is_missing_is_an_empty_cell():
-    assert spreadsheet.as_text([{"a": 1, "=b": "=2"}, {"a": -2.5}]) == "a,'=b\n1,'=2\n-2.5,\n"
+def test_column_names_are_made_safe_too_and_a_missing_value_is_an_empty_cell():
+    assert csv_text([{"a": 1, "=b": "=2"}, {"a": -2.5}]) == "a,'=b\n1,'=2\n-2.5,\n"
 
 
-def test_the_table_and_the_points_of_figures_hold_no_formula():
+def test_the_csv_of_the_table_and_of_figures_holds_no_formula():
     data = {**fields()["data"], "name": "=cmd()"}
     for seed, rate in ((0, 12), (1, "@12")):
         options = {"data": data, "data___target_": "x.Images", "model__growth_rate": rate}
