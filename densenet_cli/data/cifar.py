@@ -11,24 +11,18 @@ import numpy as np
 import torch
 import torchvision
 
-from densenet_cli.data.download import PublishedFile, PublishedSet, digest, make_available
-from densenet_cli.data.image_data import folder
-from densenet_cli.data.in_memory import InMemoryData, Labelled
-from densenet_cli.options import UserError, switch
+from densenet_cli.data.download import PublishedFile, PublishedSet
+from densenet_cli.data.in_memory import Labelled
+from densenet_cli.data.published_data import PublishedData
+from densenet_cli.options import UserError
 
 
-class Cifar10(InMemoryData):
+class Cifar10(PublishedData):
     """50,000 training and 10,000 test images in 10 classes.
 
-    Args:
-        root: folder that holds `cifar-10-batches-py`, or will once it is downloaded.
-        download: whether to fetch the files if they are missing or damaged.
-        verify: whether files must have the checksums of the official release.
-        others: as ImageData.
+    The files are below `root` in the folder `cifar-10-batches-py`.
 
-    Raises:
-        OptionError: from the constructor and from `prepare`, if an option breaks its rule.
-        UserError: from `prepare`, if files are missing, damaged or cannot be fetched.
+    Args and Raises: as PublishedData.
     """
 
     name = "cifar10"
@@ -41,35 +35,14 @@ class Cifar10(InMemoryData):
         "std": [0.24703, 0.24349, 0.26159],
     }
 
-    def __init__(
-        self,
-        root: str,
-        batch_size: int,
-        num_workers: int | None = None,
-        augment: bool = True,
-        validation: int = 0,
-        seed: int = 0,
-        normalise: str = "mean_std",
-        download: bool = True,
-        verify: bool = True,
-    ) -> None:
-        super().__init__(batch_size, num_workers, augment, validation, seed, normalise)
-        self.root, self.typed_root = folder("root", root), root
-        self.download = switch("download", download)
-        self.verify = switch("verify", verify)
-
     def arrays(self) -> tuple[Labelled, Labelled, list[str]]:
-        """All images, (n, 32, 32, 3), fetched if need be."""
-        make_available(self.published_set(), self.root, self.download, self.verify)
+        """All images, (n, 32, 32, 3); downloads the files that are missing."""
+        self.make_available()
         folder = self.root / self.release.base_folder
         train = [folder / file for file, _ in self.release.train_list]
         test = [folder / file for file, _ in self.release.test_list]
         names = self._class_names(folder / self.release.meta["filename"])
         return self._read_images(train), self._read_images(test), names
-
-    def digest(self) -> str:
-        """That of the files of the release; see ImageData."""
-        return digest(self.published_set(), self.root, self.verify)
 
     def published_set(self) -> PublishedSet:
         """The official files, with the checksums that torchvision knows."""
@@ -113,7 +86,7 @@ class Cifar10(InMemoryData):
 class Cifar100(Cifar10):
     """50,000 training and 10,000 test images in 100 classes (the fine labels).
 
-    Args and Raises: as Cifar10; the folder is called `cifar-100-python`.
+    The folder is called `cifar-100-python`. Args and Raises: as PublishedData.
     """
 
     name = "cifar100"

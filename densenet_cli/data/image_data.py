@@ -78,17 +78,17 @@ class ImageData(LightningDataModule):
 
     name = ""
     typed_root = ""  # the option root as it was typed; `root` is a path
-    kept = 1.0  # how much of a picture's shorter side the network sees, if it is no training image
+    crop_fraction = 1.0  # the share of an image's shorter side that the centre crop keeps
     normalisations: tuple[str, ...] = ("mean_std", "scale", "imagenet")
 
     def __init__(
         self,
-        batch_size: int,
-        num_workers: int | None,
-        augment: bool,
-        validation: int,
-        seed: int,
-        normalise: str,
+        batch_size: int = 64,
+        num_workers: int | None = None,
+        augment: bool = True,
+        validation: int = 0,
+        seed: int = 0,
+        normalise: str = "mean_std",
     ) -> None:
         super().__init__()
         self.batch_size = whole_number("batch_size", batch_size, 64)
@@ -103,11 +103,11 @@ class ImageData(LightningDataModule):
         self._order: EpochOrder | None = None
         self._resume: tuple[int, int] | None = None
         self._scales: dict[torch.device, Scale] = {}
-        self._said: set[str] = set()  # warnings of loader workers
+        self._warned: set[str] = set()  # the warnings about loader workers given so far
 
     @property
-    def holds_out(self) -> bool:
-        """Whether some images are held out from training and test; known before they are read."""
+    def has_validation_images(self) -> bool:
+        """Whether images are held out for validation; known before any image is read."""
         return self.validation > 0
 
     def prepare(self) -> None:
@@ -118,7 +118,7 @@ class ImageData(LightningDataModule):
         """
         if self._contents is not None:
             return
-        with self.as_typed():
+        with self.root_as_typed():
             self._contents = contents = self.read()
         self.class_names = contents.class_names
         self.num_classes = len(contents.class_names)
@@ -133,11 +133,11 @@ class ImageData(LightningDataModule):
         self.evaluation_split = "test" if held_out is None else "validation"
 
     @contextmanager
-    def as_typed(self) -> Iterator[None]:
-        """Show the root folder in errors as it was typed, in errors of reading its files too.
+    def root_as_typed(self) -> Iterator[None]:
+        """Within this context errors show the root folder as the user typed it.
 
         Raises:
-            OptionError: for an OSError that names a file.
+            OptionError: in place of an OSError about a file.
         """
         try:
             yield
@@ -156,10 +156,11 @@ class ImageData(LightningDataModule):
         raise NotImplementedError
 
     def digest(self) -> str | None:
-        """Some hexadecimal digits that stand for the images there are now; None: it cannot be told.
+        """Hexadecimal digits that identify the images; None if there is no cheap way to get them.
 
-        They are equal for equal images wherever these lie, and must be cheap to find: images are not
-        decoded for them. The options that all data sets have do not change them.
+        Equal images have equal digests, wherever their files are. The options that all data sets
+        share do not change the digest. A run that is resumed, and a sweep that is started again,
+        compare it with the recorded one to notice that the images have changed.
 
         Raises:
             UserError: if the images are missing.
@@ -185,7 +186,7 @@ class ImageData(LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """All batches of an epoch in random order; see EpochOrder."""
         contents = self._read_contents()
-        rank, world_size = self._place()
+        rank, world_size = self._rank_and_processes()
         self._order = EpochOrder(len(contents.train), self.batch_size, self.seed, rank, world_size)
         if self._resume is not None:
             self._order.start_at(*self._resume)
@@ -241,19 +242,19 @@ class ImageData(LightningDataModule):
         assert self._contents is not None
         return self._contents
 
-    def _place(self) -> tuple[int, int]:
+    def _rank_and_processes(self) -> tuple[int, int]:
         """Rank of this process and number of processes."""
         if self.trainer is None:
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size
 
     def _evaluation_loader(self, split: Split) -> DataLoader:
-        rank, world_size = self._place()
+        rank, world_size = self._rank_and_processes()
         order = EvaluationOrder(len(split), self.batch_size, rank, world_size)
         return self._loader(split, order)
 
     def _loader(self, split: Split, order: Sampler[Tickets]) -> DataLoader:
-        return LazyLoader(split, order, self.workers(), self._said)
+        return LazyLoader(split, order, self.workers(), self._warned)
 
 
 def usable_cores() -> int:
@@ -263,13 +264,13 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def folder(key: str, value: Any) -> Path:
-    """The folder a user named; ~ stands for the home folder. Raises OptionError."""
+def expanded_folder(key: str, value: Any) -> Path:
+    """The folder that an option names; ~ is replaced by the home folder. Raises OptionError."""
     if not isinstance(value, (str, Path)) or not str(value).strip():
         raise OptionError(key, value, "must be a folder", "/path/to/images")
     try:
         path = Path(value)
         return path if path.exists() else path.expanduser()  # a folder may be called ~x
     except RuntimeError:
-        rule = "names a home folder, which this user has not"
+        rule = "names a home folder, but this user has none"
         raise OptionError(key, value, rule, "/path/to/images") from None

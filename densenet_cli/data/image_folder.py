@@ -22,9 +22,16 @@ from densenet_cli.data.colour_statistics import (
 from densenet_cli.data.epoch_order import EvaluationOrder, Tickets
 from densenet_cli.data.folder_layout import Files, class_names, digest, labelled_splits, split_folders
 from densenet_cli.data.image_check import check_images
-from densenet_cli.data.image_data import Batch, Contents, ImageData, Split, folder, usable_cores
+from densenet_cli.data.image_data import (
+    Batch,
+    Contents,
+    ImageData,
+    Split,
+    expanded_folder,
+    usable_cores,
+)
 from densenet_cli.data.photo import (
-    KEPT,
+    CROP_FRACTION,
     MAX_PIXELS,
     TooLarge,
     centre_crop,
@@ -112,12 +119,12 @@ class ImageFolder(ImageData):
     """
 
     name = "image_folder"
-    kept = KEPT
+    crop_fraction = CROP_FRACTION
 
     def __init__(
         self,
         root: str,
-        batch_size: int,
+        batch_size: int = 64,
         image_size: int = 224,
         num_workers: int | None = None,
         augment: bool = True,
@@ -129,7 +136,7 @@ class ImageFolder(ImageData):
         max_pixels: int | None = MAX_PIXELS,
     ) -> None:
         super().__init__(batch_size, num_workers, augment, validation, seed, normalise)
-        self.root, self.typed_root = folder("root", root), root
+        self.root, self.typed_root = expanded_folder("root", root), root
         self.side = whole_number("image_size", image_size, 224, at_least=8)
         self.test_fraction = number("test_fraction", test_fraction, 0.2, above=0, below=1)
         self.check = switch("check", check)
@@ -139,9 +146,9 @@ class ImageFolder(ImageData):
         self._digest: str | None = None
 
     @property
-    def holds_out(self) -> bool:
-        """Whether some training images are to be held out, or the folder has images for it."""
-        with self.as_typed():
+    def has_validation_images(self) -> bool:
+        """Whether training images are held out, or the folder has validation images of its own."""
+        with self.root_as_typed():
             return self.validation > 0 or {"validation", "test"} <= split_folders(self.root).keys()
 
     def read(self) -> Contents:
@@ -180,7 +187,7 @@ class ImageFolder(ImageData):
     def digest(self) -> str:
         """That of the names and sizes of all files; see ImageData and folder_layout.digest."""
         if self._digest is None:
-            with self.as_typed():
+            with self.root_as_typed():
                 self._find()
         return self._digest or ""
 

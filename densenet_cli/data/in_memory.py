@@ -1,7 +1,9 @@
-"""Data sets of small images that are held in memory as bytes."""
+"""Data sets of small images that are held in memory, one byte per colour value."""
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import logging
 from dataclasses import dataclass
 
@@ -14,25 +16,26 @@ from densenet_cli.data.colour_statistics import UNCHANGED, Statistics, statistic
 from densenet_cli.data.epoch_order import Tickets
 from densenet_cli.data.image_data import Batch, Contents, ImageData, Split
 from densenet_cli.data.splits import hold_out
+from densenet_cli.options import UserError
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Images (N, H, W, 3) uint8, as one stores pictures, and their labels (N,) int64."""
+    """Images (N, H, W, 3) uint8 and their labels (N,) int64, counted from 0."""
 
     images: Tensor
     labels: Tensor
 
 
 class InMemorySplit(Split):
-    """Some of the images of a set, not copied.
+    """Some of the images of a set; the pixels are not copied.
 
     Args:
         source: the images to choose from.
         chosen: indices of those in the split, (n,).
-        augment: whether batches carry the draws that say how to augment them.
+        augment: whether batches carry the draws that decide how images are augmented.
     """
 
     def __init__(self, source: Labelled, chosen: np.ndarray, augment: bool = False) -> None:
@@ -49,12 +52,16 @@ class InMemorySplit(Split):
 
 
 class InMemoryData(ImageData):
-    """Small images of one size. Augmentation: mirrored half the time, then shifted at random.
+    """Small images of one size. Augmentation: half of the images mirrored, then all shifted at random.
+
+    A data set of your own is a subclass with a `name` and `arrays()`. Name the class as `_target_` in
+    FOLDER/data/mine.yaml, below `defaults: [digits, _self_]` for the common options, and type
+    `densenet-run --config-dir=FOLDER data=mine`.
 
     Class attributes:
-        flips: whether a mirrored image still shows its class.
-        padding: how far images are shifted at most, in pixels.
-        published: mean and std of all training images as others state them; None if unknown.
+        flips: whether a mirrored image still belongs to its class.
+        padding: the largest shift, in pixels.
+        published: the published mean and std of all training images; None if there are none.
     """
 
     flips = True
@@ -63,12 +70,22 @@ class InMemoryData(ImageData):
     normalisations = ("mean_std", "scale")
 
     def arrays(self) -> tuple[Labelled, Labelled, list[str]]:
-        """All training images, all test images, and the class names."""
+        """All training images, all test images, and the class names, that of label 0 first."""
         raise NotImplementedError
 
-    def read(self) -> Contents:
-        """Read the images, hold some out and measure those that are left."""
+    @functools.cached_property
+    def _checked_arrays(self) -> tuple[Labelled, Labelled, list[str]]:
         train, test, class_names = self.arrays()
+        for split, part in (("training", train), ("test", test)):
+            _check(f"data set {self.name}: {split}", part, len(class_names))
+        sizes = ["{1} x {2} pixels".format(*part.images.shape) for part in (train, test)]
+        if sizes[0] != sizes[1]:
+            raise UserError(f"data set {self.name}: test images: must be {sizes[0]}; are {sizes[1]}")
+        return train, test, class_names
+
+    def read(self) -> Contents:
+        """Read the images, hold out the validation images, and measure the others."""
+        train, test, class_names = self._checked_arrays
         training, held_out = hold_out(train.labels.numpy(), self.validation)
         if self.normalise == "scale":
             statistics = UNCHANGED
@@ -85,6 +102,15 @@ class InMemoryData(ImageData):
             InMemorySplit(test, np.arange(len(test.images))),
         )
 
+    def digest(self) -> str | None:
+        """Of all pixels, labels and class names: 0.2 s for 60,000 images of 32x32 pixels."""
+        train, test, class_names = self._checked_arrays
+        content = hashlib.sha256("\0".join(class_names).encode())
+        for tensor in (train.images, train.labels, test.images, test.labels):
+            content.update(str(tuple(tensor.shape)).encode())
+            content.update(tensor.contiguous().numpy().data)
+        return content.hexdigest()[:12]
+
     def augmented(self, images: Tensor, draws: Tensor) -> Tensor:
         """Mirror half of the images, pad with the mean colour, crop at a random place."""
         if self.flips:
@@ -95,7 +121,7 @@ class InMemoryData(ImageData):
     def _compare_with_published(self, statistics: Statistics, images: int) -> None:
         if self.published is None:
             return
-        tolerance = images**-0.5  # several standard errors of a mean over so many images
+        tolerance = images**-0.5  # several standard errors of a mean over this many images
         for key, expected in self.published.items():
             found = statistics[key]
             if max(abs(a - b) for a, b in zip(found, expected, strict=True)) > tolerance:
@@ -107,11 +133,29 @@ class InMemoryData(ImageData):
 
 
 def measured(images: Tensor, chosen: np.ndarray) -> Statistics:
-    """Mean and std of the chosen ones of the images (N, H, W, 3) uint8, few at a time."""
+    """Mean and std of the chosen ones of the images (N, H, W, 3) uint8, a few at a time."""
     counts = torch.zeros(3, 256, dtype=torch.int64)
     for chunk in torch.from_numpy(chosen).split(5000):
         counts += value_counts(images.index_select(0, chunk))
     return statistics_of(counts)
+
+
+def _check(name: str, part: Labelled, classes: int) -> None:
+    """Raise UserError if a split's arrays are not what `Labelled` promises."""
+    images, labels = part.images, part.labels
+    shapes = [" x ".join(map(str, array.shape)) for array in (images, labels)]
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        rule = "must be a tensor of uint8, n x height x width x 3"
+        raise UserError(f"{name} images: {rule}; are {shapes[0]} of {images.dtype}")
+    if not len(images):
+        raise UserError(f"{name} images: there are none")
+    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+        rule = "must be a tensor with one label of int64 for each image"
+        raise UserError(f"{name} labels: {rule}; they are {shapes[1]} of {labels.dtype}")
+    for label in (int(labels.min()), int(labels.max())):
+        if not 0 <= label < classes:
+            rule = f"must be from 0 to {classes - 1}, since there are {classes} class names"
+            raise UserError(f"{name} labels: {rule}; one is {label}")
 
 
 def _rounded(numbers: list[float]) -> list[float]:

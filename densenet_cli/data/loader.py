@@ -46,14 +46,14 @@ class LazyLoader(DataLoader):
         split: gives the batch of one item of `sampler`, a tuple of tensors.
         sampler: what to ask `split` for, a whole batch at a time.
         workers: how many processes read; 0: this process reads.
-        said: the warnings that were given already; loaders of the same data share it.
+        warned: the warnings given so far; the loaders of one data set share this set.
 
     Raises:
         UserError: from iteration, if an image is broken, or if workers cannot be started.
     """
 
-    def __init__(self, split: Any, sampler: Sampler[Any], workers: int, said: set[str]) -> None:
-        self._said = said
+    def __init__(self, split: Any, sampler: Sampler[Any], workers: int, warned: set[str]) -> None:
+        self._warned = warned
         super().__init__(
             _Packing(split) if workers else split,  # type: ignore[arg-type]
             batch_size=None,  # an item of the sampler is a whole batch already
@@ -81,8 +81,8 @@ class LazyLoader(DataLoader):
             yield self._opened(batch) if isinstance(batch, Packed) else batch
 
     def _opened(self, packed: Packed) -> tuple[Tensor, ...]:
-        if packed.note is not None and packed.note not in self._said:
-            self._said.add(packed.note)
+        if packed.note is not None and packed.note not in self._warned:
+            self._warned.add(packed.note)
             log.warning(
                 "loader workers cannot hand images over in shared memory: %s; they do so by pipes, "
                 "which is slower%s",

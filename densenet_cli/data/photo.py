@@ -25,7 +25,7 @@ from torch import Tensor
 warnings.filterwarnings("ignore", module=r"PIL\.")  # of harmless faults; others are raised
 
 MAX_PIXELS = 178_956_970  # as many as Pillow takes if it is told nothing
-KEPT = 224 / 256  # the shorter side is resized to 256 where the crop is 224
+CROP_FRACTION = 224 / 256  # the shorter side is resized to 256 where the crop is 224
 Box = tuple[int, int, int, int]
 """Left, upper, right and lower edge, in pixels."""
 Turn = Image.Transpose | None
@@ -105,8 +105,8 @@ def read_rgb(path: str | Path) -> Tensor:
         return _tensor(_decoded(file, turn)[0])
 
 
-def centre_crop(path: str | Path, size: int, kept: float = KEPT) -> Tensor:
-    """The middle of a picture: shorter side resized to size / kept, then cut to size x size.
+def centre_crop(path: str | Path, size: int, fraction: float = CROP_FRACTION) -> Tensor:
+    """The middle of a picture: shorter side resized to size / fraction, then cut to size x size.
 
     Done in one step, which gives the same picture but for rounding, and no huge image on the way
     if the photo is long and narrow.
@@ -114,21 +114,21 @@ def centre_crop(path: str | Path, size: int, kept: float = KEPT) -> Tensor:
     Args:
         path: of the picture.
         size: height and width of what is returned, in pixels.
-        kept: how much of the shorter side is left, up to 1.
+        fraction: of the shorter side that is kept, at most 1.
 
     Returns and Raises: as random_crop.
     """
-    return _crops(path, size, kept, [(0.5, 0.5)])[0]
+    return _crops(path, size, fraction, [(0.5, 0.5)])[0]
 
 
-def ten_crops(path: str | Path, size: int, kept: float = KEPT) -> Tensor:
+def ten_crops(path: str | Path, size: int, fraction: float = CROP_FRACTION) -> Tensor:
     """The middle and the four corners of a picture, and the same mirrored: (10, size, size, 3) uint8.
 
     As Krizhevsky et al. 2012, sec. 4.1, but of the whole picture, as in fb.resnet.torch. Arguments and
     errors: as centre_crop.
     """
     corners = [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)]
-    crops = torch.stack(_crops(path, size, kept, [(0.5, 0.5), *corners]))
+    crops = torch.stack(_crops(path, size, fraction, [(0.5, 0.5), *corners]))
     return torch.cat([crops, crops.flip(2)])
 
 
@@ -170,11 +170,13 @@ def random_box(width: int, height: int, chance: random.Random) -> Box:
     return left, top, left + side, top + side
 
 
-def _crops(path: str | Path, size: int, kept: float, places: list[tuple[float, float]]) -> list[Tensor]:
+def _crops(
+    path: str | Path, size: int, fraction: float, places: list[tuple[float, float]]
+) -> list[Tensor]:
     """Squares of a picture, resized: 0, 0 is the upper left corner, 1, 1 the lower right one."""
     with _opened(path) as (file, turn):
         width, height = _upright_size(file, turn)
-        side = min(width, height) * kept
+        side = min(width, height) * fraction
         image, reduction = _decoded(file, turn, side / size)
     crops = []
     for across, down in places:

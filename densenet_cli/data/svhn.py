@@ -9,29 +9,25 @@ import scipy.io
 import torch
 import torchvision
 
-from densenet_cli.data.download import PublishedFile, PublishedSet, digest, make_available
-from densenet_cli.data.image_data import folder
-from densenet_cli.data.in_memory import InMemoryData, Labelled
+from densenet_cli.data.download import PublishedFile, PublishedSet
+from densenet_cli.data.in_memory import Labelled
+from densenet_cli.data.published_data import PublishedData
 from densenet_cli.options import UserError, switch
 
 
-class Svhn(InMemoryData):
+class Svhn(PublishedData):
     """73,257 training, 531,131 extra training and 26,032 test images in 10 classes.
 
     With the extra images this takes 1.9 GB of memory in each process, twice that while reading.
-    Images are shifted by at most 4 pixels if augmented, and not mirrored: they are digits.
+    Augmentation shifts images by at most 4 pixels and mirrors none: they are digits.
+    The files `train_32x32.mat`, `test_32x32.mat` and `extra_32x32.mat` are in the folder `root`.
 
     Args:
-        root: folder that holds `train_32x32.mat`, `test_32x32.mat` and `extra_32x32.mat`, or will.
         extra: whether to train on the extra images too, as the DenseNet paper does.
-        download: whether to fetch files that are missing or damaged.
-        verify: whether files must have the checksums of the official release.
-        others: as ImageData. The paper holds out 6,000 images, divides by 255 only ("scale") and
+        others: as PublishedData. The paper holds out 6,000 images, divides by 255 only ("scale") and
             does not augment.
 
-    Raises:
-        OptionError: from the constructor and from `prepare`, if an option breaks its rule.
-        UserError: from `prepare`, if files are missing, damaged or cannot be fetched.
+    Raises: as PublishedData.
     """
 
     name = "svhn"
@@ -41,7 +37,7 @@ class Svhn(InMemoryData):
     def __init__(
         self,
         root: str,
-        batch_size: int,
+        batch_size: int = 64,
         num_workers: int | None = None,
         augment: bool = False,
         validation: int = 6000,
@@ -51,22 +47,16 @@ class Svhn(InMemoryData):
         download: bool = True,
         verify: bool = True,
     ) -> None:
-        super().__init__(batch_size, num_workers, augment, validation, seed, normalise)
-        self.root, self.typed_root = folder("root", root), root
+        super().__init__(
+            root, batch_size, num_workers, augment, validation, seed, normalise, download, verify
+        )
         self.extra = switch("extra", extra)
-        self.download = switch("download", download)
-        self.verify = switch("verify", verify)
 
     def arrays(self) -> tuple[Labelled, Labelled, list[str]]:
-        """All images, (n, 32, 32, 3), fetched if need be; the training images come first."""
-        published = self.published_set()
-        make_available(published, self.root, self.download, self.verify)
-        *training, test = [self.root / file.path for file in published.files]
+        """All images, (n, 32, 32, 3); downloads the files that are missing."""
+        self.make_available()
+        *training, test = [self.root / file.path for file in self.published_set().files]
         return read_mats(training), read_mats([test]), [str(digit) for digit in range(10)]
-
-    def digest(self) -> str:
-        """That of the files of the release; see ImageData."""
-        return digest(self.published_set(), self.root, self.verify)
 
     def published_set(self) -> PublishedSet:
         """The official files, the test images last."""

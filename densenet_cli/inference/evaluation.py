@@ -71,7 +71,7 @@ def evaluate(trained: Trained, root: Path, batch_size: int | None = None) -> Ans
         UserError: if none of its pictures can be read.
     """
     files = _files(root, trained.class_names)
-    cut = functools.partial(centre_crop, size=trained.image_size[0], kept=trained.kept)
+    cut = functools.partial(centre_crop, size=trained.image_size[0], fraction=trained.kept)
     counted = metrics.of_classification(len(trained.class_names))
     read: list[int] = []
     logits: list[Tensor] = []

@@ -94,7 +94,7 @@ def some(
         noise = torch.randint(256, (2, size, size, 3), generator=torch.Generator().manual_seed(0))
         return noise.to(torch.uint8), []
     paths = find(words)[:most]
-    cut = functools.partial(centre_crop, size=size, kept=kept)
+    cut = functools.partial(centre_crop, size=size, fraction=kept)
     (_, images, unreadable), *_ = batches(paths, cut, most)
     if len(images) < 2:
         named = ", ".join(map(str, words))

@@ -59,7 +59,7 @@ def predict(
     if ten_crop and trained.kept == 1:
         raise UserError("--ten-crop: this network takes pictures whole; it is for data=image_folder")
     cut = functools.partial(
-        ten_crops if ten_crop else centre_crop, size=trained.image_size[0], kept=trained.kept
+        ten_crops if ten_crop else centre_crop, size=trained.image_size[0], fraction=trained.kept
     )
     batch_size = batch_size or trained.batch_size
     at_once = max(1, batch_size // 10) if ten_crop else batch_size

@@ -145,6 +145,6 @@ def _reported(folder: Path, fields: dict[str, Any]) -> Path:
 def _kept(target: str) -> float:
     """What the data set of a run says of pictures of other sizes."""
     try:
-        return pkgutil.resolve_name(target).kept
+        return pkgutil.resolve_name(target).crop_fraction
     except (ValueError, ImportError, AttributeError) as error:
         raise UserError(f"data._target_={target}: cannot be imported here: {error}") from error

@@ -17,7 +17,7 @@ KEYS = {
     "": TOP,
     "logger": [],
     "model": ["_target_"],
-    "data": ["_target_", "batch_size"],
+    "data": ["_target_", "batch_size", "seed"],
     "recipe": ["report", "label_smoothing", "gradient_clip", "ema_decay", "optimizer", "schedule"],
     "recipe.optimizer": ["_target_", "lr"],
     "recipe.schedule": ["_target_"],

@@ -272,7 +272,7 @@ class Search(Runner):
 def _holds_out(options: dict[str, Any]) -> bool:
     """Whether data have held-out images of their own, as a folder with train/, val/ and test/."""
     with naming("data"), quick_imports():  # a folder of images is read by what loads torch
-        return build("data", options).holds_out
+        return build("data", options).has_validation_images
 
 
 def distribution(override: Override) -> BaseDistribution:

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from tiny_run import TINY
 
 from densenet_cli.config.compose import as_paths, compose, composing, quoted, unquoted, value
-from densenet_cli.data.image_data import folder
+from densenet_cli.data.image_data import expanded_folder
 from densenet_cli.options import UserError
 from densenet_cli.plain_text import Parser
 from densenet_cli.sweep import jobs
@@ -61,7 +61,7 @@ def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path):
     assert cfg.hydra.run.dir == str(tmp_path / "it's home/out")
     with pytest.raises(UserError, match=r"it's home/last\.ckpt: there is no such file"):
         load_checkpoint(Path(cfg.checkpoint))
-    assert folder("root", cfg.data.root) == tmp_path / "it's home/a b"
+    assert expanded_folder("root", cfg.data.root) == tmp_path / "it's home/a b"
     parser = Parser()
     parser.add_argument("--output", type=Path)
     assert parser.parse_args(["--output=~/a"]).output == tmp_path / "it's home/a"

@@ -114,7 +114,7 @@ def files(trained: Trained, paths: Sequence[str]) -> tuple[Seen, list[Unreadable
     Raises:
         UserError: none of them can be read.
     """
-    cut = functools.partial(centre_crop, size=trained.image_size[0], kept=trained.kept)
+    cut = functools.partial(centre_crop, size=trained.image_size[0], fraction=trained.kept)
     ((indices, images, unreadable),) = pictures.batches(paths, cut, len(paths))
     if not indices:
         first = unreadable[0]
