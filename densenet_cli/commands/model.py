@@ -18,7 +18,7 @@ from densenet_cli.config.trust import Trust
 from densenet_cli.options import UserError
 from densenet_cli.plain_text import Formatter, Parser, printable
 from densenet_cli.process import ranks
-from densenet_cli.process.quick_imports import quick_imports
+from densenet_cli.process.load_torch import load_lightning
 from densenet_cli.process.start import begin
 from densenet_cli.process.streams import EndWithReader
 
@@ -68,8 +68,7 @@ def _obey(ending: EndWithReader) -> None:
         return
     ending.at_once = getattr(words, "output", None) is None  # else it leaves files
     try:
-        with quick_imports():  # also without matplotlib, which its user's settings can break
-            import lightning.pytorch  # noqa: F401 -- all commands need it
+        load_lightning()  # all commands need it
         status = words.command(words) or 0
     except UserError as error:
         _complain(error, str(error))

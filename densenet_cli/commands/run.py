@@ -34,7 +34,7 @@ from densenet_cli.config.trust import Trust, check_words
 from densenet_cli.options import OptionError, UserError
 from densenet_cli.plain_text import printable
 from densenet_cli.process import ranks
-from densenet_cli.process.quick_imports import quick_imports
+from densenet_cli.process.load_torch import load_lightning
 from densenet_cli.process.start import begin
 from densenet_cli.process.streams import EndWithReader, drop_what_cannot_be_written
 from densenet_cli.record.run_record import Begin, read_config
@@ -224,8 +224,8 @@ def _run(folder: Path, config: dict[str, Any], overrides: list[str], begin: Begi
         status = supervise(folder, config, overrides, begin)
     else:
         ranks.forget(ranks.NODES)
-        with quick_imports():  # torch loads only when a run starts
-            from densenet_cli.run.execute import execute
+        load_lightning()  # only here, where a run starts
+        from densenet_cli.run.execute import execute
 
         status = execute(folder, config, overrides, begin)
     return 1 if status == BUSY else status

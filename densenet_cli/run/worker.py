@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from densenet_cli.options import UserError
 from densenet_cli.process import ranks
-from densenet_cli.process.quick_imports import quick_imports
+from densenet_cli.process.load_torch import load_lightning
 from densenet_cli.process.stop_signals import stop_signals
 from densenet_cli.process.streams import drop_what_cannot_be_written
 
@@ -76,11 +76,12 @@ def _serve(answers: int) -> NoReturn:
 
 def _execute(job: dict[str, Any]) -> int:
     try:
-        with quick_imports():
-            from densenet_cli.run.execute import execute  # loads torch
+        load_lightning()
     except UserError as error:
         ranks.leave_message(Path(job["folder"]), str(error))
         os._exit(ranks.NOT_LOADED)
+    from densenet_cli.run.execute import execute
+
     return execute(Path(job["folder"]), job["config"], job["overrides"], job["begin"])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from densenet_cli.config.build import build, naming
 from densenet_cli.options import UserError
-from densenet_cli.process.quick_imports import quick_imports
+from densenet_cli.process.load_torch import load_lightning
 from densenet_cli.record.trained_on import COMMON
 
 
@@ -36,7 +36,8 @@ class Images:
 
     def _take(self, data: dict[str, Any]) -> str | None:
         try:
-            with naming("data"), quick_imports():
+            load_lightning()
+            with naming("data"):
                 return build("data", data).digest()
         except UserError as error:
             self.missing.append(str(error))

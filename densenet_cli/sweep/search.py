@@ -20,7 +20,7 @@ from densenet_cli.files.lock import FolderInUse, is_locked, lock_folder
 from densenet_cli.files.plain_file import UnreadableFile
 from densenet_cli.options import OptionError, UserError, choice, not_installed, whole_number
 from densenet_cli.plain_text import first_line, printable
-from densenet_cli.process.quick_imports import quick_imports
+from densenet_cli.process.load_torch import load_lightning
 from densenet_cli.record.identity import identity
 from densenet_cli.record.run_record import reported
 from densenet_cli.record.trained_on import may_change
@@ -271,7 +271,8 @@ class Search(Runner):
 
 def _holds_out(options: dict[str, Any]) -> bool:
     """Whether data have held-out images of their own, as a folder with train/, val/ and test/."""
-    with naming("data"), quick_imports():  # a folder of images is read by what loads torch
+    load_lightning()
+    with naming("data"):
         return build("data", options).has_validation_images
 
 

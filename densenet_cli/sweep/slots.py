@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from densenet_cli.options import OptionError, UserError, whole_number
 from densenet_cli.plain_text import last_line
 from densenet_cli.process import child, ranks
-from densenet_cli.process.quick_imports import quick_imports
+from densenet_cli.process.load_torch import load_torch
 from densenet_cli.run.supervisor import Place
 
 WITHOUT_GPU = 2  # jobs at once, unless typed
@@ -77,8 +77,9 @@ def _gpus() -> list[str]:
 def print_gpu_count(words: list[str]) -> None:
     """Print how many GPUs torch sees; in a process of its own, for a sweep itself loads no torch."""
     try:
-        with quick_imports():
-            import torch
+        load_torch()
     except UserError as error:
         sys.exit(str(error))
+    import torch
+
     print(torch.cuda.device_count())

@@ -118,8 +118,8 @@ def test_settings_made_before_change_no_figure_of_an_analysis(tmp_path):
 def test_matplotlib_is_loaded_without_settings_and_leaves_folder_and_environment(module, tmp_path):
     (tmp_path / "matplotlibrc").write_bytes(b"\xff")
     line = (
-        "import os; from densenet_cli.process.quick_imports import quick_imports\n"
-        "with quick_imports(): import lightning.pytorch\n"
+        "import os; from densenet_cli.process.load_torch import load_lightning\n"
+        "load_lightning()\n"
         f"import {module}; print(os.getcwd(), os.environ['MPLBACKEND'], 'MATPLOTLIBRC' in os.environ)"
     )
     environment = {**os.environ, "MPLBACKEND": "nonsense"}

@@ -23,10 +23,10 @@ HIDDEN = ["queue", "ctypes", "random", "json", "torch", "numpy", "yaml", "joblib
 
 LOADED = """
 import sys
-from densenet_cli.process.quick_imports import quick_imports
+from densenet_cli.process.load_torch import load_lightning
 
-with quick_imports():
-    import densenet_cli.run.execute
+load_lightning()
+import densenet_cli.run.execute
 assert not {"matplotlib", "scipy", "torchvision"} & sys.modules.keys()
 import lightning_utilities.core.imports as imports
 assert imports.package_available("torchvision")
