@@ -23,7 +23,7 @@ from densenet_cli.config import resolvers
 from densenet_cli.config.build import build, naming
 from densenet_cli.config.compose import compose, composing, key, resolved
 from densenet_cli.data.image_data import ImageData
-from densenet_cli.figures.drawing import by
+from densenet_cli.figures.drawing import grouped
 from densenet_cli.figures.terminal import console
 from densenet_cli.options import UserError
 from densenet_cli.plain_text import first_line
@@ -102,9 +102,9 @@ def _distinct(sections: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _kinds(models: Sequence[dict[str, Any]]) -> dict[Subject, list[dict[str, Any]]]:
     """The networks that differ in nothing but depth, together."""
-    kinds = by(models, lambda model: json.dumps(_but_depth(model), sort_keys=True)).values()
+    kinds = grouped(models, lambda model: json.dumps(_but_depth(model), sort_keys=True)).values()
     subjects: dict[Subject, list[dict[str, Any]]] = {}
-    for name, peers in by(kinds, lambda own: family(own[0])).items():
+    for name, peers in grouped(kinds, lambda own: family(own[0])).items():
         options = [_but_depth(own[0]) for own in peers]
         varying = differing(options)
         for own, values in zip(peers, options, strict=True):

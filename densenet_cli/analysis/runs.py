@@ -13,7 +13,6 @@ from densenet_cli.analysis.forward import Batches
 from densenet_cli.analysis.network_label import Subject
 from densenet_cli.config.build import build
 from densenet_cli.config.trust import Trust
-from densenet_cli.figures import drawing as figure_files
 from densenet_cli.figures.drawing import FORMATS, Drawing
 from densenet_cli.figures.terminal import console, plain
 from densenet_cli.inference import run_images as test_images
@@ -100,7 +99,7 @@ def write(folder: Path, name: str, drawings: Sequence[Drawing], formats: Sequenc
     """
     for number, drawing in enumerate(drawings, start=1):
         stem = folder / (f"{name}_{number}" if len(drawings) > 1 else name)
-        for path in figure_files.write(drawing, stem, formats):
+        for path in drawing.save(stem, formats):
             print(printable(path))
     for note in dict.fromkeys(drawing.note for drawing in drawings):
         console().print(plain(note))

@@ -200,13 +200,13 @@ def _table(words: argparse.Namespace) -> None:
 
 
 def _plot(words: argparse.Namespace) -> None:
-    from densenet_cli.results import plots as figures
+    from densenet_cli.results import plots
     from densenet_cli.results.settings import settings
 
     runs, _ = _runs(words.folders)
     found = settings(runs, words.group_by)
     _say_what_repeats(found)
-    for path in figures.write(found, words.kind, words.output, words.format):
+    for path in plots.write(found, words.kind, words.output, words.format):
         print(printable(path))
 
 

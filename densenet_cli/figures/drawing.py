@@ -1,4 +1,4 @@
-"""A drawn figure with the points it was made of, and how both become files."""
+"""A figure with the data it shows, and how both are saved as files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from densenet_cli.figures import (
 )
 from densenet_cli.files.atomic_file import replace_file
 from densenet_cli.files.csv_file import csv_text
-from densenet_cli.options import choice
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,48 +34,49 @@ class Drawing:
     """One figure.
 
     Args:
-        figure: as matplotlib draws it.
-        points: what is drawn, a dictionary a point; columns of the CSV file beside the figure.
-        note: one or two sentences for a caption: what is shown, over how many seeds.
+        figure: as matplotlib drew it.
+        points: the data shown, one dictionary per point; the CSV file beside the figure holds them.
+        note: the caption, one or two sentences: what is shown, over how many seeds.
     """
 
     figure: Figure
     points: list[dict[str, Any]]
     note: str
 
+    def save(self, stem: Path, formats: Sequence[str]) -> list[Path]:
+        """Write the figure as stem.FORMAT and its points as stem.csv; return the files written.
 
-def by(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
-    """The items that share a key, under that key, in order of first appearance."""
+        Args:
+            stem: the path without an ending.
+            formats: some of FORMATS.
+
+        Raises:
+            UserError: if a file cannot be written.
+        """
+        paths = []
+        for form in formats:
+            paths.append(stem.with_name(f"{stem.name}.{form}"))
+            replace_file(paths[-1], partial(self._draw, form))
+        paths.append(stem.with_name(f"{stem.name}.csv"))
+        replace_file(paths[-1], csv_text(self.points))
+        return paths
+
+    def svg(self) -> str:
+        """The figure as SVG on a transparent background."""
+        file = io.BytesIO()
+        self._draw("svg", file, transparent=True)
+        return file.getvalue().decode()
+
+    def _draw(self, form: str, file: BinaryIO, transparent: bool = False) -> None:
+        with style.styled():
+            self.figure.savefig(
+                file, format=form, metadata=_WITHOUT_DATE[form], transparent=transparent
+            )
+
+
+def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+    """The items that share a key, by that key, in order of first appearance."""
     groups: dict[Key, list[Item]] = {}
     for item in items:
         groups.setdefault(key(item), []).append(item)
     return groups
-
-
-def svg(drawing: Drawing) -> str:
-    """A drawing as SVG on a transparent ground."""
-    text = io.BytesIO()
-    with style.styled():
-        _save(drawing, "svg", text, transparent=True)
-    return text.getvalue().decode()
-
-
-def _save(drawing: Drawing, form: str, file: BinaryIO, transparent: bool = False) -> None:
-    drawing.figure.savefig(file, format=form, metadata=_WITHOUT_DATE[form], transparent=transparent)
-
-
-def write(drawing: Drawing, stem: Path, formats: Sequence[str]) -> list[Path]:
-    """Write one figure as stem.FORMAT and its points as stem.csv; the files written.
-
-    Raises:
-        UserError: if a format is unknown, or the files cannot be written.
-    """
-    paths = []
-    for form in formats:
-        choice("format", form, FORMATS)
-        paths.append(stem.with_name(f"{stem.name}.{form}"))
-        with style.styled():
-            replace_file(paths[-1], partial(_save, drawing, form))
-    paths.append(stem.with_name(f"{stem.name}.csv"))
-    replace_file(paths[-1], csv_text(drawing.points))
-    return paths

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from densenet_cli.options import UserError, nearest, shown
+from densenet_cli.options import OptionError, nearest, shown
 from densenet_cli.plain_text import as_title
 from densenet_cli.record.differences import acting_options, differing, differing_among_peers, phrase
 from densenet_cli.record.identity import flat
@@ -161,7 +161,7 @@ def settings(runs: Sequence[Run], group_by: Sequence[str] = ()) -> list[Setting]
             "images": runs that agree in these make one setting, averaged over all else.
 
     Raises:
-        UserError: if `group_by` names an option that no run has.
+        OptionError: if `group_by` names an option that no run has.
     """
     if group_by:
         return _grouped(runs, group_by)
@@ -227,9 +227,8 @@ def _grouped(runs: Sequence[Run], names: Sequence[str]) -> list[Setting]:
     for name in names:
         if not any(name in found for found in options):
             known = sorted({key for run in runs for key in flat(run.config)} | PSEUDO_OPTIONS.keys())
-            near = nearest(name, known)
-            hint = f"did you mean {near}?" if near else "for example model.growth_rate"
-            raise UserError(f"--group-by {name}: no run has such an option; {hint}")
+            example = nearest(name, known) or "model.growth_rate"
+            raise OptionError("--group-by", name, "no run has such an option", example)
     groups: dict[str, list[Run]] = {}
     found: dict[str, dict[str, Any]] = {}
     for run, values in zip(runs, options, strict=True):

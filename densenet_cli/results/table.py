@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from densenet_cli.options import UserError, nearest
+from densenet_cli.options import OptionError, nearest
 from densenet_cli.results.columns import COLUMNS, Row
 from densenet_cli.results.notes import notes
 from densenet_cli.results.published import compare
@@ -46,7 +46,7 @@ def rows(
             parameters, as papers do.
 
     Raises:
-        UserError: if there is no such column.
+        OptionError: if there is no such column.
     """
     if sort is None and years:
         sort = "year"
@@ -56,9 +56,8 @@ def rows(
     if sort is None:
         return found
     if name not in COLUMNS:
-        near = nearest(name, COLUMNS)
-        hint = f"did you mean {near}? " if near else ""
-        raise UserError(f"--sort {sort}: there is no such column; {hint}There are {', '.join(COLUMNS)}")
+        rule = "must be one of " + ", ".join(COLUMNS)
+        raise OptionError("--sort", sort, rule, nearest(name, COLUMNS) or "error")
     key = COLUMNS[name].key
     known = [row for row in found if key(row) is not None]
     unknown = [row for row in found if key(row) is None]

@@ -12,7 +12,6 @@ from example_record import write
 from densenet_cli.analysis import layer_figure
 from densenet_cli.analysis.gradients.gradient_flow import LayerGradient
 from densenet_cli.analysis.network_label import Subject
-from densenet_cli.figures import drawing as drawing_files
 from densenet_cli.process import child
 
 SETTINGS = """\
@@ -102,7 +101,7 @@ def test_settings_made_before_change_no_figure_of_an_analysis(tmp_path):
     def drawn(folder):
         layers = [LayerGradient(f"layer {place}", 1.0 / place, 0.1, 2.0 / place) for place in (1, 2, 3)]
         drawing = layer_figure.draw_gradients({Subject("a_b $x$", "ResNet"): layers})
-        drawing_files.write(drawing, folder / "gradients", ["png", "svg", "pdf"])
+        drawing.save(folder / "gradients", ["png", "svg", "pdf"])
         return {path.name: path.read_bytes() for path in folder.iterdir()}
 
     expected = drawn(tmp_path / "plain")

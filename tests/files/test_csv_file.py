@@ -8,8 +8,7 @@ import pytest
 from example_record import fields, write
 
 from densenet_cli.files.csv_file import csv_text, safe_cell
-from densenet_cli.results import formats
-from densenet_cli.results import plots as figures
+from densenet_cli.results import formats, plots
 from densenet_cli.results.records import read_runs
 from densenet_cli.results.settings import settings
 from densenet_cli.results.table import rows
@@ -52,7 +51,7 @@ def test_the_csv_of_the_table_and_of_figures_holds_no_formula():
     found = settings(read_runs([Path("runs")])[0])
     texts = [formats.as_csv(rows(found))]
     texts += [
-        path.read_text() for path in figures.write(found, [], Path("out"), []) if path.suffix == ".csv"
+        path.read_text() for path in plots.write(found, [], Path("out"), []) if path.suffix == ".csv"
     ]
     assert len(texts) > 3
     cells = [cell for text in texts for row in csv.reader(io.StringIO(text)) for cell in row]

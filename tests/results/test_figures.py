@@ -14,7 +14,7 @@ from densenet_cli import units
 from densenet_cli.figures import style
 from densenet_cli.figures.labels import spread
 from densenet_cli.options import UserError
-from densenet_cli.results import plots as figures
+from densenet_cli.results import plots
 from densenet_cli.results.plots import bars
 from densenet_cli.results.plots.error_cost import front
 from densenet_cli.results.plots.learning_curves import mean_curve
@@ -58,7 +58,7 @@ def _drawn(axes):
 @pytest.mark.parametrize("cost", ["parameters", "multiply_adds"])
 def test_points_are_the_means_over_seeds(cost):
     _two_families()
-    drawing = figures.draw(_settings(), f"error_{cost}")
+    drawing = plots.draw(_settings(), f"error_{cost}")
     sizes = {"parameters": (769_162, 176_122, 1_727_962)}
     sizes["multiply_adds"] = (287_929_692, 72_365_352, 252_887_680)
     expected = set(zip(sizes[cost], (4.666667, 5.666667, 6.5), strict=True))
@@ -72,7 +72,7 @@ def test_points_are_the_means_over_seeds(cost):
 
 def test_error_bars_are_one_standard_deviation_long():
     _two_families()
-    axes = figures.draw(_settings(), "error_parameters").figure.axes[0]
+    axes = plots.draw(_settings(), "error_parameters").figure.axes[0]
     segments = [tuple(s[:, 1]) for c in axes.collections for s in c.get_segments()]
     deviation = math.sqrt(42 / 225 / 2)
     assert any(
@@ -91,7 +91,7 @@ def test_pareto_front_of_points_by_hand():
 
 def test_points_file_marks_the_front():
     _two_families()
-    points = figures.draw(_settings(), "error_parameters").points
+    points = plots.draw(_settings(), "error_parameters").points
     assert [point["on_pareto_front"] for point in points] == [True, True, False]
 
 
@@ -103,16 +103,16 @@ def test_unfinished_runs_are_not_drawn():
     for name in "abcd":
         _metrics(f"runs/{name}", [50, 4.5 if name == "a" else 99], [2, 1])
     for kind in ("error_parameters", "learning_curves", "memory"):
-        points = figures.draw(_settings(), kind).points
+        points = plots.draw(_settings(), kind).points
         assert {point["setting"] for point in points} == {"DenseNet-BC (L=100, k=12)"}, kind
         assert {point["n"] for point in points} == {1}, kind
-    assert _drawn(figures.draw(_settings(), "error_parameters").figure.axes[0]) == {(769_162, 4.5)}
+    assert _drawn(plots.draw(_settings(), "error_parameters").figure.axes[0]) == {(769_162, 4.5)}
 
 
 def test_data_sets_have_panels_of_their_own():
     write(Path("runs/a"), 4.5)
     write(Path("runs/b"), 22.0, data___target_=CIFAR100)
-    axes = figures.draw(_settings(), "error_parameters").figure.axes
+    axes = plots.draw(_settings(), "error_parameters").figure.axes
     assert [panel.get_title(loc="left") for panel in axes] == ["C10+", "C100+"]
     assert [_drawn(panel) for panel in axes] == [{(769_162, 4.5)}, {(769_162, 22.0)}]
 
@@ -122,7 +122,7 @@ def test_a_line_joins_networks_that_differ_in_size_alone():
         for epochs in (10, 300):
             name = f"runs/{depth}-{epochs}"
             write(Path(name), depth / epochs, model__depth=depth, parameters=size, epochs=epochs)
-    axes = figures.draw(_settings(), "error_parameters").figure.axes[0]
+    axes = plots.draw(_settings(), "error_parameters").figure.axes[0]
     joined = [
         list(line.get_ydata())
         for line in axes.get_lines()
@@ -150,7 +150,7 @@ def test_learning_curves_draw_error_and_loss():
     for seed, last in enumerate((4.0, 5.0)):
         write(Path(f"runs/{seed}"), last, seed=seed)
         _metrics(f"runs/{seed}", [60, 20, last], [2.0, 1.0, 0.5 + seed])
-    error, loss = figures.draw(_settings(), "learning_curves").figure.axes
+    error, loss = plots.draw(_settings(), "learning_curves").figure.axes
     assert list(error.get_lines()[0].get_ydata()) == [60, 20, 4.5]
     assert list(loss.get_lines()[0].get_ydata()) == [2.0, 1.0, 1.0]
 
@@ -160,7 +160,7 @@ def test_a_damaged_metrics_file_is_named_and_costs_no_other_curve():
     _metrics("runs/a", [60, 4.5], [2, 1])
     write(Path("runs/b"), 4.5, seed=1)
     Path("runs/b/metrics.csv").write_text("epoch,test_error\n1,many\n")
-    drawing = figures.draw(_settings(), "learning_curves")
+    drawing = plots.draw(_settings(), "learning_curves")
     assert "runs/b/metrics.csv" in drawing.note
     assert [point["test_error_percent_mean"] for point in drawing.points] == [60, 4.5]
 
@@ -179,7 +179,7 @@ def _grid():
 
 def test_heat_map_has_a_row_for_k_and_a_column_for_compression():
     _grid()
-    drawing = figures.draw(_settings(), "growth_compression")
+    drawing = plots.draw(_settings(), "growth_compression")
     assert {(p["growth_rate"], p["compression"]): p["error_percent_mean"] for p in drawing.points} == {
         (12, 0.5): 6.5,
         (12, 1.0): 6.0,
@@ -199,7 +199,7 @@ def test_heat_maps_do_not_mix_depths():
     for k, theta in itertools.product((12, 24), (0.5, 1.0)):
         options = {"model__growth_rate": k, "model__compression": theta, "model__depth": 40}
         write(Path(f"runs/40-{k}-{theta}"), 7.0, **options)
-    drawing = figures.draw(_settings(), "growth_compression")
+    drawing = plots.draw(_settings(), "growth_compression")
     titles = [axes.get_title(loc="left") for axes in drawing.figure.axes]
     assert titles == ["L=100, bottleneck, C10+", "L=40, bottleneck, C10+"]
 
@@ -208,7 +208,7 @@ def test_devices_are_never_mixed():
     write(Path("runs/a"), 4.5, seconds=7200.0)
     write(Path("runs/b"), 4.5, seed=1, seconds=14400.0)
     write(Path("runs/c"), 4.5, seed=2, seconds=720_000.0, device="a CPU")
-    drawing = figures.draw(_settings(), "training_time")
+    drawing = plots.draw(_settings(), "training_time")
     means = {point["device"]: point["seconds_mean"] for point in drawing.points}
     assert means == {"NVIDIA H100, 32-true": 10_800.0, "a CPU, 32-true": 720_000.0}
     titles = [axes.get_title(loc="left") for axes in drawing.figure.axes]
@@ -218,7 +218,7 @@ def test_devices_are_never_mixed():
 
 def test_memory_bars_are_as_long_as_the_memory():
     write(Path("runs/a"), 4.5, peak_memory_bytes=3_000_000_000)
-    (axes,) = figures.draw(_settings(), "memory").figure.axes
+    (axes,) = plots.draw(_settings(), "memory").figure.axes
     assert [bar.get_width() for bar in axes.patches] == [3.0]
     assert axes.get_xlabel() == "peak memory (GB)"
 
@@ -226,7 +226,7 @@ def test_memory_bars_are_as_long_as_the_memory():
 def test_of_many_settings_the_bars_of_lowest_error_are_shown():
     for number in range(bars.SHOWN + 3):
         write(Path(f"runs/{number}"), 30.0 - number, model__growth_rate=number + 1)
-    drawing = figures.draw(_settings(), "memory")
+    drawing = plots.draw(_settings(), "memory")
     shown = {point["setting"] for point in drawing.points}
     assert len(shown) == bars.SHOWN
     assert "DenseNet-BC (L=100, k=3)" not in shown
@@ -235,7 +235,7 @@ def test_of_many_settings_the_bars_of_lowest_error_are_shown():
 
 def test_every_format_is_what_its_name_says():
     _two_families()
-    paths = figures.write(_settings(), ["memory"], Path("out"), ("png", "svg", "pdf"))
+    paths = plots.write(_settings(), ["memory"], Path("out"), ("png", "svg", "pdf"))
     assert [path.name for path in paths] == ["memory.png", "memory.svg", "memory.pdf", "memory.csv"]
     png, svg, pdf, table = (path.read_bytes() for path in paths)
     assert png.startswith(b"\x89PNG\r\n\x1a\n")
@@ -248,14 +248,14 @@ def test_every_format_is_what_its_name_says():
 def test_the_same_data_give_the_same_file():
     _two_families()
     for folder in ("one", "two"):
-        figures.write(_settings(), ["error_parameters"], Path(folder), ("svg", "pdf"))
+        plots.write(_settings(), ["error_parameters"], Path(folder), ("svg", "pdf"))
     for name in ("error_parameters.svg", "error_parameters.pdf", "error_parameters.csv"):
         assert Path("one", name).read_bytes() == Path("two", name).read_bytes(), name
 
 
 def test_points_lie_beside_the_figure():
     _two_families()
-    figures.write(_settings(), ["error_parameters"], Path("out"))
+    plots.write(_settings(), ["error_parameters"], Path("out"))
     rows = list(csv.DictReader(Path("out/error_parameters.csv").read_text().splitlines()))
     assert [row["family"] for row in rows] == ["DenseNet-BC", "DenseNet-BC", "ResNet"]
     assert float(rows[0]["error_percent_mean"]) == pytest.approx(14 / 3)
@@ -264,7 +264,7 @@ def test_points_lie_beside_the_figure():
 
 def test_without_a_kind_all_that_the_data_allow_is_drawn():
     _two_families()
-    names = {path.name for path in figures.write(_settings(), (), Path("out"))}
+    names = {path.name for path in plots.write(_settings(), (), Path("out"))}
     drawn = {"error_parameters", "error_multiply_adds", "training_time", "memory"}
     assert names == {f"{kind}.{form}" for kind in drawn for form in ("png", "csv")}
     with Image.open("out/error_parameters.png") as image:
@@ -283,28 +283,28 @@ def test_without_a_kind_all_that_the_data_allow_is_drawn():
 def test_what_cannot_be_drawn_is_refused(kind, form, words):
     _two_families()
     with pytest.raises(UserError, match=words):
-        figures.write(_settings(), [kind], Path("out"), [form])
+        plots.write(_settings(), [kind], Path("out"), [form])
     assert not Path("out").exists()
 
 
 def test_without_finished_runs_nothing_is_drawn():
     write(Path("runs/a"), 4.5, state="failed")
     with pytest.raises(UserError, match="no finished run"):
-        figures.write(_settings(), (), Path("out"))
+        plots.write(_settings(), (), Path("out"))
 
 
 def test_what_one_asked_for_is_written_whole_or_not_at_all():
     _two_families()
-    with pytest.raises(UserError, match="--kind growth_compression"):
-        figures.write(_settings(), ["memory", "growth_compression"], Path("out"))
+    with pytest.raises(UserError, match="--kind=growth_compression"):
+        plots.write(_settings(), ["memory", "growth_compression"], Path("out"))
     assert not Path("out").exists()
 
 
 def test_words_of_a_record_are_no_formulas():
     data = {**fields()["data"], "name": r"$\bad$"}
     write(Path("runs/a"), 4.5, device=r"$\frac{ costs $5", data=data, data___target_="x.Y")
-    assert figures.draw(_settings(), "memory").points[0]["device"].startswith(r"$\frac{")
-    figures.write(_settings(), ["memory", "error_parameters"], Path("out"))
+    assert plots.draw(_settings(), "memory").points[0]["device"].startswith(r"$\frac{")
+    plots.write(_settings(), ["memory", "error_parameters"], Path("out"))
 
 
 def test_families_are_told_apart_without_colour():
@@ -319,7 +319,7 @@ def test_labels_do_not_lie_on_one_another():
     for number in range(25):
         options = {"model__growth_rate": 12 + number, "parameters": 500_000 + 9_000 * number}
         write(Path(f"runs/{number}"), 5.0 - 0.01 * number, **options)
-    figure = figures.draw(_settings(), "error_parameters").figure
+    figure = plots.draw(_settings(), "error_parameters").figure
     figure.draw_without_rendering()
     texts = [text for text in figure.axes[0].texts if isinstance(text, Annotation)]
     boxes = [text.get_window_extent() for text in texts]
@@ -332,7 +332,7 @@ def test_names_keep_their_brackets_beside_points():
     target = "densenet_cli.models.history.cifar_sized.resnext_cifar"
     resnext = {"_target_": target, "depth": 29, "cardinality": 8, "base_width": 8}
     write(Path("runs/b"), 9.0, parameters=1_000_000, model=resnext)
-    texts = figures.draw(_settings(), "error_parameters").figure.axes[0].texts
+    texts = plots.draw(_settings(), "error_parameters").figure.axes[0].texts
     assert [text.get_text() for text in texts] == ["L=100, k=12", "ResNeXt-29 (8x8d)"]
 
 
@@ -353,7 +353,7 @@ def test_growth_rates_of_other_kinds_are_left_out_of_the_heat_map():
         for compression in (0.5, 1.0, "half"):
             name = f"runs/{growth_rate!r}-{compression}"
             write(Path(name), 5, model__growth_rate=growth_rate, model__compression=compression)
-    points = figures.draw(_settings(), "growth_compression").points
+    points = plots.draw(_settings(), "growth_compression").points
     assert {(point["growth_rate"], point["compression"]) for point in points} == {
         *((12, 0.5), (12, 1.0), (24, 0.5), (24, 1.0))
     }
@@ -362,6 +362,6 @@ def test_growth_rates_of_other_kinds_are_left_out_of_the_heat_map():
 def test_a_name_of_any_length_leaves_room_for_the_figure():
     data = {**fields()["data"], "name": "x" * 100_000}
     write(Path("runs/a"), 4.5, data=data, data___target_="x.Y", device="y" * 100_000)
-    drawing = figures.draw(_settings(), "memory")
+    drawing = plots.draw(_settings(), "memory")
     assert len(drawing.figure.axes[0].get_title(loc="left")) < 300
     assert drawing.figure.axes[0].get_position().width > 0

@@ -13,8 +13,7 @@ import pytest
 from example_record import RESNET, fields, write
 
 from densenet_cli.plain_text import printable
-from densenet_cli.results import plots as figures
-from densenet_cli.results import report
+from densenet_cli.results import plots, report
 from densenet_cli.results.records import read_runs
 from densenet_cli.results.settings import settings
 
@@ -153,7 +152,7 @@ def test_control_characters_are_shown_as_escapes_and_figures_stay_xml():
     assert printable(odd) in page.text
     text = Path("report.html").read_text(encoding="utf-8")
     assert not re.findall("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]", text)
-    for path in figures.write(settings(read_runs([Path("runs")])[0]), [], Path("out"), ["svg"]):
+    for path in plots.write(settings(read_runs([Path("runs")])[0]), [], Path("out"), ["svg"]):
         if path.suffix == ".svg":
             ElementTree.parse(path)
 

@@ -18,9 +18,7 @@ from rich.console import Console
 from densenet_cli.config.compose import CONF
 from densenet_cli.options import UserError
 from densenet_cli.record.network_names import family
-from densenet_cli.results import formats, report
-from densenet_cli.results import plots as figures
-from densenet_cli.results import systems as history
+from densenet_cli.results import formats, plots, report, systems
 from densenet_cli.results.plots.by_year import SHOWN
 from densenet_cli.results.records import Run, read_runs
 from densenet_cli.results.settings import settings
@@ -40,7 +38,7 @@ HIGHWAY = {"_target_": f"{HISTORY}.highway.HighwayNetwork"}
 OURS = {"_target_": "mine.networks.SparseNet"}
 STOCHASTIC_DEPTH = RESNET | {"survival_probability": 0.5}
 
-SWEEP = [  # the networks of conf/sweep/history.yaml, by the same names
+SWEEP = [  # the networks of conf/sweep/systems.yaml, by the same names
     *(LENET, ALEXNET, {"_target_": f"{HISTORY}.network_in_network.NetworkInNetwork"}, VGG),
     *({"_target_": f"{HISTORY}.bn_inception.SmallInception"}, HIGHWAY, RESNET | {"depth": 20}),
     {"_target_": "densenet_cli.models.preact_resnet.PreActResNet", "depth": 20},
@@ -67,7 +65,7 @@ def order(*models, **options):
 
 
 def drawing(kind="history"):
-    return figures.draw(settings(read_runs([Path("runs")])[0]), kind)
+    return plots.draw(settings(read_runs([Path("runs")])[0]), kind)
 
 
 def write_runs(models, errors):
@@ -89,14 +87,14 @@ def test_each_family_of_history_is_one_that_a_choice_of_model_makes():
     made = {family(choice(name)) for name in names}
     made |= {family(choice("densenet_bc") | {"compression": 1.0})}
     made |= {family(choice("densenet") | {"compression": 0.5})}
-    known = [name for system in history.systems() for name in system.networks]
+    known = [name for system in systems.systems() for name in system.networks]
     assert len(known) == len(set(known)) >= 30
     assert set(known) <= made
 
 
 def test_years_are_those_of_the_documents():
     months = []
-    for system in history.systems():
+    for system in systems.systems():
         if arxiv := re.fullmatch(r"arXiv:(\d\d)(\d\d)\.\d+", system.source):
             months.append(arxiv.groups())
             assert system.year == 2000 + int(arxiv[1]), system.name
@@ -108,12 +106,12 @@ def test_years_are_those_of_the_documents():
 
 
 def test_an_entry_that_is_not_a_system_is_refused(tmp_path, monkeypatch):
-    text = history.FILE.read_text(encoding="utf-8")
+    text = systems.FILE.read_text(encoding="utf-8")
     for wrong in (text.replace("authors:", "author:", 1), text.replace("  year: 1998\n", "")):
-        (tmp_path / "history.yaml").write_text(wrong, encoding="utf-8")
-        monkeypatch.setattr(history, "FILE", tmp_path / "history.yaml")
+        (tmp_path / "systems.yaml").write_text(wrong, encoding="utf-8")
+        monkeypatch.setattr(systems, "FILE", tmp_path / "systems.yaml")
         with pytest.raises(TypeError, match=r"author|year"):
-            history.systems.__wrapped__()
+            systems.systems.__wrapped__()
 
 
 def test_rows_come_by_year_and_those_without_one_go_last():
@@ -251,8 +249,8 @@ def test_without_three_years_on_one_data_set_there_is_no_figure():
     write(Path("runs/e"), 10.0, model=LENET, state="failed")
     write(Path("runs/f"), 10.0, model=LENET, data___target_="densenet_cli.data.cifar.Cifar100")
     assert drawing() is None
-    with pytest.raises(UserError, match=r"--kind history: nothing to draw; .* three different years"):
-        figures.write(settings(read_runs([Path("runs")])[0]), ["history"], Path("out"))
+    with pytest.raises(UserError, match=r"--kind=history: nothing to draw; .* three different years"):
+        plots.write(settings(read_runs([Path("runs")])[0]), ["history"], Path("out"))
     write(Path("runs/g"), 10.0, model=LENET)
     assert {point["data"] for point in drawing().points} == {"C10+"}
 
@@ -271,8 +269,7 @@ def test_of_too_many_networks_the_best_of_each_system_is_drawn():
 
 
 def test_the_report_shows_the_figure(monkeypatch):
-    assert report.TITLES.keys() == set(figures.KINDS)
-    monkeypatch.setattr(figures, "KINDS", ("history",))
+    monkeypatch.setattr(plots, "KINDS", {"history": plots.KINDS["history"]})
     write_runs([LENET, VGG, RESNET], [45, 12, 10])
     runs, _ = read_runs([Path("runs")])
     page = report.write(settings(runs), runs, [], Path("report.html")).read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from densenet_cli.analysis.lesions.lesions import Lesion
 from densenet_cli.analysis.network_label import Subject, legend, marks
 from densenet_cli.figures import style
-from densenet_cli.figures.drawing import Drawing, by
+from densenet_cli.figures.drawing import Drawing, grouped
 
 MEANS = 6  # of swaps, on the way from 1 to the lowest τ
 
@@ -60,7 +60,7 @@ def _each(axes: Axes, own: Sequence[Lesion], mark: style.Mark) -> None:
 
 
 def _several(axes: Axes, own: Sequence[Lesion], mark: style.Mark) -> None:
-    errors = by(own, lambda lesion: lesion.number)
+    errors = grouped(own, lambda lesion: lesion.number)
     numbers = sorted(errors)
     values = [[lesion.error for lesion in errors[number]] for number in numbers]
     means = list(map(statistics.fmean, values))
@@ -84,7 +84,7 @@ def _swaps(axes: Axes, own: Sequence[Lesion], mark: style.Mark) -> None:
         mew=0,
     )
     reach = 1 - min(lesion.tau for lesion in own) or 1
-    groups = by(own, lambda one: (one.number > 0, round(MEANS * (1 - one.tau) / reach))).values()
+    groups = grouped(own, lambda one: (one.number > 0, round(MEANS * (1 - one.tau) / reach))).values()
     means = sorted(
         (statistics.fmean(one.tau for one in group), statistics.fmean(one.error for one in group))
         for group in groups

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 
 from densenet_cli.figures import style
-from densenet_cli.figures.drawing import Drawing, by
+from densenet_cli.figures.drawing import Drawing, grouped
 from densenet_cli.plain_text import as_title
 from densenet_cli.results.records import Run
 from densenet_cli.results.settings import Setting, measured
@@ -94,9 +94,9 @@ def _groups(settings: Sequence[Setting], measure: Measure) -> dict[tuple[str, st
     bars = [
         ((item.data, where), _Bar(item, runs))
         for item in settings
-        for where, runs in by((run for run in item.done if measure(run)), device).items()
+        for where, runs in grouped((run for run in item.done if measure(run)), device).items()
     ]
-    groups = {key: [bar for _, bar in own] for key, own in by(bars, lambda pair: pair[0]).items()}
+    groups = {key: [bar for _, bar in own] for key, own in grouped(bars, lambda pair: pair[0]).items()}
     return {
         key: sorted(
             sorted(own, key=_error)[:SHOWN], key=lambda bar: statistics.fmean(bar.values(measure))

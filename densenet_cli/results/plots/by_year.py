@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 
 from densenet_cli import units
 from densenet_cli.figures import style
-from densenet_cli.figures.drawing import Drawing, by
+from densenet_cli.figures.drawing import Drawing, grouped
 from densenet_cli.figures.labels import IN_COLUMN, place_labels
 from densenet_cli.results.plots.setting_labels import seeds
 from densenet_cli.results.settings import Setting
@@ -61,8 +61,8 @@ def draw(settings: Sequence[Setting]) -> Drawing | None:
 def _groups(known: list[Setting]) -> dict[str, list[Setting]]:
     """What is drawn of each data set."""
     dated = [item for item in known if system_of(item.family)]
-    groups = {data: _chosen(own) for data, own in by(dated, lambda item: item.data).items()}
-    return {data: own for data, own in groups.items() if len(by(own, _year)) >= YEARS}
+    groups = {data: _chosen(own) for data, own in grouped(dated, lambda item: item.data).items()}
+    return {data: own for data, own in groups.items() if len(grouped(own, _year)) >= YEARS}
 
 
 def _system(item: Setting) -> System:
@@ -84,7 +84,9 @@ def _chosen(own: list[Setting]) -> list[Setting]:
 
 
 def _best(own: list[Setting], key: Callable[[Setting], str]) -> list[Setting]:
-    return [min(alike, key=lambda item: item.mean("error") or 0.0) for alike in by(own, key).values()]
+    return [
+        min(alike, key=lambda item: item.mean("error") or 0.0) for alike in grouped(own, key).values()
+    ]
 
 
 def _points(own: list[Setting], quantity: str) -> list[tuple[int, float]]:
@@ -121,7 +123,7 @@ def _costs(axes: Axes, own: list[Setting], cost: str) -> None:
 
 def _bands(panels: Sequence[Axes], own: list[Setting]) -> None:
     """The columns of a year as a band, every other one shaded, and the years below the last panel."""
-    bands = by(range(len(own)), lambda column: _year(own[column]))
+    bands = grouped(range(len(own)), lambda column: _year(own[column]))
     right = len(own) - 1 + EDGE * len(own)
     edges = [*(columns[0] - 0.5 for columns in bands.values()), right]
     for axes in panels:

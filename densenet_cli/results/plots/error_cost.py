@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from densenet_cli import units
 from densenet_cli.figures import style
-from densenet_cli.figures.drawing import Drawing, by
+from densenet_cli.figures.drawing import Drawing, grouped
 from densenet_cli.figures.labels import place_labels
 from densenet_cli.record.differences import differing, phrase
 from densenet_cli.results.plots.setting_labels import seeds, short_name
@@ -39,7 +39,7 @@ def draw(settings: Sequence[Setting], cost: str) -> Drawing | None:
     known = [item for item in settings if item.mean("error") is not None and item.mean(cost)]
     if not known:
         return None
-    groups = by(known, lambda item: item.data)
+    groups = grouped(known, lambda item: item.data)
     marks = style.marks(item.family for item in known)
     figure, grid = style.panels(len(groups), height=3.7)
     points = []
@@ -79,7 +79,7 @@ def _panel(
 ) -> list[tuple[float, float, str]]:
     """Draw one data set; returned are the texts of the points, the most important first."""
     names: dict[Setting, str] = {}
-    for family, own in by(members, lambda item: item.family).items():
+    for family, own in grouped(members, lambda item: item.family).items():
         variants = sorted(_variants(own).items(), key=lambda pair: -len(pair[1]))
         for number, (variant, alike) in enumerate(variants):
             _line(axes, alike, cost, marks[family], filled=number == 0)
@@ -107,7 +107,7 @@ def _variants(own: list[Setting]) -> dict[str, list[Setting]]:
     def variant(item: Setting) -> str:
         return ", ".join(phrase(name, options[item][name]) for name in names if name in options[item])
 
-    return by(own, variant)
+    return grouped(own, variant)
 
 
 def _line(axes: Axes, own: list[Setting], cost: str, mark: style.Mark, filled: bool) -> None:

@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
 
 from densenet_cli.figures import style
-from densenet_cli.figures.drawing import Drawing, by
+from densenet_cli.figures.drawing import Drawing, grouped
 from densenet_cli.options import shown
 from densenet_cli.plain_text import as_title
 from densenet_cli.record.differences import acting_options, differing, phrase
@@ -32,7 +32,9 @@ def draw(settings: Sequence[Setting]) -> Drawing | None:
         None if there are no DenseNets of several k and several θ that differ in nothing else.
     """
     known = [item for item in settings if _is_densenet(item) and item.mean("error") is not None]
-    tables = [_cells(own) for own in by(known, lambda item: shown(_all_else(item).items())).values()]
+    tables = [
+        _cells(own) for own in grouped(known, lambda item: shown(_all_else(item).items())).values()
+    ]
     tables = [cells for cells in tables if all(len(axis) > 1 for axis in _axes(cells))]
     if not tables:
         return None

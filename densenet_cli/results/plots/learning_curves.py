@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from densenet_cli.figures import style
-from densenet_cli.figures.drawing import Drawing, by
+from densenet_cli.figures.drawing import Drawing, grouped
 from densenet_cli.figures.labels import spread
 from densenet_cli.options import UserError
 from densenet_cli.results.plots.setting_labels import seeds
@@ -51,13 +51,13 @@ class _Curves:
 
 def draw(settings: Sequence[Setting]) -> Drawing | None:
     """Curves of the finished settings, the mean over seeds with a band; None without any epochs."""
-    groups = by((item for item in settings if item.done), lambda item: item.data)
+    groups = grouped((item for item in settings if item.done), lambda item: item.data)
     chosen = [item for own in groups.values() for item in _chosen(own)]
     unreadable: list[str] = []
     known = [curves for item in chosen if (curves := _curves(item, unreadable))]
     if not known:
         return None
-    drawn = by(known, lambda curves: (curves.item.data, curves.split))
+    drawn = grouped(known, lambda curves: (curves.item.data, curves.split))
     marks = style.marks(curves.item.family for curves in known)
     figure = style.new_figure(style.PAGE, HEIGHT * len(drawn))
     grid = figure.subplots(2 * len(drawn), 1, height_ratios=[1.5, 1] * len(drawn))
@@ -105,7 +105,7 @@ def _chosen(own: list[Setting]) -> list[Setting]:
     if len(own) <= SHOWN:
         return own
     known = sorted((item for item in own if item.mean("error") is not None), key=_error)
-    return [items[0] for items in by(known, lambda item: item.family).values()][:SHOWN]
+    return [items[0] for items in grouped(known, lambda item: item.family).values()][:SHOWN]
 
 
 def _error(item: Setting) -> float:

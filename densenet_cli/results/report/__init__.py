@@ -12,22 +12,13 @@ from markupsafe import Markup
 
 from densenet_cli.files.atomic_file import replace_file
 from densenet_cli.plain_text import printable
-from densenet_cli.results import plots as figures
+from densenet_cli.results import plots
 from densenet_cli.results.records import Run, Unreadable
 from densenet_cli.results.report import content
 from densenet_cli.results.report.inline_svg import inline_svg, width_inches
 from densenet_cli.results.settings import Setting
 
 HERE = Path(__file__).parent
-TITLES = {
-    "error_parameters": "Error and parameters",
-    "error_multiply_adds": "Error and multiply-adds",
-    "learning_curves": "Learning curves",
-    "growth_compression": "Growth rate and compression",
-    "history": "History",
-    "training_time": "Time",
-    "memory": "Memory",
-}
 
 
 def write(
@@ -76,11 +67,11 @@ def _templates() -> Environment:
 
 
 def _figures(settings: Sequence[Setting]) -> list[dict[str, object]]:
-    drawings = {kind: figures.draw(settings, kind) for kind in figures.KINDS}
+    drawings = {kind: plots.draw(settings, kind) for kind in plots.KINDS}
     return [
         {
             "name": kind,
-            "title": TITLES[kind],
+            "title": plots.KINDS[kind].title,
             "svg": Markup(inline_svg(drawing, kind)),
             "width": width_inches(drawing),
             "note": drawing.note,

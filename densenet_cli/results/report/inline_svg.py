@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from densenet_cli.figures.drawing import Drawing, svg
+from densenet_cli.figures.drawing import Drawing
 from densenet_cli.figures.style import COLOURS
 
 
@@ -19,7 +19,7 @@ def inline_svg(drawing: Drawing, name: str) -> str:
         Without the frame of a file of its own and without a size; colours are `var(--blue)` and so
         on, which the page defines.
     """
-    text = svg(drawing)
+    text = drawing.svg()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", text, flags=re.DOTALL)
     text = re.sub(r'(<svg[^>]*?) width="[^"]*" height="[^"]*"', r"\1", text, count=1)
