@@ -21,6 +21,7 @@ KEYS = {
     "recipe": ["report", "label_smoothing", "gradient_clip", "ema_decay", "optimizer", "schedule"],
     "recipe.optimizer": ["_target_", "lr"],
     "recipe.schedule": ["_target_"],
+    "pretrained": ["weights", "frozen", "layer_decay"],
     "trainer": ["accelerator", "devices", "num_nodes", "strategy", "precision"],
 }  # section -> keys; a section stands after the one it is part of
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import time
@@ -18,31 +19,42 @@ from densenet_cli.files.tensor_file import UnreadableTensors, find_weights, read
 from densenet_cli.options import UserError
 from densenet_cli.training.interruption import Interrupted, Interruption
 
+log = logging.getLogger(__name__)
+
 AGREE_EVERY = 16  # steps between two exchanges of wishes among several processes, at most
 AGREE_S = 2.0  # the time that these steps may take: who sends SIGTERM may soon kill
-KEEP, SAVE, STOP = 0, 1, 2  # wishes; the highest wins
+KEEP, SAVE, STOP = 0, 1, 2  # wishes: continue, save, save and stop; the highest wins
 
 
 class WholeFileCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and then moves it there."""
+    """Replaces a checkpoint as a whole: a kill leaves the old file or the new one."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        """Write the checkpoint as a whole file. Raises UserError, as on a full disk."""
+        """Write the checkpoint. Raises UserError, as on a full disk."""
         replace_file(Path(path), lambda file: torch.save(checkpoint, file))
+
+    def load_checkpoint(self, path: Any, *_: Any, **__: Any) -> dict[str, Any]:
+        """The checkpoint with which training resumes. Raises UserError if it cannot be read."""
+        return load_checkpoint(Path(path))
 
 
 class Checkpoints(Checkpoint):
-    """Saves last.ckpt after every epoch, every so many minutes, and when the run is interrupted.
+    """Saves last.ckpt after every epoch, every few minutes, and when the run is interrupted.
 
-    best.ckpt is the last.ckpt of the epoch with the lowest value of `monitor`.
+    best.ckpt is the last.ckpt of the epoch with the lowest value of `monitor`. Lightning calls a
+    Checkpoint after the module's own hooks, so that it can monitor what the module has logged.
 
     Args:
-        folder: where the two files go.
+        folder: where the two files are written.
         monitor: the logged metric, lower is better.
-        minutes: at most so long between two saves within an epoch.
-        interruption: the signals to obey.
+        minutes: the longest time between two saves within an epoch.
+        interruption: the signals that stop training.
+
+    Attributes:
+        best_value: the lowest value of `monitor` so far.
+        best_epoch: the epoch that it belongs to, from 1.
     """
 
     def __init__(self, folder: Path, monitor: str, minutes: float, interruption: Interruption) -> None:
@@ -50,11 +62,12 @@ class Checkpoints(Checkpoint):
         self.monitor, self.minutes, self.interruption = monitor, minutes, interruption
         self.best_value: float | None = None
         self.best_epoch: int | None = None
+        self._position = (0, 0)  # epoch and batch that come next, from 0
         self._saved_at = self._agreed_at = time.monotonic()
         self._agree_after, self._steps = 1, 0  # steps from one exchange to the next, and so far
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """From now on a signal waits until the run is saved."""
+        """Let signals wait from now on until the run's state is saved."""
         self.interruption.defer()
         self._saved_at = self._agreed_at = time.monotonic()
 
@@ -62,7 +75,8 @@ class Checkpoints(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Within an epoch: save if it is time, stop if a signal came."""
-        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+        self._position = (trainer.current_epoch, batch_idx + 1)
+        if trainer.is_last_batch:
             return  # the epoch's end comes next
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return  # a checkpoint holds no gradients
@@ -73,18 +87,19 @@ class Checkpoints(Checkpoint):
             raise self._interrupted()
 
     def on_validation_batch_end(self, *_: Any) -> None:
-        """Stop a lone process at once; several agree at the epoch's end."""
+        """Stop at once if this is the only process; several agree at the end of the epoch."""
         self._stop_if_alone()
 
     def on_test_batch_end(self, *_: Any) -> None:
-        """As in an epoch's evaluation; training is saved already."""
+        """The same; the trained network is saved already."""
         self._stop_if_alone()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save the epoch, and keep it as the best if it is."""
-        if ends_again(trainer):
+        """Save the epoch, also as the best one if it is."""
+        if is_repeated_end(pl_module):
             return
-        logged = trainer.callback_metrics.get(self.monitor) if just_evaluated(trainer) else None
+        self._position = (trainer.current_epoch + 1, 0)
+        logged = trainer.callback_metrics.get(self.monitor) if is_evaluated(pl_module) else None
         value = None if logged is None else round(float(logged), 4)
         if value is not None and (self.best_value is None or value < self.best_value):
             self.best_value, self.best_epoch = value, trainer.current_epoch + 1
@@ -98,19 +113,28 @@ class Checkpoints(Checkpoint):
             raise self._interrupted()
 
     def state_dict(self) -> dict[str, Any]:
-        """The best epoch so far, so that a resumed run goes on comparing with it."""
-        return {"best_value": self.best_value, "best_epoch": self.best_epoch}
+        """The best epoch so far, and the epoch and batch that come next."""
+        state = {"best_value": self.best_value, "best_epoch": self.best_epoch}
+        return {**state, "position": list(self._position)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on comparing with the best epoch so far."""
+        """Restore the best epoch so far."""
         self.best_value, self.best_epoch = state_dict["best_value"], state_dict["best_epoch"]
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Let the data continue with the batch that comes next."""
+        epoch, batch = position(checkpoint)
+        log.info("resuming at epoch %d, batch %d", epoch + 1, batch + 1)
+        trainer.datamodule.resume_at(epoch, batch)  # type: ignore[attr-defined]
 
     def _save(self, trainer: Trainer, path: Path) -> None:
         trainer.save_checkpoint(path)
         self._saved_at = time.monotonic()
 
     def _agreed_wish(self, trainer: Trainer, now: bool = False) -> int:
-        """What this process wants, or the strongest wish of all: they must save and stop together."""
+        """The wish of this process, or the highest of all processes: they save and stop together."""
         overdue = time.monotonic() - self._saved_at > 60 * self.minutes
         wish = STOP if self.interruption.signum else SAVE if overdue else KEEP
         if trainer.world_size == 1:
@@ -134,14 +158,14 @@ class Checkpoints(Checkpoint):
         return Interrupted(self.interruption.signum or signal.SIGINT)
 
 
-def ends_again(trainer: Trainer) -> bool:
-    """Whether Lightning, resumed from the end of an epoch, is calling that end's hooks again."""
-    return trainer.fit_loop.restarted_on_epoch_end
+def is_repeated_end(module: LightningModule) -> bool:
+    """Whether Lightning, resumed from the end of an epoch, is calling the hooks of that end again."""
+    return not getattr(module, "has_trained", True)
 
 
-def just_evaluated(trainer: Trainer) -> bool:
-    """Whether the logged evaluation is of the network as it is now, and not of an earlier step."""
-    return getattr(trainer.lightning_module, "evaluated_at", None) == trainer.global_step
+def is_evaluated(module: LightningModule) -> bool:
+    """Whether the logged evaluation is that of the current weights, and not of an earlier step."""
+    return getattr(module, "evaluated_at", None) == module.global_step
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -169,15 +193,14 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def position(checkpoint: dict[str, Any]) -> tuple[int, int]:
-    """Epoch and batch, both from 0, that follow what a checkpoint has behind it.
+    """The epoch and batch, both from 0, with which training continues after a checkpoint.
 
     Raises:
-        UserError: if it does not say how far training was.
+        UserError: if the checkpoint does not contain them.
     """
     try:
-        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
-        epoch, is_last = int(checkpoint["epoch"]), bool(progress["is_last_batch"])
-        return (epoch + 1, 0) if is_last else (epoch, int(progress["current"]["processed"]))
+        epoch, batch = checkpoint["callbacks"][Checkpoints.__qualname__]["position"]
+        return int(epoch), int(batch)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"the checkpoint does not say how far training was: {error!r}") from error
 

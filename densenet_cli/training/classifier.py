@@ -17,7 +17,6 @@ from torchmetrics import MetricCollection
 
 from densenet_cli.options import OptionError, UserError, number
 from densenet_cli.training import metrics
-from densenet_cli.training.checkpoints import ends_again
 from densenet_cli.training.cuda_graphs import CudaGraphs
 
 Batch = tuple[Tensor, Tensor]
@@ -44,9 +43,11 @@ class ImageClassifier(LightningModule):
             that a resumed run draws what the unbroken one drew.
         label_smoothing: 0 (off) to below 1.
         frozen: modules of the network that stay in evaluation mode.
-        cuda_graphs: whether passes are recorded as CUDA graphs on a GPU; see `CudaGraphs`.
 
     Attributes:
+        graphs: computes what `network` does, faster, if it is set.
+        has_trained: whether a batch was trained since training started or resumed.
+        evaluated_at: the step after which the network was last evaluated.
         trained_on: what is known of the images it is trained on, as plain data; checkpoints keep it.
     """
 
@@ -60,18 +61,18 @@ class ImageClassifier(LightningModule):
         seed: int = 0,
         label_smoothing: float = 0.0,
         frozen: Sequence[nn.Module] = (),
-        cuda_graphs: bool = False,
     ) -> None:
         super().__init__()
         number("label_smoothing", label_smoothing, example=0.1, at_least=0, below=1)
         self.network = network
-        self.graphs = CudaGraphs(network) if cuda_graphs else None
+        self.graphs: CudaGraphs | None = None
         self.make_optimizer, self.make_schedule = make_optimizer, make_schedule
         self.evaluation_split = evaluation_split
         self.seed = seed
         self.label_smoothing = label_smoothing
         self.frozen = tuple(frozen)
         self.evaluated_at: int | None = None
+        self.has_trained = False
         self._is_counted = False
         self._held_out_loss: float | None = None
         self.trained_on: dict[str, Any] = {}
@@ -91,9 +92,13 @@ class ImageClassifier(LightningModule):
         """Logits (N, num_classes) of images (N, 3, H, W)."""
         return self.network(images)
 
+    def on_train_start(self) -> None:
+        """Note that nothing was trained yet."""
+        self.has_trained = False
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed the step: its draws depend on (seed, epoch, batch, process) alone."""
-        self._is_counted = False
+        self.has_trained, self._is_counted = True, False
         words = [self.seed, self.current_epoch, batch_idx, self.global_rank]
         _seed(int(np.random.SeedSequence(words).generate_state(1)[0]), self.device)
 
@@ -109,7 +114,7 @@ class ImageClassifier(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's training metrics and learning rate."""
-        if ends_again(self.trainer):
+        if not self.has_trained:  # see checkpoints.is_repeated_end
             return
         loss: float | None = self._log_epoch("train", self.train_metrics)
         self.log("learning_rate", self._epoch_rate)
@@ -203,20 +208,18 @@ class ImageClassifier(LightningModule):
         counted = {}
         for name, metric in self.train_metrics.items():
             with metric.sync_context(should_unsync=True):
-                counted[name] = {key: getattr(metric, key).cpu() for key in metric._defaults}
+                counted[name] = {key: getattr(metric, key).cpu() for key in metric.metric_state}
         checkpoint["train_metrics"] = counted
         checkpoint["epoch_rate"] = getattr(self, "_epoch_rate", None)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on counting where the broken epoch stopped."""
-        self._epoch_rate = checkpoint.get("epoch_rate")
-        if self._trainer is None or self.global_rank > 0:
-            return  # the sums of all processes are in rank 0's hands
-        for name, values in checkpoint.get("train_metrics", {}).items():
-            metric = self.train_metrics[name]
-            metric._update_count = 1  # else compute() warns that nothing was counted
-            for key in metric._defaults:  # older checkpoints counted class by class
-                setattr(metric, key, values[key].to(self.device).sum())
+        self._epoch_rate = checkpoint["epoch_rate"]
+        if self.global_rank > 0:
+            return  # the first process holds the sums of all processes
+        for name, values in checkpoint["train_metrics"].items():
+            for key, value in values.items():
+                setattr(self.train_metrics[name], key, value.to(self.device))
 
     def _logits(self, images: Tensor) -> Tensor:
         """In float32, valid until the next pass."""

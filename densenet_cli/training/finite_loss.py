@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,8 +57,7 @@ def not_finite(tensors: Mapping[str, Tensor]) -> set[str]:
     real = {name: one for name, one in tensors.items() if one.is_floating_point() and one.numel()}
     if not real:
         return set()
-    largest = torch._foreach_norm(list(real.values()), ord=math.inf)
-    finite = torch.stack([number.isfinite() for number in largest]).tolist()
+    finite = torch.stack([tensor.isfinite().all() for tensor in real.values()]).tolist()
     return {name for name, is_finite in zip(real, finite, strict=True) if not is_finite}
 
 

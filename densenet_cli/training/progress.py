@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from densenet_cli.training.checkpoints import ends_again, just_evaluated
+from densenet_cli.training.checkpoints import is_evaluated, is_repeated_end
 from densenet_cli.units import duration
 
 REFRESH_S = 0.5  # reading the loss makes a GPU wait, so read it no more often
@@ -100,12 +100,12 @@ class TrainingProgress(Checkpoint):  # Lightning calls checkpoints after the mod
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the epoch's row, and show it as a line."""
-        if ends_again(trainer):
+        if is_repeated_end(pl_module):
             return
         metrics = {
             name.replace("/", "_"): float(value)
             for name, value in trainer.callback_metrics.items()
-            if just_evaluated(trainer) or not name.startswith(self.evaluation_split)
+            if is_evaluated(pl_module) or not name.startswith(self.evaluation_split)
         }
         seconds = time.monotonic() - (self._epoch_started or time.monotonic())
         speed = self._epoch_images / max(self._epoch_train_seconds, 1e-9)

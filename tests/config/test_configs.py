@@ -5,7 +5,7 @@ from tiny_run import TINY
 
 from densenet_cli.commands.run import CONF
 from densenet_cli.config.build import build, build_later
-from densenet_cli.run.assemble import check
+from densenet_cli.run.option_checks import check
 
 
 def _choices(group):

@@ -109,7 +109,7 @@ def test_a_signal_to_all_processes_of_a_run_is_the_runs_alone(tmp_path):
     os.killpg(process.pid, signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 143, said
-    assert said == "densenet-run: interrupted; go on with: densenet-run resume=outputs/mine\n"
+    assert said == "densenet-run: interrupted; resume with: densenet-run resume=outputs/mine\n"
     assert (tmp_path / "outputs/mine/checkpoints/last.ckpt").exists()
 
 

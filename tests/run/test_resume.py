@@ -96,8 +96,8 @@ def test_a_run_without_its_checkpoint_begins_again_with_a_record_of_its_own(type
     shutil.rmtree(folder / "checkpoints")
     status, said = typed("resume=outputs/run")
     assert status == 0
-    assert "there is no outputs/run/checkpoints/last.ckpt, so the run begins again" in said
-    assert "of 2 of 2 epochs is called *-before.*" in said
+    assert "there is no outputs/run/checkpoints/last.ckpt, so the run starts again" in said
+    assert "of 2 of 2 epochs is named *-before.*" in said
     assert (folder / "metrics-before.csv").exists()
     record = json.loads((folder / "run.json").read_text())
     assert record["git"] != "another"
@@ -127,7 +127,7 @@ def test_a_run_that_goes_on_in_another_precision_says_so(typed, tmp_path):
     path.write_text(json.dumps(record | {"state": "interrupted", "precision": "64-true"}))
     status, said = typed("resume=outputs/run")
     assert status == 0
-    assert f"began in 64-true, goes on in {now}, by trainer.precision=auto" in said
+    assert f"began in 64-true and resumes in {now}, by trainer.precision=auto" in said
 
 
 def test_a_kill_between_best_and_last_loses_neither(typed, tmp_path, monkeypatch):
@@ -227,7 +227,7 @@ def test_two_processes_cannot_continue_the_same_run(typed, tmp_path):
     with FileLock(tmp_path / "outputs/busy/.lock"):
         status, message = typed("resume=outputs/busy")
     assert status == 1
-    assert "still going on" in message
+    assert "is in use: another process is running there" in message
 
 
 def test_a_damaged_checkpoint_is_named(typed, tmp_path):

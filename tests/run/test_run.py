@@ -151,11 +151,11 @@ def test_the_best_epoch_is_reported_only_if_held_out_images_chose_it(typed, tmp_
     assert message.count("\n") == 1
     rule = "recipe.report=best: needs held-out images to choose the epoch by; for example"
     assert f"{rule} data.validation=143" in message
-    # Held out, but not one epoch was judged by them: the run falls back to the last one, and says so.
+    # Held out, but no epoch was evaluated on them: the run falls back to the last one, and says so.
     words += ["data.validation=143", "++trainer.limit_val_batches=0", "hydra.run.dir=outputs/last"]
     status, message = typed(*words)
     assert status == 0, message
-    assert "no epoch was judged by held-out images" in message
+    assert "no epoch was evaluated on held-out images" in message
     results = json.loads((tmp_path / "outputs/last/run.json").read_text())["results"]
     assert results["reported"] == "last"
     assert results["test_error"] == results["test_error_last"]

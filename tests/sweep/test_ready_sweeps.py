@@ -14,7 +14,7 @@ from densenet_cli.config.build import build, build_later
 from densenet_cli.config.compose import CONF, compose, composing, resolved
 from densenet_cli.models.cost import count_parameters
 from densenet_cli.record.identity import identity
-from densenet_cli.run.assemble import check
+from densenet_cli.run.option_checks import check
 from densenet_cli.sweep import grid
 
 LARGE = ["growth_compression"]  # 42 networks take a while to make

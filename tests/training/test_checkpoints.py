@@ -69,10 +69,10 @@ def test_tensors_that_cannot_be_copied_are_refused(tmp_path):
         checkpoints.load_weights(nn.Linear(3, 2), {"state_dict": weights}, tmp_path / "x.ckpt")
 
 
-@pytest.mark.parametrize("loops", [None, {}, {"fit_loop": {"epoch_loop.batch_progress": {}}}])
-def test_a_checkpoint_without_a_position_is_refused(loops):
+@pytest.mark.parametrize("callbacks", [None, {}, {"Checkpoints": {}}, {"Checkpoints": {"position": 3}}])
+def test_a_checkpoint_without_a_position_is_refused(callbacks):
     with pytest.raises(UserError, match="does not say how far training was"):
-        checkpoints.position({"epoch": 3, "loops": loops})
+        checkpoints.position({"epoch": 3, "callbacks": callbacks})
 
 
 @pytest.mark.parametrize(

@@ -22,22 +22,6 @@ def test_an_error_is_what_torchmetrics_leaves_of_the_accuracy(top_k):
     assert (int(ours.tp), int(ours.fn)) == (int(theirs.tp.sum()), int(theirs.fn.sum()))
 
 
-def test_what_older_checkpoints_counted_is_counted_on():
-    from densenet_cli.training.classifier import ImageClassifier
-
-    counts = {
-        name: torch.tensor([value])
-        for name, value in zip(("tp", "fp", "tn", "fn"), (3, 1, 35, 1), strict=True)
-    }
-    loss = {"total": torch.tensor(8.0), "images": torch.tensor(4.0)}
-    classifier = ImageClassifier(torch.nn.Identity(), torch.optim.SGD, None, 5)
-    classifier._trainer = type("Trainer", (), {"global_rank": 0, "strategy": None})()
-    classifier.on_load_checkpoint({"train_metrics": {"loss": loss, "error": counts}})
-    classifier.train_metrics["error"].update(torch.eye(5)[:4], torch.tensor([0, 1, 2, 0]))
-    assert classifier.train_metrics["error"].compute() == 25  # 2 of 8
-    assert classifier.train_metrics["loss"].compute() == 2
-
-
 def test_of_equal_logits_the_lower_class_is_the_likelier_one():
     generator = torch.Generator().manual_seed(0)
     logits = torch.randint(4, (500, 10), generator=generator).float()

@@ -77,6 +77,7 @@ def short_run(config: dict[str, Any]) -> dict[str, Any]:
     short = {name: copy.deepcopy(config[name]) for name in ("model", "data", "recipe", "trainer")}
     short |= {"task": "train", "epochs": 1, "seed": 0, "checkpoint": None, "resume": None}
     short |= {"checkpoint_minutes": 1e6, "logger": {}, "next_steps": []}
+    short["pretrained"] = {"weights": None, "frozen": False, "layer_decay": 1}
     short["data"]["seed"] = 0
     recipe, trainer = short["recipe"], short["trainer"]
     recipe |= {"epochs": 1, "report": "last", "batch_size": short["data"]["batch_size"]}
@@ -85,6 +86,7 @@ def short_run(config: dict[str, Any]) -> dict[str, Any]:
     for name in AMOUNTS:
         trainer.pop(name, None)
     trainer |= {"limit_train_batches": TRAIN_BATCHES, "limit_val_batches": EVALUATION_BATCHES}
+    trainer["limit_test_batches"] = 0
     return short
 
 

@@ -21,9 +21,11 @@ from densenet_cli.options import UserError
 from densenet_cli.process import ranks
 from densenet_cli.process.streams import drop_what_cannot_be_written
 from densenet_cli.record.run_record import peak_memory_bytes
-from densenet_cli.run.assemble import Job, assemble
+from densenet_cli.run import trainer_options
+from densenet_cli.run.assemble import build_trainer
+from densenet_cli.run.train import Run, train
 from densenet_cli.sweep.plan.measured_steps import Measurement
-from densenet_cli.training import devices
+from densenet_cli.training import allocator, devices
 from densenet_cli.training.cuda_graphs import WARM_UP
 from densenet_cli.training.interruption import Interruption
 
@@ -70,10 +72,32 @@ class Stopwatch:
 
 
 class StepTimer(Callback):
-    """Times training and evaluation, and ends training once it has lasted long enough."""
+    """Times training and evaluation, and ends training once it has lasted long enough.
 
-    def __init__(self) -> None:
+    Attributes:
+        facts: what is known before training.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.facts = folder, Measurement()
         self.train, self.evaluation = Stopwatch(), Stopwatch()
+        self.epoch_end_seconds, self.peak_memory_bytes = 0.0, 0
+
+    def on_ready(self, run: Run) -> None:
+        """Write what is known before training; it is left if the steps kill this process."""
+        self.facts = Measurement(
+            parameters=cost.count_parameters(run.classifier.network),
+            multiply_adds=cost.multiply_adds(run.classifier.network, run.data.image_size),
+            device=f"{devices.device_name(run.device)}, {run.trainer.precision}",
+            sizes=run.data.sizes,
+            evaluation_split=run.data.evaluation_split,
+        )
+        _write(self.folder, self.facts)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let an evaluation be long enough to be recorded and replayed."""
+        if getattr(pl_module, "graphs", None) is not None:
+            trainer.limit_val_batches = REPLAYED
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
@@ -105,6 +129,12 @@ class StepTimer(Callback):
         """Time a batch."""
         self.evaluation.mark(len(batch[1]))
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Time what followed the steps: the epoch's checkpoint is written."""
+        self.epoch_end_seconds = time.monotonic() - self.evaluation.ended
+        is_cuda = torch.cuda.is_initialized()
+        self.peak_memory_bytes = torch.cuda.max_memory_allocated() if is_cuda else peak_memory_bytes()
+
 
 def main(words: list[str]) -> None:
     """Make the short run in the folder that the only word names.
@@ -117,27 +147,45 @@ def main(words: list[str]) -> None:
     with contextlib.suppress(OSError):  # no Linux
         # Where memory runs out, this process is to be killed before any other.
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
-    known = Measurement()
+    timer = StepTimer(folder)
     try:
-        processes, config = _alone(config, folder)
-        began = time.monotonic()
-        job = _job(config, folder)
-        if job.module.graphs is not None:
-            job.trainer.limit_val_batches = REPLAYED
-        known = _facts(job)
-        _write(folder, known)  # is left if the steps kill this process
-        known = _timed(job, processes, known, began)
+        measured = _measured(config, folder, timer)
     except Exception as error:
         message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        known = replace(known, error=message)
-    _write(folder, known)
+        measured = replace(timer.facts, error=message)
+    _write(folder, measured)
 
 
-def _alone(config: dict[str, Any], folder: Path) -> tuple[int, dict[str, Any]]:
+def _measured(config: dict[str, Any], folder: Path, timer: StepTimer) -> Measurement:
+    """Train as a run does, with the timer attached."""
+    processes, config = _alone(config)
+    allocator.keep_freed_memory()
+    began = time.monotonic()
+    train(
+        config,
+        folder,
+        Interruption(),
+        on_ready=timer.on_ready,
+        on_epoch=lambda progress: None,
+        callbacks=[timer],
+    )
+    at_once = processes if torch.cuda.is_initialized() else 1  # processes on one CPU share its cores
+    return replace(
+        timer.facts,
+        images_per_second=at_once * timer.train.images_per_second,
+        evaluation_images_per_second=at_once * timer.evaluation.images_per_second,
+        start_seconds=timer.train.started - began,
+        epoch_end_seconds=timer.epoch_end_seconds,
+        peak_memory_bytes=timer.peak_memory_bytes,
+    )
+
+
+def _alone(config: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     """How many processes the job will have; and the configuration of one, with its share of a batch."""
     if not ranks.needs_worker(config["trainer"]):
         return 1, config
-    processes = _job(config, folder).trainer.world_size
+    options = trainer_options.read(config["trainer"])
+    processes = build_trainer(config, options, Path(), []).world_size
     trainer = {"devices": 1, "num_nodes": 1, "strategy": "auto", "sync_batchnorm": False}
     trainer["cuda_graphs"] = config["trainer"].get("cuda_graphs") is True  # auto: not on several
     batch_size = config["data"]["batch_size"] // processes
@@ -146,38 +194,6 @@ def _alone(config: dict[str, Any], folder: Path) -> tuple[int, dict[str, Any]]:
         "trainer": {**config["trainer"], **trainer},
         "data": {**config["data"], "batch_size": batch_size},
     }
-
-
-def _job(config: dict[str, Any], folder: Path) -> Job:
-    job = assemble(config, folder, Interruption(), on_epoch=lambda progress: None)
-    job.progress.console = None  # epochs of a short run are nobody's concern
-    return job
-
-
-def _facts(job: Job) -> Measurement:
-    return Measurement(
-        parameters=cost.count_parameters(job.module.network),
-        multiply_adds=cost.multiply_adds(job.module.network, job.data.image_size),
-        device=f"{devices.device_name(job.device)}, {job.trainer.precision}",
-        sizes=job.data.sizes,
-        evaluation_split=job.data.evaluation_split,
-    )
-
-
-def _timed(job: Job, processes: int, known: Measurement, began: float) -> Measurement:
-    timer = StepTimer()
-    job.trainer.callbacks.append(timer)  # type: ignore[attr-defined]
-    job.trainer.fit(job.module, datamodule=job.data)
-    is_cuda = job.device == "cuda"
-    at_once = processes if is_cuda else 1  # processes on one CPU share its cores
-    return replace(
-        known,
-        images_per_second=at_once * timer.train.images_per_second,
-        evaluation_images_per_second=at_once * timer.evaluation.images_per_second,
-        start_seconds=timer.train.started - began,
-        epoch_end_seconds=time.monotonic() - timer.evaluation.ended,
-        peak_memory_bytes=torch.cuda.max_memory_allocated() if is_cuda else peak_memory_bytes(),
-    )
 
 
 def _write(folder: Path, measured: Measurement) -> None:

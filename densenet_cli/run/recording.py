@@ -1,0 +1,153 @@
+"""What a run writes into its record, and prints, as it goes: facts, epochs, results."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from densenet_cli.models import cost
+from densenet_cli.options import UserError
+from densenet_cli.plain_text import first_line
+from densenet_cli.process import ranks
+from densenet_cli.record import trained_on
+from densenet_cli.record.run_record import (
+    RunRecord,
+    now,
+    peak_memory_bytes,
+    reset_peak_memory,
+    write_config,
+)
+from densenet_cli.run import summary
+from densenet_cli.run.train import Run
+from densenet_cli.training import devices
+from densenet_cli.training.progress import TrainingProgress
+
+log = logging.getLogger(__name__)
+
+
+class Recorder:
+    """Writes a run's record in the first process; in others it only prepares the run.
+
+    Args:
+        record: of the run; its fields are updated.
+        is_resumed: whether the run was begun before.
+    """
+
+    def __init__(self, record: RunRecord, is_resumed: bool) -> None:
+        self.record, self.is_resumed = record, is_resumed
+        self.console = Console() if ranks.is_first_process() else None
+        self._began = time.monotonic() - (record.fields.get("seconds") or 0)
+        self._run: Run | None = None
+        reset_peak_memory()
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+
+    def on_ready(self, run: Run) -> None:
+        """Record what is known before training, and announce the run."""
+        self._run = run
+        facts = facts_of(run)
+        if self.is_resumed:
+            self._refuse_other_images(facts["data"])
+            self._warn_of_other_precision(run, facts["precision"])
+        run.classifier.trained_on = facts["data"]
+        if self.console is not None:
+            write_config(self.record.folder, run.config, self.record.fields["overrides"])
+            self.record.update(config=run.config, **facts)
+            summary.announce(self.console, self.record.fields, self.record.folder)
+
+    def on_epoch(self, progress: TrainingProgress) -> None:
+        """Record an epoch."""
+        if self.console is not None:
+            self.record.write_metrics(progress.rows)
+            self.record.update(epoch=progress.rows[-1]["epoch"], seconds=self._seconds())
+
+    def on_end(self, results: dict[str, Any]) -> None:
+        """Record the results, and print them."""
+        if self.console is None or self._run is None:
+            return
+        progress, seconds = self._run.progress, self._run.progress.train_seconds
+        self.record.update(
+            state="done",
+            results=results,
+            seconds=self._seconds(),
+            train_seconds=round(seconds, 2),
+            images_per_second=round(progress.train_images / seconds, 1) if seconds else None,
+            peak_memory_bytes=_peak_memory(self._run),
+            ended=now(),
+        )
+        summary.show(self.console, self.record.fields, self.record.folder)
+        if self._run.config["task"] == "train":
+            summary.next_steps(self.console, self._run.config["next_steps"])
+
+    def _seconds(self) -> float:
+        return round(time.monotonic() - self._began, 2)
+
+    def _refuse_other_images(self, data: dict[str, Any]) -> None:
+        """Raise UserError if the images are not those that the run began with."""
+        fields = self.record.fields
+        if difference := trained_on.other_images(fields.get("data") or {}, data):
+            rule = (
+                f"holds other images than the run began with: {difference}; put them back, name the "
+                "folder where they are now, or start a new run"
+            )
+            raise trained_on.refusal(rule, fields["config"]["data"])
+
+    def _warn_of_other_precision(self, run: Run, precision: str) -> None:
+        before = self.record.fields.get("precision", precision)
+        if before != precision:
+            typed = f"trainer.precision={run.config['trainer']['precision']}"
+            text = "the run began in %s and resumes in %s, by %s on this device"
+            log.warning(text, before, precision, typed)
+
+
+def facts_of(run: Run) -> dict[str, Any]:
+    """What is known of a run before it trains, under the names that run.json has for it."""
+    data, network = run.data, run.classifier.network
+    return {
+        "parameters": cost.count_parameters(network),
+        "multiply_adds": _multiply_adds(run),
+        "data": {
+            "name": data.name,
+            "num_classes": data.num_classes,
+            "class_names": list(data.class_names),
+            "image_size": list(data.image_size),
+            "sizes": data.sizes,
+            "statistics": data.statistics,
+            "digest": data.digest(),
+        },
+        "device": devices.device_name(run.device),
+        "device_type": run.device,  # cpu, cuda or mps
+        "processes": run.trainer.world_size,
+        "precision": run.trainer.precision,
+        "implementation": _implementation(run),
+        "cuda_graphs": run.classifier.graphs is not None,
+        "epochs": run.config["epochs"],
+        "pid": os.getpid(),
+    }
+
+
+def _implementation(run: Run) -> str | None:
+    """How a network is computed that can be computed in several ways, as a DenseNet."""
+    choose = getattr(run.classifier.network, "choose_implementation", None)
+    return None if choose is None else choose(run.device)
+
+
+def _multiply_adds(run: Run) -> int:
+    """Multiply-adds per image; raises UserError if the network cannot take images of this size."""
+    height, width = run.data.image_size
+    try:
+        return cost.multiply_adds(run.classifier.network, (height, width))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise UserError(
+            f"this network cannot take images of {height} x {width} pixels: {first_line(error)}"
+        ) from error
+
+
+def _peak_memory(run: Run) -> int:
+    """The most memory that the run held, in bytes: of the GPU for a run on one, else of the process."""
+    return torch.cuda.max_memory_allocated() if run.device == "cuda" else peak_memory_bytes()

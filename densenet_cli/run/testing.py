@@ -1,0 +1,89 @@
+"""Testing checkpoints: that of task=test, or the last and the best one of a training run."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from densenet_cli.data.image_data import ImageData
+from densenet_cli.record import trained_on
+from densenet_cli.record.run_record import reported
+from densenet_cli.training import checkpoints, metrics
+
+if TYPE_CHECKING:
+    from densenet_cli.run.train import Run
+
+log = logging.getLogger(__name__)
+
+
+def checkpoint_to_test(config: dict[str, Any]) -> dict[str, Any] | None:
+    """The checkpoint of task=test; None for training. Raises UserError if it cannot be read."""
+    return checkpoints.load_checkpoint(Path(config["checkpoint"])) if config["task"] == "test" else None
+
+
+def prepare_data(config: dict[str, Any], data: ImageData, checkpoint: dict[str, Any]) -> None:
+    """Normalise images as when the checkpoint was trained, and not by new measurements.
+
+    Raises:
+        UserError: if the images have other classes than it was trained on.
+    """
+    path = Path(config["checkpoint"])
+    before = trained_on.of_checkpoint(checkpoint, path)
+    if difference := trained_on.other_classes(before, {"class_names": list(data.class_names)}):
+        rule = f"has other classes than checkpoint={path} was trained on: {difference}"
+        raise trained_on.refusal(rule, config["data"])
+    if before.get("image_size", size := list(data.image_size)) != size:
+        text = "trained on images of %s pixels, tested on images of %s"
+        log.warning(text, *(" x ".join(map(str, one)) for one in (before["image_size"], size)))
+    if path.name == "best.ckpt" and (before.get("sizes") or {}).get("validation") == 0:
+        text = (
+            "%s was chosen by the test images, since its run held out no images: "
+            "do not report its test error"
+        )
+        log.warning(text, path)
+    if data.normalise == "mean_std" and before.get("statistics"):
+        data.statistics = dict(before["statistics"])
+
+
+def test_last_and_best(run: Run) -> dict[str, Any]:
+    """Test the weights of the last epoch, and those of the best one if held-out images chose it.
+
+    Returns:
+        `test_error` is the error that the recipe reports (recipe.report): on CIFAR that of the last
+        epoch, on SVHN that of the epoch with the lowest validation error (DenseNet paper, section 4.2).
+        `reported` says whether it belongs to the last or the best epoch. Without held-out images the
+        lowest test error of all epochs is noted too, but never reported: the test images chose it.
+    """
+    best_epoch = run.checkpoints.best_epoch
+    column = f"{run.data.evaluation_split}_error"
+    last = test(run)
+    results = {f"{name}_last": value for name, value in last.items()} | {"best_epoch": best_epoch}
+    results["reported"] = chosen = reported(
+        {"config": run.config, "data": {"sizes": run.data.sizes}, "results": results}
+    )
+    if run.data.evaluation_split == "test":
+        errors = [row[column] for row in run.progress.rows if column in row]
+        return results | {"test_error_best": min(errors, default=None), "best_on_test": True} | last
+    results["validation_error_last"] = run.progress.rows[-1].get(column)
+    results["validation_error_best"] = run.checkpoints.best_value
+    if best_epoch is None:
+        if run.config["recipe"]["report"] == "best":
+            log.warning("no epoch was evaluated on held-out images: the last epoch is reported")
+        return results | last
+    run.trainer.strategy.barrier()  # until the first process has written the file
+    path = run.checkpoints.best
+    checkpoints.load_weights(run.classifier.network, checkpoints.load_checkpoint(path), path)
+    best = test(run)
+    results |= {f"{name}_best": value for name, value in best.items()}
+    return results | (best if chosen == "best" else last)
+
+
+def test(run: Run) -> dict[str, Any]:
+    """Test the network as it is: test error and loss."""
+    run.trainer.test(run.classifier, datamodule=run.data, verbose=False)
+    return {
+        name.replace("/", "_"): metrics.recorded(name, value)
+        for name, value in run.trainer.callback_metrics.items()
+        if name.startswith("test/")
+    }

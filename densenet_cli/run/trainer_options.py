@@ -1,0 +1,141 @@
+"""The section `trainer` of the configuration, checked: arguments of Lightning's Trainer."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import lightning.pytorch as L
+from lightning.pytorch.accelerators import AcceleratorRegistry
+from lightning.pytorch.strategies import DDPStrategy
+from torch import nn
+
+from densenet_cli.config.build import refuse_name
+from densenet_cli.options import OptionError, choice, shown, switch
+from densenet_cli.process import ranks
+from densenet_cli.training import devices
+
+# Arguments of Lightning's Trainer that have another place in our configuration.
+TAKEN = {
+    "max_epochs": "is set by epochs=",
+    "logger": "is set by logger=",
+    "default_root_dir": "is set by hydra.run.dir=",
+    "gradient_clip_val": "is set by recipe.gradient_clip=",
+    "callbacks": "cannot be typed",
+    "plugins": "cannot be typed; trainer.precision= sets the number format",
+    "enable_checkpointing": "cannot be changed: every run keeps last.ckpt and best.ckpt",
+    "overfit_batches": "cannot be used with our order of the data; limit_train_batches= can",
+    "enable_model_summary": "cannot be changed; densenet-model summary shows the layers",
+    "use_distributed_sampler": "cannot be changed: each process gets its own share of the data",
+}
+CUDA_GRAPHS = ("auto", True, False)
+
+
+@dataclass(frozen=True)
+class TrainerOptions:
+    """What the user chose.
+
+    Attributes:
+        arguments: of Lightning's Trainer.
+        device: cpu, cuda, mps, or another that Lightning knows.
+        cuda_graphs: whether training steps are recorded as CUDA graphs.
+        progress_bars: whether progress bars are drawn on a terminal.
+    """
+
+    arguments: dict[str, Any]
+    device: str
+    cuda_graphs: bool
+    progress_bars: bool
+
+
+def read(section: dict[str, Any]) -> TrainerOptions:
+    """Check the section `trainer`. Raises OptionError."""
+    arguments = dict(section)
+    _check_names(arguments)
+    for name in ("limit_train_batches", "limit_val_batches", "limit_test_batches"):
+        _check_limit(name, arguments.get(name))
+    device = _device(arguments["accelerator"])
+    arguments["precision"] = _precision(arguments["precision"], device)
+    if arguments.get("sync_batchnorm") and device == "cpu":
+        rule = "batch norm can be synchronised on GPUs only"
+        raise OptionError("trainer.sync_batchnorm", True, rule, False)
+    cuda_graphs = _cuda_graphs(arguments.pop("cuda_graphs", "auto"), arguments, device)
+    bars = switch("trainer.enable_progress_bar", arguments.pop("enable_progress_bar", True))
+    if arguments.get("strategy") == "ddp":
+        arguments["strategy"] = _ddp()
+    if "LOCAL_WORLD_SIZE" in os.environ and ranks.launched_from_outside():  # by torchrun
+        arguments["devices"] = int(os.environ["LOCAL_WORLD_SIZE"])
+        arguments["num_nodes"] = int(os.environ["WORLD_SIZE"]) // arguments["devices"]
+    return TrainerOptions(arguments, device, cuda_graphs, bars)
+
+
+def _check_names(arguments: dict[str, Any]) -> None:
+    known = [name for name in inspect.signature(L.Trainer).parameters if name not in TAKEN]
+    known.append("cuda_graphs")
+    for name, value in arguments.items():
+        if name in TAKEN:
+            raise OptionError(f"trainer.{name}", value, TAKEN[name])
+        if name not in known:
+            refuse_name("trainer", name, value, known)
+
+
+def _check_limit(name: str, limit: Any) -> None:
+    if limit is None:
+        return
+    is_number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
+    if not is_number or limit < 0 or (isinstance(limit, float) and not limit <= 1):
+        rule = "must be a number of batches, or a share of them from 0.0 to 1.0"
+        raise OptionError(f"trainer.{name}", limit, rule, 10)
+
+
+def _device(accelerator: Any) -> str:
+    choice("trainer.accelerator", accelerator, sorted({"auto", "gpu", *AcceleratorRegistry}))
+    device = devices.accelerator(accelerator)
+    if not devices.is_available(device):
+        rule = "torch finds no such device here"
+        raise OptionError("trainer.accelerator", accelerator, rule, "cpu")
+    return device
+
+
+def _precision(precision: Any, device: str) -> str:
+    choice("trainer.precision", precision, devices.PRECISIONS)
+    if precision == "16-mixed" and device == "cpu":
+        rule = "is for GPUs; CPUs compute in bf16-mixed instead"
+        raise OptionError("trainer.precision", "16-mixed", rule, "auto")
+    return devices.precision(precision, device)
+
+
+def _cuda_graphs(chosen: Any, arguments: dict[str, Any], device: str) -> bool:
+    """Whether CUDA graphs are used. auto: on a single GPU, if no other option excludes them."""
+    choice(
+        "trainer.cuda_graphs", chosen if isinstance(chosen, (str, bool)) else str(chosen), CUDA_GRAPHS
+    )
+    cause = _against_cuda_graphs(arguments, device)
+    if chosen == "auto":
+        is_alone = arguments.get("devices") == 1 and arguments.get("num_nodes", 1) == 1
+        return is_alone and cause is None
+    if chosen and cause is not None:
+        raise OptionError("trainer.cuda_graphs", True, f"cannot be combined with {cause}", "auto")
+    return bool(chosen)
+
+
+def _against_cuda_graphs(arguments: dict[str, Any], device: str) -> str | None:
+    """The first option that excludes CUDA graphs, as typed; None if there is none."""
+    if device != "cuda":
+        return f"the device {device}"
+    for name, default in (("sync_batchnorm", False), ("accumulate_grad_batches", 1)):
+        if arguments.get(name) not in (default, None):
+            return f"trainer.{name}={shown(arguments[name])}"
+    return None
+
+
+def _ddp() -> DDPStrategy:
+    """DDP which does not copy batch-norm statistics at every step: ImageClassifier copies them before
+    each evaluation.
+    """
+    names = inspect.signature(nn.parallel.DistributedDataParallel).parameters
+    buffers = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
+    options: dict[str, Any] = {"gradient_as_bucket_view": True, buffers: False}
+    return DDPStrategy(**options)
