@@ -67,6 +67,7 @@ CONFIG: dict[str, Any] = {
         "precision": "auto",
         "sync_batchnorm": False,
     },
+    "pretrained": {"weights": None, "frozen": False, "layer_decay": 1},
     "logger": {},
 }
 RESNET = {

@@ -1,15 +1,17 @@
-"""densenet-results: tables, figures and reports of what densenet-run has left."""
+"""densenet-results: tables, figures and reports of the runs that densenet-run has recorded."""
 
 from __future__ import annotations
 
 import argparse
+import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from densenet_cli.options import UserError
-from densenet_cli.plain_text import Parser, printable
+from densenet_cli.plain_text import Formatter, Parser, printable
 from densenet_cli.process.start import begin
 from densenet_cli.process.streams import EndWithReader
 from densenet_cli.results.records import Run, Unreadable, read_runs
@@ -17,27 +19,31 @@ from densenet_cli.results.records import Run, Unreadable, read_runs
 if TYPE_CHECKING:
     from densenet_cli.results.settings import Setting
 
-DESCRIPTION = "Tables, figures and reports of the runs that densenet-run has left."
+log = logging.getLogger(__name__)
+
+DESCRIPTION = "Tables, figures and reports of the runs that densenet-run has recorded."
 EXAMPLES = """\
 examples:
-  densenet-results table                              a row a setting, of all runs below outputs/
-  densenet-results table outputs/sweep --sort error   best first; --sort -error worst first
+  densenet-results table                              all runs below outputs/, one row per setting
+  densenet-results table outputs/sweep --sort error   lowest error first; --sort -error: highest first
   densenet-results table --group-by model.growth_rate,model.compression
-  densenet-results table --paper --format markdown    with the published figures, ready to paste
-  densenet-results table --years                      by the year in which each system appeared
+  densenet-results table --paper --format markdown    with the published errors, ready to paste
+  densenet-results table --years                      by the year in which each network appeared
   densenet-results plot --kind error_parameters --format svg,pdf
-  densenet-results report --output report.html        all of it in one page
-  densenet-results watch outputs/sweep                a sweep, while it runs
+  densenet-results report --output report.html        everything in one page
+  densenet-results watch outputs/sweep                the progress of a sweep
   densenet-results compare outputs/sweep/0 outputs/sweep/1
 """
 TABLE_COLUMNS = """\
 columns to sort by: {}
 
-Errors are means over the finished runs of a setting, runs that differ in nothing but the seed. Each
-seed counts once, by the run that ended first; repeated, failed and unfinished runs are counted in a
-column of their own and never averaged. A folder that holds a file named .published is left out unless
-it is named itself: densenet-results table outputs/study. csv and json hold all
-numbers unrounded, as NAME_mean, NAME_std (sample standard deviation) and the values of all runs:
+A setting is all runs whose options differ only in the seed. Errors are means over its finished runs.
+If a seed was run several times, only the run that finished first counts. Failed and unfinished runs
+are counted in a column of their own. A folder with a file named .published is skipped unless you name
+it: densenet-results table outputs/study.
+
+csv and json hold all numbers unrounded: the mean (NAME_mean), the sample standard deviation (NAME_std)
+and the values of all runs, where NAME is one of
 {}.
 """
 
@@ -45,64 +51,90 @@ numbers unrounded, as NAME_mean, NAME_std (sample standard deviation) and the va
 def main() -> None:
     """densenet-results table|plot|report|watch|compare ..."""
     with EndWithReader("densenet-results") as ending:
-        _obey(ending)
+        _dispatch(ending)
 
 
-def _obey(ending: EndWithReader) -> None:
-    """Do what the words say."""
+def _dispatch(ending: EndWithReader) -> None:
+    """Parse the arguments and call the command that they name."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a terminal that has no ± or θ shows a question mark
+            stream.reconfigure(errors="replace")  # a terminal that cannot show ± or θ shows "?"
+    if logging.lastResort:  # prints warnings, since no other handler is set up
+        logging.lastResort.setFormatter(Formatter("densenet-results: %(message)s"))
     parser = _parser()
-    words = parser.parse_args(_joined(sys.argv[1:]))
-    if not hasattr(words, "command"):
+    args = parser.parse_args(_joined(sys.argv[1:]))
+    if not hasattr(args, "command"):
         parser.print_help()
         return
-    ending.at_once = getattr(words, "output", None) is None  # else it leaves files
+    writes_files = getattr(args, "output", None) is not None
+    ending.at_once = not writes_files
     try:
-        words.command(words)
+        args.command(args)
     except UserError as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
         sys.exit(f"densenet-results: {printable(error)}")
     except KeyboardInterrupt:
         sys.exit(130)
 
 
-def _joined(words: Sequence[str]) -> list[str]:
-    """`--sort -error` as `--sort=-error`: argparse takes what begins with "-" for an option."""
+def _joined(args: Sequence[str]) -> list[str]:
+    """`--sort -error` as `--sort=-error`: argparse would read "-error" as an option."""
     joined: list[str] = []
-    for word in words:
-        if joined and joined[-1] == "--sort" and not word.startswith("--"):
-            joined[-1] += f"={word}"
+    for arg in args:
+        if joined and joined[-1] == "--sort" and not arg.startswith("--"):
+            joined[-1] += f"={arg}"
         else:
-            joined.append(word)
+            joined.append(arg)
     return joined
 
 
 def _parser() -> argparse.ArgumentParser:
-    from densenet_cli.results.columns import COLUMNS
-    from densenet_cli.results.formats import FORMATS, RAW_NAMES
-
     parser = Parser(
         "densenet-results", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=_formatter
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    table = _command(commands, "table", _table, "a row a setting: errors over seeds, size, cost")
+    _add_table(commands)
+    _add_plot(commands)
+    report = _command(commands, "report", _report, "tables and figures in one HTML page")
+    _add_folders(report)
+    report.add_argument(
+        "--output", type=Path, default=Path("report.html"), metavar="FILE", help="default: report.html"
+    )
+    watch = _command(commands, "watch", _watch, "the progress of a sweep")
+    watch.add_argument("folder", nargs="?", type=Path, default=Path("outputs"), help="default: outputs")
+    watch.add_argument(
+        "--interval", type=_seconds, default=2.0, metavar="S", help="seconds per update; default: 2"
+    )
+    watch.add_argument("--once", action="store_true", help="show the present state and exit")
+    compare = _command(commands, "compare", _compare, "what differs between two runs")
+    compare.add_argument("a", type=Path, help="folder of a run")
+    compare.add_argument("b", type=Path, help="folder of another run")
+    return parser
+
+
+def _add_table(commands: argparse._SubParsersAction) -> None:
+    from densenet_cli.results.columns import COLUMNS
+    from densenet_cli.results.formats import FORMATS, RAW_NAMES
+
+    table = _command(commands, "table", _table, "one row per setting: error over seeds, size, cost")
     table.epilog = TABLE_COLUMNS.format(", ".join(COLUMNS), ", ".join(RAW_NAMES.values()))
     _add_folders(table)
     _add_group_by(table)
-    table.add_argument("--sort", metavar="COLUMN", help="order of the rows; -COLUMN: descending")
-    table.add_argument("--format", choices=FORMATS, default="rich", help="rich: for the terminal")
+    table.add_argument("--sort", metavar="COLUMN", help="sort by this column; -COLUMN: descending")
+    table.add_argument("--format", choices=FORMATS, default="rich", help="default: rich, for terminals")
     table.add_argument(
-        "--paper",
-        action="store_true",
-        help="set the published figures beside, where the protocol agrees",
+        "--paper", action="store_true", help="add published errors, where the protocol is the same"
     )
     table.add_argument(
         "--years",
         action="store_true",
-        help="begin with the system of each network and its year, and sort by it",
+        help="add the architecture of each network and the year it appeared, and sort by year",
     )
-    plot = _command(commands, "plot", _plot, "figures, and the points they are made of as CSV")
+
+
+def _add_plot(commands: argparse._SubParsersAction) -> None:
+    plot = _command(commands, "plot", _plot, "figures, each with its data as CSV")
     _add_folders(plot)
     _add_group_by(plot)
     plot.add_argument(
@@ -111,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
         action="extend",
         default=[],
         metavar="KIND,...",
-        help="default: all there is data for",
+        help="default: all kinds for which there are data",
     )
     plot.add_argument(
         "--format", type=_names, default=("png",), metavar="png,svg,pdf", help="default: png"
@@ -119,21 +151,6 @@ def _parser() -> argparse.ArgumentParser:
     plot.add_argument(
         "--output", type=Path, default=Path("figures"), metavar="FOLDER", help="default: figures"
     )
-    report = _command(commands, "report", _report, "one HTML page with all of it")
-    _add_folders(report)
-    report.add_argument(
-        "--output", type=Path, default=Path("report.html"), metavar="FILE", help="default: report.html"
-    )
-    watch = _command(commands, "watch", _watch, "a sweep, while it runs")
-    watch.add_argument("folder", nargs="?", type=Path, default=Path("outputs"), help="default: outputs")
-    watch.add_argument(
-        "--interval", type=_seconds, default=2.0, metavar="S", help="seconds; default: 2"
-    )
-    watch.add_argument("--once", action="store_true", help="show the present state and leave")
-    compare = _command(commands, "compare", _compare, "what differs between two runs")
-    compare.add_argument("a", type=Path, help="folder of a run")
-    compare.add_argument("b", type=Path, help="folder of another run")
-    return parser
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
@@ -141,9 +158,11 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
 
 
 def _command(
-    commands: argparse._SubParsersAction, name: str, call: Callable, does: str
+    commands: argparse._SubParsersAction, name: str, call: Callable, description: str
 ) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=does, description=does, formatter_class=_formatter)
+    parser = commands.add_parser(
+        name, help=description, description=description, formatter_class=_formatter
+    )
     parser.set_defaults(command=call)
     return parser
 
@@ -154,7 +173,7 @@ def _add_folders(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         type=Path,
         default=[Path("outputs")],
-        help="searched for runs; default: outputs",
+        help="searched for runs at any depth; default: outputs",
     )
 
 
@@ -165,7 +184,8 @@ def _add_group_by(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="OPTION,...",
-        help="options as typed to densenet-run, or family, network, data: average over all others",
+        help="one row per value of these options, averaged over all others; "
+        "family, network, data and images count as options",
     )
 
 
@@ -180,73 +200,72 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _table(words: argparse.Namespace) -> None:
+def _table(args: argparse.Namespace) -> None:
     from densenet_cli.figures import terminal
     from densenet_cli.results import formats
     from densenet_cli.results.settings import settings
     from densenet_cli.results.table import rows, table
 
-    runs, _ = _runs(words.folders)
-    found = rows(settings(runs, words.group_by), words.paper, words.years, words.sort)
-    if words.format == "rich":
+    runs, _ = _runs(args.folders)
+    found = rows(settings(runs, args.group_by), args.paper, args.years, args.sort)
+    if args.format == "rich":
         console = terminal.console()
         console.print(formats.as_rich(table(found), console))
-    elif words.format in ("csv", "json"):
-        _say_what_repeats([row.setting for row in found])
-        sys.stdout.write({"csv": formats.as_csv, "json": formats.as_json}[words.format](found))
+    elif args.format in ("csv", "json"):
+        _warn_of_repeats([row.setting for row in found])
+        sys.stdout.write({"csv": formats.as_csv, "json": formats.as_json}[args.format](found))
     else:
-        write = {"markdown": formats.as_markdown, "latex": formats.as_latex}[words.format]
+        write = {"markdown": formats.as_markdown, "latex": formats.as_latex}[args.format]
         sys.stdout.write(write(table(found)))
 
 
-def _plot(words: argparse.Namespace) -> None:
+def _plot(args: argparse.Namespace) -> None:
     from densenet_cli.results import plots
     from densenet_cli.results.settings import settings
 
-    runs, _ = _runs(words.folders)
-    found = settings(runs, words.group_by)
-    _say_what_repeats(found)
-    for path in plots.write(found, words.kind, words.output, words.format):
+    runs, _ = _runs(args.folders)
+    found = settings(runs, args.group_by)
+    _warn_of_repeats(found)
+    for path in plots.write(found, args.kind, args.output, args.format):
         print(printable(path))
 
 
-def _report(words: argparse.Namespace) -> None:
+def _report(args: argparse.Namespace) -> None:
     from densenet_cli.results import report
     from densenet_cli.results.settings import settings
 
-    runs, unreadable = _runs(words.folders)
-    print(printable(report.write(settings(runs), runs, unreadable, words.output)))
+    runs, unreadable = _runs(args.folders)
+    print(printable(report.write(settings(runs), runs, unreadable, args.output)))
 
 
-def _watch(words: argparse.Namespace) -> None:
-    from densenet_cli.results import watch
+def _watch(args: argparse.Namespace) -> None:
+    from densenet_cli.results.watch import watch
 
-    watch.watch(words.folder, words.interval, words.once)
+    watch(args.folder, args.interval, args.once)
 
 
-def _compare(words: argparse.Namespace) -> None:
+def _compare(args: argparse.Namespace) -> None:
     from densenet_cli.results import compare
 
-    compare.show(words.a, words.b)
+    compare.show(args.a, args.b)
 
 
-def _say_what_repeats(found: Sequence[Setting]) -> None:
-    """Where no notes are written: name the runs that do not count."""
-    from densenet_cli.results.notes import on_repeats
+def _warn_of_repeats(found: Sequence[Setting]) -> None:
+    """Where the output has no notes: say which runs do not count."""
+    from densenet_cli.results.notes import notes_on_repeats
 
-    for note in on_repeats(found):
-        print(f"densenet-results: {printable(note)}", file=sys.stderr)
+    for note in notes_on_repeats(found):
+        log.warning("%s", note)
 
 
 def _runs(folders: Sequence[Path]) -> tuple[list[Run], list[Unreadable]]:
-    """All runs; what cannot be read is named. Raises UserError if there are none."""
+    """All runs, with a warning for each record left out. Raises UserError if there are no runs."""
     runs, unreadable = read_runs(folders)
     for item in unreadable:
-        text = printable(f"left out: {item.path} {item.reason}")
-        print(f"densenet-results: {text}", file=sys.stderr)
+        log.warning("left out: %s %s", item.path, item.reason)
     if not runs:
         where = ", ".join(map(str, folders))
-        raise UserError(f"{where}: there is no run below; densenet-run makes one, and name its folder")
+        raise UserError(f"{where}: no runs found; train one with densenet-run, or name another folder")
     return runs, unreadable
 
 

@@ -1,1 +1,1 @@
-"""What runs have left on disk -> tables, figures and reports; no network is built or trained here."""
+"""Records of runs -> tables, figures and reports. No network is built or trained here."""

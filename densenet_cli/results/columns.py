@@ -1,4 +1,4 @@
-"""The columns of the table of results: what each shows of a setting, and what it is sorted by."""
+"""The columns of the table of results: what each shows of a setting, and the key it is sorted by."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from densenet_cli.results.settings import Setting
 from densenet_cli.results.systems import System, systems
 from densenet_cli.units import duration
 
-MANY_CLASSES = 100  # from so many on, papers give the top-5 error too
-SHORT_REASON = 60  # characters of a failure's message
+MANY_CLASSES = 100  # from this number on, papers report the top-5 error too
+LONGEST_REASON = 60  # characters of a failure's message
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Row:
     """One line of the table.
 
     Args:
-        setting: what it shows.
-        comparison: with the published figure; None if it was not asked for.
-        system: that the network belongs to; None if it was not asked for, or is not known.
+        setting: whose results it shows.
+        comparison: with the published error; None unless asked for.
+        system: the published architecture of the network; None if unknown, or not asked for.
     """
 
     setting: Setting
@@ -38,10 +38,10 @@ class Column:
     """One column.
 
     Args:
-        heading: above it.
-        text: what stands in a row; empty if there is nothing to say.
-        key: what rows are sorted by; None goes last.
-        is_number: whether it is aligned to the right.
+        heading: the text above it.
+        text: the cell of a row; empty if nothing is known.
+        key: the value that rows are sorted by; None goes last.
+        is_number: whether its cells are aligned to the right.
     """
 
     heading: str
@@ -51,7 +51,7 @@ class Column:
 
 
 def _mean(quantity: str, unit: Callable[[float], str]) -> tuple[Callable, Callable]:
-    """Text and sorting key of a column that shows a mean."""
+    """Text and sorting key of a column with a mean."""
 
     def text(row: Row) -> str:
         value = row.setting.mean(quantity)
@@ -88,12 +88,12 @@ def _memory(row: Row) -> str:
 
 
 def on_cpu(run: Run) -> bool:
-    """Whether the run was on a CPU."""
+    """Whether the run used a CPU."""
     return run.fields.get("device_type") == "cpu"
 
 
-def unfinished(setting: Setting) -> str:
-    """The runs that are averaged into nothing: "1 repeated; 1 running; 2 failed: out of memory"."""
+def not_averaged(setting: Setting) -> str:
+    """The runs that count in no mean: "1 repeated; 1 running; 2 failed: out of memory"."""
     parts = [f"{len(setting.repeats)} repeated"] if setting.repeats else []
     for status, number in setting.counts.items():
         if status != "done":
@@ -103,13 +103,13 @@ def unfinished(setting: Setting) -> str:
 
 
 def failure(run: Run) -> str:
-    """Why a run failed, in one short line; empty if it did not."""
+    """Why a run failed, in one short line; empty if it did not fail."""
     if run.status != "failed":
         return ""
     message = str(run.fields.get("error") or "")
     if "out of memory" in message.lower():
         return "out of memory"
-    return shortened(first_line(message), SHORT_REASON)
+    return shortened(first_line(message), LONGEST_REASON)
 
 
 def _published(row: Row) -> str:
@@ -123,7 +123,7 @@ def _difference(row: Row) -> str:
 
 
 def _appearance(row: Row) -> int | None:
-    """The place of a system in the order of their appearance, which tells those of one year apart."""
+    """The rank of a system by first appearance; systems of the same year have different ranks."""
     return systems().index(row.system) if row.system else None
 
 
@@ -162,7 +162,7 @@ COLUMNS = {
     "memory": Column("memory", _memory, _mean("peak_memory_bytes", str)[1]),
     "unfinished": Column(
         "not averaged",
-        lambda row: unfinished(row.setting),
+        lambda row: not_averaged(row.setting),
         lambda row: len(row.setting.runs) - row.setting.n,
         False,
     ),

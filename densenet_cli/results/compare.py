@@ -1,8 +1,8 @@
-"""What differs between two runs: configuration, environment, images, results, epoch by epoch."""
+"""What differs between two runs: configuration, environment, images, results, error of each epoch."""
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,22 @@ from rich.text import Text
 from densenet_cli import units
 from densenet_cli.figures import terminal
 from densenet_cli.options import UserError, shown
-from densenet_cli.plain_text import printable
 from densenet_cli.record.differences import acting_options
 from densenet_cli.record.identity import SEEDS, flat
 from densenet_cli.results.records import Run, read_metrics, read_run
 from densenet_cli.results.settings import measured
 from densenet_cli.units import duration
 
-EPOCHS_SHOWN = 20  # of longer runs only some
+log = logging.getLogger(__name__)
+
+EPOCHS_SHOWN = 20  # at most; of longer runs every k-th epoch
 ENVIRONMENT = ("versions", "git", "host", "device", "processes", "precision", "implementation")
 IMAGES = ("name", "num_classes", "image_size", "sizes", "statistics", "class_names", "digest")
 
-QUANTITIES: dict[str, tuple[str, Callable[[float], str]]] = {  # name, and how it is written
+QUANTITIES: dict[str, tuple[str, Callable[[float], str]]] = {  # heading, and the format of a value
     "error": ("test error, %", units.percent),
-    "error_last": ("of the last epoch, %", units.percent),
-    "error_best": ("of the best epoch, %", units.percent),
+    "error_last": ("test error of the last epoch, %", units.percent),
+    "error_best": ("test error of the best epoch, %", units.percent),
     "validation_error": ("validation error, %", units.percent),
     "top5": ("top-5 test error, %", units.percent),
     "parameters": ("parameters", "{:,}".format),
@@ -44,7 +45,7 @@ def show(a: Path, b: Path) -> None:
     """Print what differs between the runs in two folders.
 
     Raises:
-        UserError: if one of them holds no run that can be read.
+        UserError: if one of the folders has no readable run.
     """
     runs = read_run(a), read_run(b)
     console = terminal.console()
@@ -67,7 +68,7 @@ def _parts(a: Run, b: Run) -> Iterator[RenderableType]:
 
 
 def differences(a: dict[str, Any], b: dict[str, Any]) -> Lines:
-    """What has not the same value in both: name, value in a, value in b; "–" where it is missing."""
+    """The names with different values: name, value in a, value in b; "–" where it is missing."""
     names = dict.fromkeys([*a, *b])
     lines = [(name, *(shown(side[name]) if name in side else "–" for side in (a, b))) for name in names]
     return [(name, left, right) for name, left, right in lines if left != right]
@@ -78,7 +79,7 @@ def _flat(fields: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
 
 
 def _configuration(a: Run, b: Run) -> Lines:
-    """All options that differ; those that decide no result come last, and say so."""
+    """All options that differ; those that do not affect results come last, marked so."""
     acting = acting_options(a.config) | acting_options(b.config)
     lines = differences(flat(a.config), flat(b.config))
     deciding = [line for line in lines if line[0] in acting or line[0] in SEEDS]
@@ -87,11 +88,11 @@ def _configuration(a: Run, b: Run) -> Lines:
 
 
 def _same_configuration(a: Run, b: Run) -> str | None:
-    """What can be said in one sentence, if the runs are of one setting."""
+    """A sentence, if the runs are of one setting."""
     if a.setting != b.setting:
         return None
     seeds = differences(_seeds(a), _seeds(b))
-    return "Nothing differs but the seed." if seeds else "No option that decides a result differs."
+    return "Only the seed differs." if seeds else "No option that affects the results differs."
 
 
 def _seeds(run: Run) -> dict[str, Any]:
@@ -99,7 +100,7 @@ def _seeds(run: Run) -> dict[str, Any]:
 
 
 def _section(title: str, lines: Lines, sentence: str | None) -> Iterator[RenderableType]:
-    """A table of what differs, and a sentence where little or nothing does."""
+    """A table of the differences, and a sentence if there are few or none."""
     if lines:
         yield _titled(title, lines)
     if sentence and (not lines or title == "Configuration"):
@@ -108,19 +109,11 @@ def _section(title: str, lines: Lines, sentence: str | None) -> Iterator[Rendera
 
 def _differing_images(a: Run, b: Run) -> Iterator[RenderableType]:
     data = [run.fields.get("data", {}) for run in (a, b)]
-    unlike = {"statistics"} if _hold_out_others(a, b) else set()
-    unlike |= set() if all(side.get("digest") for side in data) else {"digest"}  # not known of both
-    names = [name for name in IMAGES if name not in unlike]
+    names = [name for name in IMAGES if name != "digest" or all(side.get(name) for side in data)]
     lines = differences(*(_flat(side, names) for side in data)) if all(data) else []
     if lines:
-        yield Text("The images differ, so that errors do not compare.", style="bold red")
+        yield Text("The images differ, so the errors cannot be compared.", style="bold red")
         yield _titled("Images", lines)
-
-
-def _hold_out_others(a: Run, b: Run) -> bool:
-    """Whether only the seed decides that the training images, and so their mean, differ a little."""
-    holds_out = all(run.fields.get("data", {}).get("sizes", {}).get("validation") for run in (a, b))
-    return holds_out and a.setting == b.setting
 
 
 def _results(a: Run, b: Run) -> list[tuple[str, ...]]:
@@ -130,7 +123,7 @@ def _results(a: Run, b: Run) -> list[tuple[str, ...]]:
         if left is None and right is None:
             continue
         if quantity == "error_best" and any(run.results.get("best_on_test") for run in (a, b)):
-            name = "lowest of all epochs, no result, %"  # the test images chose the epoch
+            name = "lowest test error, not to be reported, %"  # the test images chose the epoch
         cells = ["–" if value is None else write(value) for value in (left, right)]
         lines.append((name, *cells, _difference(left, right, write)))
     return lines
@@ -144,7 +137,7 @@ def _difference(left: float | None, right: float | None, write: Callable[[float]
 
 
 def _epochs(a: Run, b: Run) -> list[tuple[str, ...]]:
-    """The errors that both runs measured after an epoch, on held-out images if both have them."""
+    """The errors after each epoch that both runs have: validation errors, else test errors."""
     rows = [{row.get("epoch"): row for row in _metrics(run)} for run in (a, b)]
     both = [epoch for epoch in rows[0] if epoch in rows[1] and epoch is not None]
     for name in ("validation_error", "test_error"):
@@ -159,12 +152,12 @@ def _metrics(run: Run) -> list[dict[str, float | None]]:
     try:
         return read_metrics(run)
     except UserError as error:
-        print(f"densenet-results: left out: {printable(error)}", file=sys.stderr)
+        log.warning("left out: %s", error)
         return []
 
 
 def _some(items: list[Any]) -> list[Any]:
-    """Every k-th of many, and always the last."""
+    """At most EPOCHS_SHOWN of the items: every k-th, and always the last."""
     step = -(-len(items) // EPOCHS_SHOWN)
     return items[len(items) - 1 :: -step][::-1]
 

@@ -1,4 +1,4 @@
-"""A table of results on a terminal, as Markdown and LaTeX to paste, as CSV and JSON to compute with."""
+"""A table of results for terminals, as Markdown and LaTeX to paste, as CSV and JSON to compute with."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from densenet_cli.results.table import Table
 
 FORMATS = ("rich", "csv", "json", "markdown", "latex")
 
-# quantity -> its columns in CSV and JSON: NAME_mean, NAME_std, NAME_runs (of each finished run)
+# quantity -> NAME of its columns in CSV and JSON: NAME_mean, NAME_std, NAME_runs (all finished runs)
 RAW_NAMES = {
     "error": "error_percent",
     "error_last": "error_last_percent",
@@ -37,8 +37,8 @@ RAW_NAMES = {
     "images_per_second": "images_per_second",
     "peak_memory_bytes": "peak_memory_bytes",
 }
-TEXT_WIDTH = 22  # the least for a column of text, where the terminal is narrow
-# Columns that a narrow terminal goes without, in this order.
+TEXT_WIDTH = 22  # the minimum for a column of text
+# On a terminal that is too narrow these columns are left out, in this order.
 FIRST_LEFT_OUT = (
     "images/s",
     "multiply-adds",
@@ -54,7 +54,7 @@ LATEX = {
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
-    **{letter: f"{{{letter}}}" for letter in "[]*"},  # at the start of a row they would be arguments
+    **{letter: f"{{{letter}}}" for letter in "[]*"},  # after \\ they would be read as its arguments
     "|": r"\textbar{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
@@ -68,18 +68,19 @@ LATEX = {
 
 
 def as_rich(table: Table, console: Console) -> Group:
-    """For a terminal: cells wrap, columns without room are left out and named, nothing is markup."""
+    """For a terminal. Text wraps; if the terminal is too narrow, columns are left out and named."""
     left_out: list[str] = []
     for heading in FIRST_LEFT_OUT:
         if _width(table, left_out) <= console.width:
             break
         left_out += [heading] if heading in table.headings else []
-    notes = [f"No room for {', '.join(left_out)}: widen the terminal."] if left_out else []
-    return Group(_drawn(table, left_out), *map(terminal.plain, table.notes + notes))
+    note = f"The terminal is too narrow for {', '.join(left_out)}."
+    notes = [*table.notes, note] if left_out else table.notes
+    return Group(_drawn(table, left_out), *map(terminal.plain, notes))
 
 
 def _width(table: Table, left_out: Sequence[str]) -> int:
-    """The least width of a table without some columns; those of text can wrap."""
+    """The minimum width of a table without some columns; text can wrap."""
     widths = []
     for heading, is_number, *cells in zip(table.headings, table.numeric, *table.rows, strict=True):
         if heading not in left_out:
@@ -116,12 +117,12 @@ def as_latex(table: Table) -> str:
 
 
 def as_csv(rows: Sequence[Row]) -> str:
-    """All that is known, unrounded, a row a setting; the names of columns are stable.
+    """All that is known, unrounded, one row per setting. The names of the columns do not change.
 
-    title, family, network, data, n, not_averaged, year, system, system_source, seeds, then of each of
-    RAW_NAMES the mean, the sample standard deviation and the values of all finished runs (separated by
-    ";"), best_on_test, devices, published_error_percent, published_source, difference_points,
-    why_not_compared, and the options in which the settings differ, as they are typed.
+    They are title, family, network, data, n, not_averaged, year, system, system_source, seeds; for each
+    of RAW_NAMES the mean, the sample standard deviation and the values of all finished runs (separated
+    by ";"); best_on_test, devices, published_error_percent, published_source, difference_points,
+    why_not_compared; and the options in which the settings differ, by the names one types.
     """
     return csv_text(map(_csv_row, rows))
 
@@ -129,7 +130,7 @@ def as_csv(rows: Sequence[Row]) -> str:
 def as_json(rows: Sequence[Row]) -> str:
     """As `as_csv`, with each setting's runs in "runs" and its options in "options".
 
-    "repeats" names the run of the same seed that counts in place of one.
+    "repeats" of a run names the run of the same seed that counts instead of it; null if it counts.
     """
     text = json.dumps(finite([_json_row(row) for row in rows]), indent=2, ensure_ascii=False)
     return in_json(text) + "\n"
@@ -206,4 +207,4 @@ def _markdown(text: str) -> str:
 
 def _latex(text: str) -> str:
     escaped = "".join(LATEX.get(letter, letter) for letter in printable(text))
-    return re.sub("-(?=-)", "-{}", escaped)  # two would become a dash
+    return re.sub("-(?=-)", "-{}", escaped)  # LaTeX would set two hyphens as one dash

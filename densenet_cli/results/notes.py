@@ -1,4 +1,4 @@
-"""What must be said below a table of results."""
+"""The notes below a table of results."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from densenet_cli.results.columns import Row, on_cpu
 from densenet_cli.results.records import Run
 from densenet_cli.results.settings import Setting, measured
 
-REPEATS_NAMED = 10
-
 
 def notes(found: Sequence[Row], shown: Collection[str]) -> list[str]:
-    """Sentences on the columns shown: what the marks mean, and what does not compare."""
+    """Sentences about the columns shown: what the marks mean, and what cannot be compared."""
     done = [run for row in found for run in row.setting.done]
     return [
         *_notes_on_errors(found, shown),
         *_notes_on_averages(found),
-        *on_repeats([row.setting for row in found]),
+        *notes_on_repeats([row.setting for row in found]),
         *_notes_on_devices(done, shown),
         *_notes_on_papers(found),
         *_notes_on_years(found),
@@ -32,71 +30,77 @@ def _notes_on_errors(found: Sequence[Row], shown: Collection[str]) -> list[str]:
         epoch = "of the last epoch"
         if any(by_validation):
             epoch = "of the epoch with the lowest validation error"
-            epoch += "" if all(by_validation) else ", or of the last one where that equals last"
+            epoch += "" if all(by_validation) else ", or of the last epoch where it equals last %"
         spread = any(row.setting.std("error") is not None for row in found)
         runs = "runs" if any(row.setting.averaged_over for row in found) else "seeds"
         deviation = f"; mean ± sample standard deviation over n {runs}" if spread else ""
         notes.append(f"error: test error {epoch}{deviation}.")
     if any(row.setting.best_on_test and row.setting.values("error_best") for row in found):
-        notes.append("† the lowest of all epochs, chosen by the test images: no result to report.")
+        notes.append(
+            "† lowest test error of any epoch: chosen by the test images, so not to be reported."
+        )
     return notes
 
 
 def _notes_on_averages(found: Sequence[Row]) -> list[str]:
     names = list(dict.fromkeys(name for row in found for name in row.setting.averaged_over))
-    return [f"Rows average over runs with different {', '.join(names)}."] if names else []
+    return [f"Each row averages over different values of {', '.join(names)}."] if names else []
 
 
-def on_repeats(settings: Sequence[Setting]) -> list[str]:
-    """A sentence on the runs that do not count since their seed was run before; empty if none was."""
+def notes_on_repeats(settings: Sequence[Setting]) -> list[str]:
+    """A sentence about the runs that do not count, because the same seed was run before."""
     repeats = [pair for setting in settings for pair in setting.repeats.items()]
     if not repeats:
         return []
-    texts = [f"{run.name} repeats {counted.name}" for run, counted in repeats[:REPEATS_NAMED]]
-    texts += [f"and {len(repeats) - REPEATS_NAMED} more"] if len(repeats) > REPEATS_NAMED else []
-    return [f"Each seed of a setting counts once, by the run that ended first: {', '.join(texts)}."]
+    repeat, counted = repeats[0]
+    runs = "1 run is" if len(repeats) == 1 else f"{len(repeats)} runs are"
+    return [
+        f"{runs} not averaged, since the same seed of the same setting finished before: "
+        f"{'' if len(repeats) == 1 else 'for example, '}{repeat.name} repeats {counted.name}."
+    ]
 
 
 def _notes_on_devices(done: Sequence[Run], shown: Collection[str]) -> list[str]:
     notes = []
     devices = sorted({str(run.fields["device"]) for run in done if run.fields.get("device")})
     if len(devices) > 1 and {"time", "speed", "memory"} & set(shown):
-        notes.append(f"Time, images/s and memory do not compare: measured on {'; '.join(devices)}.")
+        notes.append(
+            "Time, images/s and memory cannot be compared: they were measured on different devices "
+            f"({'; '.join(devices)})."
+        )
     if any(on_cpu(run) and measured(run, "peak_memory_bytes") for run in done):
-        notes.append("‡ of the whole process, on a CPU; elsewhere what the GPU's allocator held.")
+        notes.append("‡ memory of the whole process, on a CPU; on a GPU it is what the allocator held.")
     return notes
 
 
 def _notes_on_papers(found: Sequence[Row]) -> list[str]:
-    compared = [row for row in found if row.comparison]
     matched = [
-        row.comparison.published for row in compared if row.comparison and row.comparison.published
-    ]
-    sources = dict.fromkeys(published.source for published in matched)
-    notes = [f"published: {'; '.join(sources)}."] if sources else []
-    runs = [
-        run
-        for row in compared
+        (row.comparison.published, row.setting)
+        for row in found
         if row.comparison and row.comparison.published
-        for run in row.setting.done
     ]
+    sources = dict.fromkeys(published.source for published, _ in matched)
+    notes = [f"published: {'; '.join(sources)}."] if sources else []
+    runs = [run for _, setting in matched for run in setting.done]
     precisions = sorted({str(run.fields.get("precision")) for run in runs} - {"32-true", "None"})
     if precisions:
-        notes.append(f"Ours in {', '.join(precisions)}, the published ones in 32 bits.")
+        notes.append(f"Our runs used {', '.join(precisions)}, the published ones 32 bits.")
     if any(run.config["data"].get("verify") is False for run in runs):
-        notes.append("Some runs read other files than the official ones (data.verify=false).")
-    return notes + _why_not_compared(compared)
+        notes.append("Some runs may have used other files than the official ones (data.verify=false).")
+    return notes + _why_not_compared(found)
 
 
-def _why_not_compared(compared: Sequence[Row]) -> list[str]:
+def _why_not_compared(found: Sequence[Row]) -> list[str]:
     titles: dict[str, list[str]] = {}
-    for row in compared:
+    for row in found:
         if row.comparison and row.comparison.reason:
             titles.setdefault(row.comparison.reason, []).append(row.setting.title)
-    return [f"No published figure beside {' | '.join(own)}: {why}." for why, own in titles.items()]
+    return [f"No published error for {' | '.join(own)}: {why}." for why, own in titles.items()]
 
 
 def _notes_on_years(found: Sequence[Row]) -> list[str]:
     sources = {row.system.name: row.system.source for row in found if row.system}
-    texts = [f"{name}, {source}" for name, source in sources.items()]
-    return [f"year: of first appearance, a preprint too: {'; '.join(texts)}."] if texts else []
+    if not sources:
+        return []
+    texts = "; ".join(f"{name}, {source}" for name, source in sources.items())
+    return [f"year: when the architecture first appeared, preprints included: {texts}."]

@@ -1,4 +1,4 @@
-"""Finding and reading the records that runs have left: run.json and metrics.csv."""
+"""Find and read the records of runs: run.json and metrics.csv."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from densenet_cli.options import UserError, shown
 from densenet_cli.record import identity, schema
 from densenet_cli.record.run_record import RunRecord
 
-BROKEN_OFF = "broken off"  # says "running", but its process is gone
+KILLED = "killed"  # recorded as running, but its process has died
 LARGEST_METRICS = 4_000_000  # bytes: some forty thousand epochs
 MOST_COLUMNS = 200
 PUBLISHED = ".published"
@@ -27,11 +27,11 @@ PUBLISHED = ".published"
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One run, as its record tells it.
+    """One run, as it was recorded.
 
     Args:
-        folder: the run's folder, as it was found below the folder typed.
-        fields: what run.json holds.
+        folder: the run's folder, found below a folder that the user typed.
+        fields: the content of run.json.
     """
 
     folder: Path
@@ -39,7 +39,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The folder as one types it."""
+        """The folder, as text."""
         return str(self.folder)
 
     @property
@@ -49,8 +49,8 @@ class Run:
 
     @cached_property
     def status(self) -> str:
-        """`state`, but BROKEN_OFF for a run that was killed and could not say so."""
-        return BROKEN_OFF if self.state == "running" and not is_locked(self.folder) else self.state
+        """`state`, but KILLED for a run whose process died before it could record how it ended."""
+        return KILLED if self.state == "running" and not is_locked(self.folder) else self.state
 
     @property
     def config(self) -> dict[str, Any]:
@@ -64,29 +64,29 @@ class Run:
 
     @property
     def seed(self) -> Any:
-        """The seed; None where the record names none."""
+        """The seed; None if it was not recorded."""
         return self.fields.get("seed")
 
     @property
     def seeds(self) -> tuple[str, ...]:
-        """All that tells it from other runs of its setting."""
+        """The options in which it differs from other runs of its setting."""
         options = identity.flat(self.config)
         return tuple(shown(options.get(name)) for name in identity.SEEDS)
 
     @property
     def ended(self) -> datetime:
-        """When it was done; the end of all time where the record does not say."""
+        """When it finished; the latest possible time if that was not recorded."""
         text = self.fields.get("ended")
         return datetime.fromisoformat(text) if text else datetime.max.replace(tzinfo=timezone.utc)
 
     @property
     def images(self) -> str | None:
-        """The digest of the images it was run on; None where the record tells none."""
+        """The digest of its images; None if it was not recorded."""
         return (self.fields.get("data") or {}).get("digest")
 
     @cached_property
     def setting(self) -> str:
-        """Equal for runs that differ in nothing but the seed."""
+        """An identifier of all options but the seed."""
         return identity.setting(self.config)
 
 
@@ -104,16 +104,16 @@ class Unreadable:
 
 
 class LeftOut(Unreadable):
-    """A folder of published runs, which no other runs are to be mixed with."""
+    """A folder of published runs, which must not be mixed with other runs."""
 
 
 def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[Unreadable]]:
-    """All runs below some folders, each once, in order of their folders' names.
+    """All runs below some folders, each once, in the order of their folders' names.
+
+    A folder with a file named .published is left out, unless it or a folder below it is in `folders`.
 
     Args:
-        folders: folders of runs, of sweeps, or of whole projects, searched to any depth.
-
-    A folder with a file named .published is left out unless it, or one below it, is among `folders`.
+        folders: where to search, at any depth.
 
     Returns:
         The runs, and what could not be read or was left out.
@@ -126,7 +126,7 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[Unreadable]]:
     seen: set[tuple[int, int]] = set()
     for top in folders:
         if not top.is_dir():
-            raise UserError(f"{top}: there is no such folder; name folders of runs, as outputs")
+            raise UserError(f"{top}: there is no such folder; name a folder of runs, as outputs")
         for folder in _run_folders(top, unreadable):
             place = folder.stat()
             if (place.st_dev, place.st_ino) not in seen:
@@ -144,18 +144,18 @@ def _is_among(folder: Path, folders: Sequence[Path]) -> bool:
 
 
 def read_run(folder: Path) -> Run:
-    """The run in one folder. Raises UserError if it holds none, or its record cannot be used."""
+    """The run in one folder. Raises UserError if there is none, or its record cannot be used."""
     return Run(folder, RunRecord.read(folder).fields)
 
 
 def read_metrics(run: Run) -> list[dict[str, float | None]]:
-    """The rows of metrics.csv, one an epoch; None where a cell is empty.
+    """The rows of metrics.csv, one per epoch; None where a cell is empty.
 
     Returns:
-        No rows if no epoch has ended.
+        No rows before the end of the first epoch.
 
     Raises:
-        UnreadableFile: if the file is no table of numbers.
+        UnreadableFile: if the file is not a table of numbers.
     """
     path = run.folder / "metrics.csv"
     try:
@@ -174,7 +174,7 @@ def read_metrics(run: Run) -> list[dict[str, float | None]]:
 def _numbers(
     columns: Sequence[str], shapes: Sequence[schema.Shape], cells: Sequence[str]
 ) -> dict[str, float | None]:
-    """A row by column; cells that are missing at its end are empty."""
+    """A row by column; missing cells at its end count as empty."""
     if len(cells) > len(columns):
         raise ValueError("a row has more cells than there are columns")
     row: dict[str, float | None] = dict.fromkeys(columns)
@@ -187,7 +187,7 @@ def _numbers(
 
 
 def _run_folders(top: Path, unreadable: list[Unreadable]) -> Iterator[Path]:
-    """Folders with a run.json; what lies within such a folder is the run's own."""
+    """Folders with a run.json; the folders below one of these are not searched."""
 
     def note(error: OSError) -> None:
         unreadable.append(Unreadable(Path(error.filename), f"cannot be read: {error.strerror}"))
@@ -197,7 +197,7 @@ def _run_folders(top: Path, unreadable: list[Unreadable]) -> Iterator[Path]:
         if PUBLISHED in files and Path(folder) != top:
             subfolders.clear()
             unreadable.append(
-                LeftOut(Path(folder), "holds published runs: name this folder to see them")
+                LeftOut(Path(folder), "holds published runs; name this folder to see them")
             )
         elif "run.json" in files or "run.json" in subfolders:
             subfolders.clear()

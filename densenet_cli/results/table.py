@@ -1,4 +1,4 @@
-"""The table of results: a row a setting, with the columns that have something to say."""
+"""The table of results: one row per setting, with the columns for which there are data."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from densenet_cli.results.systems import system_of
 
 @dataclass(frozen=True)
 class Table:
-    """Texts, ready to be laid out.
+    """The texts of a table, ready for any format.
 
     Args:
         headings: of the columns.
-        numeric: which columns are aligned to the right.
+        numeric: for each column, whether it is aligned to the right.
         rows: the cells, row by row.
         notes: sentences below the table.
     """
@@ -38,12 +38,12 @@ def rows(
     """The rows in order.
 
     Args:
-        settings: what `settings.settings` gives.
-        paper: whether to look up the published figures.
-        years: whether to look up the system that each network belongs to, and the year it appeared.
-        sort: the name of a column, with "-" before it for descending; rows with nothing in that
-            column go last. None: "year" if `years`. Else, and among equals, by data set, family and
-            parameters, as papers do.
+        settings: from `settings.settings`.
+        paper: whether to look up published errors.
+        years: whether to look up the architecture of each network and the year it appeared.
+        sort: the name of a column, with "-" before it for descending; rows without a value in that
+            column go last. None: "year" if `years`, else no column. Rows that are equal in it are
+            sorted by data set, family and parameters, as papers do.
 
     Raises:
         OptionError: if there is no such column.
@@ -73,7 +73,7 @@ def _row(setting: Setting, paper: bool, years: bool) -> Row:
 
 
 def table(found: Sequence[Row]) -> Table:
-    """The columns that have something to say, and what must be said about them."""
+    """The columns for which there are data, and the notes about them."""
     shown = {name: column for name, column in COLUMNS.items() if any(map(column.text, found))}
     if all(row.setting.values("error") == row.setting.values("error_last") for row in found):
         shown.pop("last", None)

@@ -1,4 +1,4 @@
-"""A running sweep as a live table, from its records alone."""
+"""The progress of a sweep as a live table, read from the records of its runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from densenet_cli.options import UserError
 from densenet_cli.record.sweep_file import read_sweep
 from densenet_cli.results.columns import failure
 from densenet_cli.results.records import (
-    BROKEN_OFF,
+    KILLED,
     LeftOut,
     Run,
     in_natural_order,
@@ -33,31 +33,31 @@ from densenet_cli.units import duration
 
 TO_DO = "to do"
 UNREADABLE = "unreadable"
-ORDER = ("running", "failed", BROKEN_OFF, "interrupted", UNREADABLE, "done", TO_DO)
+ORDER = ("running", "failed", KILLED, "interrupted", UNREADABLE, "done", TO_DO)
 STYLES = {
     "running": "cyan",
     "failed": "red",
-    BROKEN_OFF: "red",
+    KILLED: "red",
     "interrupted": "yellow",
     "done": "green",
 }
-LONGEST = 1e9  # seconds, thirty years; what is farther away has no date
-RECENT_EPOCHS = 3  # whose mean time tells how long the next ones take
+LONGEST = 1e9  # seconds, thirty years: for a longer time no date is shown
+RECENT_EPOCHS = 3  # the last ones: their mean time is the estimate for the next ones
 
 
 @dataclass(frozen=True)
-class Job:
-    """One job of a sweep, as its records tell it now.
+class Progress:
+    """How far one run of a sweep has come.
 
     Args:
-        name: its folder, below the sweep's.
+        name: its folder, below that of the sweep.
         status: one of ORDER.
         epoch: epochs completed; None before the first record.
         epochs: of the whole run.
         error: the newest test or validation error in percent.
         images_per_second: training speed.
-        seconds: since it began, pauses apart.
-        seconds_left: until it is done, an estimate; None if there is nothing to tell it by.
+        seconds: since it started, without pauses.
+        seconds_left: an estimate; None if there is no basis for one.
         note: why it failed.
     """
 
@@ -73,61 +73,61 @@ class Job:
 
 
 def watch(folder: Path, interval: float = 2.0, once: bool = False) -> None:
-    """Show the jobs below a folder until none is running or to do; Ctrl-C leaves.
+    """Show the runs below a folder until none is running or to do, or until Ctrl-C.
 
     Args:
         folder: of a sweep, or of several runs.
-        interval: seconds between two looks.
-        once: look once only.
+        interval: seconds between two updates.
+        once: show the present state and return.
 
     Raises:
-        UserError: if the folder does not exist, or holds neither runs nor a sweep.
+        UserError: if the folder does not exist, or has neither runs nor a sweep.
     """
-    jobs = read_jobs(folder)
-    if not jobs:
-        raise UserError(f"{folder}: there is no run below; name the folder of a sweep")
+    runs = read_progress(folder)
+    if not runs:
+        raise UserError(f"{folder}: no runs found; name the folder of a sweep")
     console = terminal.console()
     if once:
-        console.print(view(folder, jobs))
+        console.print(view(folder, runs))
         return
     with (
         contextlib.suppress(KeyboardInterrupt),
-        Live(view(folder, jobs), console=console, auto_refresh=False) as live,
+        Live(view(folder, runs), console=console, auto_refresh=False) as live,
     ):
-        while any(job.status in ("running", TO_DO) for job in jobs):
+        while any(run.status in ("running", TO_DO) for run in runs):
             time.sleep(interval)
-            jobs = read_jobs(folder)
-            live.update(view(folder, jobs), refresh=True)
+            runs = read_progress(folder)
+            live.update(view(folder, runs), refresh=True)
 
 
-def read_jobs(folder: Path) -> list[Job]:
-    """The jobs below a folder: those with a record, and those that sweep.yaml plans."""
-    runs, unreadable = read_runs([folder])
-    jobs = [_job(folder, run, time.time()) for run in runs]
-    known = {job.name for job in jobs}
+def read_progress(folder: Path) -> list[Progress]:
+    """The runs below a folder: those with a record, and those that sweep.yaml lists."""
+    recorded, unreadable = read_runs([folder])
+    runs = [_progress(folder, run, time.time()) for run in recorded]
+    known = {run.name for run in runs}
     for item in (item for item in unreadable if not isinstance(item, LeftOut)):
         name = os.path.relpath(item.path, folder).removesuffix("/run.json")
         known.add(name)
-        jobs.append(Job(name, UNREADABLE, note=item.reason))
-    jobs += [Job(name, TO_DO) for name in read_sweep(folder)[1] if name not in known]
-    return sorted(jobs, key=lambda job: (ORDER.index(job.status), in_natural_order(job.name)))
+        runs.append(Progress(name, UNREADABLE, note=item.reason))
+    runs += [Progress(name, TO_DO) for name in read_sweep(folder)[1] if name not in known]
+    return sorted(runs, key=lambda run: (ORDER.index(run.status), in_natural_order(run.name)))
 
 
-def view(folder: Path, jobs: Sequence[Job]) -> Group:
-    """The header with totals, and a row a job."""
-    headings = ["job", "state", "epoch", "error %", "images/s", "time", "left"]
-    headings += ["why"] if any(job.note for job in jobs) else []
-    cells = (_cells(job)[: len(headings)] for job in jobs)
-    table = terminal.table(headings, cells, text=("job", "state", "why"))
-    return Group(terminal.plain(f"{folder}: {summary(jobs)}"), table)
+def view(folder: Path, runs: Sequence[Progress]) -> Group:
+    """A header with totals, and one row per run."""
+    headings = ["run", "state", "epoch", "error %", "images/s", "time", "left"]
+    headings += ["why"] if any(run.note for run in runs) else []
+    cells = (_cells(run)[: len(headings)] for run in runs)
+    table = terminal.table(headings, cells, text=("run", "state", "why"))
+    return Group(terminal.plain(f"{folder}: {summary(runs)}"), table)
 
 
-def summary(jobs: Sequence[Job]) -> str:
-    """Totals, and when all will be done: "12 jobs: 1 running, 3 done, 8 to do; all done in ..."."""
-    counts = Counter(job.status for job in jobs)
+def summary(runs: Sequence[Progress]) -> str:
+    """Totals, and when all will be done: "12 runs: 1 running, 3 done, 8 to do; all done in ..."."""
+    counts = Counter(run.status for run in runs)
     parts = [f"{counts[status]} {status}" for status in ORDER if counts[status]]
-    text = f"{len(jobs)} {'job' if len(jobs) == 1 else 'jobs'}: {', '.join(parts)}"
-    left = seconds_left(jobs)
+    text = f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}: {', '.join(parts)}"
+    left = seconds_left(runs)
     if left is None or left > LONGEST:
         return text
     moment = datetime.now() + timedelta(seconds=left)
@@ -135,19 +135,20 @@ def summary(jobs: Sequence[Job]) -> str:
     return f"{text}; all done in about {duration(left)}, at {day}{moment:%H:%M}"
 
 
-def seconds_left(jobs: Sequence[Job]) -> float | None:
-    """Until no job is running or to do, if as many go on side by side as now; None if unknown.
+def seconds_left(runs: Sequence[Progress]) -> float | None:
+    """An estimate of the time until all runs are done; None if there is no basis for one.
 
-    A job to do is taken to need the mean time of those that are done or running.
+    It assumes that the number of runs at a time stays as it is, and that each run to do takes the mean
+    time of those done or running.
     """
-    running = [job for job in jobs if job.status == "running"]
-    to_do = sum(job.status == TO_DO for job in jobs)
-    left = [job.seconds_left for job in running]
-    whole = [job.seconds for job in jobs if job.status == "done" and job.seconds is not None]
+    running = [run for run in runs if run.status == "running"]
+    to_do = sum(run.status == TO_DO for run in runs)
+    left = [run.seconds_left for run in running]
+    whole = [run.seconds for run in runs if run.status == "done" and run.seconds is not None]
     whole += [
-        job.seconds + job.seconds_left
-        for job in running
-        if job.seconds is not None and job.seconds_left is not None
+        run.seconds + run.seconds_left
+        for run in running
+        if run.seconds is not None and run.seconds_left is not None
     ]
     known = [seconds for seconds in left if seconds is not None]
     if not running or len(known) < len(left) or (to_do and not whole):
@@ -157,7 +158,7 @@ def seconds_left(jobs: Sequence[Job]) -> float | None:
     return (sum(known) + to_do * sum(whole) / len(whole)) / len(running)
 
 
-def _job(folder: Path, run: Run, now: float) -> Job:
+def _progress(folder: Path, run: Run, now: float) -> Progress:
     name, status = str(run.folder.relative_to(folder)), run.status
     rows = _rows(run)
     last: dict[str, Any] = rows[-1] if rows else {}
@@ -168,7 +169,7 @@ def _job(folder: Path, run: Run, now: float) -> Job:
     if status == "running" and rows and epoch is not None and epochs is not None:
         left = max(0.0, (epochs - epoch) * _epoch_seconds(rows) - since)
     error = measured(run, "error")
-    return Job(
+    return Progress(
         name=name,
         status=status,
         epoch=epoch,
@@ -182,7 +183,7 @@ def _job(folder: Path, run: Run, now: float) -> Job:
 
 
 def _rows(run: Run) -> list[dict[str, float | None]]:
-    """The epochs of a run that is not done; the record of one that is holds all that is shown."""
+    """The epochs of a run; none for one that is done, whose record has all that is shown."""
     if run.status == "done":
         return []
     try:
@@ -201,14 +202,14 @@ def _seconds_since_update(run: Run, now: float) -> float:
     return max(0.0, now - datetime.fromisoformat(updated).timestamp()) if updated else 0.0
 
 
-def _cells(job: Job) -> list[str | Text]:
+def _cells(run: Progress) -> list[str | Text]:
     return [
-        job.name,
-        Text(job.status, STYLES.get(job.status, "")),
-        "" if job.epoch is None else f"{job.epoch}/{job.epochs}",
-        "" if job.error is None else f"{job.error:.2f}",
-        "" if job.images_per_second is None else f"{job.images_per_second:,.0f}",
-        "" if job.seconds is None else duration(job.seconds),
-        "" if job.seconds_left is None else duration(job.seconds_left),
-        job.note,
+        run.name,
+        Text(run.status, STYLES.get(run.status, "")),
+        "" if run.epoch is None else f"{run.epoch}/{run.epochs}",
+        "" if run.error is None else f"{run.error:.2f}",
+        "" if run.images_per_second is None else f"{run.images_per_second:,.0f}",
+        "" if run.seconds is None else duration(run.seconds),
+        "" if run.seconds_left is None else duration(run.seconds_left),
+        run.note,
     ]

@@ -285,12 +285,12 @@ def test_a_damaged_metrics_file_is_named(tmp_path, content):
 
 def test_a_run_that_gives_no_sign_of_life_is_broken_off(tmp_path):
     folder = write(tmp_path, state="running")
-    assert read_run(folder).status == "broken off"
+    assert read_run(folder).status == "killed"
     (folder / ".alive").touch()
     assert read_run(folder).status == "running"
     past = time.time() - 61
     os.utime(folder / ".alive", (past, past))
-    assert read_run(folder).status == "broken off"
+    assert read_run(folder).status == "killed"
 
 
 def test_only_a_run_that_says_running_can_be_broken_off():

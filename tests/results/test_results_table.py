@@ -43,7 +43,7 @@ def test_one_row_a_setting_with_mean_deviation_and_n():
     ]  # fmt: skip
     assert found.notes == [
         "error: test error of the last epoch; mean ± sample standard deviation over n seeds.",
-        "† the lowest of all epochs, chosen by the test images: no result to report.",
+        "† lowest test error of any epoch: chosen by the test images, so not to be reported.",
     ]
 
 
@@ -88,10 +88,13 @@ def test_what_does_not_compare_is_said():
     found = shown(run(4.5), run(4.6, seed=1, device="Xeon, 2 threads", device_type="cpu"))
     assert column(found, "memory") == ["2.82 GB ‡"]
     assert (
-        "Time, images/s and memory do not compare: measured on NVIDIA H100; Xeon, 2 threads."
+        "Time, images/s and memory cannot be compared: they were measured on different devices "
+        "(NVIDIA H100; Xeon, 2 threads)." in found.notes
+    )
+    assert (
+        "‡ memory of the whole process, on a CPU; on a GPU it is what the allocator held."
         in found.notes
     )
-    assert "‡ of the whole process, on a CPU; elsewhere what the GPU's allocator held." in found.notes
 
 
 def test_grouped_rows_say_over_what_they_average():
@@ -102,7 +105,7 @@ def test_grouped_rows_say_over_what_they_average():
         found.notes[0]
         == "error: test error of the last epoch; mean ± sample standard deviation over n runs."
     )
-    assert "Rows average over runs with different model.depth." in found.notes
+    assert "Each row averages over different values of model.depth." in found.notes
 
 
 def test_published_figures_stand_beside_with_the_difference_or_a_reason():
@@ -110,14 +113,16 @@ def test_published_figures_stand_beside_with_the_difference_or_a_reason():
     assert column(found, "published %") == ["4.51", ""]
     assert column(found, "ours − published") == ["+0.09", ""]
     assert "published: Huang et al. 2017, arXiv:1608.06993v5, table 2." in found.notes
-    reason = "No published figure beside DenseNet-BC (L=100, k=12), 5 epochs: 5 epochs, the paper 300."
+    reason = "No published error for DenseNet-BC (L=100, k=12), 5 epochs: 5 epochs, the paper 300."
     assert reason in found.notes
 
 
 def test_what_else_differs_from_the_published_runs_is_said():
     found = shown(run(4.6, precision="bf16-mixed", data__verify=False), paper=True)
-    assert "Ours in bf16-mixed, the published ones in 32 bits." in found.notes
-    assert "Some runs read other files than the official ones (data.verify=false)." in found.notes
+    assert "Our runs used bf16-mixed, the published ones 32 bits." in found.notes
+    assert (
+        "Some runs may have used other files than the official ones (data.verify=false)." in found.notes
+    )
 
 
 def test_rows_come_as_in_the_papers_or_as_asked_for():
@@ -201,9 +206,9 @@ def drawn(found, width):
 
 def test_a_narrow_terminal_goes_without_some_columns_and_says_so():
     found = shown(run(4.4), run(model=RESNET))
-    assert "No room for" not in drawn(found, 140)
+    assert "too narrow" not in drawn(found, 140)
     text = drawn(found, 80)
-    assert "No room for images/s, multiply-adds, memory: widen the terminal." in text
+    assert "The terminal is too narrow for images/s, multiply-adds, memory." in text
     assert "images/s " not in text.splitlines()[1]
     for kept in ("DenseNet-BC", "ResNet-110", "4.40", "769k", "10:00:00 h"):
         assert kept in text

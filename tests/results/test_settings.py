@@ -51,7 +51,7 @@ def test_one_run_has_no_deviation_and_none_no_mean():
 def test_what_is_not_finished_is_counted_and_never_averaged(state):
     (setting,) = settings([run(4.5, seed=0), run(99.0, seed=1, state=state)])
     assert setting.mean("error") == 4.5
-    assert setting.counts == {"done": 1, "broken off" if state == "running" else state: 1}
+    assert setting.counts == {"done": 1, "killed" if state == "running" else state: 1}
 
 
 def test_the_validation_error_is_that_of_the_epoch_tested():

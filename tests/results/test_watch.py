@@ -12,7 +12,7 @@ from example_record import write
 from rich.console import Console
 
 from densenet_cli.options import UserError
-from densenet_cli.results.watch import Job, read_jobs, seconds_left, summary, view, watch
+from densenet_cli.results.watch import Progress, read_progress, seconds_left, summary, view, watch
 
 METRICS = """\
 epoch,test_error,images_per_second,seconds
@@ -36,17 +36,17 @@ def running(folder: Path, seconds_ago: float = 0, **options) -> Path:
 
 def text(folder: Path) -> str:
     console = Console(width=120, file=io.StringIO(), record=True)
-    console.print(view(folder, read_jobs(folder)))
+    console.print(view(folder, read_progress(folder)))
     return " ".join(console.export_text().split())
 
 
 def test_a_running_job_with_its_epoch_error_speed_and_time_left(tmp_path):
     running(tmp_path / "k=12", seconds_ago=30)
-    (job,) = read_jobs(tmp_path)
-    assert (job.name, job.status, job.epoch, job.epochs) == ("k=12", "running", 4, 10)
-    assert (job.error, job.images_per_second) == (30, 530)
-    assert job.seconds == pytest.approx(450, abs=2)  # 420 until the record, 30 since
-    assert job.seconds_left == pytest.approx(6 * 110 - 30, abs=2)  # the last three took 110 s each
+    (run,) = read_progress(tmp_path)
+    assert (run.name, run.status, run.epoch, run.epochs) == ("k=12", "running", 4, 10)
+    assert (run.error, run.images_per_second) == (30, 530)
+    assert run.seconds == pytest.approx(450, abs=2)  # 420 until the record, 30 since
+    assert run.seconds_left == pytest.approx(6 * 110 - 30, abs=2)  # the last three took 110 s each
 
 
 def test_each_state_is_told(tmp_path):
@@ -58,17 +58,16 @@ def test_each_state_is_told(tmp_path):
     (tmp_path / "f").mkdir()
     (tmp_path / "f/run.json").write_text("{")
     (tmp_path / "sweep.yaml").write_text("commands: []\njobs: [a, b, c, d, e, f, k=4, k=12]\n")
-    found = {job.name: (job.status, job.note) for job in read_jobs(tmp_path)}
+    found = {run.name: (run.status, run.note) for run in read_progress(tmp_path)}
     assert list(found) == ["a", "c", "d", "e", "f", "b", "k=4", "k=12"]
     assert found["c"] == ("failed", "out of memory")
-    assert found["d"] == ("broken off", "")
+    assert found["d"] == ("killed", "")
     assert found["f"][0] == "unreadable"
     assert found["f"][1].startswith("cannot be read: Expecting property name")
     assert found["k=12"] == ("to do", "")
     shown = text(tmp_path)
     assert (
-        "8 jobs: 1 running, 1 failed, 1 broken off, 1 interrupted, 1 unreadable, 1 done, 2 to do"
-        in shown
+        "8 runs: 1 running, 1 failed, 1 killed, 1 interrupted, 1 unreadable, 1 done, 2 to do" in shown
     )
     assert "4.50" in shown
 
@@ -76,8 +75,8 @@ def test_each_state_is_told(tmp_path):
 def test_a_done_run_shows_its_result_and_needs_no_metrics(tmp_path):
     write(tmp_path / "a", 4.5)
     (tmp_path / "a/metrics.csv").write_text("nonsense\n1,2,3\n")
-    (job,) = read_jobs(tmp_path)
-    assert (job.error, job.images_per_second, job.seconds, job.seconds_left) == (
+    (run,) = read_progress(tmp_path)
+    assert (run.error, run.images_per_second, run.seconds, run.seconds_left) == (
         4.5,
         441.2,
         36000,
@@ -88,16 +87,16 @@ def test_a_done_run_shows_its_result_and_needs_no_metrics(tmp_path):
 def test_a_run_before_its_first_epoch(tmp_path):
     folder = running(tmp_path / "a", epoch=None, seconds=None)
     (folder / "metrics.csv").unlink()
-    (job,) = read_jobs(tmp_path)
-    assert (job.status, job.epoch, job.error, job.seconds_left) == ("running", None, None, None)
+    (run,) = read_progress(tmp_path)
+    assert (run.status, run.epoch, run.error, run.seconds_left) == ("running", None, None, None)
 
 
 def of(status, seconds=None, left=None):
-    return Job("job", status, seconds=seconds, seconds_left=left)
+    return Progress("run", status, seconds=seconds, seconds_left=left)
 
 
 @pytest.mark.parametrize(
-    ("jobs", "expected"),
+    ("runs", "expected"),
     [
         ([of("running", 40, 60), of("running", 70, 20)], 60),
         # Two side by side: 60 + 20 s left of these, 3 more of 100, 90 and 110 s, in the mean 100.
@@ -107,19 +106,19 @@ def of(status, seconds=None, left=None):
         ([of("done", 100), of("failed")], None),
     ],
 )
-def test_when_all_will_be_done(jobs, expected):
-    assert seconds_left(jobs) == expected
+def test_when_all_will_be_done(runs, expected):
+    assert seconds_left(runs) == expected
 
 
 def test_the_header_tells_when_all_will_be_done():
     line = summary([of("running", 40, 3600), of("done", 100)])
     moment = datetime.now() + timedelta(seconds=3600)
-    assert line.startswith("2 jobs: 1 running, 1 done; all done in about 1:00:00 h, at ")
+    assert line.startswith("2 runs: 1 running, 1 done; all done in about 1:00:00 h, at ")
     assert line.endswith((f"{moment:%H:%M}", f"{moment - timedelta(seconds=60):%H:%M}"))
 
 
 def test_a_folder_without_runs_is_one_message(tmp_path):
-    with pytest.raises(UserError, match="there is no run below; name the folder of a sweep"):
+    with pytest.raises(UserError, match="no runs found; name the folder of a sweep"):
         watch(tmp_path)
 
 
@@ -137,7 +136,7 @@ def test_it_leaves_when_all_are_done(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(time, "sleep", waited.append)
     watch(tmp_path, interval=60)
     assert not waited
-    assert "2 jobs: 1 failed, 1 done" in capsys.readouterr().out
+    assert "2 runs: 1 failed, 1 done" in capsys.readouterr().out
 
 
 def test_it_follows_the_records(tmp_path, monkeypatch, capsys):
@@ -151,7 +150,7 @@ def test_it_follows_the_records(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(time, "sleep", sleep)
     watch(tmp_path, interval=7)
     assert waited == [7]
-    assert "1 job: 1 done" in capsys.readouterr().out
+    assert "1 run: 1 done" in capsys.readouterr().out
 
 
 def test_ctrl_c_leaves_it_with_the_last_view(tmp_path, monkeypatch, capsys):
@@ -162,17 +161,17 @@ def test_ctrl_c_leaves_it_with_the_last_view(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(time, "sleep", sleep)
     watch(tmp_path)
-    assert "1 job: 1 running" in capsys.readouterr().out
+    assert "1 run: 1 running" in capsys.readouterr().out
 
 
 def test_once_shows_a_running_sweep_and_leaves(tmp_path, capsys):
     running(tmp_path / "a")
     watch(tmp_path, interval=3600, once=True)
-    assert "1 job: 1 running" in capsys.readouterr().out
+    assert "1 run: 1 running" in capsys.readouterr().out
 
 
 def test_a_time_left_beyond_all_dates_is_left_out(tmp_path):
     folder = running(tmp_path / "a")
     (folder / "metrics.csv").write_text("epoch,seconds\n1,1e10\n")
-    (job,) = read_jobs(tmp_path)
-    assert summary([job]) == "1 job: 1 running"
+    (run,) = read_progress(tmp_path)
+    assert summary([run]) == "1 run: 1 running"

@@ -11,7 +11,7 @@ from tiny_run import TINY
 from densenet_cli.config.compose import composing
 from densenet_cli.files import atomic_file
 from densenet_cli.files.lock import lock_folder
-from densenet_cli.results.records import BROKEN_OFF, read_run
+from densenet_cli.results.records import KILLED, read_run
 from densenet_cli.sweep import jobs
 from densenet_cli.sweep.plan import plan
 from densenet_cli.sweep.standing import Standing
@@ -48,7 +48,7 @@ def test_a_disk_that_fills_during_a_run_is_one_message(typed, monkeypatch):
         "its record cannot say so\n"
     )
     assert json.loads((RUN / "run.json").read_text())["state"] == "running"
-    assert read_run(RUN).status == BROKEN_OFF
+    assert read_run(RUN).status == KILLED
     assert not list(RUN.rglob("*.partial-*"))
     (RUN / "run.log").unlink()
     assert typed(f"resume={RUN}")[0] == 0
