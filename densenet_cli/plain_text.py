@@ -48,6 +48,11 @@ def last_line(text: str) -> str:
     return text.strip().rpartition("\n")[2].lstrip()
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things: "1 run", "2 runs"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def in_json(text: str) -> str:
     """JSON of several lines whose strings show no control character as it is."""
     return UNSEEN.sub(lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)

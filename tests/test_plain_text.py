@@ -20,9 +20,8 @@ from densenet_cli.plain_text import (
     shortened,
 )
 from densenet_cli.run import summary
-from densenet_cli.sweep import job_table as table
+from densenet_cli.sweep import status
 from densenet_cli.sweep.jobs import Job
-from densenet_cli.sweep.standing import Standing
 
 NASTY = ["[/b]", "[bold]x[/bold]", ":cat:", "a[1]", "[link=http://a]x[/link]", "$x$", "\\[b]"]
 
@@ -96,17 +95,17 @@ def test_a_message_of_a_log_shows_names_with_escapes():
 @pytest.mark.parametrize("name", [*NASTY, "\x1b[2J"])
 def test_a_sweep_shows_the_names_of_its_folders_as_they_are(name, tmp_path, config, monkeypatch):
     out = io.StringIO()
-    console = table.output()
+    console = status.output_console()
     console.file = out
-    monkeypatch.setattr(table, "output", lambda: console)
+    monkeypatch.setattr(status, "output_console", lambda: console)
     folder = tmp_path / name.replace("/", "|")
     job = Job([], config("data=digits"), folder / name.replace("/", "|"))
-    state = Standing([job])
-    state.fail(job, f"out of {name}")
-    table.show(folder, state, [])
+    sweep_status = status.SweepStatus([job])
+    sweep_status.fail(job, f"out of {name}")
+    sweep_status.print_table(folder, [])
     text, shown = out.getvalue(), printable(name)
     assert f"{printable(folder.name)} failed: out of {shown}\n" in text
-    assert f"see run.log in {printable(folder.name)}/<job>" in text
+    assert f"see run.log in {printable(folder.name)}/<run>" in text
     assert f"{printable(folder.name)} " in text.splitlines()[3]
     assert "\x1b" not in text
 

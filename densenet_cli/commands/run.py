@@ -174,9 +174,9 @@ def _sweep(words: list[str], trust: Trust) -> int:
             "--multirun cannot be started by torchrun or srun: type densenet-run --multirun "
             "trainer=ddp, which starts the processes of each job itself"
         )
-    from densenet_cli.sweep import driver
+    from densenet_cli.sweep.multirun import run_sweep
 
-    return driver.run(words, trust)
+    return run_sweep(words, trust)
 
 
 def _resume(folder: Path, words: list[str], trust: Trust) -> int:

@@ -16,7 +16,14 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from densenet_cli.plain_text import printable
+
 READER_GONE = 128 + 13  # the exit status of `cat` in `cat FILE | head`: 128 + SIGPIPE
+
+
+def say(message: str) -> None:
+    """Print a message of densenet-run on standard error."""
+    print(printable(f"densenet-run: {message}", keep="\n"), file=sys.stderr, flush=True)
 
 
 def drop_what_cannot_be_written() -> None:

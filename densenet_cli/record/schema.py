@@ -221,8 +221,9 @@ def check_sweep(content: Any) -> str | None:
     """What is wrong with the content of a sweep.yaml; see `check_record`."""
     if not isinstance(content, dict) or not {"commands", "jobs"} <= content.keys():
         return "is no list of a sweep's commands and jobs"
-    for name, shape in {"commands": _list("a list of lists of texts", TEXTS), "jobs": TEXTS}.items():
-        if not shape.fits(content[name]):
+    rules = {"commands": _list("a list of lists of texts", TEXTS), "jobs": TEXTS, "search": SWITCH}
+    for name, shape in rules.items():
+        if name in content and not shape.fits(content[name]):
             return _wrong(name, content[name], shape)
     return None
 

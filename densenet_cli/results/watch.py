@@ -109,7 +109,7 @@ def read_progress(folder: Path) -> list[Progress]:
         name = os.path.relpath(item.path, folder).removesuffix("/run.json")
         known.add(name)
         runs.append(Progress(name, UNREADABLE, note=item.reason))
-    runs += [Progress(name, TO_DO) for name in read_sweep(folder)[1] if name not in known]
+    runs += [Progress(name, TO_DO) for name in read_sweep(folder).jobs if name not in known]
     return sorted(runs, key=lambda run: (ORDER.index(run.status), in_natural_order(run.name)))
 
 

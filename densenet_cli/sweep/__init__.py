@@ -1,5 +1,6 @@
-"""Many configurations -> many runs: planned, shared out between processes, and resumed.
+"""Many configurations -> many runs: planned, shared between processes, resumed and searched.
 
-Hydra's own sweeper is not used: when interrupted it forgets which runs are done, it stops at the first
-failure, and it cannot share one sweep between several processes or GPUs.
+Hydra's own sweeper is not used, for three reasons: after an interruption it does not know which runs
+are done; it stops at the first run that fails; and several processes or GPUs cannot share one of its
+sweeps. Hydra's grammar of overrides, its configurations and its launcher plugins are used.
 """

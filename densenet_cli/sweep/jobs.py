@@ -1,4 +1,4 @@
-"""A sweep: the words typed -> its options and its jobs, each composed and given a folder."""
+"""The overrides typed for a sweep -> its options and its jobs, each composed and given a folder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -17,33 +16,32 @@ from densenet_cli.config import known_keys
 from densenet_cli.config.compose import as_trained, compose, key, resolved
 from densenet_cli.config.errors import explain
 from densenet_cli.config.trust import Trust, check_words
-from densenet_cli.files.atomic_file import remove_partials, replace_file
 from densenet_cli.options import OptionError, UserError, shown, switch
 from densenet_cli.record.identity import identity
-from densenet_cli.record.sweep_file import FILE, read_sweep
+from densenet_cli.record.sweep_file import SweepFile, read_sweep, write_sweep
 from densenet_cli.sweep import grid
 from densenet_cli.sweep.folders import GROUPS, Folders, job_names, sweep_name
 
-AGAIN = "where it is meant so, type it besides, or --config-dir, or the sweep's own command again"
+TYPE_AGAIN = "if you want it, type it too, or --config-dir, or the whole command of the sweep again"
 
 
 @dataclass
 class Job:
-    """One run of a sweep.
+    """One run of a sweep; "job" is Hydra's word for it.
 
     Attributes:
-        words: what one would type for it alone.
+        overrides: what one would type to run it alone.
         config: its resolved configuration.
-        folder: where it is recorded; perhaps not made yet.
+        folder: where it is recorded; it need not exist yet.
     """
 
-    words: list[str]
+    overrides: list[str]
     config: dict[str, Any]
     folder: Path
 
     @cached_property
     def identity(self) -> str:
-        """What it is a run of."""
+        """The identity of its configuration."""
         return identity(self.config)
 
 
@@ -52,115 +50,124 @@ class Sweep:
     """Jobs with a common folder.
 
     Attributes:
-        folder: theirs lie in it.
+        folder: the parent of the jobs' folders.
         cfg: the configuration of the sweep as a whole, with Hydra's own section.
-        words: what was typed.
+        overrides: as typed.
         jobs: in the order of the grid; no two are the same run.
     """
 
     folder: Path
     cfg: DictConfig
-    words: list[str]
+    overrides: list[str]
     jobs: list[Job]
 
 
-def read(
-    words: list[str],
+def compose_sweep(
+    overrides: list[str],
     folders: Folders | None = None,
     trust: Trust = Trust(),  # noqa: B008 -- it is frozen
-    file: Path | None = None,
+    source: Path | None = None,
 ) -> Sweep:
-    """The sweep that words make; within `composing` only.
+    """Compose a sweep and all its jobs; within `composing` only.
 
     Args:
-        words: as typed.
-        folders: those of the sweep, if other words for it have been read before.
-        trust: what folders that are read may name.
-        file: where the words were read from; None: the user has typed them.
+        overrides: as typed.
+        folders: the folders of the sweep, if another command for it was composed before.
+        trust: what may be built from a configuration that was read from a folder.
+        source: the file the overrides were read from; None if the user typed them.
 
     Raises:
-        UserError: if a job can't be composed or may not be built, or an option of the sweep is wrong.
+        UserError: if a job cannot be composed or may not be built, or an option of the sweep is wrong.
     """
-    cfg, _ = options(words)
-    expanded = [job for its_words in by_experiment(words) for job in _expanded(its_words)]
-    words_of_jobs = [as_trained(job) for job in expanded]
-    folders, names = folders or Folders(folder(cfg)), job_names(words_of_jobs)
+    cfg, _ = sweep_options(overrides)
+    as_typed = [job for command in split_by_experiment(overrides) for job in _expanded(command)]
+    of_jobs = [as_trained(job) for job in as_typed]
+    folders = folders or Folders(sweep_folder(cfg))
     jobs: dict[str, Job] = {}
-    for name, job, its_own in zip(names, words_of_jobs, expanded, strict=True):
-        if file is not None:
-            check_words(its_own, file, AGAIN)
-        config = composed(job, grid.search_path(words))
-        if file is not None or job != its_own:
-            trust.check(config, file or Path(config["checkpoint"]).parent.parent)
-        one = Job(job, config, folders.place(name, config))
-        jobs.setdefault(one.identity, one)
-    return Sweep(folder(cfg), cfg, words, list(jobs.values()))
+    for name, typed, of_job in zip(job_names(of_jobs), as_typed, of_jobs, strict=True):
+        if source is not None:
+            check_words(typed, source, TYPE_AGAIN)
+        config = compose_job(of_job, grid.search_path(overrides))
+        if source is not None or of_job != typed:
+            trust.check(config, source or Path(config["checkpoint"]).parent.parent)
+        job = Job(of_job, config, folders.find(name, config))
+        jobs.setdefault(job.identity, job)
+    return Sweep(sweep_folder(cfg), cfg, overrides, list(jobs.values()))
 
 
-def by_experiment(words: list[str]) -> list[list[str]]:
-    """The words for each experiment typed; the file of each may say how it is swept."""
-    typed = [word for word in words if key(word) == "experiment"]
-    choices = [choice for override in grid.parse(typed) for choice in grid.choices(override)]
+def compose_job(overrides: list[str], search_path: list[str]) -> dict[str, Any]:
+    """The resolved configuration of one job; within `composing` only.
+
+    Args:
+        overrides: what one would type to run it alone.
+        search_path: the overrides that name folders of the user's own choices.
+
+    Raises:
+        UserError: if they make no configuration.
+    """
+    try:
+        return {**resolved(compose([*search_path, *overrides])), "next_steps": []}
+    except (HydraException, OmegaConfBaseException, UserError) as error:
+        message = str(error) if isinstance(error, UserError) else explain(error, overrides)
+        raise UserError(f"{message} (in the run {' '.join(overrides)})") from error
+
+
+def split_by_experiment(overrides: list[str]) -> list[list[str]]:
+    """The overrides for each of several experiments: the file of each may describe its own grid."""
+    typed = [override for override in overrides if key(override) == "experiment"]
+    choices = [choice for one in grid.parse(typed) for choice in grid.values(one)]
     if len(choices) < 2:
-        return [words]
-    return [[choice if word in typed else word for word in words] for choice in choices]
+        return [overrides]
+    return [[choice if one in typed else one for one in overrides] for choice in choices]
 
 
-def _expanded(words: list[str]) -> list[list[str]]:
-    """The words of each job."""
-    cfg, typed = options(words)
+def _expanded(overrides: list[str]) -> list[list[str]]:
+    """The overrides of each job."""
+    cfg, shared = sweep_options(overrides)
     lines = OmegaConf.to_container(cfg.sweep, resolve=False)["jobs"]  # type: ignore[index,call-overload]
     if not isinstance(lines, list) or not lines or not all(isinstance(line, str) for line in lines):
-        rule = "must be a list of lines, each the words of one grid"
+        rule = "must be a list of lines, each the overrides of one grid"
         raise OptionError("sweep.jobs", shown(lines), rule, ["model=resnet_20,resnet_32"])
-    return grid.expand(lines, typed, cfg.seeds)
+    return grid.expand(lines, shared, cfg.seeds)
 
 
-def options(words: list[str]) -> tuple[DictConfig, list[str]]:
-    """The configuration of a sweep as a whole, named; and the words that all its jobs share."""
-    if any(key(word) == "hydra.run.dir" for word in words):
-        raise UserError("hydra.run.dir= is for single runs; a sweep's folder is named by sweep.name=")
-    varying = grid.swept(grid.job_words(words))
-    choices = [word for word in words if key(word) in GROUPS and key(word) not in varying]
-    about = [*grid.sweep_words(words), *choices]
+def sweep_options(overrides: list[str]) -> tuple[DictConfig, list[str]]:
+    """The options of a sweep as a whole, its name among them, and the overrides that its jobs share.
+
+    Raises:
+        UserError: if one of these options is wrong.
+    """
+    if any(key(override) == "hydra.run.dir" for override in overrides):
+        raise UserError("hydra.run.dir= is for single runs; type sweep.name= to name a sweep's folder")
+    varying = grid.swept_keys(grid.job_overrides(overrides))
+    choices = [one for one in overrides if key(one) in GROUPS and key(one) not in varying]
+    about = [*grid.sweep_overrides(overrides), *choices]
     cfg = compose(about, with_hydra=True)
-    if any(key(word) == "sweep" for word in about):
-        known_keys.check_sweep_file(
-            cfg, compose([word for word in about if key(word).partition(".")[0] != "sweep"])
-        )
+    if any(key(override) == "sweep" for override in about):
+        without = [override for override in about if key(override).partition(".")[0] != "sweep"]
+        known_keys.check_sweep_file(cfg, compose(without))
     params = cfg.hydra.sweeper.get("params") or {}
-    typed = [f"{name}={value}" for name, value in params.items()] + grid.job_words(words)
+    shared = [f"{name}={value}" for name, value in params.items()] + grid.job_overrides(overrides)
     if cfg.sweep.name is None:
         chosen = {name: str(choice) for name, choice in cfg.hydra.runtime.choices.items() if choice}
         with open_dict(cfg):
-            cfg.sweep.name = sweep_name(typed, grid.swept(typed), chosen)
+            cfg.sweep.name = sweep_name(shared, grid.swept_keys(shared), chosen)
     name = Path(str(cfg.sweep.name))
     if name.is_absolute() or not name.parts or ".." in name.parts:
         raise OptionError("sweep.name", cfg.sweep.name, "must name a folder below outputs/", "growth")
     known_keys.check(OmegaConf.masked_copy(cfg, ["sweep"]))
     fail_fast(cfg)
     switch("plan", cfg.plan)
-    return cfg, typed
+    return cfg, shared
 
 
-def note(sweep: Sweep) -> None:
-    """Write down in the sweep's folder what was typed, beside what was typed for it before."""
-    sweep.folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(sweep.folder / ".lock", timeout=60):
-        remove_partials(sweep.folder / FILE)
-        commands, names = read_sweep(sweep.folder)
-        if any(grid.is_search(command) != grid.is_search(sweep.words) for command in commands):
-            rule = "a grid and a search do not share a folder; choose another by sweep.name="
-            raise UserError(f"{sweep.folder}: {rule}")
-        if sweep.words not in commands:
-            commands.append(sweep.words)
-        names += [job.folder.name for job in sweep.jobs if job.folder.name not in names]
-        content = {"commands": commands, "jobs": names}
-        replace_file(sweep.folder / FILE, yaml.safe_dump(content, sort_keys=False))
+def is_search(cfg: DictConfig) -> bool:
+    """Whether the sweep is a search (hydra/sweeper=optuna), not a grid."""
+    return cfg.hydra.sweeper.get("kind") == "search"
 
 
-def folder(cfg: DictConfig) -> Path:
-    """The folder of a sweep whose configuration has a name."""
+def sweep_folder(cfg: DictConfig) -> Path:
+    """The folder of a sweep."""
     return Path(str(cfg.hydra.sweep.dir))
 
 
@@ -169,18 +176,20 @@ def fail_fast(cfg: DictConfig) -> bool:
     return switch("sweep.fail_fast", cfg.sweep.fail_fast)
 
 
-def composed(words: list[str], search_path: list[str]) -> dict[str, Any]:
-    """The configuration of one job; within `composing` only.
-
-    Args:
-        words: what one would type for it alone.
-        search_path: the words that say where choices of the user's own lie.
+def save_sweep(sweep: Sweep) -> None:
+    """Add the command and the jobs to sweep.yaml, which keeps those of earlier commands.
 
     Raises:
-        UserError: if the words make none.
+        UserError: if the folder belongs to a grid and the sweep is a search, or the reverse.
     """
-    try:
-        return {**resolved(compose([*search_path, *words])), "next_steps": []}
-    except (HydraException, OmegaConfBaseException, UserError) as error:
-        message = str(error) if isinstance(error, UserError) else explain(error, words)
-        raise UserError(f"{message} (in the job: {' '.join(words)})") from error
+    sweep.folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(sweep.folder / ".lock", timeout=60):
+        stored = read_sweep(sweep.folder)
+        if stored.commands and stored.search != is_search(sweep.cfg):
+            rule = "a grid and a search cannot share a folder; choose another by sweep.name="
+            raise UserError(f"{sweep.folder}: {rule}")
+        commands, names = stored.commands, stored.jobs
+        if sweep.overrides not in commands:
+            commands = [*commands, sweep.overrides]
+        names = [*dict.fromkeys([*names, *(job.folder.name for job in sweep.jobs)])]
+        write_sweep(sweep.folder, SweepFile(commands, names, is_search(sweep.cfg)))

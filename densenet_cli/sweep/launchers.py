@@ -1,4 +1,4 @@
-"""Hydra's launcher plugins (joblib, submitit, ray): the jobs of a sweep run where they say."""
+"""Hydra's launcher plugins (joblib, submitit, ray): they decide where the jobs of a sweep run."""
 
 from __future__ import annotations
 
@@ -25,42 +25,44 @@ from densenet_cli.run.supervisor import supervise
 from densenet_cli.sweep import grid, lifeline
 from densenet_cli.sweep.jobs import Job, Sweep
 
-OURS = ("densenet_cli.", "hydra._internal.core_plugins.basic_launcher.")
+BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # unless hydra/launcher= is typed
 
 
-def wanted(cfg: DictConfig) -> bool:
-    """Whether the jobs are launched by a plugin."""
-    return not str(cfg.hydra.launcher._target_).startswith(OURS)
+def uses_plugin(cfg: DictConfig) -> bool:
+    """Whether a launcher plugin runs the jobs. hydra/launcher=parallel is ours: it has no _target_."""
+    return cfg.hydra.launcher.get("_target_") not in (None, BASIC)
 
 
 def launch(sweep: Sweep, jobs: list[Job]) -> int:
     """Hand the jobs to the launcher that hydra/launcher= names, and wait for it.
 
-    A signal ends those that run on this machine, and those that wait; but not those of SLURM.
+    A signal ends the jobs that run or wait on this machine, but not those of SLURM.
 
     Returns:
         The number of that signal; 0 if none came.
 
     Raises:
-        UserError: if the launcher itself fails, as where there is no SLURM.
+        UserError: if the launcher itself fails, for example because there is no SLURM.
     """
     if not jobs:
         return 0
     folder = sweep.folder.resolve()
-    words = [word for word in grid.sweep_words(sweep.words) if not word.startswith("hydra.sweep.dir")]
-    cfg = compose([*words, f"hydra.sweep.dir={quoted(str(folder))}"], with_hydra=True)
+    about = [
+        one for one in grid.sweep_overrides(sweep.overrides) if not one.startswith("hydra.sweep.dir")
+    ]
+    cfg = compose([*about, f"hydra.sweep.dir={quoted(str(folder))}"], with_hydra=True)
     loader = GlobalHydra.instance().config_loader()
     context = HydraContext(config_loader=loader, callbacks=Callbacks(cfg))
-    overrides = [[*job.words, f"hydra.sweep.subdir={quoted(job.folder.name)}"] for job in jobs]
+    overrides = [[*job.overrides, f"hydra.sweep.subdir={quoted(job.folder.name)}"] for job in jobs]
     name = str(cfg.hydra.launcher._target_).rpartition(".")[2]
     try:
         launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=context, task_function=functools.partial(task, os.getcwd()), config=cfg
+            hydra_context=context, task_function=functools.partial(run_job, os.getcwd()), config=cfg
         )
-        with _safe_path(folder), contextlib.nullcontext() if "Slurm" in name else lifeline.held():
+        with _safe_path(folder), contextlib.nullcontext() if "Slurm" in name else lifeline.listening():
             launcher.launch(overrides, initial_job_idx=0)
         return 0
-    except lifeline.Stopped as signalled:
+    except lifeline.CommandSignalled as signalled:
         return signalled.number
     except Exception as error:
         raise UserError(f"hydra/launcher ({name}): {type(error).__name__}: {error}") from error
@@ -68,10 +70,11 @@ def launch(sweep: Sweep, jobs: list[Job]) -> int:
 
 @contextlib.contextmanager
 def _safe_path(folder: Path) -> Iterator[None]:
-    """Within, no file of the working folder is taken for a module in the processes of a launcher.
+    """While entered, the processes of a launcher import no module from the working folder.
 
-    Launchers start them by `python -m`, which searches the folder that they begin in first. Python
-    3.11 can be told not to; for an older one they begin in `folder`, which holds no modules.
+    Launchers start them with `python -m`, which imports modules from the working folder first. Python
+    3.11 has a variable against this; older versions start the processes in `folder`, which has no
+    modules.
     """
     before = os.getcwd()
     os.environ["PYTHONSAFEPATH"] = "1"
@@ -83,16 +86,16 @@ def _safe_path(folder: Path) -> Iterator[None]:
         os.chdir(before)
 
 
-def task(working_folder: str, cfg: DictConfig) -> int:
-    """One job, in a process or on a machine of the launcher's; the exit status."""
+def run_job(working_folder: str, cfg: DictConfig) -> int:
+    """Run one job, in a process that a launcher has started; the exit status."""
     os.chdir(working_folder)
     drop_what_cannot_be_written()
     resolvers.register()
-    words = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
-    assert isinstance(words, list)
+    overrides = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    assert isinstance(overrides, list)
     folder = output_folder()
     try:
-        with lifeline.attached():
-            return supervise(folder, resolved(cfg), words, "either")
-    except lifeline.CutOff:
+        with lifeline.connected():
+            return supervise(folder, resolved(cfg), overrides, "either")
+    except lifeline.CommandEnded:
         return 128 + signal.SIGTERM

@@ -1,7 +1,8 @@
-"""A line from a command to the jobs that a launcher runs for it on this machine: they end with it.
+"""A connection between a command and the jobs that a launcher plugin runs for it: they end with it.
 
-The command listens at a socket that has a name but no file (Linux). Each job connects and waits; the
-system cuts the line when the command stops listening, or dies, however it dies.
+The command listens at a socket that has a name but no file (Linux). Each job on this machine connects
+to it and waits. The operating system closes the connection when the command stops listening or dies,
+even if it is killed.
 """
 
 from __future__ import annotations
@@ -21,60 +22,64 @@ from types import FrameType
 from densenet_cli.process.stop_signals import stop_signals
 from densenet_cli.run.supervisor import LAST_S, PATIENCE_S
 
-NAME = "DENSENET_CLI_LIFELINE"  # the environment variable that tells jobs where to connect
-MANY = 4096  # jobs at once; the system may have a lower limit
+VARIABLE = "DENSENET_CLI_LIFELINE"  # tells jobs where to connect
+MANY = 4096  # jobs at once; the operating system may have a lower limit
 
 
-class Stopped(BaseException):
-    """The command was told by a signal to end; its jobs have ended, or had the time to."""
+class CommandSignalled(BaseException):
+    """A signal asked the command to end; its jobs have ended, or did not within the time allowed."""
 
     def __init__(self, number: int) -> None:
         self.number = number
         super().__init__(number)
 
 
-class CutOff(Exception):
-    """The command that started the job is no more, or was told to end."""
+class CommandEnded(Exception):
+    """The command that started this job has died, or was asked by a signal to end."""
 
 
 @contextlib.contextmanager
-def held() -> Iterator[None]:
-    """In the command: hold the line. A signal cuts it, lets the jobs end, and then raises Stopped."""
+def listening() -> Iterator[None]:
+    """In the command, while it launches jobs: listen for them.
+
+    Raises:
+        CommandSignalled: after a signal, which ends the connections; once the jobs have ended.
+    """
     if sys.platform != "linux":
         yield
         return
     name = f"densenet-cli-{os.getpid()}-{secrets.token_hex(8)}"
     jobs: list[socket.socket] = []
-    with socket.socket(socket.AF_UNIX) as line:
-        line.bind(f"\0{name}")
-        line.listen(MANY)
-        threading.Thread(target=_accept, args=(line, jobs), daemon=True).start()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"\0{name}")
+        listener.listen(MANY)
+        threading.Thread(target=_accept, args=(listener, jobs), daemon=True).start()
 
-        def cut(number: int, frame: FrameType | None) -> None:
-            if NAME in os.environ:
-                del os.environ[NAME]
-                line.shutdown(socket.SHUT_RDWR)
+        def end(number: int, frame: FrameType | None) -> None:
+            if VARIABLE in os.environ:
+                del os.environ[VARIABLE]
+                listener.shutdown(socket.SHUT_RDWR)
                 _end(jobs)
-            raise Stopped(number)
+            raise CommandSignalled(number)
 
-        before = {number: signal.signal(number, cut) for number in stop_signals()}
-        os.environ[NAME] = f"{_machine()} {name}"
+        before = {number: signal.signal(number, end) for number in stop_signals()}
+        os.environ[VARIABLE] = f"{_machine()} {name}"
         try:
             yield
         finally:
-            os.environ.pop(NAME, None)
+            os.environ.pop(VARIABLE, None)
             for number, handler in before.items():
                 signal.signal(number, handler)
 
 
-def _accept(line: socket.socket, jobs: list[socket.socket]) -> None:
-    with contextlib.suppress(OSError):  # the line is cut
+def _accept(listener: socket.socket, jobs: list[socket.socket]) -> None:
+    with contextlib.suppress(OSError):  # the command no longer listens
         while True:
-            jobs.append(line.accept()[0])
+            jobs.append(listener.accept()[0])
 
 
 def _end(jobs: list[socket.socket]) -> None:
-    """Tell the jobs to end, and wait until they have, or were killed by those that watch over them."""
+    """Close the connections, and wait until the jobs have ended or were killed by their supervisors."""
     deadline = time.monotonic() + PATIENCE_S + LAST_S
     for job in jobs:
         with contextlib.suppress(OSError):  # it has ended already
@@ -86,43 +91,43 @@ def _end(jobs: list[socket.socket]) -> None:
 
 
 @contextlib.contextmanager
-def attached() -> Iterator[None]:
-    """In a job: SIGTERM comes to this process if the line is cut within.
+def connected() -> Iterator[None]:
+    """In a job: send SIGTERM to this process if the command ends.
 
-    Jobs without a line, as those of SLURM, outlive the command.
+    A job whose command does not listen on this machine, such as a job of SLURM, outlives the command.
 
     Raises:
-        CutOff: if it is cut before or after something else within obeys SIGTERM.
+        CommandEnded: if the command ended while nothing within handled SIGTERM.
     """
-    place, _, name = os.environ.get(NAME, "").rpartition(" ")
-    if not name or place != _machine():
+    machine, _, name = os.environ.get(VARIABLE, "").rpartition(" ")
+    if not name or machine != _machine():
         yield
         return
 
-    def cut(number: int, frame: FrameType | None) -> None:
-        raise CutOff
+    def end(number: int, frame: FrameType | None) -> None:
+        raise CommandEnded
 
-    over, before = threading.Event(), signal.signal(signal.SIGTERM, cut)
-    with socket.socket(socket.AF_UNIX) as line:
+    over, before = threading.Event(), signal.signal(signal.SIGTERM, end)
+    with socket.socket(socket.AF_UNIX) as connection:
         try:
-            line.connect(f"\0{name}")
-            threading.Thread(target=_watch, args=(line, over), daemon=True).start()
+            connection.connect(f"\0{name}")
+            threading.Thread(target=_watch, args=(connection, over), daemon=True).start()
             yield
         except ConnectionError as error:
-            raise CutOff from error
+            raise CommandEnded from error
         finally:
             over.set()
             signal.signal(signal.SIGTERM, before)
 
 
-def _watch(line: socket.socket, over: threading.Event) -> None:
+def _watch(connection: socket.socket, over: threading.Event) -> None:
     with contextlib.suppress(OSError):
-        line.recv(1)  # nothing is ever sent; returns when the line is cut
+        connection.recv(1)  # nothing is ever sent; returns when the connection is closed
     if not over.is_set():
         os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _machine() -> str:
-    """What tells this machine, since it was started, and this network from all others."""
+    """A name for this machine since it was started, and for this network namespace."""
     started = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return f"{started} {os.readlink('/proc/self/ns/net')}"

@@ -1,38 +1,37 @@
-"""Runs the jobs of a sweep on this machine, beside other processes that do the same."""
+"""Runs the jobs of a sweep on this machine, beside other processes that run jobs of the same sweep."""
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 from densenet_cli.files.lock import BUSY, FolderInUse, lock_folder
 from densenet_cli.options import UserError
-from densenet_cli.plain_text import printable
+from densenet_cli.plain_text import counted
 from densenet_cli.process.stop_signals import INTERRUPTED
+from densenet_cli.process.streams import say
 from densenet_cli.run.supervisor import Place, Worker, passing_on_signals
-from densenet_cli.sweep import job_table as table
 from densenet_cli.sweep.jobs import Job
-from densenet_cli.sweep.standing import FINISHED, Standing, record
+from densenet_cli.sweep.status import FINISHED, SweepStatus, stored_record
 
-POLL_S = 2.0  # between looks at a job that another process runs
+POLL_S = 2.0  # between two checks of a job that another process runs
 
 
 class Runner:
-    """Gives the jobs out to workers, one at each place, until all are finished, here or elsewhere.
+    """Gives jobs to workers, one at each place, until all are finished, here or in other processes.
 
     Args:
-        state: how the jobs stand; kept up to date.
+        status: the states of the jobs; kept up to date.
         places: where the workers run.
         fail_fast: whether to stop at the first job that fails.
     """
 
-    def __init__(self, state: Standing, places: list[Place], fail_fast: bool) -> None:
-        self.state, self.fail_fast = state, fail_fast
+    def __init__(self, status: SweepStatus, places: list[Place], fail_fast: bool) -> None:
+        self.status, self.fail_fast = status, fail_fast
         self.workers = [Worker(place) for place in places]
         self.stopped = False
-        self.signalled = 0  # by which signal
+        self.signal_number = 0  # the signal that stopped the sweep
         self._choosing = threading.Lock()
         self._has_waited = False
 
@@ -43,72 +42,69 @@ class Runner:
                 self._work(self.workers[0])
                 return
             with ThreadPoolExecutor(len(self.workers)) as pool:
-                for ended in [pool.submit(self._work, worker) for worker in self.workers]:
-                    ended.result()
+                for future in [pool.submit(self._work, worker) for worker in self.workers]:
+                    future.result()
+
+    def next_job(self) -> Job | None:
+        """A job to run now; None when none is left. Waits for the jobs of other processes."""
+        while not self.stopped:
+            with self._choosing:
+                for job in self.status.jobs:
+                    if self.status[job] in ("to do", "elsewhere") and self._can_run(job):
+                        self.status[job] = "running"
+                        return job
+            if not (elsewhere := self.status.count("elsewhere")):
+                return None
+            if not self._has_waited:
+                self._has_waited = True
+                say(f"waiting for {counted(elsewhere, 'run')} of another process")
+            self._pause()
+        return None
 
     def _work(self, worker: Worker) -> None:
         with worker:
             while (job := self.next_job()) is not None:
-                say(f"{self._number(job)} {job.folder.name}")
+                say(f"{self._position(job)} {job.folder.name}")
                 try:
-                    status = worker.run(job.folder, job.config, job.words, "either")
+                    exit_status = worker.run(job.folder, job.config, job.overrides, "either")
                 except (OSError, UserError) as error:
-                    self.state.fail(job, str(error))
-                    status = 1
-                self._settle(job, status)
-
-    def next_job(self) -> Job | None:
-        """A job to run now; None when none is left. Waits for those that run elsewhere."""
-        while not self.stopped:
-            with self._choosing:
-                for job in self.state.jobs:
-                    if self.state[job] in ("to do", "elsewhere") and self._is_ours(job):
-                        self.state[job] = "running"
-                        return job
-            if not (elsewhere := self.state.count("elsewhere")):
-                return None
-            if not self._has_waited:
-                self._has_waited = True
-                say(f"waiting for {elsewhere} of the jobs, which another process runs")
-            self._pause()
-        return None
+                    self.status.fail(job, str(error))
+                    exit_status = 1
+                self._finish(job, exit_status)
 
     def _pause(self) -> None:
         until = time.monotonic() + POLL_S
         while not self.stopped and time.monotonic() < until:
             time.sleep(0.1)
 
-    def _stop(self, signal: int) -> None:
-        self.signalled, self.stopped = signal, True
+    def _stop(self, signal_number: int) -> None:
+        self.signal_number, self.stopped = signal_number, True
 
-    def _is_ours(self, job: Job) -> bool:
-        """Whether the job is still to be run, and by nobody else."""
+    def _can_run(self, job: Job) -> bool:
+        """Whether the job is still to be run, and no other process runs it."""
         try:
             job.folder.mkdir(parents=True, exist_ok=True)
             with lock_folder(job.folder):
-                if (job.folder / "run.json").exists() and not record(job):  # another process was first
+                if (job.folder / "run.json").exists() and not stored_record(job):
+                    # Another process was first to use this name for another run.
                     job.folder = job.folder.with_name(f"{job.folder.name}~{job.identity[:6]}")
-                    return self._is_ours(job)
-                self.state.look(job)
+                    return self._can_run(job)
+                self.status.reread(job)
         except FolderInUse:
-            self.state[job] = "elsewhere"
+            self.status[job] = "elsewhere"
             return False
         except OSError as error:
-            self.state.fail(job, f"{job.folder}: cannot be made or written: {error.strerror or error}")
-        return self.state[job] not in FINISHED
+            reason = f"{job.folder}: cannot be created or written: {error.strerror or error}"
+            self.status.fail(job, reason)
+        return self.status[job] not in FINISHED
 
-    def _settle(self, job: Job, status: int) -> None:
+    def _finish(self, job: Job, exit_status: int) -> None:
         states = {0: "done", BUSY: "elsewhere", **dict.fromkeys(INTERRUPTED, "interrupted")}
-        self.state[job] = states.get(status, "failed")
-        if status in INTERRUPTED or (self.fail_fast and self.state[job] == "failed"):
+        self.status[job] = states.get(exit_status, "failed")
+        if exit_status in INTERRUPTED or (self.fail_fast and self.status[job] == "failed"):
             self.stopped = True
         if len(self.workers) > 1:
-            say(f"{self._number(job)} {table.line(job, self.state)}")
+            say(f"{self._position(job)} {self.status.line(job)}")
 
-    def _number(self, job: Job) -> str:
-        return f"[{self.state.jobs.index(job) + 1}/{len(self.state.jobs)}]"
-
-
-def say(message: str) -> None:
-    """Show how the sweep goes on, on the terminal."""
-    print(f"densenet-run: {printable(message)}", file=sys.stderr, flush=True)
+    def _position(self, job: Job) -> str:
+        return f"[{self.status.jobs.index(job) + 1}/{len(self.status.jobs)}]"

@@ -1,4 +1,4 @@
-"""The places of this machine at which the jobs of a sweep run: a GPU or a share of the cores each."""
+"""Where the workers of a sweep run on this machine: each on a GPU, or on a share of the cores."""
 
 from __future__ import annotations
 
@@ -17,56 +17,71 @@ from densenet_cli.process import child, ranks
 from densenet_cli.process.load_torch import load_torch
 from densenet_cli.run.supervisor import Place
 
-WITHOUT_GPU = 2  # jobs at once, unless typed
+WITHOUT_GPU = 2  # workers, unless hydra.launcher.jobs is typed
 
 
-def shared_out(cfg: DictConfig, trainers: Sequence[dict[str, Any]], folder: Path) -> list[Place]:
-    """One place for all jobs, or with hydra/launcher=parallel several.
+def worker_places(cfg: DictConfig, trainers: Sequence[dict[str, Any]], folder: Path) -> list[Place]:
+    """One place for each worker: a single one, or several with hydra/launcher=parallel.
 
     Args:
         cfg: the configuration of the sweep as a whole.
         trainers: the section `trainer` of each job.
-        folder: where the jobs' words are logged if several run at once.
+        folder: where several workers write what they print.
 
     Raises:
-        OptionError: if there are fewer GPUs or cores than jobs at once.
+        OptionError: if there are fewer GPUs or cores than workers.
     """
-    if "jobs" not in cfg.hydra.launcher:
+    if cfg.hydra.launcher.get("kind") != "parallel":
         return [Place()]
-    wanted = cfg.hydra.launcher.jobs
-    if wanted is not None:
-        whole_number("hydra.launcher.jobs", wanted, example=2)
+    number = cfg.hydra.launcher.jobs
+    if number is not None:
+        whole_number("hydra.launcher.jobs", number, example=2)
     gpus = _gpus() if any(trainer["accelerator"] != "cpu" for trainer in trainers) else []
-    for trainer in trainers if gpus else []:
+    return _on_gpus(gpus, number, trainers, folder) if gpus else _on_cores(number, folder)
+
+
+def _on_gpus(
+    gpus: list[str], number: int | None, trainers: Sequence[dict[str, Any]], folder: Path
+) -> list[Place]:
+    for trainer in trainers:
         if ranks.needs_worker(trainer):
-            rule = "each job has one GPU with hydra/launcher=parallel"
+            rule = "must be 1 with hydra/launcher=parallel, which runs each job on one GPU"
             raise OptionError("trainer.devices", trainer["devices"], rule, 1)
+    number = number or len(gpus)
+    if number > len(gpus):
+        raise OptionError("hydra.launcher.jobs", number, f"there are {len(gpus)} GPUs", len(gpus))
+    return [
+        Place(None, {"CUDA_VISIBLE_DEVICES": gpu}, _log(folder, index))
+        for index, gpu in enumerate(gpus[:number])
+    ]
+
+
+def _on_cores(number: int | None, folder: Path) -> list[Place]:
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    number = wanted or len(gpus) or min(WITHOUT_GPU, len(cores) or WITHOUT_GPU)
-    logs = [folder / f"worker-{place}.log" for place in range(number)]
-    if gpus:
-        if number > len(gpus):
-            raise OptionError("hydra.launcher.jobs", number, f"there are {len(gpus)} GPUs", len(gpus))
-        seen = [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus]
-        return [Place(None, seen[place], logs[place]) for place in range(number)]
+    number = number or min(WITHOUT_GPU, len(cores) or WITHOUT_GPU)
     if cores and number > len(cores):
         raise OptionError("hydra.launcher.jobs", number, f"there are {len(cores)} cores", len(cores))
     share = max(1, (len(cores) or os.cpu_count() or 1) // number)
+    threads = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(share))}
     return [
         Place(
-            frozenset(cores[place * share : (place + 1) * share]) or None,
-            {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(share))},
-            logs[place],
+            frozenset(cores[index * share : (index + 1) * share]) or None, threads, _log(folder, index)
         )
-        for place in range(number)
+        for index in range(number)
     ]
+
+
+def _log(folder: Path, index: int) -> Path:
+    return folder / f"worker-{index}.log"
 
 
 def _gpus() -> list[str]:
     """The GPUs that torch sees, as CUDA_VISIBLE_DEVICES names them."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    count = child.command("densenet_cli.sweep.slots:print_gpu_count")
-    answer = subprocess.run(count, env=child.environment(), capture_output=True, text=True, check=False)
+    command = child.command("densenet_cli.sweep.slots:print_gpu_count")
+    answer = subprocess.run(
+        command, env=child.environment(), capture_output=True, text=True, check=False
+    )
     if answer.returncode:
         reason = last_line(answer.stderr)
         raise UserError(f"hydra/launcher=parallel: torch cannot count the GPUs: {reason}")
@@ -74,8 +89,8 @@ def _gpus() -> list[str]:
     return named.split(",")[:number] if named else [str(gpu) for gpu in range(number)]
 
 
-def print_gpu_count(words: list[str]) -> None:
-    """Print how many GPUs torch sees; in a process of its own, for a sweep itself loads no torch."""
+def print_gpu_count(_: list[str]) -> None:
+    """Print how many GPUs torch sees; in a process of its own, since a sweep does not load torch."""
     try:
         load_torch()
     except UserError as error:

@@ -76,15 +76,18 @@ def test_a_sweeps_own_section_is_held_to_its_keys(tmp_path):
     (tmp_path / "mine/sweep").mkdir(parents=True)
     Path("mine/sweep/own.yaml").write_text("name: own\njob: [model=resnet_20]\n")
     with composing("mine") as own, pytest.raises(UserError, match=r"did you mean sweep\.jobs\?"):
-        jobs.read([*own, "sweep=own"])
+        jobs.compose_sweep([*own, "sweep=own"])
 
 
 @pytest.mark.parametrize(
     ("words", "named"),
     [
         (["hydra/launcher=parallel", "+hydra.launcher.jbos=3"], "did you mean hydra.launcher.jobs?"),
-        (["hydra.sweeper.max_batch_size=3"], "hydra.sweeper.max_batch_size: nothing reads"),
-        (["hydra.sweep.subdir=x"], "hydra.sweep.subdir: nothing reads"),
+        (
+            ["hydra.sweeper.max_batch_size=3"],
+            "hydra.sweeper.max_batch_size: a sweep has no such option",
+        ),
+        (["hydra.sweep.subdir=x"], "hydra.sweep.subdir: a sweep has no such option"),
     ],
 )
 def test_an_option_of_hydras_that_no_sweep_reads_is_refused(words, named, typed):
@@ -106,7 +109,7 @@ def test_a_sweeps_file_has_no_options_that_its_jobs_do_not_read(text, fault, tmp
     (tmp_path / "mine/sweep").mkdir(parents=True)
     Path("mine/sweep/own.yaml").write_text(f"# @package _global_\n{text}\nsweep: {{name: own}}\n")
     with composing("mine") as own, pytest.raises(UserError) as error:
-        jobs.read([*own, "sweep=own", "sweep.fail_fast=true"])
+        jobs.compose_sweep([*own, "sweep=own", "sweep.fail_fast=true"])
     assert fault in str(error.value)
 
 

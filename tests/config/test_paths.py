@@ -41,7 +41,7 @@ def test_what_hydra_gives_a_meaning_keeps_it():
         cfg = compose(as_paths(["hydra.run.dir=out (2)/${seed}", "seed=7"]), with_hydra=True)
         assert cfg.hydra.run.dir == "out (2)/7"
         assert OmegaConf.select(compose(as_paths(["checkpoint=null"])), "checkpoint") is None
-        sweep = jobs.read(["data=image_folder", *as_paths(["data.root=a b,p(1)"])])
+        sweep = jobs.compose_sweep(["data=image_folder", *as_paths(["data.root=a b,p(1)"])])
     assert [job.config["data"]["root"] for job in sweep.jobs] == ["a b", "p(1)"]
     assert as_paths(["data.root=choice(a,b)", "model=a,b"]) == ["data.root=choice(a,b)", "model=a,b"]
 
@@ -49,7 +49,7 @@ def test_what_hydra_gives_a_meaning_keeps_it():
 @pytest.mark.parametrize("name", ["[final] run", "p(1)", "año", "a,b", "it's", "e\u0301", "#1", "true"])
 def test_a_sweep_may_be_called_anything(name):
     with composing():
-        sweep = jobs.read(as_paths([*TINY, f"sweep.name={name}"]))
+        sweep = jobs.compose_sweep(as_paths([*TINY, f"sweep.name={name}"]))
     assert sweep.folder == Path("outputs", name)
 
 

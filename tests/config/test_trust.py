@@ -218,12 +218,12 @@ def test_the_end_of_a_sweep_says_how_to_go_on_with_ones_own_choices(command, typ
     (tmp_path / "mine/model/own.yaml").write_text("_target_: mine.Net\n")
     words = ["--config-dir=mine", "experiment=quickstart", "model=own", "sweep.name=own"]
     answer = command("--multirun", *words)  # there is no mine.Net
-    (hint,) = (line for line in answer.stdout.splitlines() if "go on with: " in line)
-    said = shlex.split(hint.removeprefix("go on with: "))
+    (hint,) = (line for line in answer.stdout.splitlines() if "resume with: " in line)
+    said = shlex.split(hint.removeprefix("resume with: "))
     assert said == ["densenet-run", "resume=outputs/own", "--config-dir=mine"]
     status, message = typed(*said[1:])
     assert status == 1
-    assert message.startswith("densenet-run: 1 jobs in outputs/own\n")  # it is tried again
+    assert message.startswith("densenet-run: 1 run in outputs/own\n")  # it is tried again
 
 
 @pytest.mark.parametrize("name", ["os.system", "_target_=os.system"])
@@ -256,7 +256,7 @@ def test_choices_of_ones_own_are_typed_again(typed, tmp_path):
     status, message = typed("resume=outputs/own")
     assert status == 1
     assert "hydra.searchpath=" in message
-    assert "type it besides, or --config-dir" in message
+    assert "type it too, or --config-dir" in message
     _, message = typed("resume=outputs/own", "--config-dir=mine", "sweep.fail_fast=maybe")
     assert "sweep.fail_fast=maybe" in message  # all that comes before it is right
 

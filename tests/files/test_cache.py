@@ -14,8 +14,8 @@ from densenet_cli.files.cache import cache_folder
 from densenet_cli.kernels.cpu import compilation
 from densenet_cli.models import pretrained
 from densenet_cli.options import OptionError
-from densenet_cli.sweep.plan import measured_steps
-from densenet_cli.sweep.plan.measured_steps import Measurement, Measurements
+from densenet_cli.sweep.plan import measurements
+from densenet_cli.sweep.plan.measurements import Measurement, Measurements
 
 
 @pytest.fixture(params=["none", "unwritable"])
@@ -76,8 +76,8 @@ def test_partly_compiled_kernels_are_removed(compiles, tmp_path, monkeypatch):
 
 
 def test_measurements_and_checks_are_not_cached(home, monkeypatch):
-    monkeypatch.setattr(measured_steps, "_measured", lambda short: Measurement(parameters=7))
-    monkeypatch.setattr(measured_steps, "_key", lambda short: "key")
+    monkeypatch.setattr(measurements, "_measured", lambda short: Measurement(parameters=7))
+    monkeypatch.setattr(measurements, "_key", lambda short: "key")
     known = Measurements()
     assert known.measure({}).parameters == 7
     assert known.get({}).parameters == 7
@@ -111,7 +111,7 @@ def test_a_sweep_runs_without_a_home(command, tmp_path):
     environment = {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": ""}
     said = command("--multirun", *TINY, "epochs=1", "seed=0,1", "sweep.name=mine", **environment)
     assert said.returncode == 0, said.stderr
-    assert "2 jobs: 2 done" in said.stdout
+    assert "2 runs: 2 done" in said.stdout
     said = command("--multirun", *TINY, "epochs=1", "seed=2", "plan=true", **environment)
     assert said.returncode == 0, said.stderr
     assert "Traceback" not in said.stderr

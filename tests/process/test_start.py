@@ -120,7 +120,7 @@ def test_too_little_memory_for_torch_is_one_message(name):
     answer = subprocess.run(typed, capture_output=True, text=True, check=False, timeout=200)
     assert answer.returncode == 1
     said = [line for line in answer.stderr.splitlines() if "densenet-run: [1/1]" not in line]
-    (message,) = (line for line in said if "1 jobs in" not in line)
+    (message,) = (line for line in said if "1 run in" not in line)
     assert "there is too little memory: " in message
     assert "ulimit -v allows 307 MB" in message
     if name == "sweep":

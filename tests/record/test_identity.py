@@ -32,7 +32,7 @@ def test_elsewhere_a_number_is_the_same_however_it_is_typed():
 
 def test_a_share_and_a_number_are_two_jobs():
     with composing():
-        sweep = jobs.read(["++trainer.limit_train_batches=1,1.0"])
+        sweep = jobs.compose_sweep(["++trainer.limit_train_batches=1,1.0"])
     assert len(sweep.jobs) == 2
 
 

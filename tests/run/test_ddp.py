@@ -100,7 +100,7 @@ def test_a_sweep_of_two_processes_a_job_is_resumed(command, tmp_path):
     first = (tmp_path / "outputs/sweep/seed=0/run.json").read_text()
     answer = command(*words)
     assert answer.returncode == 0, answer.stderr
-    assert "2 jobs: 1 done, 1 done before" in answer.stdout
+    assert "2 runs: 1 done, 1 done before" in answer.stdout
     assert (tmp_path / "outputs/sweep/seed=0/run.json").read_text() == first
     record = json.loads((second / "run.json").read_text())
     assert (record["state"], record["resumed"], record["processes"]) == ("done", 1, 2)

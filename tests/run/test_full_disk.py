@@ -14,7 +14,7 @@ from densenet_cli.files.lock import lock_folder
 from densenet_cli.results.records import KILLED, read_run
 from densenet_cli.sweep import jobs
 from densenet_cli.sweep.plan import plan
-from densenet_cli.sweep.standing import Standing
+from densenet_cli.sweep.status import SweepStatus
 
 RUN = Path("outputs/run")
 
@@ -68,14 +68,14 @@ def test_a_fault_of_ours_in_a_message_is_not_taken_for_one_of_the_disk(tmp_path,
 
 def test_sweeps_and_plans_tell_what_a_record_means_that_nobody_goes_on_with():
     with composing():
-        sweep = jobs.read([*TINY, "sweep.name=mine", "seed=0,1"])
+        sweep = jobs.compose_sweep([*TINY, "sweep.name=mine", "seed=0,1"])
     first, second = sweep.jobs
     first.folder.mkdir(parents=True)
     record = {"format": 1, "state": "running", "config": first.config, "results": {}}
     (first.folder / "run.json").write_text(json.dumps(record))
-    state = Standing(sweep.jobs)
-    assert state.reason(first).endswith("run.json, which still says that it is running")
-    assert state.reason(second) == "its folder was deleted or moved while it ran"
-    assert [plan._state(job) for job in sweep.jobs] == ["broken off", "to do"]
+    state = SweepStatus(sweep.jobs)
+    assert state.reason(first).endswith("run.json still has the state running")
+    assert state.reason(second) == "its folder was deleted or moved during the run"
+    assert [plan._state(job) for job in sweep.jobs] == ["interrupted", "to do"]
     with lock_folder(first.folder):
         assert plan._state(first) == "running"

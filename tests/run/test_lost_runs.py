@@ -119,5 +119,5 @@ def test_who_notes_a_sweep_next_removes_what_a_dead_process_left(tmp_path):
     half.parent.mkdir(parents=True)
     half.write_text("half")
     with composing():
-        jobs.note(jobs.read([*TINY, "sweep.name=mine", "seed=0,1"]))
+        jobs.save_sweep(jobs.compose_sweep([*TINY, "sweep.name=mine", "seed=0,1"]))
     assert [path.name for path in half.parent.iterdir() if path.name != ".lock"] == ["sweep.yaml"]

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from tiny_run import TINY
 
-from densenet_cli.sweep.plan import measured_steps
+from densenet_cli.sweep.plan import measurements
+from densenet_cli.sweep.plan.benchmark_run import Stopwatch
 from densenet_cli.sweep.plan.estimate import estimate
-from densenet_cli.sweep.plan.measured_steps import Measurement, Measurements, short_run
-from densenet_cli.sweep.plan.short_run import Stopwatch
+from densenet_cli.sweep.plan.measurements import Measurement, Measurements, short_run
 
 MEASURED = Measurement(
     parameters=2_666,
@@ -63,7 +63,7 @@ def short_runs(monkeypatch):
         made.append(short)
         return made.shows
 
-    monkeypatch.setattr(measured_steps, "_measured", measured)
+    monkeypatch.setattr(measurements, "_measured", measured)
     return made
 
 
@@ -212,7 +212,7 @@ def test_the_number_of_threads_is_part_of_the_machine(config, short_runs, monkey
 )
 def test_speed_leaves_out_the_first_batches(marks, speed, monkeypatch):
     times = iter(time for time, _ in marks)
-    monkeypatch.setattr("densenet_cli.sweep.plan.short_run.time.monotonic", lambda: next(times))
+    monkeypatch.setattr("densenet_cli.sweep.plan.benchmark_run.time.monotonic", lambda: next(times))
     watch = Stopwatch()
     for _, images in marks:
         watch.mark(images)

@@ -10,11 +10,11 @@ from densenet_cli.record.identity import identity, setting
 from densenet_cli.record.run_record import RunRecord, now
 from densenet_cli.run import supervisor
 from densenet_cli.run.supervisor import Place
-from densenet_cli.sweep import driver, jobs
+from densenet_cli.sweep import jobs, multirun
 from densenet_cli.sweep.folders import Folders
 from densenet_cli.sweep.jobs import Job
 from densenet_cli.sweep.runner import Runner
-from densenet_cli.sweep.standing import Standing
+from densenet_cli.sweep.status import SweepStatus
 
 
 @pytest.fixture
@@ -29,28 +29,28 @@ def _recorded(folder, config):
 
 def test_a_run_is_found_whatever_its_folder_is_called(one, tmp_path):
     _recorded(tmp_path / "sweep/some name", one)
-    assert Folders(tmp_path / "sweep").place("growth_rate=12", one) == tmp_path / "sweep/some name"
+    assert Folders(tmp_path / "sweep").find("growth_rate=12", one) == tmp_path / "sweep/some name"
 
 
 def test_a_folder_of_another_configuration_is_not_taken(one, config, tmp_path):
     other = config("experiment=quickstart", "epochs=3")
     _recorded(tmp_path / "sweep/growth_rate=12", one)
-    place = Folders(tmp_path / "sweep").place("growth_rate=12", other)
+    place = Folders(tmp_path / "sweep").find("growth_rate=12", other)
     assert place.name == f"growth_rate=12~{identity(other)[:6]}"
 
 
 def test_names_that_differ_in_case_alone_are_kept_apart(one, config, tmp_path):
     folders = Folders(tmp_path / "sweep")
     other = config("experiment=quickstart", "epochs=3")
-    assert folders.place("shortcut=a", one).name == "shortcut=a"
-    assert folders.place("shortcut=A", other).name != "shortcut=A"
+    assert folders.find("shortcut=a", one).name == "shortcut=a"
+    assert folders.find("shortcut=A", other).name != "shortcut=A"
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"format": 1, "state": "done"}'])
 def test_a_record_that_cannot_be_read_is_left_alone(text, one, tmp_path):
     (tmp_path / "sweep/growth_rate=12").mkdir(parents=True)
     (tmp_path / "sweep/growth_rate=12/run.json").write_text(text)
-    place = Folders(tmp_path / "sweep").place("growth_rate=12", one)
+    place = Folders(tmp_path / "sweep").find("growth_rate=12", one)
     assert place.name == f"growth_rate=12~{identity(one)[:6]}"
 
 
@@ -96,11 +96,11 @@ def test_what_another_run_left_in_the_folder_is_no_result_of_this_job(one, confi
     other = config("experiment=quickstart", "seed=1")
     _recorded(tmp_path / "sweep/growth_rate=4", other)
     RunRecord.read(tmp_path / "sweep/growth_rate=4").update(state="done", results={"test_error": 1.0})
-    standing = Standing([Job([], one, tmp_path / "sweep/growth_rate=4")])
-    (job,) = standing.jobs
-    standing.look(job)
-    assert standing[job] == "to do"
-    runner = Runner(standing, [Place()], fail_fast=False)
+    status = SweepStatus([Job([], one, tmp_path / "sweep/growth_rate=4")])
+    (job,) = status.jobs
+    status.reread(job)
+    assert status[job] == "to do"
+    runner = Runner(status, [Place()], fail_fast=False)
     assert runner.next_job() is job
     assert job.folder.name == f"growth_rate=4~{identity(one)[:6]}"
 
@@ -126,10 +126,10 @@ def test_commands_for_one_sweep_are_united_without_loss_or_repetition():
     with composing():
         folders = Folders(Path("outputs/mine"))
         narrow, wide, other_seed = (
-            jobs.read(["model.growth_rate=4,6", *words, "sweep.name=mine"], folders)
+            jobs.compose_sweep(["model.growth_rate=4,6", *words, "sweep.name=mine"], folders)
             for words in ([], ["model.compression=0.5,1.0"], ["seed=1"])
         )
-    united = driver._united([narrow, wide, other_seed]).jobs
+    united = multirun._merged([narrow, wide, other_seed]).jobs
     assert len(united) == 6
     assert len({job.identity for job in united}) == 6
     assert len({job.folder for job in united}) == 6
@@ -142,9 +142,9 @@ def test_a_run_that_failed_a_moment_ago_is_tried_again_unless_it_fails_now(state
     job.folder.mkdir()
     record = RunRecord.create(job.folder, options, [])
     record.update(state=state, ended=now())
-    standing = Standing([job])  # begins within the same second
-    standing.look(job)
-    assert standing[job] == "to do"
+    status = SweepStatus([job])  # begins within the same second
+    status.reread(job)
+    assert status[job] == "to do"
     record.update(state=state, ended=now())  # by another process, meanwhile
-    standing.look(job)
-    assert standing[job] == state
+    status.reread(job)
+    assert status[job] == state

@@ -70,7 +70,7 @@ def test_seeds_must_be_a_number_of_them(expand, seeds):
 
 
 def test_two_grids_of_seeds_are_refused(expand):
-    with pytest.raises(UserError, match="type one of them"):
+    with pytest.raises(UserError, match="type only one of the two"):
         expand([""], ["seed=1,2"], seeds=2)
     with pytest.raises(UserError, match=r"seed=.*seeds=2"):
         expand([""], ["seed=a"], seeds=2)

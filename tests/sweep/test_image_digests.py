@@ -12,8 +12,8 @@ from densenet_cli.config.compose import composing
 from densenet_cli.options import UserError
 from densenet_cli.record.run_record import RunRecord
 from densenet_cli.sweep.folders import Folders
-from densenet_cli.sweep.image_digests import Images
-from densenet_cli.sweep.jobs import options
+from densenet_cli.sweep.image_digests import ImageDigests
+from densenet_cli.sweep.jobs import sweep_options
 
 PHOTOS = ["data=image_folder", "data.root=photos", "data.image_size=16", "data.num_workers=0"]
 FACTS = {
@@ -57,64 +57,69 @@ def recorded(config, name, digest):
 
 def test_a_run_on_other_images_does_not_stand_for_the_job(config, photos, capsys):
     one = config(*PHOTOS)
-    now = Images().digest(one["data"])
+    now = ImageDigests().of(one["data"])
     other = recorded(one, "seed=0", "0123456789ab")
     folders = Folders(Path("sweep"))
-    place = folders.place("seed=0", one)
+    place = folders.find("seed=0", one)
     assert place == Path(f"sweep/seed=0~{now[:6]}")
-    assert folders.place("seed=0", one) == place  # asked again, as a search does
-    folders.say_what_is_left()
+    assert folders.find("seed=0", one) == place  # asked again, as a search does
+    folders.report_other_images()
     said = capsys.readouterr().err
-    assert "1 of the jobs have been run on other images than there are now, as in sweep/seed=0:" in said
+    assert "the images have changed since 1 of the runs, such as sweep/seed=0; it is kept" in said
     recorded(one, place.name, now)
-    assert Folders(Path("sweep")).place("seed=0", one) == place
+    assert Folders(Path("sweep")).find("seed=0", one) == place
     (other / "run.json").unlink()
-    assert Folders(Path("sweep")).place("seed=0", one) == place
+    assert Folders(Path("sweep")).find("seed=0", one) == place
 
 
 def test_a_run_on_unknown_images_stands_for_the_job(config, photos, capsys):
     one = config(*PHOTOS)
     folder = recorded(one, "seed=0", None)  # of an earlier version
     folders = Folders(Path("sweep"))
-    assert folders.place("seed=0", one) == folder
-    folder = recorded(one, "known", Images().digest(one["data"]))
-    assert Folders(Path("sweep")).place("seed=0", one) == folder
+    assert folders.find("seed=0", one) == folder
+    folder = recorded(one, "known", ImageDigests().of(one["data"]))
+    assert Folders(Path("sweep")).find("seed=0", one) == folder
     Path("photos").rename("moved")
     folders = Folders(Path("sweep"))
-    assert folders.place("seed=0", one) == folder
-    folders.say_what_is_left()
+    assert folders.find("seed=0", one) == folder
+    folders.report_other_images()
     said = capsys.readouterr().err
-    assert "cannot be told: data.root=photos: is no folder" in said
+    assert "of the finished runs: data.root=photos: is no folder" in said
 
 
 def test_images_that_cannot_change_are_not_read(config, monkeypatch):
     def read(*_):
         raise AssertionError
 
-    monkeypatch.setattr(Images, "digest", read)
+    monkeypatch.setattr(ImageDigests, "of", read)
     for words in (["data=digits"], ["data=cifar10"], ["data=svhn"]):
         one = config(*words)
         folder = recorded(one, words[0], "0123456789ab")
-        assert Folders(Path("sweep")).place("seed=0", one) == folder
+        assert Folders(Path("sweep")).find("seed=0", one) == folder
 
 
 def test_unverified_files_may_be_other_images(config, monkeypatch):
-    monkeypatch.setattr(Images, "digest", lambda *_: "cdef01234567")
+    monkeypatch.setattr(ImageDigests, "of", lambda *_: "cdef01234567")
     one = config("data=cifar10", "data.verify=false")
     recorded(config("data=cifar10"), "seed=0", "0123456789ab")  # the same run, but for its images
-    assert Folders(Path("sweep")).place("seed=0", one).name == "seed=0~cdef01"
+    assert Folders(Path("sweep")).find("seed=0", one).name == "seed=0~cdef01"
 
 
-def test_the_images_of_all_seeds_are_looked_at_once(config, monkeypatch):
+def test_the_images_of_all_seeds_are_read_once(config, monkeypatch):
     asked = []
-    monkeypatch.setattr(Images, "_take", lambda _, data: asked.append(data["root"]) or "cdef01234567")
+
+    def compute(_, data):
+        asked.append(data["root"])
+        return "cdef01234567"
+
+    monkeypatch.setattr(ImageDigests, "_compute", compute)
     one = config(*PHOTOS)
     jobs = [one | {"seed": seed, "data": one["data"] | {"seed": seed}} for seed in range(4)]
     for number, job in enumerate(jobs):
         recorded(job, f"seed={number}", "0123456789ab")
     folders = Folders(Path("sweep"))
     for number, job in enumerate(jobs):
-        assert folders.place(f"seed={number}", job).name == f"seed={number}~cdef01"
+        assert folders.find(f"seed={number}", job).name == f"seed={number}~cdef01"
     assert asked == ["photos"]
 
 
@@ -128,8 +133,8 @@ def test_a_sweep_typed_again_on_other_images_runs_its_jobs_again(command, photos
     photos()
     said = command(*words)
     assert said.returncode == 0, said.stderr
-    assert "1 of the jobs have been run on other images than there are now" in said.stderr
-    assert "1 jobs: 1 done\n" in said.stdout
+    assert "the images have changed since 1 of the runs" in said.stderr
+    assert "1 run: 1 done\n" in said.stdout
     assert before.read_text() == record
     (again,) = set(Path("outputs/mine").glob("*/run.json")) - {before}
     assert again.parent.name.startswith(f"{before.parent.name}~")
@@ -144,7 +149,7 @@ def test_a_search_does_not_go_on_with_other_images(photos):
     words = ["hydra/sweeper=optuna", *TINY, *PHOTOS, "data.validation=4", "model.growth_rate=4,6"]
     with composing():
         for _ in range(2):
-            Search(*options(words), [])
+            Search(*sweep_options(words), [])
         photos()
-        with pytest.raises(UserError, match="holds a search on other images than there are now"):
-            Search(*options(words), [])
+        with pytest.raises(UserError, match="contains a search on other images than there are now"):
+            Search(*sweep_options(words), [])

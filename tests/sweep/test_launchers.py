@@ -14,40 +14,40 @@ SWEEP = ["--multirun", *TINY, "epochs=1", "model.growth_rate=4,6,8", "sweep.name
 
 
 def _launcher(**options):
-    return OmegaConf.create({"hydra": {"launcher": options}})
+    return OmegaConf.create({"hydra": {"launcher": {"kind": "parallel", **options}}})
 
 
 def test_cores_are_shared_out(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3, 4})
     monkeypatch.delenv("OMP_NUM_THREADS")
-    one, two = slots.shared_out(_launcher(jobs=2), [{"accelerator": "cpu"}], tmp_path)
+    one, two = slots.worker_places(_launcher(jobs=2), [{"accelerator": "cpu"}], tmp_path)
     assert (one.cores, two.cores) == ({0, 1}, {2, 3})
     assert one.environment == {"OMP_NUM_THREADS": "2"}
     assert one.log != two.log
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the user's word
-    one, _ = slots.shared_out(_launcher(jobs=2), [{"accelerator": "cpu"}], tmp_path)
+    one, _ = slots.worker_places(_launcher(jobs=2), [{"accelerator": "cpu"}], tmp_path)
     assert one.environment == {"OMP_NUM_THREADS": "1"}
     with pytest.raises(OptionError, match=r"hydra.launcher.jobs=6: there are 5 cores"):
-        slots.shared_out(_launcher(jobs=6), [{"accelerator": "cpu"}], tmp_path)
+        slots.worker_places(_launcher(jobs=6), [{"accelerator": "cpu"}], tmp_path)
 
 
 def test_a_single_core_takes_one_job_at_once_unless_more_are_typed(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3})
-    (only,) = slots.shared_out(_launcher(jobs=None), [{"accelerator": "cpu"}], tmp_path)
+    (only,) = slots.worker_places(_launcher(jobs=None), [{"accelerator": "cpu"}], tmp_path)
     assert only.cores == {3}
     with pytest.raises(OptionError, match=r"hydra.launcher.jobs=2: there are 1 cores"):
-        slots.shared_out(_launcher(jobs=2), [{"accelerator": "cpu"}], tmp_path)
+        slots.worker_places(_launcher(jobs=2), [{"accelerator": "cpu"}], tmp_path)
 
 
 def test_each_job_gets_a_gpu_of_its_own(monkeypatch, tmp_path):
     monkeypatch.setattr(slots, "_gpus", lambda: ["3", "5"])
     trainer = {"accelerator": "auto", "devices": 1, "num_nodes": 1, "strategy": "auto"}
-    found = slots.shared_out(_launcher(jobs=None), [trainer], tmp_path)
+    found = slots.worker_places(_launcher(jobs=None), [trainer], tmp_path)
     assert [place.environment["CUDA_VISIBLE_DEVICES"] for place in found] == ["3", "5"]
     with pytest.raises(OptionError, match="there are 2 GPUs"):
-        slots.shared_out(_launcher(jobs=3), [trainer], tmp_path)
+        slots.worker_places(_launcher(jobs=3), [trainer], tmp_path)
     with pytest.raises(OptionError, match=r"trainer\.devices=2"):
-        slots.shared_out(_launcher(jobs=2), [{**trainer, "devices": 2}], tmp_path)
+        slots.worker_places(_launcher(jobs=2), [{**trainer, "devices": 2}], tmp_path)
 
 
 @pytest.mark.slow
@@ -55,13 +55,13 @@ def test_each_job_gets_a_gpu_of_its_own(monkeypatch, tmp_path):
 def test_jobs_run_at_once_and_are_skipped_the_next_time(launcher, command, tmp_path):
     answer = command(*SWEEP, f"hydra/launcher={launcher}")
     assert answer.returncode == 0, answer.stderr
-    assert "3 jobs: 3 done" in answer.stdout
+    assert "3 runs: 3 done" in answer.stdout
     records = [json.loads(path.read_text()) for path in tmp_path.glob("outputs/mine/*/run.json")]
     assert sorted(record["config"]["model"]["growth_rate"] for record in records) == [4, 6, 8]
     assert len({record["pid"] for record in records}) >= 2
     again = command(*SWEEP, f"hydra/launcher={launcher}")
     assert again.returncode == 0, again.stderr
-    assert "3 jobs: 3 done before" in again.stdout
+    assert "3 runs: 3 done before" in again.stdout
 
 
 @pytest.mark.slow
@@ -69,7 +69,7 @@ def test_jobs_run_at_once_and_are_skipped_the_next_time(launcher, command, tmp_p
 def test_a_job_that_fails_at_a_plugin_is_told_of(launcher, command):
     answer = command(*SWEEP, f"hydra/launcher={launcher}", "model.depth=10,11")
     assert answer.returncode == 1
-    assert "6 jobs: 3 done, 3 failed" in answer.stdout
+    assert "6 runs: 3 done, 3 failed" in answer.stdout
     assert answer.stdout.count("failed: model.depth=11: ") == 1  # said once for all three
 
 
@@ -84,7 +84,7 @@ def test_a_launcher_that_cannot_launch_says_so(typed, tmp_path):
 @pytest.mark.timeout(600)
 def test_memory_does_not_grow_over_30_jobs(command, tmp_path):
     answer = command("--multirun", *TINY, "epochs=1", "seeds=30", "sweep.name=mine")
-    assert "30 jobs: 30 done" in answer.stdout, answer.stderr
+    assert "30 runs: 30 done" in answer.stdout, answer.stderr
     records = [
         json.loads((tmp_path / f"outputs/mine/seed={seed}/run.json").read_text()) for seed in range(30)
     ]

@@ -51,7 +51,7 @@ def test_what_is_typed_says_what_is_searched(word, expected):
 
 @pytest.mark.parametrize("test_images", [True, False])
 def test_images_that_a_folder_holds_out_itself_serve_a_search(test_images):
-    from densenet_cli.sweep.jobs import options
+    from densenet_cli.sweep.jobs import sweep_options
     from densenet_cli.sweep.search import Search
 
     for split in ["train", "val", "test"] if test_images else ["train", "val"]:
@@ -59,12 +59,12 @@ def test_images_that_a_folder_holds_out_itself_serve_a_search(test_images):
             Path("photos", split, name).mkdir(parents=True)
     words = [*SEARCH[1:], "data=image_folder", "data.root=photos", "data.validation=0"]
     with composing():
-        cfg, typed = options(words)
+        cfg, typed = sweep_options(words)
         if test_images:
             assert Search(cfg, typed, []).study.trials == []
         else:  # those of val/ are the test images, which must not choose
             with pytest.raises(
-                OptionError, match=r"data\.validation=0: a search needs held-out images"
+                OptionError, match=r"data\.validation=0: a search needs validation images"
             ):
                 Search(cfg, typed, [])
 
@@ -79,11 +79,11 @@ def test_a_search_on_a_folder_of_images_loads_no_package_that_only_metrics_need(
 import sys
 from densenet_cli import resolvers
 from densenet_cli.config.compose import composing
-from densenet_cli.sweep.jobs import options
+from densenet_cli.sweep.jobs import sweep_options
 from densenet_cli.sweep.search import Search
 resolvers.register()
 with composing():
-    Search(*options({words}), [])
+    Search(*sweep_options({words}), [])
 print(sorted({{"matplotlib", "scipy", "torchvision"}} & sys.modules.keys()))
 """
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -121,7 +121,7 @@ def test_a_killed_search_goes_on(command, tmp_path):
         assert told.pop(rate) == record["results"]["validation_error_last"]
     assert not told
     best = min(record["results"]["validation_error_last"] for record in after.values())
-    assert f"its error on held-out images: {best:.2f} %" in answer.stdout
+    assert f"validation error: {best:.2f} %" in answer.stdout
 
 
 @pytest.mark.slow

@@ -55,7 +55,7 @@ def test_a_sweep_is_a_folder_of_runs_each_as_if_it_were_alone(sweep, command, tm
     assert status == 0, said
     assert set(records) == {f"growth_rate={k},seed={seed}" for k in (4, 6) for seed in (0, 1)}
     assert {record["state"] for record in records.values()} == {"done"}
-    assert "4 jobs: 4 done" in said
+    assert "4 runs: 4 done" in said
     for name in (
         "growth_rate=4,seed=0",
         "growth_rate=6,seed=1",
@@ -120,17 +120,17 @@ def test_a_broken_off_sweep_is_completed_by_the_same_command(sweep, tmp_path):
     assert len((folder / "metrics.csv").read_text().splitlines()) == 7
     assert "has had enough" in after["growth_rate=4,dies=true"]["error"]
     assert "Traceback" in (tmp_path / "outputs/mine/growth_rate=4,dies=true/run.log").read_text()
-    assert "4 jobs: 1 done, 1 done before, 2 failed" in said
+    assert "4 runs: 1 done, 1 done before, 2 failed" in said
     assert (
         "growth_rate=4,dies=true growth_rate=6,dies=true failed: RuntimeError: has had enough" in said
     )
     plan = (tmp_path / "outputs/mine/sweep.yaml").read_text()
     status, said, _ = sweep("resume=outputs/mine", flags=(), tiny=False)
     assert status == 1
-    assert "type trust=dying_network.Network besides" in said
+    assert "type trust=dying_network.Network" in said
     status, said, _ = sweep("resume=outputs/mine", "trust=dying_network", flags=(), tiny=False)
     assert status == 1
-    assert "4 jobs: 2 done before, 2 failed" in said
+    assert "4 runs: 2 done before, 2 failed" in said
     assert (tmp_path / "outputs/mine/sweep.yaml").read_text() == plan
 
 
@@ -151,7 +151,7 @@ def test_a_job_continued_on_another_device_stays_the_sweeps(sweep, typed, tmp_pa
     status, said, records = sweep(*words)
     assert status == 0, said
     assert len(records) == 2
-    assert "2 jobs: 2 done before" in said
+    assert "2 runs: 2 done before" in said
 
 
 def test_a_plan_takes_what_is_done_from_the_records(sweep, tmp_path, monkeypatch):
@@ -164,8 +164,8 @@ def test_a_plan_takes_what_is_done_from_the_records(sweep, tmp_path, monkeypatch
     assert status == 0, said
     assert said.count("done") == 3
     assert "1:01:40 h" in said
-    assert "one after another 2:03:20 h in all, 0.0 s left" in said
-    assert "measured" not in said
+    assert "one run after another takes 2:03:20 h, of which 0.0 s are left" in said
+    assert "estimated" not in said
     assert not list((tmp_path / "cache").rglob("measured_steps.json"))
 
 
@@ -185,7 +185,7 @@ def test_a_plan_tells_what_is_done_and_what_is_left_and_trains_nothing(sweep, tm
     assert "0.0 s" in rows["growth_rate=4"]
     assert "to do" in rows["growth_rate=8,compression=0.5"]
     assert "cannot run" in rows["growth_rate=8,compression=1.5"]
-    assert "4 jobs in outputs/mine, 1 done" in said
+    assert "4 runs in outputs/mine, 1 done" in said
 
 
 def test_two_processes_share_a_sweep(tmp_path):
@@ -207,13 +207,13 @@ def test_two_processes_share_a_sweep(tmp_path):
     assert len(records) == 4
     assert all("resumed" not in record for record in records.values())
     assert sum(text.count("training DenseNet, ") for text in said) == 4
-    assert all("4 jobs: " in text and "failed" not in text for text in said)
+    assert all("4 runs: " in text and "failed" not in text for text in said)
 
 
 def test_options_of_a_swept_choice_are_judged_by_that_choice():
     """model.shortcut is unknown to the default model, but known to both that are swept."""
     with composing():
-        sweep = jobs.read(["model=resnet_20,resnet_32", "model.shortcut=B"])
+        sweep = jobs.compose_sweep(["model=resnet_20,resnet_32", "model.shortcut=B"])
     assert [(job.config["model"]["depth"], job.config["model"]["shortcut"]) for job in sweep.jobs] == [
         (20, "B"),
         (32, "B"),
@@ -247,8 +247,8 @@ def experiments(tmp_path):
 )
 def test_each_of_several_experiments_is_swept_as_its_file_says(typed, experiments):
     with composing(experiments) as own:
-        sweep = jobs.read([*own, typed, "model.compression=0.5,1.0", "seed=5"])
-        alone = [jobs.read([*own, f"experiment={name}", "seed=5"]) for name in "abcd"]
+        sweep = jobs.compose_sweep([*own, typed, "model.compression=0.5,1.0", "seed=5"])
+        alone = [jobs.compose_sweep([*own, f"experiment={name}", "seed=5"]) for name in "abcd"]
     found = [sorted(job.folder.name.split(",")) for job in sweep.jobs]
     both = ("compression=0.5", "compression=1.0")
     assert found[:4] == [[one, f"depth={n}", "experiment=a"] for n in (22, 40) for one in both]
@@ -259,7 +259,7 @@ def test_each_of_several_experiments_is_swept_as_its_file_says(typed, experiment
 
 def test_a_list_of_experiments_is_one_that_is_swept_as_their_files_say(experiments):
     with composing(experiments) as own:
-        sweep = jobs.read([*own, "experiment=[a,c]"])
+        sweep = jobs.compose_sweep([*own, "experiment=[a,c]"])
     assert [
         (job.config["model"]["depth"], job.config["epochs"], job.config["seed"]) for job in sweep.jobs
     ] == [(depth, 8, seed) for depth in (22, 40) for seed in (0, 1)]
@@ -269,7 +269,7 @@ def test_a_search_refuses_several_experiments_that_say_how_they_are_swept(experi
     words = ["--multirun", f"--config-dir={experiments}", "hydra/sweeper=optuna", "data.validation=99"]
     status, message = typed(*words, "data=digits", "experiment=a,b")
     assert status == 1
-    assert "search each of them for itself" in message
+    assert "search each experiment by a command of its own" in message
 
 
 def test_a_sweep_may_stand_in_a_file_of_ones_own(tmp_path):
@@ -278,7 +278,7 @@ def test_a_sweep_may_stand_in_a_file_of_ones_own(tmp_path):
         "name: own\njobs: [model=resnet_20 epochs=3, 'model=densenet_bc model.depth=16,22 epochs=3']\n"
     )
     with composing("mine") as own:
-        sweep = jobs.read([*own, "sweep=own", "epochs=5", "seed=0,1"])
+        sweep = jobs.compose_sweep([*own, "sweep=own", "epochs=5", "seed=0,1"])
     assert [job.folder.as_posix() for job in sweep.jobs][2:4] == [
         "outputs/own/model=densenet_bc,depth=16,seed=0",
         "outputs/own/model=densenet_bc,depth=16,seed=1",

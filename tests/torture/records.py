@@ -147,11 +147,11 @@ def _make() -> int:
 
     resolvers.register()
     with composing():
-        sweep = jobs.read(WORDS)
-        jobs.note(sweep)
+        sweep = jobs.compose_sweep(WORDS)
+        jobs.save_sweep(sweep)
     for job in sweep.jobs:
         job.folder.mkdir(parents=True)
-        if execute(job.folder, job.config, job.words, "either"):
+        if execute(job.folder, job.config, job.overrides, "either"):
             return 1
         shutil.rmtree(job.folder / "checkpoints")
         assert json.loads((job.folder / "run.json").read_text())["state"] == "done"

@@ -8,7 +8,7 @@ from typing import Any
 
 from densenet_cli.options import OptionError, number, shown, whole_number
 from densenet_cli.record.identity import flat
-from densenet_cli.sweep.plan.measured_steps import Measurement, Measurements, short_run
+from densenet_cli.sweep.plan.measurements import Measurement, Measurements, short_run
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from densenet_cli.record.run_record import peak_memory_bytes
 from densenet_cli.run import trainer_options
 from densenet_cli.run.assemble import build_trainer
 from densenet_cli.run.train import Run, train
-from densenet_cli.sweep.plan.measured_steps import Measurement
+from densenet_cli.sweep.plan.measurements import Measurement
 from densenet_cli.training import allocator, devices
 from densenet_cli.training.cuda_graphs import WARM_UP
 from densenet_cli.training.interruption import Interruption

@@ -22,6 +22,7 @@ from densenet_cli.files.plain_file import UnreadableFile, read_json
 from densenet_cli.options import UserError
 from densenet_cli.plain_text import last_line
 from densenet_cli.process import child
+from densenet_cli.process.load_torch import load_lightning
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +162,7 @@ def _measured(short: dict[str, Any]) -> Measurement:
         folder = Path(name)
         (folder / "config.json").write_text(json.dumps(short), encoding="utf-8")
         process = subprocess.run(
-            child.command("densenet_cli.sweep.plan.measure:main", name),
+            child.command("densenet_cli.sweep.plan.measurements:benchmark", name),
             env=child.environment(),
             stderr=subprocess.PIPE,
             text=True,
@@ -174,6 +175,14 @@ def _measured(short: dict[str, Any]) -> Measurement:
     if process.returncode:
         measured["error"] = _death(process)
     return Measurement(**measured)
+
+
+def benchmark(arguments: list[str]) -> None:
+    """The entry point of that process: it loads torch quickly."""
+    load_lightning()
+    from densenet_cli.sweep.plan import benchmark_run
+
+    benchmark_run.main(arguments)
 
 
 def _death(process: subprocess.CompletedProcess[str]) -> str:
