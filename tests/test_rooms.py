@@ -14,7 +14,7 @@ MAY_IMPORT = {  # room -> rooms
     "files": set(),
     "record": {"files"},
     "config": {"process", "record"},
-    "models": {"files", "kernels"},
+    "models": {"files"},
     "kernels": {"files"},
     "data": {"files"},
     "training": {"files", "process"},
@@ -25,7 +25,7 @@ MAY_IMPORT = {  # room -> rooms
     },
     "figures": {"files"},
     "results": {"files", "record", "figures"},
-    "inference": {"files", "record", "config", "data", "models", "training", "figures"},
+    "inference": {"files", "record", "config", "data", "models", "kernels", "training", "figures"},
     "analysis": {
         *("files", "record", "config", "data", "models", "training", "inference", "figures"),
         "sweep",  # what lines of options stand for

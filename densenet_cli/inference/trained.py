@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from densenet_cli import kernels
 from densenet_cli.config.build import build
 from densenet_cli.config.trust import Trust
 from densenet_cli.data.augmentation import Scale, normalised
@@ -107,6 +108,8 @@ def load(
     device = devices.accelerator(device)
     if not devices.is_available(device):
         raise OptionError("--device", device, "is not there, as far as torch can tell", "cpu")
+    if fields["config"].get("trainer", {}).get("implementation") != "reference":
+        kernels.attach(network, "auto", device)
     height, width = data["image_size"]
     return Trained(
         network.eval().to(device=device, memory_format=torch.channels_last),

@@ -24,11 +24,11 @@ from densenet_cli.kernels.maps import BatchNorm, Maps
 
 @dataclass(frozen=True)
 class Convolution:
-    """BN-ReLU-convolution-dropout."""
+    """BN-ReLU-convolution-dropout; `dropout` is the probability in training, below 1."""
 
     norm: nn.BatchNorm2d
     conv: nn.Conv2d
-    dropout: nn.Dropout
+    dropout: float
 
 
 Layer = Sequence[Convolution]
@@ -55,14 +55,13 @@ class Trunk:
         """The classifier's input (N, C) from the maps (N, C0, H, W) of the first convolution.
 
         Args:
+            stem: maps that it `takes`.
             training: normalise by the batch's statistics, update the running ones, drop; else
                 normalise by the running ones.
 
         Raises:
             ValueError: if training with a single value a channel, as nn.BatchNorm2d.
-            RuntimeError: if a transition would leave nothing of the maps, as F.avg_pool2d.
         """
-        self._check_size(stem)
         parameters = [parameter for step in self.convolutions() for parameter in _parameters(step)]
         parameters += [self.last.weight, self.last.bias]
         if self.first is not None:
@@ -84,12 +83,16 @@ class Trunk:
         ends = [self.last] if self.first is None else [self.first, self.last]
         return [*(step.norm for step in self.convolutions()), *ends]
 
-    def _check_size(self, stem: Tensor) -> None:
+    @property
+    def channels(self) -> int:
+        """The maps that it is given, C0."""
+        return (self.blocks[0][0][0].norm if self.first is None else self.first).num_features
+
+    def takes(self, stem: Tensor) -> bool:
+        """Whether maps are as many as it needs, and so large that each transition leaves a pixel."""
         side = min(stem.shape[-2:])
         side = side if self.first is None else (side + 1) // 2
-        if side >> len(self.transitions) == 0:
-            shape = "x".join(map(str, stem.shape[-2:]))
-            raise RuntimeError(f"maps of {shape} are too small for {len(self.transitions)} transitions")
+        return stem.ndim == 4 and stem.shape[1] == self.channels and side >> len(self.transitions) > 0
 
     def width(self, block: int, channels: int) -> int:
         """Maps at the end of a block that begins with `channels`."""
@@ -179,7 +182,7 @@ class _Pass:
         self.trunk, self.engine, self.training, self.keep = trunk, engine, training, keep
         self.tape: list[_Convolved | _Pooled | _MaxPooled] = []
         self.read: list[tuple[BatchNorm, Maps]] = []
-        self.drops = training and any(step.dropout.p for step in trunk.convolutions())
+        self.drops = training and any(step.dropout for step in trunk.convolutions())
         self.seed: Tensor | None = None
         self.draws = 0
 
@@ -277,7 +280,7 @@ class _Pass:
 
     def _work(self, step: Convolution, source: Maps, target: Maps, column: int) -> ConvolutionWork:
         norm = self._note_reader(step.norm, source)
-        dropout = step.dropout.p if self.training else 0.0
+        dropout = step.dropout if self.training else 0.0
         seed = self.seed if dropout else None
         self.draws += 1 if dropout else 0
         weight = step.conv.weight

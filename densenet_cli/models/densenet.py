@@ -6,16 +6,12 @@ Shapes: N images, C channels, H × W pixels, k = growth_rate.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from itertools import chain
-from typing import Any, cast
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from densenet_cli.kernels import selection
-from densenet_cli.kernels.trunk import Convolution, Trunk
 from densenet_cli.models.depth import repeats
 from densenet_cli.models.initialisation import initialise
 from densenet_cli.options import OptionError, UserError, choice, number, switch, whole_number
@@ -44,10 +40,6 @@ class PlainLayer(nn.Module):
         """The k new maps of the maps x."""
         return self.dropout(self.conv1(F.relu(self.norm1(x))))
 
-    def convolutions(self) -> list[Convolution]:
-        """What the layer computes, one after the other."""
-        return [Convolution(self.norm1, self.conv1, self.dropout)]
-
 
 class BottleneckLayer(nn.Module):
     """BN-ReLU-conv1x1-BN-ReLU-conv3x3: (N, C, H, W) -> (N, k, H, W), the new maps alone."""
@@ -65,13 +57,6 @@ class BottleneckLayer(nn.Module):
         """The k new maps of the maps x."""
         x = self.dropout(self.conv1(F.relu(self.norm1(x))))  # (N, 4k, H, W)
         return self.dropout(self.conv2(F.relu(self.norm2(x))))
-
-    def convolutions(self) -> list[Convolution]:
-        """What the layer computes, one after the other."""
-        return [
-            Convolution(self.norm1, self.conv1, self.dropout),
-            Convolution(self.norm2, self.conv2, self.dropout),
-        ]
 
 
 class DenseBlock(nn.ModuleDict):
@@ -134,12 +119,8 @@ class DenseNet(nn.Module):
             2k for all others; only so do the sizes in table 2 come out.
         dropout: chance in [0, 1) that an element is dropped, after every convolution but the
             first (sec. 3; the paper uses 0.2 on data without augmentation).
-        implementation: "reference": the modules compute; "fused": the kernels do, with the same
-            numbers but for rounding (dropout: of the same distribution); "auto": fused where it is
-            faster.
 
     Attributes:
-        implementation: as given; `choose_implementation` says what it comes to on a device.
         block_config: layers in each block.
         depth: convolutions and linear layers, counted: 265 for the net that table 1 calls 264, 233
             for 232.
@@ -160,10 +141,8 @@ class DenseNet(nn.Module):
         stem: str = "cifar",
         init_channels: int | None = None,
         dropout: float = 0.0,
-        implementation: str = "auto",
     ) -> None:
         super().__init__()
-        self.implementation = choice("implementation", implementation, selection.IMPLEMENTATIONS)
         whole_number("num_classes", num_classes, example=10)
         whole_number("growth_rate", growth_rate, example=12)
         number("compression", compression, example=0.5, above=0, at_most=1)
@@ -194,7 +173,12 @@ class DenseNet(nn.Module):
         initialise(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits of images; UserError if these are smaller than `smallest_image`."""
+        """Logits of images. Raises UserError if these are smaller than `smallest_image`."""
+        self._check_size(images)
+        maps = F.relu(self.features(images))
+        return self.classifier(maps.mean(dim=(2, 3)))
+
+    def _check_size(self, images: Tensor) -> None:
         height, width = images.shape[-2:]
         if height < self.smallest_image or width < self.smallest_image:
             raise UserError(
@@ -202,90 +186,6 @@ class DenseNet(nn.Module):
                 f"{len(self.block_config)} blocks: {self.smallest_image} × {self.smallest_image} "
                 "is the least"
             )
-        return self.classifier(self._means(images))
-
-    def choose_implementation(self, device: str) -> str:
-        """What `implementation` means on a kind of device (cpu, cuda, ...): reference or fused.
-
-        Compiles the kernels if need be, which otherwise the first batch would wait for.
-
-        Raises:
-            OptionError: fused was asked for and cannot be had there.
-        """
-        return selection.choose(self.implementation, device)
-
-    def trunk(self) -> Trunk | None:
-        """The modules between the first convolution and the classifier, as the kernels see them.
-
-        Returns:
-            None if a user has put other kinds of modules in their places.
-        """
-        return _trunk_of(list(self.features.children()))
-
-    def fused_trunk(self, images: Tensor) -> Trunk | None:
-        """The trunk if the kernels compute what its modules, as they are now, compute; else None.
-
-        Args:
-            images: what the network is to be given, (N, 3, H, W).
-        """
-        trunk = self.trunk()
-        if trunk is None or selection.obstacle(self.features, FORWARDS, images) is not None:
-            return None
-        channels = len(cast(nn.Conv2d, self.features[0]).weight)
-        return trunk if selection.unusual(trunk, channels, images) is None else None
-
-    def _means(self, images: Tensor) -> Tensor:
-        """The mean of each of the last maps, (N, C)."""
-        device = images.device.type
-        by_modules = torch.compiler.is_compiling() or device == "meta"
-        if not by_modules and self.choose_implementation(device) == "fused":
-            trunk = self.fused_trunk(images)
-            if trunk is not None:
-                stem = self.features[0](images)
-                return trunk(stem, selection.engine(device), self.features.training)
-        return F.relu(self.features(images)).mean(dim=(2, 3))
-
-
-# The modules that the kernels can stand for, and what these compute.
-FORWARDS: dict[type[nn.Module], Callable[..., Any]] = {
-    kind: kind.forward
-    for kind in (
-        *(nn.Sequential, DenseBlock, PlainLayer, BottleneckLayer, Transition),
-        *(nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d, nn.Dropout),
-    )
-}
-
-
-def _trunk_of(features: list[nn.Module]) -> Trunk | None:
-    """The trunk among the modules of a DenseNet but its classifier; None if others stand there."""
-    kinds = [type(module) for module in features]
-    stem = 4 if kinds[:4] == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d] else 1
-    transitions = kinds.count(Transition)
-    if kinds[:1] + kinds[stem:] != [
-        *(nn.Conv2d, *[DenseBlock, Transition] * transitions, DenseBlock, nn.BatchNorm2d)
-    ]:
-        return None
-    if stem == 4 and not _is_pool_of_stem(cast(nn.MaxPool2d, features[3])):
-        return None
-    blocks = [list(cast(DenseBlock, block).values()) for block in features[stem:-1:2]]
-    if not all(blocks) or any(
-        type(layer) not in (PlainLayer, BottleneckLayer) for layer in chain(*blocks)
-    ):
-        return None
-    return Trunk(
-        [[cast(PlainLayer, layer).convolutions() for layer in block] for block in blocks],
-        [
-            Convolution(one.norm, one.conv, one.dropout)
-            for one in cast(list[Transition], features[stem + 1 : -1 : 2])
-        ],
-        cast(nn.BatchNorm2d, features[-1]),
-        cast(nn.BatchNorm2d, features[1]) if stem == 4 else None,
-    )
-
-
-def _is_pool_of_stem(pool: nn.MaxPool2d) -> bool:
-    sizes = pool.kernel_size, pool.stride, pool.padding, pool.dilation
-    return sizes == (3, 2, 1, 1) and not pool.ceil_mode and not pool.return_indices
 
 
 def _layers_of_blocks(

@@ -23,10 +23,11 @@ WITHOUT_EFFECT = (
     "data.max_pixels",
     "trainer.enable_progress_bar",
     "trainer.cuda_graphs",
+    "trainer.implementation",
 )
-# Options that earlier versions did not have: at these values a run is what it was without them.
+# Options that not all records have: at these values a run is what it is without them.
 SINCE_ADDED = {
-    "model.implementation": "auto",
+    "model.implementation": "auto",  # in the records of outputs/study; now trainer.implementation
     "pretrained.weights": None,
     "pretrained.frozen": False,
     "pretrained.layer_decay": 1,

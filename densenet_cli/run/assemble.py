@@ -17,10 +17,11 @@ from lightning.pytorch.plugins.environments import (
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import nn
 
+from densenet_cli import kernels
 from densenet_cli.config.build import build, naming
 from densenet_cli.data.image_data import ImageData
 from densenet_cli.models import pretrained
-from densenet_cli.options import OptionError, UserError, shown
+from densenet_cli.options import UserError
 from densenet_cli.plain_text import first_line
 from densenet_cli.process import ranks
 from densenet_cli.run import recipe, testing
@@ -33,8 +34,6 @@ from densenet_cli.training.cuda_graphs import CudaGraphs
 from densenet_cli.training.finite_loss import FiniteLoss
 
 log = logging.getLogger(__name__)
-
-UNFUSED = ("16-mixed", True)  # of trainer.precision and trainer.sync_batchnorm
 
 
 def build_data(config: dict[str, Any], tested: dict[str, Any] | None) -> ImageData:
@@ -102,27 +101,10 @@ def build_classifier(config: dict[str, Any], network: nn.Module, data: ImageData
 
 def accelerate(classifier: ImageClassifier, options: TrainerOptions) -> None:
     """Attach what makes training faster and computes the same: kernels and CUDA graphs."""
-    _choose_implementation(classifier.network, options.arguments, options.device)
+    with naming("trainer"):
+        kernels.attach(classifier.network, options.implementation, options.device)
     if options.cuda_graphs:
         classifier.graphs = CudaGraphs(classifier.network)
-
-
-def _choose_implementation(network: nn.Module, options: dict[str, Any], device: str) -> None:
-    """Settle how a network that can be computed in several ways is computed, and prepare for it."""
-    choose = getattr(network, "choose_implementation", None)
-    if choose is None:
-        return
-    unfit = [
-        f"trainer.{name}" for name in ("precision", "sync_batchnorm") if options.get(name) in UNFUSED
-    ]
-    if not unfit:
-        with naming("model"):
-            choose(device)
-        return
-    if network.implementation == "fused":
-        rule = f"cannot be had with {unfit[0]}={shown(options[unfit[0].partition('.')[2]])}"
-        raise OptionError("model.implementation", "fused", rule, "auto")
-    setattr(network, "implementation", "reference")  # noqa: B010 -- of a kind that mypy cannot know
 
 
 def build_trainer(

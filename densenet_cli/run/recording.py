@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from densenet_cli import kernels
 from densenet_cli.models import cost
 from densenet_cli.options import UserError
 from densenet_cli.plain_text import first_line
@@ -124,17 +125,11 @@ def facts_of(run: Run) -> dict[str, Any]:
         "device_type": run.device,  # cpu, cuda or mps
         "processes": run.trainer.world_size,
         "precision": run.trainer.precision,
-        "implementation": _implementation(run),
+        "implementation": kernels.implementation(network),
         "cuda_graphs": run.classifier.graphs is not None,
         "epochs": run.config["epochs"],
         "pid": os.getpid(),
     }
-
-
-def _implementation(run: Run) -> str | None:
-    """How a network is computed that can be computed in several ways, as a DenseNet."""
-    choose = getattr(run.classifier.network, "choose_implementation", None)
-    return None if choose is None else choose(run.device)
 
 
 def _multiply_adds(run: Run) -> int:

@@ -12,6 +12,7 @@ from lightning.pytorch.accelerators import AcceleratorRegistry
 from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
+from densenet_cli import kernels
 from densenet_cli.config.build import refuse_name
 from densenet_cli.options import OptionError, choice, shown, switch
 from densenet_cli.process import ranks
@@ -31,6 +32,7 @@ TAKEN = {
     "use_distributed_sampler": "cannot be changed: each process gets its own share of the data",
 }
 CUDA_GRAPHS = ("auto", True, False)
+UNFUSED = {"precision": "16-mixed", "sync_batchnorm": True}  # what the kernels cannot do
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,14 @@ class TrainerOptions:
         arguments: of Lightning's Trainer.
         device: cpu, cuda, mps, or another that Lightning knows.
         cuda_graphs: whether training steps are recorded as CUDA graphs.
+        implementation: what computes a DenseNet: auto, fused or reference; see `kernels.attach`.
         progress_bars: whether progress bars are drawn on a terminal.
     """
 
     arguments: dict[str, Any]
     device: str
     cuda_graphs: bool
+    implementation: str
     progress_bars: bool
 
 
@@ -62,18 +66,19 @@ def read(section: dict[str, Any]) -> TrainerOptions:
         rule = "batch norm can be synchronised on GPUs only"
         raise OptionError("trainer.sync_batchnorm", True, rule, False)
     cuda_graphs = _cuda_graphs(arguments.pop("cuda_graphs", "auto"), arguments, device)
+    implementation = _implementation(arguments.pop("implementation", "auto"), arguments)
     bars = switch("trainer.enable_progress_bar", arguments.pop("enable_progress_bar", True))
     if arguments.get("strategy") == "ddp":
         arguments["strategy"] = _ddp()
     if "LOCAL_WORLD_SIZE" in os.environ and ranks.launched_from_outside():  # by torchrun
         arguments["devices"] = int(os.environ["LOCAL_WORLD_SIZE"])
         arguments["num_nodes"] = int(os.environ["WORLD_SIZE"]) // arguments["devices"]
-    return TrainerOptions(arguments, device, cuda_graphs, bars)
+    return TrainerOptions(arguments, device, cuda_graphs, implementation, bars)
 
 
 def _check_names(arguments: dict[str, Any]) -> None:
     known = [name for name in inspect.signature(L.Trainer).parameters if name not in TAKEN]
-    known.append("cuda_graphs")
+    known += ["cuda_graphs", "implementation"]
     for name, value in arguments.items():
         if name in TAKEN:
             raise OptionError(f"trainer.{name}", value, TAKEN[name])
@@ -129,6 +134,16 @@ def _against_cuda_graphs(arguments: dict[str, Any], device: str) -> str | None:
         if arguments.get(name) not in (default, None):
             return f"trainer.{name}={shown(arguments[name])}"
     return None
+
+
+def _implementation(chosen: Any, arguments: dict[str, Any]) -> str:
+    """What computes a DenseNet. auto: the modules, if another option excludes the kernels."""
+    choice("trainer.implementation", chosen, kernels.IMPLEMENTATIONS)
+    unfit = [name for name, value in UNFUSED.items() if arguments.get(name) == value]
+    if unfit and chosen == "fused":
+        rule = f"cannot be combined with trainer.{unfit[0]}={shown(arguments[unfit[0]])}"
+        raise OptionError("trainer.implementation", "fused", rule, "auto")
+    return "reference" if unfit else chosen
 
 
 def _ddp() -> DDPStrategy:

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from torchvision.models.mobilenetv2 import MobileNetV2
 
 from densenet_cli.analysis.saliency.grad_cam import grad_cam
+from densenet_cli.kernels import fuse
 from densenet_cli.models.densenet import DenseNet
 from densenet_cli.models.history.cifar_sized import vgg_cifar
 from densenet_cli.models.resnet import ResNet
@@ -38,8 +39,8 @@ def output_of(module, network, images):
 @pytest.mark.parametrize(
     ("network", "last", "then", "linear"),
     [
+        (fuse(DenseNet(6, 4, 10)), "features", F.relu, "classifier"),
         (DenseNet(6, 4, 10), "features", F.relu, "classifier"),
-        (DenseNet(6, 4, 10, implementation="reference"), "features", F.relu, "classifier"),
         (ResNet(6, 8), "stages", nn.Identity(), "fc"),
         (WideResNet(6, 10, 1), "bn", F.relu, "fc"),
         (MobileNetV2(6, width_mult=0.1), "features", nn.Identity(), "classifier.1"),

@@ -15,6 +15,7 @@ from networks import Network
 from torch import nn
 from torchvision import models
 
+from densenet_cli.kernels import fuse
 from densenet_cli.models.timm_models import timm_model
 from densenet_cli.training import devices
 
@@ -52,9 +53,14 @@ class Contestant:
         return devices.precision(self.precision, device) == "bf16-mixed"
 
 
-def ours(network: Network, implementation: str) -> nn.Module:
-    """The package's own network; `implementation` where it is a DenseNet."""
-    return network.make(implementation=implementation) if network.is_densenet else network.make()
+def ours(network: Network) -> nn.Module:
+    """The package's own network, computed by its modules."""
+    return network.make()
+
+
+def fused(network: Network) -> nn.Module:
+    """The package's own network, computed by the kernels."""
+    return fuse(network.make())
 
 
 def torchvision(network: Network, memory_efficient: bool = False) -> nn.Module:
@@ -106,17 +112,15 @@ def build(contestant: Contestant, network: Network) -> nn.Module:
     return module
 
 
-FUSED = partial(ours, implementation="fused")
-REFERENCE = partial(ours, implementation="reference")
 EFFICIENT = partial(torchvision, memory_efficient=True)
 CONTESTANTS = {
     contestant.name: contestant
     for contestant in (
-        Contestant("fused", FUSED),
-        Contestant("fused-float32", FUSED, precision="32-true"),
-        Contestant("reference", REFERENCE),
-        Contestant("reference-channels-last", REFERENCE, precision="32-true"),
-        Contestant("reference-plain", REFERENCE, channels_last=False, precision="32-true"),
+        Contestant("fused", fused),
+        Contestant("fused-float32", fused, precision="32-true"),
+        Contestant("reference", ours),
+        Contestant("reference-channels-last", ours, precision="32-true"),
+        Contestant("reference-plain", ours, channels_last=False, precision="32-true"),
         Contestant("torchvision", torchvision),
         Contestant("torchvision-channels-last", torchvision, precision="32-true"),
         Contestant("torchvision-plain", torchvision, channels_last=False, precision="32-true"),

@@ -46,7 +46,7 @@ class Network:
 
     @property
     def is_densenet(self) -> bool:
-        """Whether it has an `implementation` to choose, and a roofline."""
+        """Whether the kernels can compute it, and there is a roofline for it."""
         return self.make.func is DenseNet
 
     def smaller(self) -> Network:

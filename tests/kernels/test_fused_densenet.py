@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from densenet_cli.kernels import selection, trunk
+from densenet_cli.kernels import attach, fuse, fusion, is_fused, selection, trunk, unfuse
 from densenet_cli.kernels.cpu import compilation
 from densenet_cli.models.densenet import DenseNet
 from densenet_cli.options import OptionError
@@ -37,14 +37,12 @@ NETWORKS = {  # options, images (N, H, W)
 def pair(options, dtype=torch.float64, seed=0):
     """The same network twice: computed by its modules, and fused. Batch norms not as at the start."""
     torch.manual_seed(seed)
-    reference = DenseNet(10, implementation="reference", **options).to(dtype)
+    reference = DenseNet(10, **options).to(dtype)
     for module in reference.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.uniform_(module.bias, -0.5, 0.5)
-    fused = copy.deepcopy(reference)
-    fused.implementation = "fused"
-    return reference, fused
+    return reference, fuse(copy.deepcopy(reference))
 
 
 def step(network, images, labels, autocast=False):
@@ -150,7 +148,7 @@ def test_no_images_and_a_nan_are_what_they_are_for_the_modules():
 
 
 def test_gradients_are_those_of_finite_differences():
-    network = DenseNet(3, 2, 10, init_channels=3, implementation="fused").double()
+    network = fuse(DenseNet(3, 2, 10, init_channels=3).double())
     batch = torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
     parameters = dict(network.named_parameters())
     some = [name for name in parameters if "denselayer1" in name or "transition1" in name]
@@ -166,7 +164,7 @@ def test_gradients_are_those_of_finite_differences():
 
 
 def test_dropout_drops_and_scales_and_its_gradient_is_that_of_the_same_mask():
-    network = DenseNet(3, 4, 10, dropout=0.3, implementation="fused").double()
+    network = fuse(DenseNet(3, 4, 10, dropout=0.3).double())
     batch = torch.randn(2, 3, 6, 5, dtype=torch.float64, requires_grad=True)
 
     def logits(images):
@@ -180,14 +178,14 @@ def test_dropout_drops_and_scales_and_its_gradient_is_that_of_the_same_mask():
 
 
 def test_dropout_is_of_the_distribution_of_torch():
-    layer = DenseNet(3, 8, 10, block_config=[1], dropout=0.25, **PLAIN, implementation="fused").eval()
+    layer = fuse(DenseNet(3, 8, 10, block_config=[1], dropout=0.25, **PLAIN)).eval()
     images = torch.randn(200, 3, 8, 8)
     undropped = layer(images)
     layer.train()
     layer.features.norm5.momentum = 1.0  # so that it holds the statistics of the dropped maps
     layer(images)
     fused = layer.features.norm5.running_mean.clone(), layer.features.norm5.running_var.clone()
-    layer.implementation = "reference"
+    unfuse(layer)
     layer(images)
     mean, variance = layer.features.norm5.running_mean, layer.features.norm5.running_var
     assert undropped.isfinite().all()
@@ -195,15 +193,16 @@ def test_dropout_is_of_the_distribution_of_torch():
     torch.testing.assert_close(fused[1][16:], variance[16:], rtol=0.05, atol=0.0)
 
 
-def is_fused(network, images):
+def by_kernels(network, images):
     """Whether the kernels compute this network's answer to images."""
-    return network.fused_trunk(images) is not None
+    with torch.no_grad():
+        return fusion._logits(copy.deepcopy(network), images) is not None
 
 
 def test_a_network_that_someone_looks_into_is_computed_by_its_modules():
     _, network = pair({"growth_rate": 4, "depth": 10}, torch.float32)
     images = torch.randn(2, 3, 8, 8)
-    assert is_fused(network, images)
+    assert by_kernels(network, images)
     seen = []
     handle = network.features.denseblock2.register_forward_hook(lambda *_: seen.append(1))
     network(images)
@@ -216,11 +215,11 @@ def test_a_network_that_someone_looks_into_is_computed_by_its_modules():
     network(images)
     assert seen.count(2) >= len(list(network.modules()))  # dropout has turns of its own
     network.features.norm5.eval()
-    assert not is_fused(network, images)
+    assert not by_kernels(network, images)
     network.train()
-    assert not is_fused(network, images.half())
+    assert not by_kernels(network, images.half())
     network.features.norm5 = nn.Identity()
-    assert not is_fused(network, images)
+    assert not by_kernels(network, images)
 
 
 def test_operations_are_counted_as_those_of_the_modules():
@@ -270,10 +269,12 @@ def test_without_a_compiler_auto_is_the_reference_and_fused_an_error(
     compilation.load.cache_clear()
     selection.engine_or_reason.cache_clear()
     try:
-        assert selection.choose("auto", "cpu") == "reference"
+        network = DenseNet(10, 4, 10)
+        attach(network, "auto", "cpu")
+        assert not is_fused(network)
         assert compiler in caplog.text
         with pytest.raises(OptionError, match=compiler):
-            selection.choose("fused", "cpu")
+            attach(network, "fused", "cpu")
         assert caplog.text.count("compiling the kernels") == (compiler == "false")  # tried once
     finally:
         compilation.load.cache_clear()

@@ -18,6 +18,7 @@ from packaging.version import Version
 from torch import nn
 
 from densenet_cli.kernels.engine import ConvolutionWork
+from densenet_cli.kernels.libraries import parts_of
 from densenet_cli.kernels.maps import REAL, BatchNorm, Maps
 from densenet_cli.models.densenet import DenseNet
 
@@ -67,7 +68,7 @@ def engine(programs=1024):
 def network(options, dtype, seed=0):
     """A DenseNet whose batch norms are not as at the start."""
     torch.manual_seed(seed)
-    made = DenseNet(3, implementation="reference", **options).to(dtype)
+    made = DenseNet(3, **options).to(dtype)
     for module in made.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -100,7 +101,7 @@ def worst_difference(options, size, programs, dtype, training):
     same = copy.deepcopy(made)
     stem = torch.randn(images, made.features.conv0.out_channels, height, width, dtype=dtype)
     expected = step(made, stem, lambda x: through_modules(made, x))
-    found = step(same, stem, lambda x: same.trunk()(x, engine(programs), training))
+    found = step(same, stem, lambda x: parts_of(same).trunk(x, engine(programs), training))
     assert expected.keys() == found.keys()
     return max(
         ((found[name] - true).abs().max() / true.abs().max().clamp(min=1e-3)).item()
@@ -205,7 +206,7 @@ def slopes():
         torch.manual_seed(7)  # the same masks each time
         with torch.no_grad():
             torch._foreach_add_(inputs, ways, alpha=distance)
-        means = made.trunk()(stem, engine(), training=True)
+        means = parts_of(made).trunk(stem, engine(), training=True)
         return (means * torch.linspace(-1, 1, means.numel()).view_as(means)).sum()
 
     with torch.no_grad():
@@ -252,7 +253,7 @@ def shared_memory(capability, dtype, growth_rate, pixels, cache):
     options = BC | {"growth_rate": growth_rate, "dropout": 0.2, "stem": "imagenet"}
     made = network(options, torch.float32)
     stem = torch.randn(2, 2 * growth_rate, pixels, pixels, dtype=dtype, requires_grad=True)
-    made.trunk()(stem, engine(), training=True).sum().backward()
+    parts_of(made).trunk(stem, engine(), training=True).sum().backward()
     return taken
 
 

@@ -12,10 +12,15 @@ from densenet_cli.results.compare import differences
 from densenet_cli.sweep import jobs
 
 
-def test_an_option_added_later_leaves_earlier_runs_what_they_were():
+def test_an_option_that_older_records_lack_leaves_their_identity_as_it_was():
     before = {"model": {"depth": 40}}
     assert identity({"model": {"depth": 40, "implementation": "auto"}}) == identity(before)
     assert identity({"model": {"depth": 40, "implementation": "reference"}}) != identity(before)
+
+
+def test_what_computes_a_network_is_no_part_of_a_run_s_identity():
+    fused, reference = ({"trainer": {"implementation": name}} for name in ("fused", "reference"))
+    assert identity(fused) == identity(reference) == identity({})
 
 
 @pytest.mark.parametrize("name", NUMBER_OR_SHARE)

@@ -167,7 +167,7 @@ def test_fused_and_reference_densenets_train_alike_in_two_processes(command, tmp
     words = ["experiment=quickstart", "model.depth=16", "epochs=1", "trainer=ddp_cpu"]
     words += ["trainer.precision=32-true", "++trainer.max_steps=3"]
     for name in ("fused", "reference"):
-        answer = command(*words, f"model.implementation={name}", f"hydra.run.dir=outputs/{name}")
+        answer = command(*words, f"trainer.implementation={name}", f"hydra.run.dir=outputs/{name}")
         assert answer.returncode == 0, answer.stderr
     fused, reference = (_weights(tmp_path / "outputs" / name) for name in ("fused", "reference"))
     for key, value in reference.items():

@@ -8,9 +8,8 @@ import yaml
 from tiny_run import TINY
 
 from densenet_cli.inference import trained
-from densenet_cli.models.densenet import DenseNet
 from densenet_cli.options import OptionError
-from densenet_cli.run import assemble
+from densenet_cli.run import trainer_options
 
 
 @pytest.fixture(scope="module")
@@ -217,12 +216,10 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(typed, tmp_pa
 def test_what_kernels_cannot_do_is_refused_with_them(words):
     key, _, value = words.partition("=")
     options = {key.removeprefix("trainer."): {"true": True}.get(value, value)}
-    network = DenseNet(10, 4, 10, implementation="fused")
-    with pytest.raises(OptionError, match=f"model.implementation=fused: cannot be had with {key}"):
-        assemble._choose_implementation(network, options, "cuda")
-    network.implementation = "auto"
-    assemble._choose_implementation(network, options, "cuda")
-    assert network.implementation == "reference"
+    message = f"trainer.implementation=fused: cannot be combined with {key}"
+    with pytest.raises(OptionError, match=message):
+        trainer_options._implementation("fused", options)
+    assert trainer_options._implementation("auto", options) == "reference"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from densenet_cli.kernels import fuse
 from densenet_cli.models.densenet import DenseNet
 from densenet_cli.models.resnet import ResNet
 from densenet_cli.training import cuda_graphs
@@ -177,8 +178,9 @@ def made(kind):
     elif kind == "partly in float32":
         module = nn.Sequential(ResNet(num_classes=10, depth=8), InFloat32(10, 10))
     else:
-        module = DenseNet(10, growth_rate=8, depth=16, implementation=kind, dropout=0.2)
-    return module.cuda().to(memory_format=torch.channels_last)
+        module = DenseNet(10, growth_rate=8, depth=16, dropout=0.2)
+    module = module.cuda().to(memory_format=torch.channels_last)
+    return fuse(module) if kind == "fused" else module
 
 
 def trained(module, compute):
