@@ -72,7 +72,7 @@ def evaluate(trained: Trained, root: Path, batch_size: int | None = None) -> Ans
     """
     files = _files(root, trained.class_names)
     cut = functools.partial(centre_crop, size=trained.image_size[0], fraction=trained.kept)
-    counted = metrics.of_classification(len(trained.class_names))
+    counted = metrics.classification_metrics(len(trained.class_names))
     read: list[int] = []
     logits: list[Tensor] = []
     unreadable: list[Unreadable] = []
@@ -88,7 +88,7 @@ def evaluate(trained: Trained, root: Path, batch_size: int | None = None) -> Ans
         raise UserError(f"{root}: none of its {len(files.paths)} pictures can be read{why}")
     labels = torch.from_numpy(files.labels)[read]
     paths = [files.paths[index] for index in read]
-    measured = {name: metrics.recorded(name, value) for name, value in counted.compute().items()}
+    measured = {name: metrics.rounded(name, value) for name, value in counted.compute().items()}
     return Answers(paths, torch.cat(logits), labels, trained.class_names, unreadable, measured)
 
 

@@ -83,7 +83,7 @@ def test(run: Run) -> dict[str, Any]:
     """Test the network as it is: test error and loss."""
     run.trainer.test(run.classifier, datamodule=run.data, verbose=False)
     return {
-        name.replace("/", "_"): metrics.recorded(name, value)
+        name.replace("/", "_"): metrics.rounded(name, value)
         for name, value in run.trainer.callback_metrics.items()
         if name.startswith("test/")
     }

@@ -1,1 +1,1 @@
-"""Batches and a network -> weights."""
+"""Training: batches and a network -> weights. Loss, schedules, metrics, checkpoints, CUDA graphs."""

@@ -1,4 +1,4 @@
-"""How this process gets its memory from the system: glibc's malloc told to keep what is freed."""
+"""Memory allocation of this process: glibc's malloc keeps freed memory for the next step."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of <malloc.h>
 
 
 def keep_freed_memory() -> bool:
-    """Let buffers be used again in the next step, rather than given back to the system.
+    """Keep freed buffers in the process, so that the next training step can use them again.
 
-    By default glibc maps a large buffer anew for each request and unmaps it when it is freed, so
-    that a training step on the CPU meets a page fault, and zeroes a page, for every 4 KiB that it
-    computes. Peak memory stays as it was, since steps are alike; memory between steps is higher.
+    By default glibc maps each large buffer from the system and unmaps it when it is freed. A training
+    step on the CPU then has a page fault, and zeroes a page, for every 4 KiB that it computes. Peak
+    memory does not change, since all steps need the same; memory between steps is higher.
 
-    Only for Linux with glibc, and not where the user has chosen how to allocate, by MALLOC_*
-    or GLIBC_TUNABLES, or another library by LD_PRELOAD. See mallopt(3).
+    Works on Linux with glibc, unless the user has configured the allocator (MALLOC_*,
+    GLIBC_TUNABLES) or loads another one (LD_PRELOAD). See mallopt(3).
 
     Returns:
-        Whether it was done.
+        Whether malloc was configured.
     """
     if not sys.platform.startswith("linux") or _chosen_by_user():
         return False

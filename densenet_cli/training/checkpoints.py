@@ -1,4 +1,4 @@
-"""Checkpoints: last.ckpt and best.ckpt, whole at every moment, within epochs too."""
+"""Checkpoints: when last.ckpt and best.ckpt are saved, and how they are read."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from densenet_cli.training.interruption import Interrupted, Interruption
 
 log = logging.getLogger(__name__)
 
-AGREE_EVERY = 16  # steps between two exchanges of wishes among several processes, at most
-AGREE_S = 2.0  # the time that these steps may take: who sends SIGTERM may soon kill
+AGREE_EVERY = 16  # the most steps after which several processes exchange their wishes
+AGREE_S = 2.0  # the most seconds: after SIGTERM, SIGKILL may follow soon
 KEEP, SAVE, STOP = 0, 1, 2  # wishes: continue, save, save and stop; the highest wins
 
 
@@ -36,8 +36,14 @@ class WholeFileCheckpointIO(TorchCheckpointIO):
         replace_file(Path(path), lambda file: torch.save(checkpoint, file))
 
     def load_checkpoint(self, path: Any, *_: Any, **__: Any) -> dict[str, Any]:
-        """The checkpoint with which training resumes. Raises UserError if it cannot be read."""
-        return load_checkpoint(Path(path))
+        """The checkpoint from which training resumes.
+
+        Raises:
+            UserError: if it cannot be read, or is not one of a run.
+        """
+        checkpoint = load_checkpoint(Path(path))
+        position(checkpoint)
+        return checkpoint
 
 
 class Checkpoints(Checkpoint):
@@ -64,7 +70,7 @@ class Checkpoints(Checkpoint):
         self.best_epoch: int | None = None
         self._position = (0, 0)  # epoch and batch that come next, from 0
         self._saved_at = self._agreed_at = time.monotonic()
-        self._agree_after, self._steps = 1, 0  # steps from one exchange to the next, and so far
+        self._agree_after, self._steps = 1, 0  # steps between two exchanges; steps since the last one
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let signals wait from now on until the run's state is saved."""
@@ -74,12 +80,12 @@ class Checkpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Within an epoch: save if it is time, stop if a signal came."""
+        """Within an epoch: save if it is time, stop if a signal has come."""
         self._position = (trainer.current_epoch, batch_idx + 1)
         if trainer.is_last_batch:
             return  # the epoch's end comes next
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
-            return  # a checkpoint holds no gradients
+            return  # accumulated gradients are not saved
         wish = self._agreed_wish(trainer)
         if wish >= SAVE:
             self._save(trainer, self.last)
@@ -103,7 +109,7 @@ class Checkpoints(Checkpoint):
         value = None if logged is None else round(float(logged), 4)
         if value is not None and (self.best_value is None or value < self.best_value):
             self.best_value, self.best_epoch = value, trainer.current_epoch + 1
-            # The best one first: if a kill comes between the two, the epoch is trained again.
+            # best.ckpt first: if the process is killed between the two, the epoch is trained again.
             self._save(trainer, self.best)
             if trainer.is_global_zero:
                 replace_by_link(self.best, self.last)
@@ -145,7 +151,7 @@ class Checkpoints(Checkpoint):
         took = (time.monotonic() - self._agreed_at) / self._steps
         wishes = torch.tensor([wish, took], device=trainer.strategy.root_device)
         torch.distributed.all_reduce(wishes, torch.distributed.ReduceOp.MAX)
-        agreed, took = wishes.tolist()  # of a step, the same in all processes
+        agreed, took = wishes.tolist()  # both the same in all processes
         self._agree_after = max(1, min(AGREE_EVERY, int(AGREE_S / max(took, 1e-6))))
         self._agreed_at, self._steps = time.monotonic(), 0
         return int(agreed)
@@ -169,17 +175,17 @@ def is_evaluated(module: LightningModule) -> bool:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's content, on the CPU; never runs code from it (weights_only).
+    """A checkpoint's content, on the CPU; code in it is never executed (weights_only).
 
     Returns:
-        What the file holds. The weights are its "state_dict", wherever another program has put them.
+        The content, with the weights under "state_dict", also if another program wrote the file.
 
     Raises:
-        UserError: if the file is missing, damaged, or holds no weights.
+        UserError: if the file is missing or damaged, or contains no weights.
     """
     path = Path(os.path.expanduser(path))
     if path.is_dir():
-        raise UserError(f"checkpoint={path}: is a folder; name a file, as checkpoints/last.ckpt in it")
+        raise UserError(f"checkpoint={path}: is a folder; name a file in it: checkpoints/last.ckpt")
     if not path.is_file():
         raise UserError(f"checkpoint={path}: there is no such file")
     try:
@@ -187,7 +193,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except UnreadableTensors as error:
         raise UserError(f"checkpoint={path}: cannot be read as a checkpoint: {error}") from error
     if (found := find_weights(checkpoint)) is None:
-        raise UserError(f"checkpoint={path}: holds no weights (a state_dict of tensors by name)")
+        raise UserError(f"checkpoint={path}: contains no weights (a state_dict of tensors by name)")
     weights, place = found
     return {**(checkpoint if place else {}), "state_dict": weights}
 
@@ -206,10 +212,10 @@ def position(checkpoint: dict[str, Any]) -> tuple[int, int]:
 
 
 def load_weights(network: torch.nn.Module, checkpoint: dict[str, Any], path: Path) -> None:
-    """Put a checkpoint's weights into a network, all of them and no others.
+    """Load a checkpoint's weights into a network; names and shapes must match.
 
     Raises:
-        UserError: if they are those of another network.
+        UserError: if the weights are those of another network.
     """
     ours = network.state_dict()
     try:
@@ -224,13 +230,14 @@ def load_weights(network: torch.nn.Module, checkpoint: dict[str, Any], path: Pat
             reason = f"{owner} has {other_names[0]}"
         else:
             name = other_shapes[0]
-            reason = f"{name} is {tuple(theirs[name].shape)} there and {tuple(ours[name].shape)} here"
+            shapes = tuple(theirs[name].shape), tuple(ours[name].shape)
+            reason = f"{name} is {shapes[0]} in the checkpoint and {shapes[1]} in the network"
         raise UserError(
-            f"checkpoint={path}: holds the weights of another network than model=...: "
+            f"checkpoint={path}: contains the weights of another network than model=...: "
             f"{len(other_names) + len(other_shapes)} tensors differ; {reason}"
         )
     try:
         network.load_state_dict(theirs)
-    except (RuntimeError, NotImplementedError) as error:  # sparse or quantised tensors, for two
+    except (RuntimeError, NotImplementedError) as error:  # for example of sparse tensors
         reason = " ".join(str(error).split())
         raise UserError(f"checkpoint={path}: its weights cannot be used: {reason}") from error

@@ -1,7 +1,7 @@
-"""A network's passes recorded as CUDA graphs: one word to the GPU instead of one for each kernel.
+"""A network's passes recorded as CUDA graphs: one launch instead of one per kernel.
 
-With the papers' batches of 64 or 128 small images, a GPU of today is done with each kernel before
-Python has named the next one.
+With the papers' batches of 64 or 128 small images, a modern GPU finishes each kernel before Python has
+launched the next one.
 """
 
 from __future__ import annotations
@@ -20,29 +20,32 @@ from densenet_cli.plain_text import first_line
 
 log = logging.getLogger(__name__)
 
-WARM_UP = 3  # passes by which libraries choose their kernels
+WARM_UP = 3  # passes before the recording, in which libraries choose their kernels
 
 
 class CudaGraphs:
-    """Computes what the network does; on a GPU, by replaying a recording of it.
+    """Computes the same as a network; on a GPU, by replaying a recorded pass.
 
-    The first passes are computed as they come, the next one is recorded: one kind of training passes
-    and one of evaluations. Passes of another kind, as of an epoch's last and smaller batch, are
-    computed as they come. So are all of a network that cannot be recorded, or whose recording leaves
-    too little memory for those passes; the log says so.
+    The first WARM_UP passes are computed without a recording, the next one is recorded: one kind of
+    pass for training and one for evaluation. Passes of another kind, such as the smaller last batch of
+    an epoch, are never recorded. Nor are those of a network that cannot be recorded, or whose recording
+    leaves too little memory for other passes; this is logged.
 
     Logits and gradients are valid until the next pass.
 
     Args:
-        network: images (N, C, H, W) -> logits. Apart from random draws on the GPU and updates of its
-            buffers in place it must do the same every time.
+        network: images (N, C, H, W) -> logits. It must do the same in every pass, except for random
+            numbers on the GPU and in-place updates of its buffers.
+
+    Attributes:
+        is_possible: False once recording has failed.
     """
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
         self.is_possible = True
-        self._passes: dict[tuple[Any, ...], int] = {}  # of each kind, so far
-        self._recorded: dict[bool, _Evaluation] = {}  # by whether for training
+        self._passes: dict[tuple[Any, ...], int] = {}  # passes of each kind so far
+        self._recorded: dict[bool, _Evaluation] = {}  # by whether gradients are computed
         self._memory: _Memory | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -62,31 +65,31 @@ class CudaGraphs:
 
     def _record(self, images: Tensor, kind: tuple[Any, ...], trains: bool) -> _Evaluation | None:
         self._memory = self._memory or _Memory()
-        make = _Training if trains else _Evaluation
+        recording_class = _Training if trains else _Evaluation
         stream, held = _current_stream(images), _held(images)
         try:
-            self._recorded[trains] = make(self.network, images, kind, self._memory)
+            self._recorded[trains] = recording_class(self.network, images, kind, self._memory)
         except RuntimeError as error:
             _leave_recording(images.device, stream, self._memory)
             reason = first_line(error.__context__ or error)
             self._give_up(f"this network cannot be recorded: {reason}")
         else:
             if _free(images) < _held(images) - held:
-                self._give_up("there is too little memory for batches of another size beside them")
+                self._give_up("they leave too little memory for batches of another size")
         return self._recorded.get(trains)
 
     def _give_up(self, reason: str) -> None:
         self.is_possible = False
         self._recorded.clear()
-        log.warning("computed without CUDA graphs, for %s", reason)
+        log.warning("training without CUDA graphs: %s", reason)
 
 
 class _Memory:
-    """What recordings share, for no two are ever replayed at once.
+    """GPU memory that all recordings share, since only one is replayed at a time.
 
     Attributes:
-        pool: the GPU's memory that they work in.
-        passes: replays so far, each of which may overwrite what another one has left there.
+        pool: the memory pool.
+        passes: number of replays so far; each may overwrite the results of the one before.
     """
 
     def __init__(self) -> None:
@@ -99,7 +102,7 @@ def _can_be_recorded(images: Tensor) -> bool:
 
 
 def _kind(images: Tensor, network: nn.Module) -> tuple[Any, ...]:
-    """What must be the same for one pass to be a repetition of another."""
+    """Properties that two passes must share for one recording to serve both."""
     autocast = torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda")
     modes = torch.is_grad_enabled(), torch.is_inference_mode_enabled(), network.training
     return images.shape, images.stride(), images.dtype, autocast, *modes
@@ -114,13 +117,14 @@ class _Evaluation:
         self.kind, self.memory = kind, memory
         self.images = images.clone()
         modules = list(network.modules())
-        self._numbers = [m._parameters for m in modules] + [m._buffers for m in modules]
-        self._places = self._where()
+        # These dictionaries are private to torch, but parameters() would take a millisecond per pass.
+        self._tensors = [m._parameters for m in modules] + [m._buffers for m in modules]
+        self._recorded_addresses = self._addresses()
         self._record(network)
 
     def is_valid(self) -> bool:
-        """Whether the network's numbers still lie where the recording looks for them."""
-        return self._places == self._where()
+        """Whether the parameters and buffers are still at the addresses that were recorded."""
+        return self._recorded_addresses == self._addresses()
 
     def __call__(self, images: Tensor) -> Tensor:
         """Logits of images."""
@@ -132,11 +136,11 @@ class _Evaluation:
     def _record(self, network: nn.Module) -> None:
         self.logits, self.forward = _recorded(lambda: network(self.images), self.memory)
 
-    def _where(self) -> list[int]:
+    def _addresses(self) -> list[int]:
         return [
             tensor.data_ptr()
-            for numbers in self._numbers
-            for tensor in numbers.values()
+            for tensors in self._tensors
+            for tensor in tensors.values()
             if tensor is not None
         ]
 
@@ -151,8 +155,8 @@ class _Training(_Evaluation):
 
     def _record(self, network: nn.Module) -> None:
         self.trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        # Aliases of the parameters, whose own place in autograd's graph may belong to another stream
-        # (DDP's), which must not be waited for in a recording.
+        # Aliases of the parameters: in autograd's graph the parameters themselves may belong to another
+        # stream (DDP's), and a recording must not wait for another stream.
         leaves = {
             name: parameter.detach().requires_grad_(parameter.requires_grad)
             for name, parameter in network.named_parameters()
@@ -164,8 +168,8 @@ class _Training(_Evaluation):
         self.logits, self.logits_gradient = logits.detach(), torch.zeros_like(logits)
 
         def backward() -> Sequence[Tensor | None]:
-            # As loss.backward() is called outside of autocast, which would else reach operations that
-            # the network takes out of it.
+            # Without autocast, as loss.backward() is called: autocast would also change operations that
+            # the network excludes from it.
             with torch.autocast(self.images.device.type, enabled=False):
                 return torch.autograd.grad(logits, inputs, self.logits_gradient, allow_unused=True)
 
@@ -185,19 +189,19 @@ class _Replay(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         recording = ctx.recording
         if ctx.number != recording.memory.passes:
-            raise RuntimeError("another pass has overwritten what this backward pass needs")
+            raise RuntimeError("another pass has overwritten the results that this backward pass needs")
         recording.memory.passes += 1
         recording.logits_gradient.copy_(gradient)
         recording.backward.replay()
-        return None, *(known if known is None else known.detach() for known in recording.gradients)
+        return None, *(None if one is None else one.detach() for one in recording.gradients)
 
 
 def _recorded(compute: Callable[[], Any], memory: _Memory) -> tuple[Any, torch.cuda.CUDAGraph]:
-    """What `compute` gives whenever the graph is replayed as which it is recorded."""
+    """The result of `compute`, and the graph that computes it again in the same memory."""
     graph, caches = torch.cuda.CUDAGraph(), torch.is_autocast_cache_enabled()
-    torch.set_autocast_cache_enabled(False)  # or weights, once cast, would stay what they were
+    torch.set_autocast_cache_enabled(False)  # else later replays would use weights cast now
     try:
-        # Other threads, as a loader's that pins memory, may use the GPU meanwhile.
+        # thread_local: other threads may use the GPU meanwhile, such as a loader that pins memory.
         with torch.cuda.graph(graph, memory.pool, capture_error_mode="thread_local"):
             return compute(), graph
     finally:
@@ -209,7 +213,7 @@ def _current_stream(images: Tensor) -> Any:
 
 
 def _held(images: Tensor) -> int:
-    """Bytes of the GPU that this process has for tensors, once what is free is given back."""
+    """Bytes of GPU memory that this process reserves after it has freed what it does not use."""
     torch.cuda.empty_cache()
     return torch.cuda.memory_reserved(images.device)
 
@@ -219,9 +223,12 @@ def _free(images: Tensor) -> int:
 
 
 def _leave_recording(device: torch.device, stream: Any, memory: _Memory) -> None:
-    """Undo what a recording that failed half-way leaves behind, which differs with torch's versions."""
+    """Restore stream, random numbers and allocator after a recording has failed.
+
+    torch has no public function that ends the allocation from a pool. Newer versions end it themselves.
+    """
     torch.cuda.set_stream(stream)
     generator = torch.cuda.default_generators[device.index]
     generator.graphsafe_set_state(generator.clone_state())
-    with contextlib.suppress(RuntimeError, AttributeError):  # was done, or is called otherwise
+    with contextlib.suppress(RuntimeError):  # torch has ended it
         torch._C._cuda_endAllocateToPool(device.index, memory.pool)

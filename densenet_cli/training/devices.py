@@ -1,4 +1,4 @@
-"""The device and number format a run computes with."""
+"""The device and the number format that a run computes with."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from pathlib import Path
 
 import torch
 
+CPU_INFO = Path("/proc/cpuinfo")  # of Linux
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
 
 def accelerator(requested: str) -> str:
-    """The device that `requested` stands for: cpu, cuda, mps, or what it says itself.
+    """The device that `requested` means: cpu, cuda, mps, or `requested` itself.
 
-    "auto" is the best there is, "gpu" the best of GPUs ("cuda" if there is none).
+    "auto" is a GPU if there is one, else the CPU; "gpu" is cuda or mps ("cuda" if there is no GPU).
     """
     if requested not in ("auto", "gpu"):
         return requested
@@ -24,43 +25,41 @@ def accelerator(requested: str) -> str:
 
 
 def is_available(device: str) -> bool:
-    """Whether torch can use a device here; those it has no word for are left to Lightning."""
+    """Whether torch can use a device here; devices other than cuda and mps are left to Lightning."""
     if device == "cuda":
         return torch.cuda.is_available()
     return device != "mps" or torch.backends.mps.is_available()
 
 
 def precision(requested: str, device: str) -> str:
-    """Lightning's precision: what was requested, or for "auto" the faster one that trains as well.
+    """Lightning's precision: the requested one, or for "auto" the fastest that trains as well.
 
-    bfloat16 with float32 weights where the device multiplies it faster: CUDA from compute capability
-    8.0 (Ampere), x86 CPUs with AMX tiles or AVX-512's dot products of bfloat16. float32 elsewhere.
+    "auto" is bf16-mixed (bfloat16 with float32 weights) on devices that multiply bfloat16 faster: CUDA
+    from compute capability 8.0 (Ampere) on, and x86 CPUs with AMX tiles or AVX-512's bfloat16
+    instructions. It is 32-true elsewhere.
     """
     if requested != "auto":
         return requested
     if device == "cuda":
-        gains = torch.cuda.get_device_capability()[0] >= 8
+        is_faster = torch.cuda.get_device_capability()[0] >= 8
     else:
-        gains = device == "cpu" and any(
-            # Older versions of torch do not tell; there float32 is the safe choice.
-            getattr(torch.cpu, f"_is_{unit}_supported", lambda: False)()
-            for unit in ("amx_tile", "avx512_bf16")
-        )
-    return "bf16-mixed" if gains else "32-true"
+        flags = _cpu_info("flags").split()
+        is_faster = device == "cpu" and ("amx_tile" in flags or "avx512_bf16" in flags)
+    return "bf16-mixed" if is_faster else "32-true"
 
 
 def device_name(device: str) -> str:
-    """The device's name as its maker calls it."""
+    """The device's product name; of a CPU also how many threads are used."""
     if device == "cuda":
         return torch.cuda.get_device_name()
     threads = torch.get_num_threads()
-    return f"{_cpu_name()}, {threads} thread{'s' if threads > 1 else ''}"
+    name = _cpu_info("model name") or platform.processor() or platform.machine()
+    return f"{name}, {threads} thread{'s' if threads > 1 else ''}"
 
 
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+def _cpu_info(key: str) -> str:
+    """A value of /proc/cpuinfo; "" where there is no such file or value."""
+    if not CPU_INFO.exists():
+        return ""
+    lines = (line.partition(":") for line in CPU_INFO.read_text().splitlines())
+    return next((value.strip() for name, _, value in lines if name.strip() == key), "")

@@ -1,4 +1,4 @@
-"""Training that begins with trained weights: what is trained of a network, and how fast."""
+"""Fine-tuning: which parameters are trained, and with which learning rate."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from torch import nn
 
 
 def frozen_around(network: nn.Module, classifier: nn.Module) -> list[nn.Module]:
-    """Freeze all of a network but its classifier.
+    """Freeze all parameters of a network but those of its classifier.
 
     Returns:
-        The modules that are to stay in evaluation mode, so that batch norms keep their statistics and
-        nothing is dropped.
+        The modules that must stay in evaluation mode, so that batch norm keeps its statistics and
+        dropout does nothing.
     """
     trained = {id(parameter) for parameter in classifier.parameters()}
     for parameter in network.parameters():
@@ -22,12 +22,12 @@ def frozen_around(network: nn.Module, classifier: nn.Module) -> list[nn.Module]:
     return [module for module in network.modules() if module not in around | inside]
 
 
-def parameter_groups(network: nn.Module, rate: float, layer_decay: float) -> list[dict[str, Any]]:
-    """Parameters with their learning rates: `rate` in the last stage, and in each one before it that
-    of the next one times `layer_decay` (Howard and Ruder 2018, arXiv:1801.06146, sec. 3.2).
+def parameter_groups(network: nn.Module, lr: float, layer_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups with a learning rate for each stage of a network, the last stage first.
 
-    Stages are the network's children; those of a child `features` in its place. The last stage is the
-    first group. Frozen parameters are left out.
+    The last stage has the rate `lr`; each stage before it has the rate of the stage behind it times
+    `layer_decay` (Howard and Ruder 2018, arXiv:1801.06146, section 3.2). Stages are the network's
+    children; a child `features` is replaced by its own children. Frozen parameters are left out.
     """
     stages = [
         stage
@@ -36,9 +36,9 @@ def parameter_groups(network: nn.Module, rate: float, layer_decay: float) -> lis
     ]
     groups: list[dict[str, Any]] = []
     seen: set[int] = set()
-    for stage in [*reversed(stages), network]:  # at last, what is in no child
+    for stage in [*reversed(stages), network]:  # the network itself: parameters outside all children
         parameters = [p for p in stage.parameters() if p.requires_grad and id(p) not in seen]
         seen |= {id(parameter) for parameter in parameters}
         if parameters:
-            groups.append({"params": parameters, "lr": rate * layer_decay ** len(groups)})
+            groups.append({"params": parameters, "lr": lr * layer_decay ** len(groups)})
     return groups

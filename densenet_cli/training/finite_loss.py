@@ -1,4 +1,4 @@
-"""Stops a run whose loss or weights are no longer numbers, before they can be saved."""
+"""Stops a run whose loss or weights are NaN or infinite, before they are saved."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import Tensor
 
 from densenet_cli.options import UserError
 
-CHECK_EVERY = 50  # steps, on devices where reading the loss makes them wait
+CHECK_EVERY = 50  # steps, on a GPU, which must wait while the loss is read
 
 
 class FiniteLoss(Callback):
-    """Raises UserError once the training loss, or a number to be saved, is NaN or infinite.
+    """Raises UserError when the training loss, or a tensor of a checkpoint, is NaN or infinite.
 
-    The last good checkpoint stays. Buffers that were infinite before training, as masks are, may be.
+    The last good checkpoint stays. Buffers that were infinite before training are allowed: masks are.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class FiniteLoss(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Look at the loss: every step on the CPU, now and then elsewhere."""
+        """Check the loss: at every step on the CPU, every CHECK_EVERY steps on a GPU."""
         self._loss = outputs["loss"]
         if self._loss.device.type == "cpu" or batch_idx % CHECK_EVERY == 0:
             self._check_loss(trainer)
@@ -39,13 +39,13 @@ class FiniteLoss(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Never let a checkpoint hold weights that are lost: of the network, or their averages."""
+        """Check the weights to be saved, and their moving averages if there are any."""
         self._check_loss(trainer)
         for name in ("state_dict", "current_model_state"):
-            lost = sorted(not_finite(checkpoint.get(name, {})) - self._masks)
-            if lost:
-                others = f" and {len(lost) - 1} more" if lost[1:] else ""
-                raise _diverged(trainer, f"there are NaN or infinite numbers in {lost[0]}{others}")
+            wrong = sorted(not_finite(checkpoint.get(name, {})) - self._masks)
+            if wrong:
+                others = f" and {len(wrong) - 1} more" if wrong[1:] else ""
+                raise _diverged(trainer, f"there are NaN or infinite numbers in {wrong[0]}{others}")
 
     def _check_loss(self, trainer: Trainer) -> None:
         if self._loss is not None and not torch.isfinite(self._loss):
@@ -53,7 +53,7 @@ class FiniteLoss(Callback):
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> set[str]:
-    """The names of the tensors that hold NaN or an infinite number."""
+    """The names of the tensors that contain NaN or an infinite number."""
     real = {name: one for name, one in tensors.items() if one.is_floating_point() and one.numel()}
     if not real:
         return set()
@@ -63,9 +63,9 @@ def not_finite(tensors: Mapping[str, Tensor]) -> set[str]:
 
 def _diverged(trainer: Trainer, what: str) -> UserError:
     optimizer = trainer.optimizers[0]
-    rate, recipe_rate = optimizer.param_groups[0]["lr"], optimizer.defaults["lr"]
+    lr, recipe_lr = optimizer.param_groups[0]["lr"], optimizer.defaults["lr"]
     return UserError(
         f"{what} at step {trainer.global_step} (epoch {trainer.current_epoch + 1}, learning rate "
-        f"{rate:g}): training has diverged; checkpoints, if any, are from before. Try a lower rate, as "
-        f"recipe.optimizer.lr={recipe_rate / 10:g}, or recipe.gradient_clip=1"
+        f"{lr:g}): training has diverged. Checkpoints saved before are good. Try a lower learning "
+        f"rate, recipe.optimizer.lr={recipe_lr / 10:g}, or recipe.gradient_clip=1"
     )

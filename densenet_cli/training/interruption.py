@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP as a wish that training grants between two steps."""
+"""Ctrl-C, SIGTERM and SIGHUP, which stop training between two steps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from densenet_cli.process.stop_signals import stop_signals
 
 
 class Interrupted(Exception):
-    """The run was asked to stop, by a signal such as Ctrl-C, and has saved where it was."""
+    """A signal such as Ctrl-C has stopped the run, whose state is saved."""
 
     def __init__(self, signum: int) -> None:
         self.signum = signum
@@ -23,10 +23,10 @@ class Interrupted(Exception):
 
 
 class Interruption:
-    """While entered: the stop signals raise Interrupted, at once or when training grants it.
+    """While entered, the stop signals raise Interrupted: at once, or once training has saved its state.
 
-    After `defer` the first signal is noted in `signum` for training to act on; a second Ctrl-C stops
-    at once. While `stalled`, any signal does: the step whose end it would wait for may never end.
+    After `defer` the first signal is only stored in `signum`; training saves its state and stops. A
+    second Ctrl-C stops at once. While `stalled`, any signal stops at once: the step may never end.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Interruption:
 
     def __enter__(self) -> Interruption:
         self._before = {number: signal.getsignal(number) for number in self._signals}
-        self._take()
+        self._set_handlers()
         return self
 
     def __exit__(
@@ -50,26 +50,26 @@ class Interruption:
             signal.signal(number, handler)
 
     def defer(self) -> None:
-        """Note signals from now on; also takes them back from Lightning, which claims them in fit."""
+        """Store signals from now on. Trainer.fit sets a handler of its own, which is replaced here."""
         self._deferred = True
-        self._take()
+        self._set_handlers()
 
     def check(self) -> None:
-        """Raise Interrupted if a signal was noted."""
+        """Raise Interrupted if a signal has come."""
         if self.signum is not None:
             raise Interrupted(self.signum)
 
     def stall(self) -> None:
-        """From a thread that watches: the step is stuck. A signal that waits for it is obeyed now."""
+        """Called by the watchdog's thread: the step is stuck, so a stored signal stops training now."""
         self.stalled = True
         if self.signum is not None:
             signal.pthread_kill(threading.main_thread().ident or 0, self.signum)
 
-    def _take(self) -> None:
+    def _set_handlers(self) -> None:
         for number in self._signals:
-            signal.signal(number, self._note)
+            signal.signal(number, self._handle)
 
-    def _note(self, signum: int, frame: FrameType | None) -> None:
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
         if not self._deferred or self.stalled:
             raise Interrupted(signum)
         if self.signum is not None and signum == signal.SIGINT:

@@ -1,4 +1,4 @@
-"""What a run shows while it trains: bars on a terminal, a line an epoch anywhere."""
+"""What a run shows while it trains: progress bars on a terminal, and one line per epoch."""
 
 from __future__ import annotations
 
@@ -15,22 +15,26 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from densenet_cli.training.checkpoints import is_evaluated, is_repeated_end
 from densenet_cli.units import duration
 
-REFRESH_S = 0.5  # reading the loss makes a GPU wait, so read it no more often
+REFRESH_S = 0.5  # the bars show the loss, and a GPU must wait while it is read
 
 log = logging.getLogger(__name__)
 
 
-class TrainingProgress(Checkpoint):  # Lightning calls checkpoints after the module has logged
-    """Shows epochs, batches, loss, error, images/s and time left; keeps one row an epoch.
+class TrainingProgress(Checkpoint):
+    """Shows epochs, batches, loss, error, images/s and time left; keeps one row per epoch.
 
-    `rows` holds what metrics.csv will: epoch (from 1), learning rate, losses, errors in percent,
-    training images/s, seconds. It is saved in checkpoints, so a resumed run has all its rows.
+    Lightning calls a Checkpoint after the module's own hooks, so that the module's metrics are known.
 
     Args:
-        console: where to show it; None shows nothing (processes other than the first).
-        bars: whether to draw bars, which only a terminal can.
-        evaluation_split: "validation" or "test", as the logged metrics are called.
-        on_epoch: called with this object when a row has been added.
+        console: where progress is shown; None shows nothing.
+        bars: whether bars are drawn if the console is a terminal.
+        evaluation_split: "validation" or "test", the prefix of the logged metrics.
+        on_epoch: called with this object when a row was added.
+
+    Attributes:
+        rows: the rows of metrics.csv: epoch (from 1), learning rate, losses, errors in percent,
+            training images/s, seconds. They are saved in checkpoints: a resumed run has all its rows.
+        train_seconds, train_images: of all training steps so far.
     """
 
     def __init__(
@@ -53,7 +57,7 @@ class TrainingProgress(Checkpoint):  # Lightning calls checkpoints after the mod
         self._shown_at = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the bars; a resumed epoch goes on without a new start."""
+        """Draw the bars; a resumed epoch continues where it was."""
         if self.bars:
             self._progress = _bars(self.console)
             self._epochs = self._progress.add_task(
@@ -65,14 +69,14 @@ class TrainingProgress(Checkpoint):  # Lightning calls checkpoints after the mod
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Start the clock with the epoch's first step, also where a resumed epoch has its first."""
+        """Start the clock with the first step of the epoch, or of its resumed part."""
         if self._epoch_started is None:
             self._epoch_started = time.monotonic() - self._epoch_train_seconds
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the images; now and then show the loss."""
+        """Count the images; show the loss every REFRESH_S seconds."""
         self._epoch_images += len(batch[1]) * trainer.world_size
         self._epoch_train_seconds = time.monotonic() - (self._epoch_started or 0)
         if self._progress is None or time.monotonic() - self._shown_at < REFRESH_S:
@@ -94,12 +98,12 @@ class TrainingProgress(Checkpoint):  # Lightning calls checkpoints after the mod
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Show how far the evaluation is."""
+        """Show the progress of the evaluation."""
         total = trainer.num_val_batches[0] if trainer.num_val_batches else None
         self._show_evaluation(self.evaluation_split, batch_idx + 1, total)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the epoch's row, and show it as a line."""
+        """Add the epoch's row, and print it as a line."""
         if is_repeated_end(pl_module):
             return
         metrics = {
@@ -109,8 +113,8 @@ class TrainingProgress(Checkpoint):  # Lightning calls checkpoints after the mod
         }
         seconds = time.monotonic() - (self._epoch_started or time.monotonic())
         speed = self._epoch_images / max(self._epoch_train_seconds, 1e-9)
-        rate = float(f"{metrics.pop('learning_rate'):.6g}")
-        row = {"epoch": trainer.current_epoch + 1, "learning_rate": rate}
+        learning_rate = float(f"{metrics.pop('learning_rate'):.6g}")
+        row = {"epoch": trainer.current_epoch + 1, "learning_rate": learning_rate}
         for name, value in sorted(metrics.items(), reverse=True):
             row[name] = round(value, 4 if name.endswith("error") else 6)
         row |= {"images_per_second": round(speed, 1), "seconds": round(seconds, 2)}
@@ -127,23 +131,23 @@ class TrainingProgress(Checkpoint):  # Lightning calls checkpoints after the mod
         self.on_epoch(self)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the bars away."""
+        """Remove the bars."""
         self.close()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Take the bars away, so that the message stands alone."""
+        """Remove the bars before an error message is printed."""
         self.close()
 
     def close(self) -> None:
-        """Take the bars away."""
+        """Remove the bars."""
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The rows so far, and what they are averaged from."""
+        """The rows so far, and the sums of the epoch that is not complete."""
         return {
             "rows": self.rows,
             "train_seconds": self.train_seconds,
@@ -153,7 +157,7 @@ class TrainingProgress(Checkpoint):  # Lightning calls checkpoints after the mod
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the rows of the run's earlier part."""
+        """Restore the rows and sums."""
         self.rows = list(state_dict["rows"])
         self.train_seconds = state_dict["train_seconds"]
         self.train_images = state_dict["train_images"]
@@ -187,7 +191,7 @@ class TrainingProgress(Checkpoint):  # Lightning calls checkpoints after the mod
                 loss, error = row[f"{split}_loss"], row[f"{split}_error"]
                 decimals = ".4f" if abs(loss) < 1e6 else ".4g"
                 parts.append(f"{split} loss {loss:{decimals}} error {error:.2f} %")
-        parts.append(f"rate {row['learning_rate']:.4g}")
+        parts.append(f"lr {row['learning_rate']:.4g}")
         parts.append(f"{row['images_per_second']:,.0f} images/s")
         parts.append(duration(row["seconds"]))
         return "  ".join(parts)

@@ -1,9 +1,11 @@
-"""Learning-rate schedules of the papers; torch's own serve for the rest."""
+"""Learning-rate schedules of the papers; for others, those of torch are used."""
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -11,25 +13,56 @@ from torch.optim.lr_scheduler import LambdaLR
 from densenet_cli.options import OptionError, number
 
 
+def complete(make: Callable[..., Any], optimizer: Optimizer, epochs: int, total_steps: int) -> Any:
+    """A schedule, called with the arguments that only a run knows.
+
+    Args:
+        make: optimizer -> schedule. It may be a partial function whose arguments include `schedulers`,
+            a list of such functions: the parts of torch's SequentialLR, for example.
+        optimizer: its learning rates are changed.
+        epochs: epochs of the run; passed on if `make` has this argument, and it is not set.
+        total_steps: steps of the run; the same.
+    """
+    parameters, chosen = inspect.signature(make).parameters, getattr(make, "keywords", {})
+    given: dict[str, Any] = {
+        name: value
+        for name, value in (("epochs", epochs), ("total_steps", total_steps))
+        if name in parameters and chosen.get(name) is None
+    }
+    if "max_lr" in chosen:  # scaled as the learning rate of each parameter group
+        lr, max_lr = optimizer.defaults["lr"], chosen["max_lr"]
+        given["max_lr"] = [max_lr * group["lr"] / lr for group in optimizer.param_groups]
+    if "schedulers" in chosen:
+        given["schedulers"] = [
+            complete(part, optimizer, epochs, total_steps) for part in chosen["schedulers"]
+        ]
+    if "optimizer" in parameters:
+        return make(optimizer=optimizer, **given)
+    return make(optimizer, **given)
+
+
 def constant(optimizer: Optimizer) -> LambdaLR:
-    """Leave the rate as it is."""
+    """Keep the learning rate constant."""
     return LambdaLR(optimizer, lambda completed: 1.0)
 
 
 def divide_when_reached(
     optimizer: Optimizer, epochs: int, fractions: Sequence[float], divisor: float = 10.0
 ) -> LambdaLR:
-    """Divide the rate from the epoch on whose number, counted from 1, reaches fraction x epochs.
+    """Divide the learning rate at the epoch whose number, counted from 1, reaches fraction x epochs.
 
-    This is the rule of the Torch7 code behind the ResNet and DenseNet papers (fb.resnet.torch and
-    liuzhuang13/DenseNet, train.lua): of 300 epochs with fractions 0.5 and 0.75, number 150 is the
-    first at the lower rate, after 149 whole epochs.
+    This is the rule of the Torch7 code of the ResNet and DenseNet papers (fb.resnet.torch and
+    liuzhuang13/DenseNet, train.lua): with 300 epochs and fractions 0.5 and 0.75, epoch 150 is the first
+    with the lower rate, after 149 complete epochs.
 
     Args:
-        optimizer: its rates are multiplied.
+        optimizer: its learning rates are changed.
         epochs: epochs of the whole run.
         fractions: each above 0 and below 1.
-        divisor: at each fraction the rate is divided by it.
+        divisor: the learning rate is divided by it at each fraction.
+
+    Raises:
+        OptionError: for fractions or divisor.
     """
     _check(fractions, divisor)
     # The tolerance keeps a rounded fraction of 81/164 at epoch 81.
@@ -40,10 +73,11 @@ def divide_when_reached(
 def divide_when_completed(
     optimizer: Optimizer, epochs: int, fractions: Sequence[float], divisor: float = 10.0
 ) -> LambdaLR:
-    """Divide the rate as soon as fraction x epochs are completed.
+    """Divide the learning rate as soon as fraction x epochs are completed.
 
-    The rule for ImageNet in the Torch7 code (of 90 epochs, numbers 31 and 61 are the first at lower
-    rates) and of Wide ResNet (60, 120, 160 of 200). Arguments as `divide_when_reached`.
+    This is the rule for ImageNet in the Torch7 code (with 90 epochs, epochs 31 and 61 are the first
+    with a lower rate) and of Wide ResNet (after 60, 120 and 160 of 200 epochs). Arguments and errors
+    as `divide_when_reached`.
     """
     _check(fractions, divisor)
     drops = [math.ceil(fraction * epochs - 1e-4) for fraction in fractions]
@@ -51,7 +85,7 @@ def divide_when_completed(
 
 
 def _divide_after(optimizer: Optimizer, drops: Sequence[int], divisor: float) -> LambdaLR:
-    """Divide the rate after each number of completed epochs."""
+    """Divide the learning rate after each of these numbers of completed epochs."""
 
     def factor(completed: int) -> float:
         return divisor ** -sum(completed >= drop for drop in drops)

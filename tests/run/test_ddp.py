@@ -135,7 +135,7 @@ def test_a_run_of_two_processes_is_continued(command, broken_off, tmp_path):
     )
     assert status == 130
     assert "resume=outputs/broken" in said
-    resumed = command("resume=outputs/broken")
+    resumed = command("resume=outputs/broken", "trust=small_network.Small")
     assert resumed.returncode == 0, resumed.stderr
     whole_weights = _weights(tmp_path / "outputs/whole")
     for key, value in _weights(tmp_path / "outputs/broken").items():

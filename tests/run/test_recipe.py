@@ -149,7 +149,7 @@ def test_a_mode_that_takes_a_growing_loss_for_better_is_refused(typed):
     words = [*TINY, *FEW, *typed_schedule("ReduceLROnPlateau"), "+recipe.schedule.mode=max"]
     status, said = typed(*words)
     assert status == 1
-    assert "recipe.schedule.mode=max: must be min, since it judges by the loss" in said
+    assert "recipe.schedule.mode=max: must be min, since the schedule follows the loss" in said
 
 
 @pytest.mark.slow

@@ -47,7 +47,7 @@ def test_a_truncated_checkpoint_is_refused(tmp_path):
 
 def test_other_data_and_no_file_are_refused(tmp_path):
     torch.save({"weights": 1}, tmp_path / "other.pt")
-    with pytest.raises(UserError, match="holds no weights"):
+    with pytest.raises(UserError, match="contains no weights"):
         checkpoints.load_checkpoint(tmp_path / "other.pt")
     with pytest.raises(UserError, match="no such file"):
         checkpoints.load_checkpoint(tmp_path / "none.ckpt")
@@ -59,7 +59,7 @@ def test_other_data_and_no_file_are_refused(tmp_path):
 )
 def test_a_state_dict_of_another_shape_is_refused(weights, tmp_path):
     torch.save({"state_dict": weights}, tmp_path / "odd.ckpt")
-    with pytest.raises(UserError, match="holds no weights"):
+    with pytest.raises(UserError, match="contains no weights"):
         checkpoints.load_checkpoint(tmp_path / "odd.ckpt")
 
 
@@ -78,7 +78,7 @@ def test_a_checkpoint_without_a_position_is_refused(callbacks):
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        (nn.Linear(3, 5), r"weight is \(5, 3\) there and \(2, 3\) here"),
+        (nn.Linear(3, 5), r"weight is \(5, 3\) in the checkpoint and \(2, 3\) in the network"),
         (nn.Sequential(nn.Linear(3, 2)), "only the checkpoint has 0.bias"),
         (nn.Linear(3, 2, bias=False), "only the network has bias"),
     ],

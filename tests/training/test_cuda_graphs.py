@@ -1,4 +1,7 @@
-"""Passes that are recorded and replayed. On the CPU a recording is played: it computes anew."""
+"""CUDA graphs: passes that are recorded and replayed.
+
+On the CPU the graph is replaced by one that computes the pass again.
+"""
 
 import copy
 
@@ -15,8 +18,8 @@ from densenet_cli.training.cuda_graphs import WARM_UP, CudaGraphs
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-class Played:
-    """A graph whose replay computes anew, and writes where the recorded numbers lie."""
+class FakeGraph:
+    """A graph whose replay computes the pass again, into the same memory."""
 
     def __init__(self, compute):
         self.compute, self.replays = compute, 0
@@ -29,12 +32,12 @@ class Played:
 
 
 @pytest.fixture
-def played(monkeypatch):
-    """Let recordings be made on the CPU; the list of them."""
+def graphs_made(monkeypatch):
+    """Let passes be recorded on the CPU; the list of their graphs."""
     made = []
 
     def recorded(compute, memory):
-        graph = Played(compute)
+        graph = FakeGraph(compute)
         made.append(graph)
         return graph.result, graph
 
@@ -48,19 +51,19 @@ def played(monkeypatch):
     return made
 
 
-class Seeing(torch.autograd.Function):
-    """Passes its input, and notes whether autocast is on in each pass."""
+class SeesAutocast(torch.autograd.Function):
+    """The identity, which notes whether autocast is on in each pass."""
 
     seen = []  # noqa: RUF012
 
     @staticmethod
     def forward(ctx, values):
-        Seeing.seen.append(torch.is_autocast_enabled("cpu"))
+        SeesAutocast.seen.append(torch.is_autocast_enabled("cpu"))
         return values.clone()
 
     @staticmethod
     def backward(ctx, gradient):
-        Seeing.seen.append(torch.is_autocast_enabled("cpu"))
+        SeesAutocast.seen.append(torch.is_autocast_enabled("cpu"))
         return gradient
 
 
@@ -73,26 +76,26 @@ def images(number=5):
     return torch.randn(number, 3, 2, 2)
 
 
-def test_evaluations_are_recorded_after_the_first_ones(played):
+def test_an_evaluation_is_recorded_after_the_first_passes(graphs_made):
     graphs, module = CudaGraphs(network()), network()
     with torch.inference_mode():
         for number in range(WARM_UP + 3):
             batch = images()
-            assert len(played) == (number > WARM_UP)
+            assert len(graphs_made) == (number > WARM_UP)
             torch.testing.assert_close(graphs(batch), module(batch))
-    assert played[0].replays == 3
+    assert graphs_made[0].replays == 3
 
 
-def test_smaller_batches_are_computed_as_they_come(played):
+def test_smaller_batches_are_computed_without_a_recording(graphs_made):
     graphs, module = CudaGraphs(network()), network()
     with torch.inference_mode():
         for number in (5, 5, 5, 5, 3, 3, 3, 3, 3, 5):
             batch = images(number)
             torch.testing.assert_close(graphs(batch), module(batch))
-    assert [graph.replays for graph in played] == [2]
+    assert [graph.replays for graph in graphs_made] == [2]
 
 
-def test_a_network_whose_numbers_moved_is_recorded_anew(played):
+def test_a_network_whose_parameters_moved_is_recorded_again(graphs_made):
     module = network()
     graphs = CudaGraphs(module)
     with torch.inference_mode():
@@ -102,15 +105,15 @@ def test_a_network_whose_numbers_moved_is_recorded_anew(played):
             module[1].weight = moved
             batch = images()
             torch.testing.assert_close(graphs(batch), module(batch))
-    assert len(played) == 3
+    assert len(graphs_made) == 3
 
 
-def test_a_network_that_cannot_be_recorded_is_computed_as_it_comes(played, monkeypatch, caplog):
+def test_a_network_that_cannot_be_recorded_is_computed_without(graphs_made, monkeypatch, caplog):
     def fail(compute, memory):
         try:
             raise RuntimeError("no room to record\nin detail")
         finally:
-            raise RuntimeError("the recording was broken off")
+            raise RuntimeError("the recording has failed")
 
     monkeypatch.setattr(cuda_graphs, "_recorded", fail)
     graphs, module = CudaGraphs(network()), network()
@@ -121,7 +124,7 @@ def test_a_network_that_cannot_be_recorded_is_computed_as_it_comes(played, monke
     assert message.endswith("cannot be recorded: no room to record")
 
 
-def test_a_recording_that_leaves_no_room_for_other_batches_is_given_up(played, monkeypatch, caplog):
+def test_a_recording_that_needs_too_much_memory_is_discarded(graphs_made, monkeypatch, caplog):
     monkeypatch.setattr(cuda_graphs, "_free", lambda images: 999)
     graphs, module = CudaGraphs(network()), network()
     with torch.inference_mode():
@@ -132,7 +135,7 @@ def test_a_recording_that_leaves_no_room_for_other_batches_is_given_up(played, m
     assert "too little memory" in caplog.text
 
 
-def test_a_recorded_backward_pass_must_follow_its_own_forward_pass(played):
+def test_a_recorded_backward_pass_must_follow_its_own_forward_pass(graphs_made):
     graphs = CudaGraphs(network())
     for _ in range(WARM_UP + 1):
         logits = graphs(images())
@@ -142,18 +145,18 @@ def test_a_recorded_backward_pass_must_follow_its_own_forward_pass(played):
         earlier.backward()
 
 
-def test_the_backward_pass_is_recorded_outside_of_autocast(played):
+def test_the_backward_pass_is_recorded_outside_of_autocast(graphs_made):
     class Module(nn.Linear):
         def forward(self, images):
-            return Seeing.apply(super().forward(images.flatten(1)))
+            return SeesAutocast.apply(super().forward(images.flatten(1)))
 
     graphs, batch = CudaGraphs(Module(12, 4)), images()
     with torch.autocast("cpu", torch.bfloat16):
         for _ in range(WARM_UP):
             graphs(batch)
-        Seeing.seen.clear()
+        SeesAutocast.seen.clear()
         graphs(batch)
-    assert Seeing.seen[:2] == [True, False]  # a played replay comes after them
+    assert SeesAutocast.seen[:2] == [True, False]  # the replay comes after them
 
 
 def test_on_the_cpu_nothing_is_recorded():
@@ -164,7 +167,7 @@ def test_on_the_cpu_nothing_is_recorded():
 
 
 class InFloat32(nn.Linear):
-    """Takes itself out of autocast."""
+    """Computes in float32 although autocast is on."""
 
     def forward(self, values):
         with torch.autocast("cuda", enabled=False):
@@ -184,7 +187,7 @@ def made(kind):
 
 
 def trained(module, compute):
-    """Losses of steps with a smaller one among them; the last logits in evaluation."""
+    """The losses of some steps, one with a smaller batch, and the last logits of an evaluation."""
     optimizer = torch.optim.SGD(module.parameters(), 0.1, momentum=0.9)
     losses = []
     for number in range(WARM_UP + 6):
@@ -206,7 +209,7 @@ def trained(module, compute):
 
 @needs_gpu
 @pytest.mark.parametrize("kind", ["resnet", "partly in float32", "reference", "fused"])
-def test_a_recorded_training_is_the_same(kind):
+def test_training_with_recordings_gives_the_same_weights(kind):
     one, other = made(kind), made(kind)
     graphs = CudaGraphs(other)
     losses, answer = trained(one, one)
@@ -218,8 +221,8 @@ def test_a_recorded_training_is_the_same(kind):
         assert torch.equal(number, other.state_dict()[name]), name
 
 
-class Reading(nn.Module):
-    """Reads a number back from the GPU, which no recording can hold, after a random draw."""
+class ReadsFromGPU(nn.Module):
+    """Reads a number from the GPU, which cannot be recorded, after a random draw."""
 
     def __init__(self):
         super().__init__()
@@ -231,8 +234,8 @@ class Reading(nn.Module):
 
 
 @needs_gpu
-def test_after_a_failed_recording_training_goes_on(caplog):
-    graphs, batch = CudaGraphs(Reading().cuda()), torch.randn(4, 3, 5, 5, device="cuda")
+def test_training_continues_after_a_failed_recording(caplog):
+    graphs, batch = CudaGraphs(ReadsFromGPU().cuda()), torch.randn(4, 3, 5, 5, device="cuda")
     for number in range(WARM_UP + 3):
         torch.manual_seed(number)
         graphs(batch).sum().backward()

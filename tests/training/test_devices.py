@@ -1,5 +1,3 @@
-from functools import partial
-
 import pytest
 import torch
 
@@ -10,10 +8,10 @@ from densenet_cli.training import devices
     ("has", "precision"),
     [((), "32-true"), (("avx512_bf16",), "bf16-mixed"), (("amx_tile", "avx512_bf16"), "bf16-mixed")],
 )
-def test_a_cpu_computes_in_bf16_only_where_it_gains(has, precision, monkeypatch):
-    for unit in ("amx_tile", "avx512_bf16"):
-        answer = partial(bool, unit in has)
-        monkeypatch.setattr(torch.cpu, f"_is_{unit}_supported", answer, raising=False)
+def test_a_cpu_computes_in_bf16_only_where_it_is_faster(has, precision, tmp_path, monkeypatch):
+    flags = " ".join(["fpu", "avx2", *has, "sha_ni"])
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nmodel name\t: A CPU\nflags\t\t: {flags}\n")
+    monkeypatch.setattr(devices, "CPU_INFO", tmp_path / "cpuinfo")
     assert devices.precision("auto", "cpu") == precision
 
 
@@ -25,6 +23,6 @@ def test_a_gpu_computes_in_bf16_from_ampere_on(capability, precision, monkeypatc
     assert devices.precision("auto", "cuda") == precision
 
 
-def test_what_is_asked_for_is_taken():
+def test_a_requested_precision_and_device_are_used():
     assert devices.precision("32-true", "cpu") == "32-true"
     assert devices.accelerator("cpu") == "cpu"

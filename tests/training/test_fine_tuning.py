@@ -9,9 +9,9 @@ from densenet_cli.models.densenet import DenseNet
 from densenet_cli.training.fine_tuning import frozen_around, parameter_groups
 
 
-def test_rates_fall_from_the_classifier_to_the_stem():
+def test_learning_rates_fall_from_the_classifier_to_the_stem():
     network = DenseNet(10, growth_rate=4, depth=10)
-    groups = parameter_groups(network, rate=0.1, layer_decay=0.5)
+    groups = parameter_groups(network, lr=0.1, layer_decay=0.5)
     stages = ["classifier", "norm5", "denseblock3", "transition2", "denseblock2", "transition1"]
     stages += ["denseblock1", "conv0"]
     assert [group["lr"] for group in groups] == pytest.approx([0.1 * 0.5**n for n in range(8)])
@@ -21,7 +21,7 @@ def test_rates_fall_from_the_classifier_to_the_stem():
     assert sum(len(group["params"]) for group in groups) == len(names)
 
 
-def test_frozen_is_all_but_the_classifier():
+def test_all_but_the_classifier_is_frozen():
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Sequential(nn.Linear(4, 2)))
     frozen = frozen_around(network, network[2][0])
     assert [p.requires_grad for p in network.parameters()] == [False] * 4 + [True] * 2
@@ -29,7 +29,7 @@ def test_frozen_is_all_but_the_classifier():
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_a_run_begins_with_the_weights_of_another(typed, tmp_path, frozen):
+def test_a_run_starts_from_the_weights_of_another_run(typed, tmp_path, frozen):
     status, message = typed(*TINY, "epochs=1", "hydra.run.dir=first")
     assert status == 0, message
     first = tmp_path / "first/checkpoints/last.ckpt"
@@ -63,7 +63,7 @@ def test_a_run_begins_with_the_weights_of_another(typed, tmp_path, frozen):
         ("pretrained.weights=torchvision", "torchvision has no weights for this network"),
     ],
 )
-def test_what_cannot_be_is_said(typed, word, said):
+def test_options_that_do_not_fit_together_are_refused(typed, word, said):
     status, message = typed(*TINY, word)
     assert status == 1
     assert said in message

@@ -1,4 +1,4 @@
-"""What a run shows of each epoch."""
+"""The line that a run prints after each epoch."""
 
 import pytest
 
@@ -14,7 +14,7 @@ from densenet_cli.training.progress import TrainingProgress
         (float("nan"), "nan"),
     ],
 )
-def test_a_loss_is_as_short_as_others_whatever_its_size(loss, shown):
+def test_a_loss_of_any_size_is_printed_in_a_few_characters(loss, shown):
     progress = TrainingProgress(None, False, "test", lambda _: None)
     row = {"epoch": 1, "learning_rate": 0.1, "images_per_second": 6.0, "seconds": 3.5}
     line = progress._line(row | {"test_loss": loss, "test_error": 66.6667}, 2)

@@ -1,4 +1,4 @@
-"""A run that stands still says so, and then needs no step's end to obey a signal."""
+"""A run that stands still warns, and then stops at a signal without waiting for the step's end."""
 
 import json
 import os
@@ -18,8 +18,8 @@ FOLDER = "hydra.run.dir=outputs/mine"
 
 
 @pytest.fixture(autouse=True)
-def _impatient(monkeypatch):
-    monkeypatch.setattr(watchdog, "LOOK_S", 0.05)
+def _short_limits(monkeypatch):
+    monkeypatch.setattr(watchdog, "CHECK_S", 0.05)
     monkeypatch.setattr(watchdog, "LEAST_S", 1.0)
 
 
@@ -28,7 +28,7 @@ def _log(folder):
     return path.read_text() if path.exists() else ""
 
 
-def test_a_step_that_takes_far_longer_than_those_before_is_told_of(typed, monkeypatch, tmp_path):
+def test_a_step_that_takes_much_longer_than_those_before_is_reported(typed, monkeypatch, tmp_path):
     step = ImageClassifier.training_step
 
     def slow_step(module, batch, batch_idx):
@@ -43,14 +43,14 @@ def test_a_step_that_takes_far_longer_than_those_before_is_told_of(typed, monkey
     status, said = typed(*TINY, "epochs=1", FOLDER)
     assert status == 0, said
     assert "densenet-run: no step has ended for " in said
-    assert "training stands in slow_step, see run.log" in said
-    assert "training goes on" in said
+    assert "training is stuck in slow_step, see run.log" in said
+    assert "training continues" in said
     assert "in slow_step\n" in _log(tmp_path)  # the whole stack
 
 
 @pytest.mark.usefixtures("photos")
 @pytest.mark.parametrize("is_late", [True, False], ids=["signal-after-the-warning", "signal-before"])
-def test_a_run_whose_loader_workers_are_stuck_obeys_a_signal(is_late, typed, monkeypatch, tmp_path):
+def test_a_signal_stops_a_run_whose_loader_workers_are_stuck(is_late, typed, monkeypatch, tmp_path):
     image, metrics = FolderSplit._image, tmp_path / "outputs/mine/metrics.csv"
 
     def stuck_image(split, index, draw):
@@ -76,7 +76,7 @@ def test_a_run_whose_loader_workers_are_stuck_obeys_a_signal(is_late, typed, mon
     assert json.loads((tmp_path / "outputs/mine/run.json").read_text())["state"] == "interrupted"
 
 
-def test_a_noted_signal_is_obeyed_once_the_step_is_known_to_be_stuck():
+def test_a_stored_signal_stops_the_run_once_the_step_is_known_to_be_stuck():
     with Interruption() as interruption:
         interruption.defer()
         os.kill(os.getpid(), signal.SIGTERM)
@@ -84,4 +84,4 @@ def test_a_noted_signal_is_obeyed_once_the_step_is_known_to_be_stuck():
         with pytest.raises(Interrupted):
             interruption.stall()
         interruption.stalled = False
-        os.kill(os.getpid(), signal.SIGTERM)  # is noted only
+        os.kill(os.getpid(), signal.SIGTERM)  # is only stored
