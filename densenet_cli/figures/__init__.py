@@ -1,1 +1,1 @@
-"""How figures and tables look; what they show is decided elsewhere."""
+"""How figures and tables look. Their content is decided elsewhere."""

@@ -1,4 +1,4 @@
-"""Texts beside points and at the ends of lines, which do not lie on one another."""
+"""Labels beside points and at the ends of lines, placed so that they do not overlap."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from matplotlib.transforms import Bbox
 
 from densenet_cli.figures import style
 
-RADIUS = 5  # pixels that a point takes
-SIZE = 6.5  # of the texts, in typographic points
-MOST = 60  # labels of a panel; more would hide the points
-# Where a text may stand: its offset from the point in typographic points, and what of it is there
-# (0: its left or lower edge, 1: its right or upper edge).
+RADIUS = 5  # of a point, in pixels
+SIZE = 6.5  # of the text, in typographic points
+MOST = 60  # labels per panel; more would hide the points
+# A place for a label: its offset from the point in typographic points, and which part of the label is
+# there, horizontally and vertically (0: its left or lower edge, 1: its right or upper edge).
 Place = tuple[tuple[float, float], tuple[float, float]]
 BESIDE: list[Place] = [
     ((6, 4), (0, 0)),
@@ -30,7 +30,7 @@ BESIDE: list[Place] = [
     ((0, 7), (0.5, 0)),
     ((0, -7), (0.5, 1)),
 ]
-IN_COLUMN: list[Place] = [  # above or below, ever farther
+IN_COLUMN: list[Place] = [  # above or below, farther and farther away
     place for way in range(7, 80, 6) for place in (((0, way), (0.5, 0)), ((0, -way), (0.5, 1)))
 ]
 HORIZONTAL = {0: "left", 0.5: "center", 1: "right"}
@@ -40,10 +40,10 @@ VERTICAL = {0: "bottom", 0.5: "center", 1: "top"}
 def place_labels(
     axes: Axes, labels: Sequence[tuple[float, float, str]], places: Sequence[Place] = BESIDE
 ) -> None:
-    """Write each text (x, y, text) at its point; leave out those for which there is no room.
+    """Write each label (x, y, text) beside its point; leave out labels for which there is no space.
 
-    Earlier ones choose first: a place that touches no other text or point, and no line if possible.
-    The figure must be laid out already, and stay so.
+    Each takes a place that touches no other label and no point, and as few lines as possible. Earlier
+    labels choose first. The layout of the figure must be final: see `style.settle`.
     """
     figure = axes.get_figure()
     assert isinstance(figure, Figure)
@@ -72,14 +72,14 @@ def place_labels(
 
 
 def _box(centre: np.ndarray, extent: Bbox, place: Place, pixels: float) -> Bbox:
-    """What a text of that extent covers in a place beside a point; `pixels` in a typographic point."""
+    """The area of a label of this extent in a place; `pixels` per typographic point."""
     offset, part = np.array(place)
     corner = centre + pixels * offset - part * extent.size
     return Bbox([corner, corner + extent.size])
 
 
 def _along_lines(axes: Axes) -> np.ndarray:
-    """Points on the lines drawn, in pixels, close enough that none slips through a text: (N, 2)."""
+    """Points along the lines drawn, in pixels, denser than any label is wide: (N, 2)."""
     dense = [np.zeros((0, 2))]
     for line in axes.get_lines():
         ends = line.get_transform().transform(line.get_xydata())
@@ -93,7 +93,7 @@ def _inside(box: Bbox, frame: Bbox) -> bool:
 
 
 def spread(heights: Sequence[float], distance: float, low: float, high: float) -> list[float]:
-    """The heights moved until neighbours are `distance` apart; within low to high if there is room."""
+    """The heights, moved until neighbours are `distance` apart; from low to high if there is space."""
     order = sorted(range(len(heights)), key=lambda index: heights[index])
     placed = [0.0] * len(heights)
     floor = low

@@ -1,8 +1,8 @@
-"""Loads matplotlib as if its user had no settings; to be imported before anything that needs it.
+"""Imports matplotlib without its user's settings; import this module before all that need matplotlib.
 
-matplotlib reads a file named matplotlibrc as it is imported, from the working folder, the environment
-or the home folder, and the name of a backend from MPLBACKEND; some of what they say, even an unknown
-backend, cannot be undone later.
+On import, matplotlib reads a file named matplotlibrc from the working folder, from the home folder or
+from where MATPLOTLIBRC says, and the name of a backend from MPLBACKEND. Some of these settings, such as
+an unknown backend, cannot be undone later.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ SETTINGS = {"MATPLOTLIBRC": os.devnull, "MPLBACKEND": "agg"}
 
 @contextlib.contextmanager
 def _without_settings() -> Iterator[None]:
-    """Within, the working folder and the environment hold no settings of matplotlib."""
+    """Within this context matplotlib finds no settings in the working folder or the environment."""
     before = {name: os.environ.get(name) for name in SETTINGS}
-    here = os.open(".", os.O_RDONLY)  # it may have been deleted, and have no name any more
+    here = os.open(".", os.O_RDONLY)  # by descriptor, since it may have been deleted
     os.environ.update(SETTINGS)
-    os.chdir(os.path.dirname(os.__file__))  # Python's own folder: nothing else can be imported from it
+    os.chdir(os.path.dirname(os.__file__))  # Python's library, which has no matplotlibrc
     try:
         yield
     finally:

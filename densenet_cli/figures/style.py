@@ -1,7 +1,7 @@
-"""How figures look: sizes, colours, markers, line styles, ticks. What they show is not known here.
+"""The look of figures: sizes, colours, markers, line styles, ticks.
 
-Colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), told apart by the colour-blind;
-each family has a marker and a line style of its own too, so that a print in grey loses nothing.
+The colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), which colour-blind people can
+distinguish. Each family also has its own marker and line style, for prints in grey.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 INK = "#1d1d21"  # text, axes and the Pareto front
 GREY = "#7d7d85"
-PAPER = "#fefefe"  # behind everything; its own shade of white, so that a dark page can replace it
+PAPER = "#fefefe"  # the background: a white that nothing else has, so a dark page can replace it
 COLOURS = {
     "paper": PAPER,
     "ink": INK,
@@ -33,9 +33,9 @@ COLOURS = {
     "orange": "#e69f00",
 }
 RC: Any = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so that figures are the same everywhere
+    "font.family": "DejaVu Sans",  # part of matplotlib: figures look the same everywhere
     "font.size": 8,
-    "text.parse_math": False,  # a dollar in a record is a dollar
+    "text.parse_math": False,  # a dollar sign in a record starts no formula
     "axes.titlesize": 9,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
@@ -64,15 +64,15 @@ RC: Any = {
     "axes.titlecolor": INK,
     "savefig.dpi": 200,
     "svg.fonttype": "path",
-    "svg.hashsalt": "densenet-results",  # else the names inside an SVG are drawn by chance
+    "svg.hashsalt": "densenet-results",  # else the ids in an SVG would be random
     "pdf.fonttype": 42,
 }
-COLUMN, PAGE = 5.0, 7.4  # inches: one panel, two side by side
+COLUMN, PAGE = 5.0, 7.4  # width in inches of one panel, and of two side by side
 
 
 @dataclass(frozen=True)
 class Mark:
-    """How a family is drawn: a colour, a marker and a line style, as matplotlib calls them."""
+    """The look of a family: a colour, a marker and a line style, by matplotlib's names."""
 
     colour: str
     marker: str
@@ -85,7 +85,7 @@ FAMILIES = {
     "DenseNet-B": Mark(COLOURS["green"], "D", (0, (3, 1, 1, 1))),
     "DenseNet-C": Mark(COLOURS["purple"], "v", (0, (1, 1))),
     "ResNet": Mark(COLOURS["vermilion"], "^", (0, (4, 1, 1, 1, 1, 1))),
-    "ResNet, stochastic depth": Mark(GREY, "h", (0, (2, 2))),
+    "ResNet with stochastic depth": Mark(GREY, "h", (0, (2, 2))),
     "Pre-activation ResNet": Mark(COLOURS["orange"], "P", (0, (7, 2))),
     "Wide ResNet": Mark(INK, "X", (0, (1, 2.5))),
     "Plain network": Mark(INK, "d", (0, (9, 1))),
@@ -97,26 +97,26 @@ OTHERS = [
 
 
 def marks(families: Iterable[str]) -> dict[str, Mark]:
-    """A mark for each family: its own for those of the paper, the others in order of their names."""
+    """A mark for each family: those in FAMILIES have their own, others get one in order of name."""
     others = itertools.cycle(OTHERS)
     return {name: FAMILIES.get(name) or next(others) for name in sorted(set(families))}
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure in inches, which can measure its texts."""
+    """An empty figure, size in inches, that can measure its texts."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def settle(figure: Figure) -> None:
-    """Lay the figure out now, and leave it so, for what is then placed by measure."""
+    """Make the layout final, so that labels can be placed by measured sizes."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
 
 
 def panels(number: int, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure of so many panels: one alone in a column's width, else two a row; `height` of a row."""
+    """A figure of `number` panels: one in a column's width, more in rows of two; `height` per row."""
     columns = min(number, 2)
     rows = math.ceil(number / columns)
     figure = new_figure(PAGE if columns == 2 else COLUMN, height * rows)
@@ -127,13 +127,13 @@ def panels(number: int, height: float) -> tuple[Figure, list[Axes]]:
 
 
 def styled() -> Any:
-    """A context in which matplotlib draws and saves in this style, whatever its user's settings are."""
+    """A context in which matplotlib draws and saves in this style, whatever the user's settings."""
     defaults = {name: value for name, value in matplotlib.rcParamsDefault.items() if name != "backend"}
     return matplotlib.rc_context(defaults | RC)
 
 
 def logarithmic(axes: Axes, name: str, text: Callable[[float], str]) -> None:
-    """Make the axis "x" or "y" logarithmic, with ticks at round numbers and plain words on them."""
+    """Make the axis "x" or "y" logarithmic, with ticks at round numbers, written by `text`."""
     axes.set(**{f"{name}scale": "log"})
     axis = {"x": axes.xaxis, "y": axes.yaxis}[name]
     low, high = axis.get_view_interval()
@@ -145,7 +145,7 @@ def logarithmic(axes: Axes, name: str, text: Callable[[float], str]) -> None:
 
 
 def duration_unit(longest: float) -> tuple[float, str]:
-    """The seconds in the unit that suits the longest time, and its name."""
+    """A unit of time that suits the longest time: its length in seconds, and its name."""
     for seconds, name in ((3600.0, "h"), (60.0, "min")):
         if longest >= 2 * seconds:
             return seconds, name

@@ -12,13 +12,13 @@ from rich.text import Text
 
 from densenet_cli.plain_text import printable
 
-UNBOUNDED = 1000  # characters: nothing is cut or wrapped on its way to a file or another command
+UNBOUNDED = 1000  # characters: output to a file or another command is not wrapped
 
 
 def console(file: TextIO | None = None) -> Console:
-    """A file, or standard output: as wide as the terminal, or as wide as need be if it is none.
+    """A console for standard output or a file: as wide as the terminal, or unbounded if it is none.
 
-    Brackets and colons in what is printed are no markup.
+    Brackets and colons in the text are printed as they are, not read as markup.
     """
     options: dict[str, Any] = {"file": file, "markup": False, "emoji": False, "highlight": False}
     own = Console(**options)
@@ -26,7 +26,7 @@ def console(file: TextIO | None = None) -> Console:
 
 
 def plain(text: str, style: str = "") -> Text:
-    """What a record holds, for the terminal: neither markup nor control characters take effect."""
+    """Text from a record, for the terminal: neither markup nor control characters take effect."""
     return Text(printable(text), style=style)
 
 

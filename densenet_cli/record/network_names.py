@@ -86,7 +86,7 @@ def _network_name(model: dict[str, Any]) -> str:
 def _resnet_family(model: dict[str, Any]) -> str:
     if model.get("shortcut") == "none":
         return PLAIN
-    return "ResNet" if model.get("survival_probability") is None else "ResNet, stochastic depth"
+    return "ResNet" if model.get("survival_probability") is None else "ResNet with stochastic depth"
 
 
 def _densenet_name(model: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Published test errors, and whether a setting was run by the protocol that one was measured by."""
+"""Published test errors, and whether a setting followed the protocol of one of them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from densenet_cli.results.settings import Setting
 
 FILE = Path(__file__).with_name("published.yaml")
 
-# Neither part of a protocol, nor able to change a result beyond rounding.
+# Options that are not part of a protocol, or change a result only by rounding.
 NO_PROTOCOL = {f"model.{name}" for name in NAMED} | {
-    "model.survival_probability",  # told by the name
+    "model.survival_probability",  # the network's name states it
     "data._target_",
     "data.root",
     "data.test_fraction",
@@ -42,13 +42,13 @@ class Published:
 
     Args:
         source: authors, year, document and table.
-        network: its name, as `networks.network_name` has it.
-        data: the data set, as `Setting.data` has it.
+        network: its name, by `network_names.network_name`.
+        data: the data set, as in `Setting.data`.
         error: top-1, in percent.
-        top5: top-5 error in percent; None where it is not published.
-        protocol: what the options of a run must be.
-        train_images: training images, without those held out.
-        beyond: what else was done that no option can say; None if nothing.
+        top5: top-5 error in percent; None if not published.
+        protocol: the options that a run must have.
+        train_images: training images, without held-out ones.
+        beyond: the part of the protocol that no option can express; None if there is none.
     """
 
     source: str
@@ -63,12 +63,12 @@ class Published:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A setting beside what is published of its network on its data.
+    """A setting and the published error of its network on its data.
 
     Args:
-        published: the figure measured by the same protocol; None if there is none.
-        difference: ours less theirs, in points; None if there is no such figure.
-        reason: why there is none: what differs from the nearest protocol.
+        published: the error measured with the same protocol; None if there is none.
+        difference: ours minus theirs, in percentage points; None if there is no such error.
+        reason: if there is none, why: what differs from the nearest protocol.
     """
 
     published: Published | None
@@ -78,31 +78,31 @@ class Comparison:
 
 @cache
 def published() -> tuple[Published, ...]:
-    """All figures of published.yaml, in its order."""
+    """All entries of published.yaml, in its order."""
     content = yaml.safe_load(FILE.read_text(encoding="utf-8"))
-    return tuple(_figures(content))
+    return tuple(_entries(content))
 
 
 def compare(setting: Setting) -> Comparison:
-    """Find the published figure that a setting may be set beside, or say why there is none."""
+    """The published error that a setting can be compared with, or the reason why there is none."""
     error = setting.mean("error")
     if error is None:
         return Comparison(None, None, "no finished run")
     if setting.averaged_over:
         return Comparison(None, None, f"averaged over {', '.join(setting.averaged_over)}")
-    figures = [
+    candidates = [
         item for item in published() if (item.network, item.data) == (setting.network, setting.data)
     ]
-    if not figures:
+    if not candidates:
         return Comparison(None, None, "none published for this network and data")
-    faults = {item: _departures(setting, item) for item in figures}
-    nearest = min(figures, key=lambda item: len(faults[item]))
+    faults = {item: _departures(setting, item) for item in candidates}
+    nearest = min(candidates, key=lambda item: len(faults[item]))
     if faults[nearest]:
         return Comparison(None, None, "; ".join(faults[nearest]))
     return Comparison(nearest, error - nearest.error, "")
 
 
-def _figures(content: dict[str, Any]) -> Iterator[Published]:
+def _entries(content: dict[str, Any]) -> Iterator[Published]:
     for entry in content["results"]:
         for network, errors in entry["networks"].items():
             for data, error in errors.items():
@@ -119,32 +119,32 @@ def _figures(content: dict[str, Any]) -> Iterator[Published]:
                 )
 
 
-def _departures(setting: Setting, figure: Published) -> list[str]:
-    """What was done otherwise than for the figure, each in a few words."""
+def _departures(setting: Setting, entry: Published) -> list[str]:
+    """What differs from the protocol of a published error, each difference in a few words."""
     options = acting_options(setting.config)
     reports = {reported(run.fields) for run in setting.done}
     if len(reports) == 1 and None not in reports:
-        options["recipe.report"] = reports.pop()  # what the run did, whatever its recipe wanted
+        options["recipe.report"] = reports.pop()  # what the runs did, whatever the recipe says
     faults = [
-        _departure(name, options.get(name), figure.protocol[name])
-        for name in [*options, *(figure.protocol.keys() - options.keys())]
-        if name in figure.protocol
-        and not _same(options.get(name), figure.protocol[name])
-        and not _of_another_class(name, options, figure)
+        _departure(name, options.get(name), entry.protocol[name])
+        for name in [*options, *(entry.protocol.keys() - options.keys())]
+        if name in entry.protocol
+        and not _same(options.get(name), entry.protocol[name])
+        and not _of_another_class(name, options, entry)
     ]
     sizes = [run.fields.get("data", {}).get("sizes", {}).get("train") for run in setting.done]
-    if not faults and set(sizes) != {figure.train_images}:
+    if not faults and set(sizes) != {entry.train_images}:
         images = ", ".join(sorted({str(size) for size in sizes}))
-        faults.append(f"{images} training images, the paper {figure.train_images}")
-    if figure.beyond:
-        return [*faults, f"the paper: {figure.beyond}"]
+        faults.append(f"{images} training images, the paper {entry.train_images}")
+    if entry.beyond:
+        return [*faults, f"the paper: {entry.beyond}"]
     return faults + [
         phrase(name, ours)
         for name, ours in options.items()
         if ours is not None
         and name not in NO_PROTOCOL
-        and name not in figure.protocol
-        and not _of_another_class(name, options, figure)
+        and name not in entry.protocol
+        and not _of_another_class(name, options, entry)
     ]
 
 
@@ -154,10 +154,10 @@ def _departure(name: str, ours: Any, theirs: Any) -> str:
     return f"{phrase(name, ours)}, the paper {shown(theirs)}"
 
 
-def _of_another_class(name: str, options: dict[str, Any], figure: Published) -> bool:
-    """Whether the option is an argument of a class that the figure was measured without."""
+def _of_another_class(name: str, options: dict[str, Any], entry: Published) -> bool:
+    """Whether the option belongs to another class than the one that the protocol names."""
     section = f"{name.rpartition('.')[0]}._target_"
-    theirs = figure.protocol.get(section)
+    theirs = entry.protocol.get(section)
     return name != section and theirs is not None and options.get(section) != theirs
 
 

@@ -1,4 +1,4 @@
-"""Runs -> settings: what was tried, each with the runs that differ in nothing but the seed."""
+"""Runs -> settings: runs that differ only in the seed form one setting."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from densenet_cli.record.run_record import reported
 from densenet_cli.record.trained_on import COMMON
 from densenet_cli.results.records import Run
 
-# Papers call a data set so, with "+" where the training images are augmented.
+# The names that papers use; they add "+" if the training images are augmented.
 DATA_NAMES = {"Cifar10": "C10", "Cifar100": "C100", "Svhn": "SVHN", "Digits": "digits"}
 IMAGENET = (1000, 1_281_167)  # classes and training images of ILSVRC-2012
-TOLD_ELSEWHERE = {f"model.{name}" for name in NAMED} | {"data._target_", "data.augment"}
+IN_OTHER_COLUMNS = {f"model.{name}" for name in NAMED} | {"data._target_", "data.augment"}
 
 RESULTS = {  # quantity -> its name among the results; errors in percent
     "error": "test_error",
@@ -39,7 +39,7 @@ COSTS = (
     "peak_memory_bytes",
 )
 QUANTITIES = (*RESULTS, *COSTS)
-PSEUDO_OPTIONS: dict[str, Callable[[Run], str]] = {  # what runs can be grouped by beside options
+PSEUDO_OPTIONS: dict[str, Callable[[Run], str]] = {  # runs can be grouped by these, too
     "family": lambda run: family(run.config["model"]),
     "network": lambda run: network_name(run.config["model"]),
     "data": lambda run: data_name(run),
@@ -49,17 +49,17 @@ PSEUDO_OPTIONS: dict[str, Callable[[Run], str]] = {  # what runs can be grouped 
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """Runs that differ in nothing but the seed, or that were grouped by some options.
+    """Runs that differ only in the seed, or that were grouped by some options.
 
     Args:
-        title: the network's name, and whatever else but the data differs between the settings shown.
+        title: the network's name, and the other options in which the settings shown differ.
         family: "DenseNet-BC", "ResNet", ...; several are separated by commas.
         network: its name; several are separated by commas.
         data: "C10+", "C10", "C100+", "SVHN", ...: with "+" if augmented.
-        config: the configuration of the first of its runs.
-        options: those in which the settings shown differ, as typed: {"model.growth_rate": 12, ...}.
-        runs: all of them, also failed and unfinished ones.
-        averaged_over: options that vary between its runs, where they were grouped.
+        config: the configuration of its first run.
+        options: those in which the settings shown differ: {"model.growth_rate": 12, ...}.
+        runs: all of them, including failed and unfinished ones.
+        averaged_over: if the runs were grouped, the options that vary between them.
     """
 
     title: str
@@ -73,14 +73,14 @@ class Setting:
 
     @cached_property
     def done(self) -> list[Run]:
-        """The finished runs, one of each seed: none but these are ever averaged."""
+        """The finished runs, one for each seed: only these are averaged."""
         return [run for run in self.runs if run.status == "done" and run not in self.repeats]
 
     @cached_property
     def repeats(self) -> dict[Run, Run]:
-        """Finished runs that do not count, each with the one of the same seed that does.
+        """Finished runs that do not count, each with the run of the same seed that counts instead.
 
-        It is the one that ended first, so that a run typed once more, or copied, changes no result.
+        The one that ended first counts, so repeating or copying a run changes no result.
         """
         repeats: dict[Run, Run] = {}
         for group in _alike(self.runs):
@@ -102,7 +102,7 @@ class Setting:
 
     @property
     def best_on_test(self) -> bool:
-        """Whether "error_best" was chosen by the test images, and so is no result."""
+        """Whether the test images chose the epoch of "error_best", which is then no valid result."""
         return any(run.results.get("best_on_test") for run in self.done)
 
     @cached_property
@@ -111,7 +111,7 @@ class Setting:
         return {name: [value for value in own if value is not None] for name, own in found.items()}
 
     def values(self, quantity: str) -> list[float]:
-        """One of QUANTITIES in each finished run that measured it."""
+        """One of QUANTITIES, from each finished run that measured it."""
         return self._values[quantity]
 
     def mean(self, quantity: str) -> float | None:
@@ -128,9 +128,9 @@ class Setting:
 
 
 def measured(run: Run, quantity: str) -> float | None:
-    """One of QUANTITIES, as a run recorded it; None if it did not.
+    """One of QUANTITIES as the run recorded it; None if it did not.
 
-    The validation error is that of the epoch whose test error counts, the last or the best one.
+    The validation error is that of the epoch whose test error counts: the last or the best one.
     """
     if quantity == "validation_error" and reported(run.fields) == "best":
         return run.results.get("validation_error_best")
@@ -138,7 +138,7 @@ def measured(run: Run, quantity: str) -> float | None:
 
 
 def data_name(run: Run) -> str:
-    """The data set in the papers' notation: "C10+", "SVHN", ...; other classes by their own names."""
+    """The data set as papers write it, "C10+", "SVHN", ...; others by their own names."""
     data, facts = run.config["data"], run.fields.get("data", {})
     kind = data["_target_"].rpartition(".")[2]
     name = DATA_NAMES.get(kind) or as_title(facts.get("name") or kind)
@@ -148,7 +148,7 @@ def data_name(run: Run) -> str:
 
 
 def images_name(digest: str | None) -> str:
-    """The images of one digest in a title."""
+    """A name for the images with this digest, for titles."""
     return digest[:6] if digest else "unknown"
 
 
@@ -156,9 +156,9 @@ def settings(runs: Sequence[Run], group_by: Sequence[str] = ()) -> list[Setting]
     """The settings of some runs, in order of first appearance.
 
     Args:
-        runs: what `records.read_runs` gives.
-        group_by: options as typed (`model.growth_rate`), or "family", "network", "data" or
-            "images": runs that agree in these make one setting, averaged over all else.
+        runs: from `records.read_runs`.
+        group_by: options such as "model.growth_rate", or "family", "network", "data", "images". Runs
+            that agree in these form one setting, which is averaged over all other options.
 
     Raises:
         OptionError: if `group_by` names an option that no run has.
@@ -168,7 +168,7 @@ def settings(runs: Sequence[Run], group_by: Sequence[str] = ()) -> list[Setting]
     groups = _alike(runs)
     flats = _flats(groups)
     families = [family(group[0].config["model"]) for group in groups]
-    told, peculiar = differing(flats), differing_among_peers(flats, families)
+    told, of_peers = differing(flats), differing_among_peers(flats, families)
     return [
         Setting(
             title=_title(network_name(group[0].config["model"]), options, names),
@@ -179,14 +179,14 @@ def settings(runs: Sequence[Run], group_by: Sequence[str] = ()) -> list[Setting]
             options={name: options[name] for name in told if name in options},
             runs=group,
         )
-        for group, options, kind, names in zip(groups, flats, families, peculiar, strict=True)
+        for group, options, kind, names in zip(groups, flats, families, of_peers, strict=True)
     ]
 
 
 def _alike(runs: Sequence[Run]) -> list[list[Run]]:
-    """The runs of each setting; those on other images apart, if the records tell them apart.
+    """The runs of each setting; runs on different images are different settings.
 
-    A run whose images are not known counts with the others of its setting, unless these differ.
+    A run whose images are unknown joins the others of its setting, unless these have several images.
     """
     known: dict[str, set[str]] = {}
     for run in runs:
@@ -199,7 +199,7 @@ def _alike(runs: Sequence[Run]) -> list[list[Run]]:
 
 
 def _flats(groups: Sequence[list[Run]]) -> list[dict[str, Any]]:
-    """The options of each group; and "images" where the same options have found several images."""
+    """The options of each group, and "images" if groups with equal options have different images."""
     flats = [acting_options(group[0].config) for group in groups]
     own = [next((run.images for run in group if run.images), None) for group in groups]
     texts = [_data_options(options) for options in flats]
@@ -213,13 +213,15 @@ def _flats(groups: Sequence[list[Run]]) -> list[dict[str, Any]]:
 
 
 def _data_options(options: dict[str, Any]) -> str:
-    """The options that say which images are meant."""
-    idle = {f"data.{name}" for name in COMMON}
-    return shown([one for one in options.items() if one[0].startswith("data.") and one[0] not in idle])
+    """The options that decide which images are used, as one text."""
+    common = {f"data.{name}" for name in COMMON}
+    return shown(
+        [one for one in options.items() if one[0].startswith("data.") and one[0] not in common]
+    )
 
 
 def _title(network: str, options: dict[str, Any], names: Sequence[str]) -> str:
-    return ", ".join([network, *(phrase(n, options[n]) for n in names if n not in TOLD_ELSEWHERE)])
+    return ", ".join([network, *(phrase(n, options[n]) for n in names if n not in IN_OTHER_COLUMNS)])
 
 
 def _grouped(runs: Sequence[Run], names: Sequence[str]) -> list[Setting]:
@@ -250,9 +252,9 @@ def _group(group: list[Run], values: dict[str, Any], names: Sequence[str]) -> Se
     parts = [phrase(name, values[name]) if name in values else f"without {name}" for name in names]
     return Setting(
         title=", ".join(parts),
-        family=_all(map(family, models)),
-        network=_all(map(network_name, models)),
-        data=_all(map(data_name, group)),
+        family=_joined(map(family, models)),
+        network=_joined(map(network_name, models)),
+        data=_joined(map(data_name, group)),
         config=group[0].config,
         options=values,
         runs=group,
@@ -260,5 +262,5 @@ def _group(group: list[Run], values: dict[str, Any], names: Sequence[str]) -> Se
     )
 
 
-def _all(names: Any) -> str:
+def _joined(names: Any) -> str:
     return ", ".join(dict.fromkeys(names))

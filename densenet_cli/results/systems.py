@@ -1,4 +1,4 @@
-"""Which system of the history of convolutional networks a family of networks belongs to."""
+"""Published convolutional networks in order of appearance, and which family of ours is which."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ FILE = Path(__file__).with_name("systems.yaml")
 
 @dataclass(frozen=True, eq=False)
 class System:
-    """A published system.
+    """A published architecture, as systems.yaml describes it.
 
     Args:
-        name: what the field calls it.
-        year: of its first appearance, a preprint too.
-        authors: as a citation names them.
-        title: of the document.
-        source: where that can be read.
-        networks: the families, as `networks.family` has them, that are this system.
-        parameters: as its authors print them, by choice of conf/model/history.
+        name: its usual name.
+        year: when it first appeared, preprints included.
+        authors: as in a citation.
+        title: of the paper.
+        source: where the paper appeared.
+        networks: our families of it, named by `network_names.family`.
+        parameters: the number that its authors state, for some files of conf/model/history.
     """
 
     name: str
@@ -36,13 +36,13 @@ class System:
 
 @cache
 def systems() -> tuple[System, ...]:
-    """All systems of history.yaml, in its order: that of their first appearance."""
+    """All systems, in order of first appearance."""
     content = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     return tuple(System(name, **entry) for name, entry in content.items())
 
 
 def system_of(family: str) -> System | None:
-    """The system that a family of networks belongs to; None if history.yaml does not know it."""
+    """The system that a family of networks belongs to; None if systems.yaml does not have it."""
     return _by_family().get(family)
 
 

@@ -148,7 +148,7 @@ def test_the_nearest_of_two_protocols_is_told(config):
     assert (
         of_64
         == of_128
-        == "the paper: 64,000 iterations rather than epochs, the first 400 at a rate of 0.01"
+        == "the paper: 64,000 iterations rather than epochs, the first 400 at a learning rate of 0.01"
     )
 
 

@@ -90,7 +90,7 @@ def test_published_figures_stand_beside_runs_of_the_same_protocol():
     words = " ".join(_page().text.split())
     assert "Published: 4.51 %" in words
     assert "ours differs by +0.16" in words
-    assert "No published figure beside it: " in words
+    assert "No published error to compare with: " in words
 
 
 @pytest.mark.usefixtures("_sweep")

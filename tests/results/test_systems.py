@@ -123,7 +123,7 @@ def test_rows_come_by_year_and_those_without_one_go_last():
         ["2014", "VGG", "VGG-16"],
         ["2015", "Highway network", "Highway-19"],  # in July, ResNet in December
         ["2015", "ResNet", "ResNet-110"],
-        ["2016", "Stochastic depth", "ResNet-110, stochastic depth"],
+        ["2016", "Stochastic depth", "ResNet-110 with stochastic depth"],
         ["", "", "SparseNet"],
     ]
     (note,) = [note for note in found.notes if note.startswith("year: ")]
@@ -238,7 +238,7 @@ def test_families_of_no_known_year_are_left_out_and_named():
     write_runs([LENET, ALEXNET, VGG, OURS], [10, 10, 10, 10])
     drawn = drawing()
     assert [point["system"] for point in drawn.points] == ["LeNet-5", "AlexNet", "VGG"]
-    assert drawn.note.endswith("Left out, of no known year: SparseNet.")
+    assert drawn.note.endswith("Not shown, since their year is unknown: SparseNet.")
 
 
 def test_without_three_years_on_one_data_set_there_is_no_figure():

@@ -1,4 +1,4 @@
-"""Training time and memory as bars; a panel for each data set and device, which are never mixed."""
+"""Training time and memory as bars: a panel for each data set and device."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from densenet_cli.plain_text import as_title
 from densenet_cli.results.records import Run
 from densenet_cli.results.settings import Setting, measured
 
-SHOWN = 24  # bars a panel; of more settings, those of lowest error
-BAR = 0.21  # inches a bar
+SHOWN = 24  # bars per panel; of more settings, those with the lowest error
+BAR = 0.21  # inches per bar
 TITLE = 48  # letters of a setting's title
-WORDS = {"seconds": "whole run", "seconds_per_epoch": "an epoch", "peak_memory_bytes": "peak memory"}
+LABELS = {"seconds": "whole run", "seconds_per_epoch": "one epoch", "peak_memory_bytes": "peak memory"}
 
 Measure = Callable[[Run], float | None]
 
@@ -35,25 +35,25 @@ class _Bar:
 
 
 def draw_training_time(settings: Sequence[Setting]) -> Drawing | None:
-    """The whole time of the finished runs, and the training time of one epoch; None if unknown."""
+    """The time of the finished runs, and the training time of one epoch; None if not recorded."""
     return _draw(
         settings,
         {"seconds": _seconds, "seconds_per_epoch": _seconds_per_epoch},
-        "Time of the whole run, tests included, and of training for one epoch",
+        "Time of the whole run, including tests, and training time of one epoch",
     )
 
 
 def draw_memory(settings: Sequence[Setting]) -> Drawing | None:
-    """The most memory the finished runs held; None if unknown."""
+    """The peak memory of the finished runs; None if not recorded."""
     return _draw(
         settings,
         {"peak_memory_bytes": lambda run: measured(run, "peak_memory_bytes")},
-        "Peak memory: on a GPU what its tensors held, on a CPU all that the process held",
+        "Peak memory: on a GPU that of all tensors, on a CPU that of the whole process",
     )
 
 
 def device(run: Run) -> str:
-    """What a run ran on: "8 × NVIDIA H100 80GB HBM3, bf16-mixed"."""
+    """The device of a run: "8 × NVIDIA H100 80GB HBM3, bf16-mixed"."""
     fields = run.fields
     processes = fields.get("processes") or 1
     text = f"{fields.get('device', 'unknown device')}, {fields.get('precision', 'unknown precision')}"
@@ -83,14 +83,14 @@ def _draw(settings: Sequence[Setting], measures: dict[str, Measure], note: str) 
             _panel(axes, own, name, measure, marks)
         row[0].set_yticks(range(len(own)), [as_title(bar.item.title, TITLE) for bar in own])
         row[0].set_title(f"{data}: {where}")
-    note += ". Mean over seeds, whiskers: sample standard deviation. A panel a data set and device"
-    note += f", with at most {SHOWN} settings, those of lowest error." if max(numbers) == SHOWN else "."
+    note += ". Mean over seeds, whiskers: sample standard deviation. One panel per data set and device"
+    note += f", with the {SHOWN} settings of lowest error." if max(numbers) == SHOWN else "."
     points = [_row(data, where, bar, measures) for (data, where), own in groups.items() for bar in own]
     return Drawing(figure, points, note)
 
 
 def _groups(settings: Sequence[Setting], measure: Measure) -> dict[tuple[str, str], list[_Bar]]:
-    """Bars by data set and device: at most SHOWN, those of lowest error, the shortest first."""
+    """Bars by data set and device: at most SHOWN, those with the lowest error, shortest first."""
     bars = [
         ((item.data, where), _Bar(item, runs))
         for item in settings
@@ -115,7 +115,7 @@ def _panel(
 ) -> None:
     values = [bar.values(measure) for bar in own]
     means = [statistics.fmean(value) if value else 0.0 for value in values]
-    words, (unit, unit_name) = WORDS[name], _unit(name, max(means))
+    label, (unit, unit_name) = LABELS[name], _unit(name, max(means))
     for y, (bar, value, mean) in enumerate(zip(own, values, means, strict=True)):
         std = statistics.stdev(value) / unit if len(value) > 1 else 0.0
         axes.barh(y, mean / unit, height=0.68, color=marks[bar.item.family].colour, alpha=0.85)
@@ -127,7 +127,7 @@ def _panel(
     axes.set(xlim=(0, 1.16 * max(means) / unit), ylim=(len(own) - 0.4, -0.6), yticks=[])
     axes.grid(False, axis="y")
     axes.tick_params(axis="y", length=0, labelsize=6.5)
-    axes.set_xlabel(f"{words} ({unit_name})")
+    axes.set_xlabel(f"{label} ({unit_name})")
 
 
 def _unit(name: str, largest: float) -> tuple[float, str]:

@@ -1,6 +1,6 @@
-"""Error, parameters and multiply-adds of networks by the year in which their systems first appeared.
+"""Error, parameters and multiply-adds of networks, by the year in which they first appeared.
 
-A column a network, so that many of one year stay apart; three panels a data set.
+Each network has a column of its own. Each data set has three panels.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from densenet_cli.results.plots.setting_labels import seeds
 from densenet_cli.results.settings import Setting
 from densenet_cli.results.systems import System, system_of, systems
 
-YEARS = 3  # of which a data set must have networks
-SHOWN = 24  # networks a data set; of more, the best of each system
-HEIGHT = 5.4  # inches a data set
-EDGE = 0.06  # of the width, beyond the first and the last column: half a name
-NAME = 14  # letters a line of a network's name
+YEARS = 3  # at least so many years, or a data set is not drawn
+SHOWN = 24  # networks per data set; of more, the best of each system
+HEIGHT = 5.4  # inches per data set
+EDGE = 0.06  # margin beside the first and the last column, as a share of the width: half a name
+NAME = 14  # characters per line of a network's name
 COLOUR = style.COLOURS["blue"]
 COSTS = {"parameters": "parameters", "multiply_adds": "multiply-adds"}
 
 
 def draw(settings: Sequence[Setting]) -> Drawing | None:
-    """Mean error and costs of the finished settings, in the order in which their systems appeared.
+    """Mean error and costs of the finished settings, in order of first appearance.
 
-    Of several settings of a network on a data set the one of lowest error is drawn.
+    Of several settings of a network on a data set, the one with the lowest error is drawn.
 
     Returns:
-        None if no data set has networks of YEARS years. A family that history.yaml does not know has
-        no year.
+        None if no data set has networks from YEARS years. The year of a family is that of its system
+        in systems.yaml; others are not drawn.
     """
     known = [item for item in settings if item.mean("error") is not None and all(map(item.mean, COSTS))]
     groups = _groups(known)
@@ -59,7 +59,7 @@ def draw(settings: Sequence[Setting]) -> Drawing | None:
 
 
 def _groups(known: list[Setting]) -> dict[str, list[Setting]]:
-    """What is drawn of each data set."""
+    """The settings to draw, by data set."""
     dated = [item for item in known if system_of(item.family)]
     groups = {data: _chosen(own) for data, own in grouped(dated, lambda item: item.data).items()}
     return {data: own for data, own in groups.items() if len(grouped(own, _year)) >= YEARS}
@@ -76,7 +76,7 @@ def _year(item: Setting) -> int:
 
 
 def _chosen(own: list[Setting]) -> list[Setting]:
-    """The best setting of each network, or of each system if those are too many, in order."""
+    """The best setting of each network, or of each system if there are too many, in order."""
     best = _best(own, lambda item: item.network)
     if len(best) > SHOWN:
         best = _best(own, lambda item: _system(item).name)
@@ -95,7 +95,7 @@ def _points(own: list[Setting], quantity: str) -> list[tuple[int, float]]:
 
 
 def _errors(axes: Axes, own: list[Setting]) -> None:
-    """The errors, and the lowest so far."""
+    """The errors, and the lowest error so far."""
     points = _points(own, "error")
     columns, errors = zip(*points, strict=True)
     lowest = list(accumulate(errors, min))
@@ -110,7 +110,7 @@ def _errors(axes: Axes, own: list[Setting]) -> None:
 
 
 def _costs(axes: Axes, own: list[Setting], cost: str) -> None:
-    """A cost on a logarithmic axis, each with its number."""
+    """A cost on a logarithmic axis, each point with its number."""
     for point in _points(own, cost):
         axes.plot(*point, "o", color=COLOUR, mec=style.PAPER, mew=0.4)
         text = units.count(point[1])
@@ -122,7 +122,7 @@ def _costs(axes: Axes, own: list[Setting], cost: str) -> None:
 
 
 def _bands(panels: Sequence[Axes], own: list[Setting]) -> None:
-    """The columns of a year as a band, every other one shaded, and the years below the last panel."""
+    """The columns of each year as a band, alternately shaded, and the years below the last panel."""
     bands = grouped(range(len(own)), lambda column: _year(own[column]))
     right = len(own) - 1 + EDGE * len(own)
     edges = [*(columns[0] - 0.5 for columns in bands.values()), right]
@@ -139,12 +139,12 @@ def _bands(panels: Sequence[Axes], own: list[Setting]) -> None:
 
 def _note(drawn: list[Setting], known: list[Setting]) -> str:
     text = (
-        "Mean test error, parameters and multiply-adds of one image, in order of first appearance; "
-        f"bars: sample standard deviation over seeds ({seeds(drawn)}). Ringed and dotted: the lowest "
-        "error so far. Of several settings of a network, that of lowest error."
+        "Mean test error, parameters and multiply-adds per image, in order of first appearance; error "
+        f"bars: sample standard deviation over seeds ({seeds(drawn)}). Rings and dotted line: the "
+        "lowest error so far. Of several settings of a network, the one with the lowest error is shown."
     )
     unknown = sorted({item.family for item in known if not system_of(item.family)})
-    return text + (f" Left out, of no known year: {', '.join(unknown)}." if unknown else "")
+    return text + (f" Not shown, since their year is unknown: {', '.join(unknown)}." if unknown else "")
 
 
 def _row(item: Setting) -> dict[str, object]:

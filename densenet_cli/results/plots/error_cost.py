@@ -1,6 +1,6 @@
-"""Error against parameters or multiply-adds, a line a family, with the Pareto front.
+"""Error against parameters or multiply-adds, one line per family, with the Pareto front.
 
-As figures 3 and 4 of arXiv:1608.06993; one panel a data set.
+Like figures 3 and 4 of arXiv:1608.06993; one panel per data set.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from densenet_cli.results.settings import Setting
 
 AXES = {
     "parameters": "parameters",
-    "multiply_adds": "multiply-adds of one image",
+    "multiply_adds": "multiply-adds per image",
 }
 SIZES = {"depth", "growth_rate", "block_config", "widen_factor", "init_channels", "name"}
-# What may differ between points that a line joins: the size of the network. Data have their panels.
+# Points on one line may differ in these options: the size of the network. (Data sets have own panels.)
 ALIKE = {f"model.{name}" for name in SIZES} | {"data._target_", "data.augment"}
-VARIANT = 20  # letters beside a point on what sets it apart; the CSV file tells all
+VARIANT = 20  # characters beside a point about its other options; the CSV file has all
 
 
 def draw(settings: Sequence[Setting], cost: str) -> Drawing | None:
     """Mean error of the finished settings against a cost; None if no setting has both.
 
     Args:
-        settings: drawn are those with finished runs.
+        settings: those with finished runs are drawn.
         cost: "parameters" or "multiply_adds".
     """
     known = [item for item in settings if item.mean("error") is not None and item.mean(cost)]
@@ -57,10 +57,10 @@ def draw(settings: Sequence[Setting], cost: str) -> Drawing | None:
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Which points are on the Pareto front: none other is at most as large in both and less in one.
+    """The points of the Pareto front: no other point is as small in both numbers and smaller in one.
 
     Returns:
-        Their positions, by the first number.
+        Their indices, in the order of the first number.
     """
 
     def dominated(point: tuple[float, float]) -> bool:
@@ -77,14 +77,14 @@ def _position(item: Setting, cost: str) -> tuple[float, float]:
 def _panel(
     axes: Axes, members: list[Setting], on_front: list[int], cost: str, marks: dict[str, style.Mark]
 ) -> list[tuple[float, float, str]]:
-    """Draw one data set; returned are the texts of the points, the most important first."""
+    """Draw one data set; return the labels of the points, the most important first."""
     names: dict[Setting, str] = {}
     for family, own in grouped(members, lambda item: item.family).items():
         variants = sorted(_variants(own).items(), key=lambda pair: -len(pair[1]))
         for number, (variant, alike) in enumerate(variants):
             _line(axes, alike, cost, marks[family], filled=number == 0)
-            apart = textwrap.shorten(variant, VARIANT, placeholder=" …")
-            names |= {item: ", ".join(filter(None, [short_name(item), apart])) for item in alike}
+            suffix = textwrap.shorten(variant, VARIANT, placeholder=" …")
+            names |= {item: ", ".join(filter(None, [short_name(item), suffix])) for item in alike}
     best = [_position(members[index], cost) for index in on_front]
     axes.step(*zip(*best, strict=True), where="post", color=style.INK, lw=0.7, ls=":", zorder=1.5)
     axes.plot(*zip(*best, strict=True), "o", ms=9.5, mfc="none", mec=style.INK, mew=0.8, zorder=4)
@@ -98,7 +98,7 @@ def _panel(
 
 
 def _variants(own: list[Setting]) -> dict[str, list[Setting]]:
-    """Settings of a family by what sets them apart beside their size: "θ=0.3", "5 epochs", "" ..."""
+    """Settings of a family by the options in which they differ, size apart: "θ=0.3", "5 epochs", ""."""
     options = {
         item: {name: value for name, value in item.options.items() if name not in ALIKE} for item in own
     }
@@ -122,7 +122,7 @@ def _line(axes: Axes, own: list[Setting], cost: str, mark: style.Mark, filled: b
 
 
 def _is_series(own: list[Setting]) -> bool:
-    """Whether networks grow in one way alone, as in depth at the same growth rate."""
+    """Whether only one measure of size differs, as the depth at the same growth rate."""
     models = [{name: item.config["model"].get(name) for name in SIZES} for item in own]
     return len(differing(models)) <= 1
 
@@ -140,10 +140,10 @@ def _legend(marks: dict[str, style.Mark]) -> list[Line2D]:
 
 def _note(known: list[Setting], cost: str) -> str:
     return (
-        f"Mean test error against {AXES[cost]}; bars: sample standard deviation over seeds "
-        f"({seeds(known)}). Ringed and dotted: the Pareto front, where nothing shown is both smaller "
-        "and better. A line joins networks of a family that grow in one way, as in depth; where they "
-        "grow in several, those on the family's own front."
+        f"Mean test error against {AXES[cost]}; error bars: sample standard deviation over seeds "
+        f"({seeds(known)}). Rings and dotted line: the Pareto front; no network shown is both smaller "
+        "and better than one of these. A line joins the networks of a family if only one measure of "
+        "their size differs, such as the depth, and else those on the Pareto front of the family."
     )
 
 

@@ -1,4 +1,4 @@
-"""Error of DenseNets over growth rate k and compression θ: a heat map for each depth."""
+"""Error of DenseNets by growth rate k and compression θ: a heat map for each depth."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from densenet_cli.results.settings import Setting
 Cells = dict[tuple[int, float], Setting]  # by (k, θ)
 
 GROWTH_RATE, COMPRESSION = "model.growth_rate", "model.compression"
-COLOURS = matplotlib.colormaps["Blues_r"]  # one hue, light to dark, so that grey tells the same
-TOLD = {"model.depth", "model.block_config", "model.bottleneck", "data._target_", "data.augment"}
+COLOURS = matplotlib.colormaps["Blues_r"]  # one hue from light to dark, readable in grey too
+IN_TITLE = {"model.depth", "model.block_config", "model.bottleneck", "data._target_", "data.augment"}
 
 
 def draw(settings: Sequence[Setting]) -> Drawing | None:
-    """Mean error of the finished settings, rows k and columns θ, a panel for all else that is equal.
+    """Mean error of the finished settings, rows k and columns θ, a panel per set of other options.
 
     Returns:
-        None if there are no DenseNets of several k and several θ that differ in nothing else.
+        None if there are no DenseNets with several k and several θ that are equal in all other options.
     """
     known = [item for item in settings if _is_densenet(item) and item.mean("error") is not None]
     tables = [
-        _cells(own) for own in grouped(known, lambda item: shown(_all_else(item).items())).values()
+        _cells(own) for own in grouped(known, lambda item: shown(_other_options(item).items())).values()
     ]
     tables = [cells for cells in tables if all(len(axis) > 1 for axis in _axes(cells))]
     if not tables:
@@ -48,7 +48,7 @@ def draw(settings: Sequence[Setting]) -> Drawing | None:
     note = (
         f"Mean test error (%) ± sample standard deviation over seeds ({seeds(items)}) by growth rate "
     )
-    note += "k and compression θ; the darker, the lower. Hatched: no finished run."
+    note += "k and compression θ; darker is lower. Hatched: no finished run."
     return Drawing(figure, [_row(place, item) for c in tables for place, item in c.items()], note)
 
 
@@ -57,7 +57,7 @@ def _is_densenet(item: Setting) -> bool:
     return all(isinstance(options.get(name), (int, float)) for name in (GROWTH_RATE, COMPRESSION))
 
 
-def _all_else(item: Setting) -> dict[str, object]:
+def _other_options(item: Setting) -> dict[str, object]:
     options = acting_options(item.config)
     return {name: options[name] for name in sorted(options.keys() - {GROWTH_RATE, COMPRESSION})}
 
@@ -71,15 +71,15 @@ def _cells(own: list[Setting]) -> Cells:
 
 
 def _axes(cells: Cells) -> tuple[list[int], list[float]]:
-    """The values of k and of θ, upwards."""
+    """The values of k and of θ, in ascending order."""
     return sorted({k for k, _ in cells}), sorted({compression for _, compression in cells})
 
 
 def _titles(tables: list[Cells]) -> list[str]:
-    """Depth and data set of each table, and what else sets it apart from the others."""
+    """Depth and data set of each table, and the other options in which it differs from the others."""
     firsts = [next(iter(cells.values())) for cells in tables]
-    options = [_all_else(item) for item in firsts]
-    names = [name for name in differing(options) if name not in TOLD]
+    options = [_other_options(item) for item in firsts]
+    names = [name for name in differing(options) if name not in IN_TITLE]
     return [
         ", ".join([_network(item), item.data, *(phrase(n, own[n]) for n in names if n in own)])
         for item, own in zip(firsts, options, strict=True)

@@ -1,4 +1,4 @@
-"""Error and training loss against the epoch, as on the right of figure 4 of arXiv:1608.06993."""
+"""Error and training loss by epoch, like the right side of figure 4 of arXiv:1608.06993."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from densenet_cli.results.plots.setting_labels import seeds
 from densenet_cli.results.records import read_metrics
 from densenet_cli.results.settings import Setting
 
-SHOWN = 8  # curves a data set that can be told apart; of more settings, the best of each family
-HEIGHT = 4.6  # inches a data set: error above, loss below
-SHADES = (1.0, 0.6, 0.8, 0.4, 0.9, 0.5, 0.7, 0.3)  # of the settings of one family
+SHOWN = 8  # curves per data set, as more cannot be distinguished; of more settings, the best per family
+HEIGHT = 4.6  # inches per data set: error above, loss below
+SHADES = (1.0, 0.6, 0.8, 0.4, 0.9, 0.5, 0.7, 0.3)  # opacities of the settings of one family
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One quantity of a setting against the epoch, over its finished runs.
+    """One quantity of a setting by epoch, over its finished runs.
 
     Args:
-        epochs: counted from 1; those of which at least one run knows the quantity.
-        means: over the runs that know it.
-        stds: their sample standard deviation, 0 where only one does.
+        epochs: counted from 1; those for which at least one run recorded the quantity.
+        means: over the runs that recorded it.
+        stds: their sample standard deviation, 0 if only one did.
     """
 
     epochs: list[int]
@@ -50,7 +50,7 @@ class _Curves:
 
 
 def draw(settings: Sequence[Setting]) -> Drawing | None:
-    """Curves of the finished settings, the mean over seeds with a band; None without any epochs."""
+    """Curves of the finished settings, mean over seeds with a band; None if no epoch was recorded."""
     groups = grouped((item for item in settings if item.done), lambda item: item.data)
     chosen = [item for own in groups.values() for item in _chosen(own)]
     unreadable: list[str] = []
@@ -66,7 +66,7 @@ def draw(settings: Sequence[Setting]) -> Drawing | None:
         error.set_title(data)
         error.set_ylabel(f"{split} error (%)")
         looks.append(_panels(error, loss, own, marks))
-    figure.draw_without_rendering()  # the heights of the frames are needed
+    figure.draw_without_rendering()  # now the heights of the panels are known
     for error, own, own_looks in zip(grid[::2], drawn.values(), looks, strict=True):
         _name_lines(error, error.get_window_extent().height / figure.dpi, own, own_looks)
     points = [row for curves in known for row in _rows(curves)]
@@ -75,12 +75,12 @@ def draw(settings: Sequence[Setting]) -> Drawing | None:
 
 
 def mean_curve(runs: Sequence[Sequence[dict[str, float | None]]], column: str) -> Curve:
-    """A column of metrics.csv against the epoch, over runs.
+    """A column of metrics.csv by epoch, over runs.
 
     Args:
-        runs: the rows of each run's metrics.csv. A run that stopped within an epoch has two rows of
-            it; the last with a value counts.
-        column: as "test_error".
+        runs: the rows of each run's metrics.csv. A run that was interrupted within an epoch has two
+            rows for it; the last one with a value counts.
+        column: such as "test_error".
     """
     known: dict[int, list[float]] = {}
     for rows in runs:
@@ -101,7 +101,7 @@ def _values(rows: Sequence[dict[str, float | None]], column: str) -> dict[int, f
 
 
 def _chosen(own: list[Setting]) -> list[Setting]:
-    """All of them, or the one of lowest error of each family."""
+    """All of them; if they are more than SHOWN, the one with the lowest error of each family."""
     if len(own) <= SHOWN:
         return own
     known = sorted((item for item in own if item.mean("error") is not None), key=_error)
@@ -129,7 +129,7 @@ def _curves(item: Setting, unreadable: list[str]) -> _Curves | None:
 def _panels(
     error: Axes, loss: Axes, own: list[_Curves], marks: dict[str, style.Mark]
 ) -> list[dict[str, Any]]:
-    """Draw one data set; returned is how each line looks."""
+    """Draw one data set; return the look of each line."""
     shades = {family: iter(SHADES) for family in marks}
     looks: list[dict[str, Any]] = []
     for curves in own:
@@ -158,13 +158,13 @@ def _line(axes: Axes, curve: Curve, look: dict[str, Any]) -> None:
 
 
 def _top(curves: list[Curve]) -> float:
-    """Where the frame ends: the first epochs stand so high that the last could not be told apart."""
+    """The upper limit of the axis: below the first epochs, whose errors would dwarf the last ones."""
     highest = max(max(curve.means) for curve in curves)
     return min(1.05 * highest, 4 * max(curve.means[-1] for curve in curves))
 
 
 def _name_lines(axes: Axes, height: float, own: list[_Curves], looks: list[dict[str, Any]]) -> None:
-    """Write each setting at the right of the frame, of a height in inches, where its line ends."""
+    """Write the name of each setting beside the panel (`height` in inches), where its line ends."""
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     ends = [(curves.error.means[-1] - low) / (high - low) for curves in own]
     places = spread(ends, distance=0.26 / height, low=0.0, high=1.0)
@@ -182,7 +182,7 @@ def _note(items: list[Setting], chosen_of: bool, unreadable: list[str]) -> str:
     text = f"Error and training loss at the end of each epoch; mean over seeds ({seeds(items)}), "
     text += "band: sample standard deviation."
     if chosen_of:
-        text += " Of many settings, that of lowest error of each family."
+        text += " There are many settings: the one with the lowest error of each family is shown."
     return " ".join([text, *(f"Left out: {reason}." for reason in unreadable)])
 
 

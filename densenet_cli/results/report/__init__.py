@@ -1,4 +1,4 @@
-"""One page of HTML with tables, figures, configurations and environments; it needs no network."""
+"""One HTML page with tables, figures, configurations and environments; it loads nothing."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def write(
     """Write the page.
 
     Args:
-        settings: what the runs are gathered into.
-        runs: all of them.
-        unreadable: records that were left out; the page names them.
-        path: the file; an old one is replaced as a whole.
+        settings: of the runs.
+        runs: all runs.
+        unreadable: records that were left out; the page lists them.
+        path: the file; an existing one is replaced.
 
     Returns:
         The path.
 
     Raises:
-        UserError: if it can't be written.
+        UserError: if it cannot be written.
     """
     script = (HERE / "page.js").read_text(encoding="utf-8")
     page = _templates().get_template("page.html.j2")
@@ -58,7 +58,7 @@ def write(
 def _templates() -> Environment:
     return Environment(
         loader=FileSystemLoader(HERE),
-        autoescape=True,  # a record's words are shown, never obeyed
+        autoescape=True,  # text from a record is shown, and is never markup
         finalize=lambda value: value if isinstance(value, Markup) else printable(value, keep="\n"),
         undefined=StrictUndefined,
         trim_blocks=True,

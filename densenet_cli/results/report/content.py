@@ -1,4 +1,4 @@
-"""What the report says: plain texts and numbers, for the template to lay out."""
+"""The texts and numbers of the report, for the template to lay out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from densenet_cli.units import duration
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of the table: what it shows, and the number or word that its column is sorted by."""
+    """A cell of the table: its text, and the number or text that its column is sorted by."""
 
     text: str
     key: str
@@ -32,7 +32,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """A setting: its row of the table, and what opens below it."""
+    """A setting: its row of the table, and the details that open below the row."""
 
     cells: list[Cell]
     published: str
@@ -42,11 +42,11 @@ class Line:
 
 
 def summary(settings: Sequence[Setting], runs: Sequence[Run]) -> dict[str, str]:
-    """What was compared, in a title and a sentence; date and version."""
+    """Title and first sentences of the page, date and version."""
     done = [run for run in runs if run.status == "done"]
     seconds = sum(measured(run, "seconds") or 0.0 for run in runs)
     devices = _distinct(run.fields.get("device") for run in runs)
-    families = _distinct(item.family.replace(", stoch", " with stoch") for item in settings)
+    families = _distinct(item.family for item in settings)
     sentences = [
         f"{_number(len(settings), 'setting')} of {_listed(families)}.",
         f"{len(done):,} of {_number(len(runs), 'run')} finished; {_hours(seconds)}"
@@ -88,7 +88,7 @@ def results_table(settings: Sequence[Setting], runs: Sequence[Run]) -> dict[str,
 
 
 def unfinished(settings: Sequence[Setting]) -> list[dict[str, str]]:
-    """Runs that are not averaged into anything, and why."""
+    """The runs that count in no mean, and why."""
     return [
         {
             "setting": setting.title,
@@ -106,7 +106,7 @@ def unfinished(settings: Sequence[Setting]) -> list[dict[str, str]]:
 
 
 def environments(runs: Sequence[Run]) -> list[dict[str, str]]:
-    """The distinct environments: device, host, commit, versions, and how many runs each had."""
+    """The different environments (device, host, commit, versions), and how many runs each had."""
     counts: dict[int, int] = {}
     facts: dict[int, dict[str, str]] = {}
     numbers = _environment_numbers(runs)
@@ -138,7 +138,7 @@ def _environment_numbers(runs: Sequence[Run]) -> dict[str, int]:
 def _published(row: Row) -> str:
     found = row.comparison
     if found is None or found.published is None:
-        return f"No published figure beside it: {found.reason}." if found else ""
+        return f"No published error to compare with: {found.reason}." if found else ""
     published = found.published
     return (
         f"Published: {published.error:.2f} % ({published.source}); "
@@ -165,7 +165,7 @@ def _run(run: Run, numbers: dict[str, int], is_repeated: bool) -> dict[str, str]
 
 
 def _key(value: Any) -> str:
-    """What a column is sorted by; empty for nothing, which goes last."""
+    """The text that a column is sorted by; empty for no value, which goes last."""
     if isinstance(value, (int, float)):
         return repr(float(value)) if math.isfinite(value) else ""
     return "" if value is None else str(value)
@@ -182,7 +182,7 @@ def _number(count: int, word: str) -> str:
 
 
 def _listed(words: Sequence[str]) -> str:
-    """The words as one says them: "a", "a and b", "a, b and c"; of many the first eight."""
+    """A list in words: "a", "a and b", "a, b and c"; of a long one the first eight."""
     words = [*words[:8], f"{len(words) - 8} more"] if len(words) > 9 else list(words)
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 

@@ -1,4 +1,4 @@
-"""A figure of matplotlib's as part of a page: it takes the page's colours, light and dark."""
+"""A matplotlib figure as part of a page, in the page's colours, light or dark."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ def inline_svg(drawing: Drawing, name: str) -> str:
 
     Args:
         drawing: the figure.
-        name: begins all its ids, which must differ from those of other figures of the page.
+        name: a prefix for all its ids, which must differ from those of other figures on the page.
 
     Returns:
-        Without the frame of a file of its own and without a size; colours are `var(--blue)` and so
-        on, which the page defines.
+        Without XML header and size; colours are `var(--blue)` and so on, which the page defines.
     """
     text = drawing.svg()
     text = text[text.index("<svg") :]
@@ -30,5 +29,5 @@ def inline_svg(drawing: Drawing, name: str) -> str:
 
 
 def width_inches(drawing: Drawing) -> float:
-    """How wide the figure was drawn."""
+    """The width of the figure."""
     return float(drawing.figure.get_figwidth())

@@ -1,8 +1,8 @@
 "use strict";
 const root = document.documentElement;
-root.classList.add("scripted"); // without a script everything stands open
+root.classList.add("scripted"); // without a script, all details are shown
 
-// Colours: as the system has them, light, dark; kept for the next visit where the browser allows it.
+// Colours: as set in the system, light, dark; remembered for the next visit if the browser allows it.
 const themes = ["auto", "light", "dark"];
 const button = document.getElementById("theme");
 function show(theme) {
@@ -10,23 +10,23 @@ function show(theme) {
   if (theme === "auto") delete root.dataset.theme;
   else root.dataset.theme = theme;
 }
-function kept() {
+function remembered() {
   try { return localStorage.getItem("theme"); } catch { return null; }
 }
-show(themes.includes(kept()) ? kept() : "auto");
+show(themes.includes(remembered()) ? remembered() : "auto");
 button.addEventListener("click", () => {
   const next = themes[(themes.indexOf(button.textContent) + 1) % themes.length];
   show(next);
-  try { localStorage.setItem("theme", next); } catch { /* a page from a file may not keep anything */ }
+  try { localStorage.setItem("theme", next); } catch { /* a page opened from a file may have no storage */ }
 });
 
-// A setting opens to its runs and its configuration.
+// A click on a setting shows or hides its runs and its configuration.
 document.querySelectorAll(".opener").forEach((opener) => opener.addEventListener("click", () => {
   const open = document.getElementById(opener.getAttribute("aria-controls")).classList.toggle("open");
   opener.setAttribute("aria-expanded", open);
 }));
 
-// A heading sorts: numbers as numbers, rows without a value last. A setting is a tbody of two rows.
+// A click on a heading sorts by it: numbers as numbers, rows without a value last. A setting is a tbody.
 function compare(a, b) {
   if (a === "" || b === "") return 0;
   const [x, y] = [Number(a), Number(b)];
