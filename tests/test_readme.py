@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from densenet_cli.commands import model as model_cli
-from densenet_cli.commands import results
+from densenet_cli.commands import model_parser, results
 from densenet_cli.commands.run import CONF
 from densenet_cli.config.build import build
 from densenet_cli.models import cost
@@ -68,7 +67,7 @@ def test_every_model_command_is_one():
     lines = re.findall(r"^\$ (densenet-model .*?)(?:\s+#.*)?$", README, re.MULTILINE)
     assert len(lines) >= 4
     for line in lines:
-        model_cli._parser().parse_args(line.split()[1:])
+        model_parser.parser().parse_args(line.split()[1:])
 
 
 def test_the_table_of_sweeps_holds_every_one():

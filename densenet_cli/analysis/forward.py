@@ -1,4 +1,4 @@
-"""A network's answers to batches of images, without any change to the network."""
+"""Forward passes that leave the network as it was: mode, running statistics, logits."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Batches = Iterable[tuple[Tensor, Tensor]]
-"""Images (n, 3, H, W) and labels (n,): a list or a loader, which can be gone through repeatedly."""
+"""Images (n, 3, H, W) and labels (n,): a list or a loader that can be iterated several times."""
 
 
 @contextlib.contextmanager
 def mode(network: nn.Module, training: bool) -> Iterator[None]:
-    """All modules in training or evaluation mode, and each as it was afterwards."""
+    """Set all modules to training or evaluation mode; afterwards restore the mode of each."""
     before = {module: module.training for module in network.modules()}
     network.train(training)
     try:
@@ -27,7 +27,7 @@ def mode(network: nn.Module, training: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def same_buffers(network: nn.Module) -> Iterator[None]:
-    """Running statistics are afterwards what they were."""
+    """Restore the network's buffers, among them running statistics, afterwards."""
     before = [(buffer, buffer.clone()) for buffer in network.buffers()]
     try:
         yield
@@ -37,20 +37,20 @@ def same_buffers(network: nn.Module) -> Iterator[None]:
 
 
 def device_of(network: nn.Module) -> torch.device:
-    """Where the network's parameters lie."""
+    """The device of the network's parameters."""
     return next(network.parameters()).device
 
 
 def in_double(tensor: Tensor) -> Tensor:
-    """The tensor in float64; on the CPU if it lies on an Apple GPU, which has no such numbers."""
+    """The tensor in float64; moved to the CPU from an Apple GPU, which has no float64."""
     return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
 
 
-def answers(network: nn.Module, batches: Batches) -> tuple[Tensor, Tensor]:
-    """Logits (N, classes) float32 and labels (N,) of all images, on the CPU; in evaluation mode.
+def logits_and_labels(network: nn.Module, batches: Batches) -> tuple[Tensor, Tensor]:
+    """Logits (N, classes) float32 and labels (N,) of all images, on the CPU, in evaluation mode.
 
     Raises:
-        ValueError: there are no images, as in an iterator that was used up.
+        ValueError: there are no images, for example because an iterator was used up.
     """
     device, logits, labels = device_of(network), [], []
     with mode(network, training=False), torch.no_grad():
@@ -58,12 +58,17 @@ def answers(network: nn.Module, batches: Batches) -> tuple[Tensor, Tensor]:
             logits.append(network(images.to(device)).float().cpu())
             labels.append(truth.cpu())
     if not labels:
-        raise ValueError("there are no images: batches must be a list or a loader with some")
+        raise no_images()
     return torch.cat(logits), torch.cat(labels)
 
 
 def error_and_loss(network: nn.Module, batches: Batches) -> tuple[float, float]:
-    """Percentage of images taken for another class, and the mean cross-entropy in nats."""
-    logits, labels = answers(network, batches)
+    """Percentage of images that are classified wrongly, and the mean cross-entropy in nats."""
+    logits, labels = logits_and_labels(network, batches)
     wrong = logits.argmax(1) != labels
     return 100 * float(wrong.double().mean()), float(F.cross_entropy(logits.double(), labels))
+
+
+def no_images() -> ValueError:
+    """The error that all measurements raise when there is nothing to measure."""
+    return ValueError("there are no images: batches must be a non-empty list or loader")

@@ -1,4 +1,4 @@
-"""Networks that stand beside each other on one figure."""
+"""The titles, colours and markers by which figures tell networks apart."""
 
 from __future__ import annotations
 
@@ -14,35 +14,36 @@ from densenet_cli.figures import style
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A network that is looked at.
+class NetworkLabel:
+    """What a figure calls a network.
 
     Attributes:
-        title: what it is called, as "DenseNet-BC (L=28, k=16)".
-        family: the kind it belongs to, as results.networks.family tells it; decides its colour.
-        trained: what became of it, if it is an untrained network.
+        title: as "DenseNet-BC (L=28, k=16)".
+        family: as record.network_names.family gives it; decides the colour.
+        trained: for an untrained network, the label of the same network after training.
     """
 
     title: str
     family: str
-    trained: Subject | None = None
+    trained: NetworkLabel | None = None
 
 
-def marks(subjects: Collection[Subject]) -> dict[Subject, style.Mark]:
-    """A mark for each: the first of a family has the family's, as on all our figures.
+def marks(networks: Collection[NetworkLabel]) -> dict[NetworkLabel, style.Mark]:
+    """A mark for each network: the first of a family has the family's, as in all our figures.
 
-    An untrained network is drawn as what became of it, but pale and dotted.
+    An untrained network is drawn like the trained one, but pale and dotted.
     """
-    finished = list(dict.fromkeys(subject.trained or subject for subject in subjects))
-    firsts: dict[str, Subject] = {}
-    for subject in finished:
-        firsts.setdefault(subject.family, subject)
-    own = style.marks(firsts)
-    chosen = {subject: own[family] for family, subject in firsts.items()}
-    free = [mark for mark in [*style.FAMILIES.values(), *style.OTHERS] if mark not in own.values()]
-    rest = [subject for subject in finished if subject not in chosen]
+    trained = list(dict.fromkeys(network.trained or network for network in networks))
+    firsts: dict[str, NetworkLabel] = {}
+    for network in trained:
+        firsts.setdefault(network.family, network)
+    of_family = style.marks(firsts)
+    chosen = {network: of_family[family] for family, network in firsts.items()}
+    used = of_family.values()
+    free = [mark for mark in [*style.FAMILIES.values(), *style.OTHERS] if mark not in used]
+    rest = [network for network in trained if network not in chosen]
     chosen |= dict(zip(rest, itertools.cycle(free), strict=False))
-    return {one: _pale(chosen[one.trained]) if one.trained else chosen[one] for one in subjects}
+    return {one: _pale(chosen[one.trained]) if one.trained else chosen[one] for one in networks}
 
 
 def _pale(mark: style.Mark) -> style.Mark:
@@ -50,9 +51,9 @@ def _pale(mark: style.Mark) -> style.Mark:
     return style.Mark(to_hex((red, green, blue)), mark.marker, ":")
 
 
-def legend(looks: Mapping[Subject, style.Mark]) -> list[Line2D]:
-    """A line for each, to be named below the figure."""
+def legend(mark_of: Mapping[NetworkLabel, style.Mark]) -> list[Line2D]:
+    """The handles of a legend, one for each network."""
     return [
-        Line2D([], [], color=mark.colour, marker=mark.marker, ls=mark.line, label=subject.title)
-        for subject, mark in looks.items()
+        Line2D([], [], color=mark.colour, marker=mark.marker, ls=mark.line, label=network.title)
+        for network, mark in mark_of.items()
     ]

@@ -1,4 +1,4 @@
-"""The runs that an analysis sets side by side, and where its figures go."""
+"""The runs that a study compares, and where it writes its figures."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from typing import TypeVar
 import torch
 
 from densenet_cli.analysis.forward import Batches
-from densenet_cli.analysis.network_label import Subject
+from densenet_cli.analysis.network_label import NetworkLabel
 from densenet_cli.config.build import build
 from densenet_cli.config.trust import Trust
 from densenet_cli.figures.drawing import FORMATS, Drawing
 from densenet_cli.figures.terminal import console, plain
-from densenet_cli.inference import run_images as test_images
-from densenet_cli.inference.trained import Trained, load
+from densenet_cli.inference import run_images
+from densenet_cli.inference.trained_network import TrainedNetwork, load
 from densenet_cli.options import UserError, choice
 from densenet_cli.plain_text import printable
 from densenet_cli.record.network_names import family, network_name
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Look:
-    """What to look at, and where to leave what is found.
+class Analysis:
+    """What all studies of trained networks need: the runs, their test images, the folder of figures.
 
     Attributes:
         runs: folders of runs, or checkpoints in them.
-        images: test images to look with.
-        root: where the data lie, if no longer where the runs found them.
-        folder: of the figures.
-        formats: some of figures.drawing.FORMATS.
-        precision: what the networks compute in, 32-true or bf16-mixed; None: as they were trained.
-        trust: what the runs' folders may name.
+        images: number of test images.
+        root: folder of the data, if they have moved since the runs; else None.
+        folder: where the figures are written.
+        formats: file formats of the figures, some of figures.drawing.FORMATS.
+        precision: of the networks, 32-true or bf16-mixed; None: as trained.
+        trust: classes and packages that the runs' folders may name.
     """
 
     runs: Sequence[Path]
@@ -46,8 +46,11 @@ class Look:
     precision: str | None = "32-true"
     trust: Trust = field(default_factory=Trust)
 
-    def networks(self, also_untrained: bool = False) -> Iterator[tuple[Subject, Trained]]:
-        """The network of each run under a title of its own; also with the weights of its seed.
+    def networks(self, also_untrained: bool = False) -> Iterator[tuple[NetworkLabel, TrainedNetwork]]:
+        """The network of each run, each with a label of its own.
+
+        Args:
+            also_untrained: after each network, yield it again with the initial weights of its seed.
 
         Raises:
             UserError: a run is named twice, or cannot be loaded.
@@ -55,32 +58,33 @@ class Look:
         titles: set[str] = set()
         for run, name in zip(self.runs, shortest_names(self.runs), strict=True):
             trained = load(run, "auto", self.precision, self.trust)
-            subject = _subject(trained, name, titles)
-            yield subject, trained
+            label = _label(trained, name, titles)
+            titles.add(label.title)
+            yield label, trained
             if also_untrained:
-                before = replace(subject, title=f"{subject.title}, untrained", trained=subject)
-                yield before, _untrained(trained)
+                title = f"{label.title}, untrained"
+                yield replace(label, title=title, trained=label), _untrained(trained)
 
-    def test_images(self, trained: Trained) -> Batches:
-        """Images of the network's own run, as it takes them."""
-        return test_images.batches(trained, self.images, self.root)
+    def test_images(self, trained: TrainedNetwork) -> Batches:
+        """Test images of the network's own run, preprocessed for the network."""
+        return run_images.batches(trained, self.images, self.root)
 
     def each(
-        self, find: Callable[[Trained, Batches], Found], also_untrained: bool = False
-    ) -> dict[Subject, Found]:
-        """What is found in each network with its run's test images."""
+        self, measure: Callable[[TrainedNetwork, Batches], Result], also_untrained: bool = False
+    ) -> dict[NetworkLabel, Result]:
+        """The result of `measure` for each network with the test images of its run."""
         return {
-            subject: find(trained, self.test_images(trained))
-            for subject, trained in self.networks(also_untrained)
+            label: measure(trained, self.test_images(trained))
+            for label, trained in self.networks(also_untrained)
         }
 
     def write(self, name: str, *drawings: Drawing) -> None:
-        """Write figures, numbered from 1 if there are several; see `write`."""
+        """Write the figures and their numbers; see `write`."""
         write(self.folder, name, drawings, self.formats)
 
 
 def formats(text: str) -> list[str]:
-    """The formats of figures that are typed as "png,svg".
+    """The file formats in a text such as "png,svg".
 
     Raises:
         OptionError: there is no such format.
@@ -89,11 +93,11 @@ def formats(text: str) -> list[str]:
 
 
 def write(folder: Path, name: str, drawings: Sequence[Drawing], formats: Sequence[str]) -> None:
-    """Write figures and the numbers in them; say where they are, and what they show.
+    """Write figures and their numbers (CSV); print the files' paths and the captions.
 
     Args:
-        folder: it is made if need be.
-        name: of the files; with a number from 1 if there are several drawings.
+        folder: created if it is missing.
+        name: of the files; several drawings are numbered from 1.
         drawings: one or more.
         formats: some of figures.drawing.FORMATS.
     """
@@ -106,10 +110,10 @@ def write(folder: Path, name: str, drawings: Sequence[Drawing], formats: Sequenc
 
 
 def shortest_names(runs: Sequence[Path]) -> list[str]:
-    """The end of each path, as long as it takes to tell it from the others.
+    """The last parts of each path, as few as distinguish it from the others.
 
     Raises:
-        UserError: one is named twice.
+        UserError: a run is named twice.
     """
     paths = [run.resolve().parts for run in runs]
     names = []
@@ -123,18 +127,15 @@ def shortest_names(runs: Sequence[Path]) -> list[str]:
     return names
 
 
-def _subject(trained: Trained, name: str, titles: set[str]) -> Subject:
-    """What a network is, with its run's name if another one is the same; noted in `titles`."""
+def _label(trained: TrainedNetwork, name: str, titles: set[str]) -> NetworkLabel:
+    """The network's name, followed by its run's if another network has that title already."""
     model = trained.fields["config"]["model"]
     title = network_name(model)
-    if title in titles:
-        title += f" [{printable(name)}]"
-    titles.add(title)
-    return Subject(title, family(model))
+    return NetworkLabel(f"{title} [{printable(name)}]" if title in titles else title, family(model))
 
 
-def _untrained(trained: Trained) -> Trained:
-    """The network with the weights that its run's seed makes; of a fine-tuned one too."""
+def _untrained(trained: TrainedNetwork) -> TrainedNetwork:
+    """The network with random weights by its run's seed, also if the run fine-tuned other weights."""
     config = trained.fields["config"]
     torch.manual_seed(config["seed"])
     network = build("model", config["model"], num_classes=len(trained.class_names)).eval()

@@ -1,1 +1,1 @@
-"""Trained networks in use: their layers, their answers, their errors elsewhere."""
+"""Networks in use: predictions, evaluation on other images, export, and summaries of layers."""

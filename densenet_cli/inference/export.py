@@ -1,4 +1,4 @@
-"""A trained network as a file for other programs: ONNX, torch.export or safetensors, checked."""
+"""Writes a trained network as ONNX, torch.export or safetensors, and checks the file."""
 
 from __future__ import annotations
 
@@ -15,32 +15,33 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from densenet_cli.config.build import build
 from densenet_cli.files.atomic_file import replace_file
-from densenet_cli.inference.trained import Trained
+from densenet_cli.inference.trained_network import TrainedNetwork
 from densenet_cli.options import UserError, not_installed
 
-TOLERANCE = 1e-4  # of the largest logit: other libraries add up in another order
-Answer = Callable[[Tensor], Tensor]
-"""What a written file makes of inputs (N, 3, H, W) float32: logits (N, classes)."""
+TOLERANCE = 1e-4  # of the largest logit: other libraries add in another order
+Forward = Callable[[Tensor], Tensor]
+"""The forward pass of a file that was read again: (N, 3, H, W) float32 -> logits (N, classes)."""
 
 
-def export(trained: Trained, form: str, path: Path, images: Tensor) -> float:
-    """Write a network to a file that takes batches of any size, once it was read again and checked.
+def export(trained: TrainedNetwork, form: str, path: Path, images: Tensor) -> float:
+    """Write a network to a file that takes batches of any size, and check the file before it is kept.
 
-    The file takes what the network does: images (N, 3, H, W) float32, normalised. Classes and
-    normalisation stand in its metadata.
+    The input of the file is that of the network: normalised images (N, 3, H, W) float32. Its metadata
+    hold the classes and the normalisation.
 
     Args:
         trained: the network, on the CPU and in float32.
         form: onnx, torch-export or safetensors.
-        path: the file; it is replaced only by one that passed.
-        images: (N, H, W, 3) uint8, two or more, to check it with.
+        path: of the file; an existing file is replaced only if the new one passes the check.
+        images: (N, H, W, 3) uint8, two or more, for the check.
 
     Returns:
-        The largest difference of a logit, as a share of the largest logit.
+        The largest difference between logits of file and network, divided by the largest logit.
 
     Raises:
-        UserError: if the packages for this format are missing, or the file answers otherwise than the
+        UserError: packages for this format are missing, or the file gives other logits than the
             network.
     """
     write = {
@@ -51,24 +52,24 @@ def export(trained: Trained, form: str, path: Path, images: Tensor) -> float:
     inputs, expected = trained.inputs(images), trained.logits(images)
     with tempfile.TemporaryDirectory(prefix="densenet-cli-") as scratch:
         part = Path(scratch) / path.name
-        answer = write[form](trained, part, inputs[:2])
+        forward = write[form](trained, part, inputs[:2])
         difference = max(
-            (answer(some) - its).abs().max().item()
-            for some, its in ((inputs, expected), (inputs[:1], expected[:1]))
+            (forward(some) - logits).abs().max().item()
+            for some, logits in ((inputs, expected), (inputs[:1], expected[:1]))
         )
         share = difference / expected.abs().max().item()
         if not share <= TOLERANCE:
             raise UserError(
-                f"--format {form}: the file answers otherwise than the network: logits differ by "
-                f"{difference:.2g} where the largest is {expected.abs().max().item():.2g}; not written"
+                f"--format {form}: the file is not written: its logits differ from the network's by "
+                f"{difference:.2g}; the largest logit is {expected.abs().max().item():.2g}"
             )
         with part.open("rb") as source:
             replace_file(path, lambda file: shutil.copyfileobj(source, file))
     return share
 
 
-def metadata(trained: Trained) -> dict[str, str]:
-    """What a program needs to know to use the file, each value as JSON or plain text."""
+def metadata(trained: TrainedNetwork) -> dict[str, str]:
+    """What a program needs to use the file, each value as JSON or plain text."""
     fields, scale = trained.fields, trained.scale
     return {
         "class_names": json.dumps(trained.class_names, ensure_ascii=False),
@@ -76,7 +77,9 @@ def metadata(trained: Trained) -> dict[str, str]:
         "image_size": json.dumps(trained.image_size),
         "mean": json.dumps([round(number, 6) for number in scale.mean.tolist()]),
         "std": json.dumps([round(number, 6) for number in scale.std.tolist()]),
-        "kept": json.dumps(trained.kept),  # of the shorter side, in the middle, before resizing
+        "crop_fraction": json.dumps(
+            trained.crop_fraction
+        ),  # share of the shorter side that the central crop keeps
         "model": json.dumps(fields["config"]["model"]),
         "test_error": json.dumps(fields["results"].get("test_error")),
         "densenet_cli": fields.get("versions", {}).get("densenet-cli", ""),
@@ -90,7 +93,7 @@ def _needed(form: str, name: str) -> ModuleType:
         raise not_installed(f"--format {form}", name, extra="export") from error
 
 
-def _write_onnx(trained: Trained, path: Path, inputs: Tensor) -> Answer:
+def _write_onnx(trained: TrainedNetwork, path: Path, inputs: Tensor) -> Forward:
     for name in ("onnx", "onnxscript"):
         _needed("onnx", name)
     runtime = _needed("onnx", "onnxruntime")
@@ -112,7 +115,7 @@ def _write_onnx(trained: Trained, path: Path, inputs: Tensor) -> Answer:
     )
 
 
-def _write_torch_export(trained: Trained, path: Path, inputs: Tensor) -> Answer:
+def _write_torch_export(trained: TrainedNetwork, path: Path, inputs: Tensor) -> Forward:
     program = torch.export.export(
         trained.network, (inputs,), dynamic_shapes=({0: torch.export.Dim("batch")},)
     )
@@ -122,10 +125,8 @@ def _write_torch_export(trained: Trained, path: Path, inputs: Tensor) -> Answer:
         return _without_gradients(torch.export.load(path).module())
 
 
-def _write_safetensors(trained: Trained, path: Path, inputs: Tensor) -> Answer:
-    """Weights alone; `model` in the metadata says what network they are of."""
-    from densenet_cli.config.build import build
-
+def _write_safetensors(trained: TrainedNetwork, path: Path, inputs: Tensor) -> Forward:
+    """Weights alone; `model` in the metadata names the network."""
     safetensors = _needed("safetensors", "safetensors.torch")
     weights = {name: tensor.contiguous() for name, tensor in trained.network.state_dict().items()}
     path.write_bytes(safetensors.save(weights, metadata(trained)))
@@ -134,9 +135,9 @@ def _write_safetensors(trained: Trained, path: Path, inputs: Tensor) -> Answer:
     return _without_gradients(network.eval())
 
 
-def _without_gradients(network: Callable[[Tensor], Any]) -> Answer:
-    def answer(images: Tensor) -> Tensor:
+def _without_gradients(network: Callable[[Tensor], Any]) -> Forward:
+    def forward(images: Tensor) -> Tensor:
         with torch.no_grad():
             return network(images)
 
-    return answer
+    return forward

@@ -1,4 +1,4 @@
-"""What a trained network takes pictures for: the likeliest classes, written as table, CSV or JSON."""
+"""A trained network's predictions for image files, written as a table, CSV or JSON."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from rich import box
-from rich.table import Table
 from torch import Tensor
 
 from densenet_cli.data.photo import centre_crop, ten_crops
-from densenet_cli.figures.terminal import console, plain
+from densenet_cli.figures.terminal import console, table
 from densenet_cli.files.csv_file import write_csv
-from densenet_cli.inference import pictures
-from densenet_cli.inference.pictures import Unreadable
-from densenet_cli.inference.trained import Trained
+from densenet_cli.inference import image_batches
+from densenet_cli.inference.image_batches import Unreadable
+from densenet_cli.inference.trained_network import TrainedNetwork
 from densenet_cli.options import UserError
 from densenet_cli.plain_text import in_json
 from densenet_cli.training.metrics import likeliest
@@ -25,11 +23,11 @@ from densenet_cli.training.metrics import likeliest
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a picture was taken for.
+    """The prediction for one image.
 
     Attributes:
         path: the file.
-        classes: names and probabilities, the likeliest first.
+        classes: names and probabilities, the most probable first.
     """
 
     path: str
@@ -37,76 +35,83 @@ class Prediction:
 
 
 def predict(
-    trained: Trained,
+    trained: TrainedNetwork,
     paths: Sequence[str],
     top: int,
     batch_size: int | None = None,
     ten_crop: bool = False,
 ) -> Iterator[Prediction | Unreadable]:
-    """Ask the network about pictures, in their order.
+    """Predict the classes of image files, in their order.
 
     Args:
         trained: the network.
         paths: the files.
-        top: how many classes to name for each.
-        batch_size: pictures, or crops of them, at a time; None: as many as in the network's run.
-        ten_crop: ask about ten parts of each picture and take the mean of the answers (logits), as
-            fb.resnet.torch does for the figures of Huang et al. 2017, table 3.
+        top: number of classes for each image.
+        batch_size: images, or crops of them, at a time; None: as in the network's run.
+        ten_crop: average the logits of ten crops of each image, as fb.resnet.torch does for the errors
+            in Huang et al. 2017, table 3.
 
     Raises:
-        UserError: for ten crops, if the network takes pictures whole.
+        UserError: ten crops are asked for, and the network takes images whole.
     """
-    if ten_crop and trained.kept == 1:
-        raise UserError("--ten-crop: this network takes pictures whole; it is for data=image_folder")
-    cut = functools.partial(
-        ten_crops if ten_crop else centre_crop, size=trained.image_size[0], fraction=trained.kept
+    if ten_crop and trained.crop_fraction == 1:
+        raise UserError(
+            "--ten-crop: this network takes images whole, not cropped; ten crops need data=image_folder"
+        )
+    crop = functools.partial(
+        ten_crops if ten_crop else centre_crop,
+        size=trained.image_size[0],
+        fraction=trained.crop_fraction,
     )
     batch_size = batch_size or trained.batch_size
     at_once = max(1, batch_size // 10) if ten_crop else batch_size
-    return _answers(trained, paths, cut, top, at_once)
+    return _predictions(trained, paths, crop, top, at_once)
 
 
-def _answers(
-    trained: Trained, paths: Sequence[str], cut: Callable[[str], Tensor], top: int, batch_size: int
+def _predictions(
+    trained: TrainedNetwork,
+    paths: Sequence[str],
+    crop: Callable[[str], Tensor],
+    top: int,
+    batch_size: int,
 ) -> Iterator[Prediction | Unreadable]:
-    for indices, images, unreadable in pictures.batches(paths, cut, batch_size):
+    for indices, images, unreadable in image_batches.batches(paths, crop, batch_size):
         if indices:
             logits = trained.logits(images.flatten(0, -4)).unflatten(0, (len(indices), -1)).mean(1)
             classes = likeliest(logits, top)
-            chances = logits.softmax(1).gather(1, classes)
-            for index, labels, its in zip(indices, classes.tolist(), chances.tolist(), strict=True):
+            probabilities = logits.softmax(1).gather(1, classes)
+            for index, labels, values in zip(
+                indices, classes.tolist(), probabilities.tolist(), strict=True
+            ):
                 names = [trained.class_names[label] for label in labels]
-                yield Prediction(paths[index], list(zip(names, its, strict=True)))
+                yield Prediction(paths[index], list(zip(names, values, strict=True)))
         yield from unreadable
 
 
 def readable(
-    answers: Iterable[Prediction | Unreadable], unreadable: list[Unreadable]
+    results: Iterable[Prediction | Unreadable], unreadable: list[Unreadable]
 ) -> Iterator[Prediction]:
-    """The predictions as they come; what could not be read is put into a list."""
-    for answer in answers:
-        if isinstance(answer, Unreadable):
-            unreadable.append(answer)
+    """Yield the predictions; append the files that cannot be read to a list."""
+    for result in results:
+        if isinstance(result, Unreadable):
+            unreadable.append(result)
         else:
-            yield answer
+            yield result
 
 
 def write(predictions: Iterable[Prediction], form: str, file: TextIO) -> None:
-    """Write predictions, one a row, as they come (table: when all are there)."""
+    """Write a row for each prediction: CSV and JSON as they come, a table when all are there."""
     {"table": _as_table, "csv": _as_csv, "json": _as_json}[form](predictions, file)
 
 
 def _as_table(predictions: Iterable[Prediction], file: TextIO) -> None:
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("picture", overflow="fold")
-    table.add_column("class")
-    table.add_column("probability", justify="right")
-    table.add_column("or else", overflow="fold")
+    headings = ("image", "class", "probability", "next classes")
+    rows = []
     for prediction in predictions:
-        (name, chance), *others = prediction.classes
-        rest = ", ".join(f"{other} {100 * its:.1f} %" for other, its in others)
-        table.add_row(plain(prediction.path), plain(name), f"{100 * chance:.1f} %", plain(rest))
-    console(file).print(table)
+        (name, probability), *others = prediction.classes
+        rest = ", ".join(f"{other} {100 * value:.1f} %" for other, value in others)
+        rows.append((prediction.path, name, f"{100 * probability:.1f} %", rest))
+    console(file).print(table(headings, rows, text=("image", "class", "next classes")))
 
 
 def _as_csv(predictions: Iterable[Prediction], file: TextIO) -> None:
@@ -123,11 +128,12 @@ def _csv_row(prediction: Prediction) -> dict[str, str]:
 
 
 def _as_json(predictions: Iterable[Prediction], file: TextIO) -> None:
-    """A list, an element a line."""
+    """A list, one element a line."""
     before = "[\n"
     for prediction in predictions:
         classes = [
-            {"class": name, "probability": round(chance, 6)} for name, chance in prediction.classes
+            {"class": name, "probability": round(probability, 6)}
+            for name, probability in prediction.classes
         ]
         text = json.dumps({"file": prediction.path, "classes": classes}, ensure_ascii=False)
         file.write(before + in_json(text))

@@ -9,32 +9,32 @@ from torch import Tensor
 
 from densenet_cli.config.build import build, naming
 from densenet_cli.data.image_data import ImageData
-from densenet_cli.inference.trained import Trained
+from densenet_cli.inference.trained_network import TrainedNetwork
 from densenet_cli.options import OptionError
 from densenet_cli.record.trained_on import other_images, refusal
 
 
 def batches(
-    trained: Trained, images: int, root: str | None = None, batch_size: int = 64
+    trained: TrainedNetwork, images: int, root: str | None = None, batch_size: int = 64
 ) -> list[tuple[Tensor, Tensor]]:
-    """Some of the test images, as the network takes them, in batches: (n, 3, H, W) and labels (n,).
+    """Some test images, preprocessed for the network, in batches: (n, 3, H, W) and labels (n,).
 
-    Batches are equally large but for one image.
+    The sizes of the batches differ by one at most.
 
     Args:
-        trained: says what they are and how they are prepared.
-        images: how many, drawn at random but always the same; all if there are no more.
-        root: where the data lie, if no longer where the run found them.
-        batch_size: the most images in a batch.
+        trained: the network; its run says which data and which preprocessing.
+        images: how many, chosen at random but always the same ones; all if there are fewer.
+        root: folder of the data, if they have moved since the run; else None.
+        batch_size: images in a batch at most.
 
     Raises:
-        UserError: if the data are not there, or others than those of the run.
+        UserError: the data are missing, or are not those of the run.
     """
     options: dict[str, Any] = {**trained.fields["config"]["data"], "batch_size": batch_size}
     if root is not None:
         options["root"] = root
     if "check" in options:
-        options["check"] = False  # of all images of all splits; the run has done so
+        options["check"] = False  # the run has checked all images
     data: ImageData = build("data", options)
     try:
         with naming("data"):
@@ -47,15 +47,15 @@ def batches(
     pixels, labels = data.some_test_images(images)
     count = math.ceil(len(labels) / batch_size)
     parts = zip(pixels.tensor_split(count), labels.tensor_split(count), strict=True)
-    return [(trained.inputs(part), its) for part, its in parts]
+    return [(trained.inputs(part), truth) for part, truth in parts]
 
 
-def _check_same(trained: Trained, data: ImageData, options: dict[str, Any]) -> None:
-    """Raise UserError if the images are others than those of the run."""
+def _check_same(trained: TrainedNetwork, data: ImageData, options: dict[str, Any]) -> None:
+    """Raise UserError if the images are not those of the run."""
     now = {"class_names": list(data.class_names), "sizes": data.sizes, "digest": data.digest()}
     if difference := other_images(trained.fields["data"], now):
         rule = (
-            f"holds other images than the run was trained on: {difference}; some of them may be none "
-            "that it was tested on"
+            f"holds other images than the run was trained on: {difference}; they may not be the images "
+            "that the run was tested on"
         )
         raise refusal(rule, options)

@@ -13,9 +13,8 @@ from densenet_cli.analysis.mistakes.calibration import (
     most_confident_mistakes,
     reliability,
 )
-from densenet_cli.analysis.mistakes.calibration_figure import draw_confusion, draw_reliability
-from densenet_cli.analysis.mistakes.mistakes_figure import draw_mistakes
-from densenet_cli.analysis.network_label import Subject
+from densenet_cli.analysis.mistakes.figure import draw_confusion, draw_mistakes, draw_reliability
+from densenet_cli.analysis.network_label import NetworkLabel
 
 
 def logits_of(*rows):
@@ -89,7 +88,7 @@ def test_mistakes_come_by_confidence():
 def test_figures_show_what_was_counted():
     logits, labels = random_answers()
     bins = reliability(logits, labels)
-    drawing = draw_reliability({Subject("ours", "ResNet"): bins})
+    drawing = draw_reliability({NetworkLabel("ours", "ResNet"): bins})
     shares, points = drawing.figure.axes
     filled = [part for part in bins if part.images]
     assert list(points.get_lines()[0].get_ydata()) == [part.accuracy for part in filled]
@@ -98,7 +97,7 @@ def test_figures_show_what_was_counted():
     confusion = draw_confusion(confusion_matrix(FOUR, TRUTH), ["a", "b", "c"])
     texts = {text.get_position(): text.get_text() for text in confusion.figure.axes[0].texts}
     assert texts == {(0.5, 0.5): "100.0", (1.5, 1.5): "100.0", (0.5, 2.5): "50.0", (2.5, 2.5): "50.0"}
-    assert {"class": "c", "taken_for": "a", "images": 1} in confusion.points
+    assert {"class": "c", "predicted": "a", "images": 1} in confusion.points
 
 
 def test_mistakes_are_shown_with_what_was_said_and_what_is_true():
@@ -109,5 +108,5 @@ def test_mistakes_are_shown_with_what_was_said_and_what_is_true():
     assert first.get_title(loc="center") == "a 85 %\nis sea otter, En…"
     assert np.array_equal(first.get_images()[0].get_array(), picture)
     assert not any(axes.get_images() for axes in others)
-    expected = {"image": 2, "class": "sea otter, Enhydra", "taken_for": "a"}
+    expected = {"image": 2, "class": "sea otter, Enhydra", "predicted": "a"}
     assert drawing.points == [{**expected, "confidence": pytest.approx(0.85)}]

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from densenet_cli.analysis.layer_figure import draw_feature_maps
 from densenet_cli.analysis.maps.feature_maps import activations, correlations
-from densenet_cli.analysis.network_label import Subject
+from densenet_cli.analysis.maps.figure import draw
+from densenet_cli.analysis.network_label import NetworkLabel
 from densenet_cli.models.densenet import DenseNet
 from densenet_cli.models.resnet import ResNet
 from densenet_cli.options import UserError
@@ -34,6 +34,7 @@ def test_every_relu_is_found_with_what_it_reads():
 
 @torch.no_grad()
 def test_a_map_is_dead_if_its_bias_keeps_it_below_zero_on_all_images():
+    torch.manual_seed(0)
     network = DenseNet(6, 4, 10)
     network.features.transition1.norm.bias[:3] = -1000
     found = {relu.name: relu for relu in activations(network, BATCHES)}
@@ -78,7 +79,7 @@ def test_without_images_there_is_an_error():
 
 def test_figure_shows_percentages_of_every_relu():
     found = activations(ResNet(6, 8), BATCHES)
-    drawing = draw_feature_maps({Subject("ResNet-8", "ResNet"): found})
+    drawing = draw({NetworkLabel("ResNet-8", "ResNet"): found})
     redundant = drawing.figure.axes[1].get_lines()[0]
     assert list(redundant.get_ydata()) == pytest.approx([100 * relu.redundant for relu in found])
     assert [point["maps"] for point in drawing.points] == [relu.maps for relu in found]
@@ -88,5 +89,5 @@ def test_a_relu_that_ends_at_six_is_one_and_a_network_without_is_refused():
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU6(), nn.Flatten(), nn.LazyLinear(2))
     assert [(relu.name, relu.maps) for relu in activations(network, BATCHES)] == [("1", 4)]
     network[1] = nn.Hardtanh()
-    with pytest.raises(UserError, match="Sequential has no ReLU that gives maps"):
+    with pytest.raises(UserError, match="Sequential has no ReLU on feature maps"):
         activations(network, BATCHES)

@@ -70,7 +70,7 @@ def test_torchvisions_densenet_has_the_same_connections():
 
 
 def test_another_network_is_refused():
-    with pytest.raises(UserError, match="ResNet is no DenseNet"):
+    with pytest.raises(UserError, match="ResNet is not a DenseNet"):
         feature_reuse(torchvision.models.resnet18())
 
 

@@ -106,7 +106,7 @@ def test_nothing_is_left_behind():
     ("layer", "said"),
     [
         ("features.norm", "--layer=features.norm: .* for example --layer=features.norm5"),
-        ("classifier", "--layer=classifier: gives no feature maps"),
+        ("classifier", "--layer=classifier: does not output feature maps"),
     ],
 )
 def test_a_layer_must_be_there_and_give_maps(layer, said):
@@ -130,5 +130,5 @@ class Attention(nn.Module):
     "network", [nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 6)), Attention()]
 )
 def test_without_maps_there_is_one_clear_message(network):
-    with pytest.raises(UserError, match="gives no feature maps of 4x4 pixels or more"):
+    with pytest.raises(UserError, match="has no feature maps of 4x4 pixels or more"):
         grad_cam(network, IMAGES, LABELS)

@@ -10,9 +10,8 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from densenet_cli.analysis import of_runs
-from densenet_cli.analysis.lesions.figure import draw
-from densenet_cli.analysis.lesions.lesions import (
+from densenet_cli.analysis.lesions.command import _row
+from densenet_cli.analysis.lesions.experiments import (
     Lesion,
     LesionStudy,
     deleted,
@@ -20,8 +19,9 @@ from densenet_cli.analysis.lesions.lesions import (
     mean_outputs,
     swapped,
 )
+from densenet_cli.analysis.lesions.figure import draw
 from densenet_cli.analysis.lesions.units import find_units
-from densenet_cli.analysis.network_label import Subject
+from densenet_cli.analysis.network_label import NetworkLabel
 from densenet_cli.models.densenet import DenseNet
 from densenet_cli.models.history.cifar_sized import vgg_cifar
 from densenet_cli.models.preact_resnet import PreActResNet
@@ -298,7 +298,9 @@ def test_what_cannot_be_is_refused():
 def test_figure_has_a_panel_an_experiment_and_a_row_a_lesion():
     study = LesionStudy(dense(), [(IMAGES, LABELS)], draws=2)
     lesions = [study.intact(), *study.delete_each(), *study.delete_random([1, 2])]
-    drawing = draw({Subject("ours", "DenseNet-BC"): lesions, Subject("again", "DenseNet-BC"): lesions})
+    drawing = draw(
+        {NetworkLabel("ours", "DenseNet-BC"): lesions, NetworkLabel("again", "DenseNet-BC"): lesions}
+    )
     assert [axes.get_title(loc="left") for axes in drawing.figure.axes] == [
         "one deleted",
         "several deleted",
@@ -312,18 +314,17 @@ def test_swaps_are_averaged_with_those_near_them_but_not_with_the_intact_network
     taus_and_errors = (0.98, 20.0), (0.77, 30.0), (0.73, 50.0), (0.5, 70.0)
     swaps = [Lesion("swap_random", 1, 0, (), tau, error, 1.0) for tau, error in taus_and_errors]
     intact = Lesion("intact", 0, 0, (), 1.0, 10.0, 1.0)
-    drawing = draw({Subject("ours", "DenseNet-BC"): [intact, *swaps]}, "mean")
+    drawing = draw({NetworkLabel("ours", "DenseNet-BC"): [intact, *swaps]}, "mean")
     means = drawing.figure.axes[0].get_lines()[-1]
     found = sorted(zip(means.get_xdata(), means.get_ydata(), strict=True))
     assert found == [(0.5, 70), (pytest.approx(0.75), 40), (0.98, 20), (1, 10)]
-    assert "the branch gives their means" in drawing.note
+    assert "the branch outputs their means" in drawing.note
 
 
-def test_the_terminal_names_the_unit_that_matters_most(capsys):
+def test_the_terminal_names_the_unit_that_matters_most():
     study = LesionStudy(dense(), [(IMAGES, LABELS)])
     found = [study.intact(), *study.delete_each()]
-    of_runs._show_lesions({Subject("ours", "DenseNet-BC"): found})
     errors = [lesion.error for lesion in found[1:]]
-    cells = capsys.readouterr().out.splitlines()[-2].split()
-    expected = f"ours 5 {found[0].error:.2f} {sum(errors) / 5:.2f} {max(errors):.2f}".split()
-    assert cells == [*expected, *found[1 + errors.index(max(errors))].units]
+    numbers = [f"{error:.2f}" for error in (found[0].error, sum(errors) / 5, max(errors))]
+    worst = found[1 + errors.index(max(errors))].units
+    assert _row(NetworkLabel("ours", "DenseNet-BC"), found) == ["ours", "5", *numbers, *worst]

@@ -17,7 +17,7 @@ from tiny_run import TINY
 from densenet_cli.commands import model as model_cli
 from densenet_cli.config.compose import CONF
 from densenet_cli.config.trust import TARGETS, Trust, check_words, words_of_trust
-from densenet_cli.inference import trained
+from densenet_cli.inference import trained_network
 from densenet_cli.options import UserError
 
 PLANTED = "planted.Network"
@@ -102,7 +102,7 @@ def test_what_is_planted_in_a_runs_folder_is_refused(section, options, named, ru
     assert "outputs/run" in message
     if section in ("model", "data"):
         with pytest.raises(UserError, match="outputs/run"):
-            trained.load(run)
+            trained_network.load(run)
     assert not Path("EXECUTED").exists()
 
 
@@ -178,9 +178,9 @@ def test_what_the_user_trusts_by_name_is_built(run, typed, monkeypatch, capsys):
         assert "if it is yours, type trust=mine.Net besides" in message
         assert typed(*words, "trust=other,mine")[0] == 0
     assert typed("task=test", checkpoint, "model._target_=mine.Net")[0] == 0  # typed words are free
-    assert trained.load(run, trust=Trust(("mine.Net",))).image_size == (8, 8)
+    assert trained_network.load(run, trust=Trust(("mine.Net",))).image_size == (8, 8)
     with pytest.raises(UserError, match=r"type --trust mine\.Net besides"):
-        trained.load(run, trust=Trust(("min",), how="--trust "))
+        trained_network.load(run, trust=Trust(("min",), how="--trust "))
     monkeypatch.setattr("sys.argv", ["densenet-model", "export", str(run), "--format", "safetensors"])
     with pytest.raises(SystemExit, match=r"type --trust mine\.Net besides"):
         model_cli.main()

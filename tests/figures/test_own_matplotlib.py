@@ -9,9 +9,9 @@ import matplotlib
 import pytest
 from example_record import write
 
-from densenet_cli.analysis import layer_figure
-from densenet_cli.analysis.gradients.gradient_flow import LayerGradient
-from densenet_cli.analysis.network_label import Subject
+from densenet_cli.analysis.gradients import figure
+from densenet_cli.analysis.gradients.gradient_norms import LayerGradient
+from densenet_cli.analysis.network_label import NetworkLabel
 from densenet_cli.process import child
 
 SETTINGS = """\
@@ -100,7 +100,7 @@ def test_settings_of_the_user_change_no_byte_of_a_figure(place, expected, tmp_pa
 def test_settings_made_before_change_no_figure_of_an_analysis(tmp_path):
     def drawn(folder):
         layers = [LayerGradient(f"layer {place}", 1.0 / place, 0.1, 2.0 / place) for place in (1, 2, 3)]
-        drawing = layer_figure.draw_gradients({Subject("a_b $x$", "ResNet"): layers})
+        drawing = figure.draw({NetworkLabel("a_b $x$", "ResNet"): layers})
         drawing.save(folder / "gradients", ["png", "svg", "pdf"])
         return {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -113,7 +113,7 @@ def test_settings_made_before_change_no_figure_of_an_analysis(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module", ["densenet_cli.analysis.of_runs"])
+@pytest.mark.parametrize("module", ["densenet_cli.analysis.lesions.command"])
 def test_matplotlib_is_loaded_without_settings_and_leaves_folder_and_environment(module, tmp_path):
     (tmp_path / "matplotlibrc").write_bytes(b"\xff")
     line = (

@@ -13,7 +13,7 @@ from tiny_run import TINY
 
 from densenet_cli.commands import model as model_cli
 from densenet_cli.data.digits import Digits
-from densenet_cli.inference import trained
+from densenet_cli.inference import trained_network
 from densenet_cli.inference.evaluation import evaluate
 from densenet_cli.inference.predictions import predict
 from densenet_cli.training.classifier import ImageClassifier
@@ -86,7 +86,7 @@ def test_evaluate_answers_as_the_test_of_the_run(typed, monkeypatch, capsys, ima
     results = json.loads(Path("tested/run.json").read_text())["results"]
     tested = torch.cat(logits)
 
-    network = trained.load(Path("run"), "cpu")
+    network = trained_network.load(Path("run"), "cpu")
     found = evaluate(network, Path("photos"))
     classes = {name: label for label, name in enumerate(network.class_names)}
     order = list(range(len(tested)))

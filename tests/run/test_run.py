@@ -7,7 +7,7 @@ import torch
 import yaml
 from tiny_run import TINY
 
-from densenet_cli.inference import trained
+from densenet_cli.inference import trained_network
 from densenet_cli.options import OptionError
 from densenet_cli.run import trainer_options
 
@@ -159,7 +159,7 @@ def test_the_best_epoch_is_reported_only_if_held_out_images_chose_it(typed, tmp_
     assert results["reported"] == "last"
     assert results["test_error"] == results["test_error_last"]
     assert "test_error_best" not in results  # no epoch is the best
-    assert trained.load(Path("outputs/last")).checkpoint.name == "last.ckpt"
+    assert trained_network.load(Path("outputs/last")).checkpoint.name == "last.ckpt"
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(typed, tmp_path):

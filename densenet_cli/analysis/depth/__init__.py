@@ -1,1 +1,1 @@
-"""Gradients before training, against depth (`densenet-model depth`)."""
+"""How gradient norms before training depend on depth (`densenet-model depth`)."""

@@ -1,1 +1,1 @@
-"""How large the gradients are that reach each layer (`densenet-model gradients`)."""
+"""Norms of the gradients that reach each layer (`densenet-model gradients`)."""

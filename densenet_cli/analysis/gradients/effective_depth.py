@@ -1,14 +1,15 @@
-"""Through how many units the gradient comes that reaches the images.
+"""How many units the gradient passes through, on average, on its way back to the images.
 
-The gradient at the input is a sum over the paths through a network: at each unit (a residual branch, a
-layer of a dense block) a path either goes through it or passes it by. If what flows back through every
-unit is multiplied by t, paths through n units are multiplied by t^n, so
+The gradient at the input is a sum over the paths through a network. At each unit (a residual branch, a
+layer of a dense block) a path either goes through the unit or bypasses it. If every unit multiplies the
+gradient by t, paths through n units are multiplied by t^n, so
 
     g(t) = Σ_n t^n g_n,    d ln‖g‖ / d ln t at t = 1  =  Σ_n n <g_n, g> / <g, g>,
 
-the mean number of units on a path, each path weighted by its part in the gradient. In a chain that is
-the number of units, in a network whose branches carry nothing 0. Veit et al. 2016 (arXiv:1605.06431,
-sec. 5.2) draw paths of each length at random instead; this takes two backward passes, and no chance.
+which is the mean number of units on a path, weighted by each path's share of the gradient. In a chain
+this is the number of units; in a network whose branches output zeros it is 0. Veit et al. 2016
+(arXiv:1605.06431, sec. 5.2) sample paths of each length; this method takes two backward passes and
+samples nothing.
 """
 
 from __future__ import annotations
@@ -24,15 +25,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from densenet_cli.analysis.forward import Batches, device_of, in_double, mode, same_buffers
+from densenet_cli.analysis.forward import (
+    Batches,
+    device_of,
+    in_double,
+    mode,
+    no_images,
+    same_buffers,
+)
 from densenet_cli.analysis.lesions.units import Unit, find_units
 from densenet_cli.options import UserError
 
-STEP = 0.01  # in ln t; the third derivative of ln‖g‖ spoils the result by its sixth part times STEP²
+STEP = 0.01  # in ln t; the error of the result is STEP² / 6 times the third derivative of ln‖g‖
 
 
 def branching_units(network: nn.Module) -> list[Unit]:
-    """The residual blocks or dense layers of a network; of others, which have none, an empty list."""
+    """The residual blocks or dense layers of a network; an empty list if it has none."""
     try:
         return [unit for unit in find_units(network) if unit.output is not None]
     except UserError:
@@ -40,15 +48,14 @@ def branching_units(network: nn.Module) -> list[Unit]:
 
 
 def effective_depth(network: nn.Module, units: Sequence[Unit], batches: Batches) -> float:
-    """The mean number of units on the paths that the gradient takes, 0..units unless paths cancel out.
+    """The mean number of units on the gradient's paths: 0..units, unless paths cancel out.
 
-    As in training, batch norm normalises by the batch, and dropout drops. The network is left as it
-    was.
+    Batch norm uses batch statistics and dropout is active, as in training. The network is not changed.
 
     Args:
         network: images -> logits.
-        units: some of its units, as `branching_units` gives them.
-        batches: one or a few; the mean is over them.
+        units: the units to count, from `branching_units`.
+        batches: one or a few; the result is their mean.
 
     Raises:
         ValueError: there are no images.
@@ -56,7 +63,7 @@ def effective_depth(network: nn.Module, units: Sequence[Unit], batches: Batches)
     with mode(network, training=True), same_buffers(network):
         found = [_of_batch(network, units, *batch) for batch in batches]
     if not found:
-        raise ValueError("there are no images: batches must be a list or a loader with some")
+        raise no_images()
     return statistics.fmean(found)
 
 
@@ -77,5 +84,5 @@ def _of_batch(network: nn.Module, units: Sequence[Unit], images: Tensor, labels:
 
 
 def _scale_back(factor: Tensor, module: nn.Module, args: Any, output: Tensor) -> None:
-    """Have the gradient of an output multiplied by what the factor is by then."""
+    """Multiply the gradient of an output by the factor's value at the time of the backward pass."""
     output.register_hook(lambda gradient: gradient * factor.to(gradient))

@@ -1,1 +1,1 @@
-"""What a network still knows when units are deleted or swapped (`densenet-model lesions`)."""
+"""The test error after residual blocks or layers are deleted or swapped (`densenet-model lesions`)."""

@@ -1,4 +1,4 @@
-"""Lesions of several networks: each unit deleted, more and more deleted, units swapped.
+"""Test errors of several networks: with one unit deleted, with several deleted, with units swapped.
 
 As figures 3 and 5 of Veit et al. 2016 (arXiv:1605.06431).
 """
@@ -12,35 +12,35 @@ from collections.abc import Callable, Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from densenet_cli.analysis.lesions.lesions import Lesion
-from densenet_cli.analysis.network_label import Subject, legend, marks
+from densenet_cli.analysis.lesions.experiments import Lesion
+from densenet_cli.analysis.network_label import NetworkLabel, legend, marks
 from densenet_cli.figures import style
 from densenet_cli.figures.drawing import Drawing, grouped
 
-MEANS = 6  # of swaps, on the way from 1 to the lowest τ
+MEANS = 6  # points of the line for swaps, from τ = 1 to the lowest τ
 
 
-def draw(lesions: Mapping[Subject, Sequence[Lesion]], replace: str = "zero") -> Drawing:
-    """Test error of each network after each lesion; a panel for each experiment that was done.
+def draw(lesions: Mapping[NetworkLabel, Sequence[Lesion]], replace: str = "zero") -> Drawing:
+    """Test error of each network after each lesion; a panel for each experiment that was run.
 
     Args:
-        lesions: of each network what its LesionStudy gave; all experiments together.
-        replace: what stood in place of deleted maps, one of lesions.REPLACE.
+        lesions: the results of each network's LesionStudy, all experiments together.
+        replace: what replaced the deleted maps, one of experiments.REPLACE.
     """
     done = {lesion.experiment for own in lesions.values() for lesion in own}
     panels = {name: panel for name, panel in PANELS.items() if name in done}
     with style.styled():
         figure = style.new_figure(style.PAGE if len(panels) > 1 else style.COLUMN, 3.2)
         grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
-        looks = marks(lesions)
+        mark_of = marks(lesions)
         for axes, (name, panel) in zip(grid, panels.items(), strict=True):
-            for subject, own in lesions.items():
+            for network, own in lesions.items():
                 chosen = [lesion for lesion in own if lesion.experiment == name]
                 if chosen:
-                    panel(axes, [*_intact(own), *chosen], looks[subject])
+                    panel(axes, [*_intact(own), *chosen], mark_of[network])
         grid[0].set_ylabel("test error (%)")
         grid[0].set_ylim(0, None)
-        figure.legend(handles=legend(looks), loc="outside lower center", ncols=3)
+        figure.legend(handles=legend(mark_of), loc="outside lower center", ncols=3)
     return Drawing(figure, _points(lesions), _note(lesions, replace))
 
 
@@ -102,26 +102,26 @@ PANELS: dict[str, Callable[[Axes, Sequence[Lesion], style.Mark], None]] = {
 }
 
 
-def _note(lesions: Mapping[Subject, Sequence[Lesion]], replace: str) -> str:
+def _note(lesions: Mapping[NetworkLabel, Sequence[Lesion]], replace: str) -> str:
     draws = 1 + max((lesion.draw for own in lesions.values() for lesion in own), default=0)
     maps = {"zero": "zeros", "mean": "their means"}[replace]
     return (
-        "Test error after units are deleted or swapped, without training. Units: residual blocks "
-        f"(deleted: the branch gives {maps}), layers of a DenseNet (deleted: their maps are {maps} for "
-        "all that read them; swapped: their maps change places for later readers), convolutions of a "
-        "plain net whose input and output have equal shapes (deleted: their input passes). Several "
-        f"deleted: mean of {draws} draws, band: lowest to highest; swapped: mean of those near in τ. "
-        "Dotted: the intact network."
+        "Test error after units are deleted or swapped, without further training. Units: residual "
+        f"blocks (deleted: the branch outputs {maps}); layers of a DenseNet (deleted: all readers of "
+        f"their maps read {maps}; swapped: later readers read their maps in each other's place); "
+        "convolutions of a plain network whose input and output have equal shapes (deleted: their "
+        f"input passes through). Several deleted: mean of {draws} draws, band: lowest to highest. "
+        "Swapped: means of draws of similar τ. Dotted: the intact network."
     )
 
 
-def _points(lesions: Mapping[Subject, Sequence[Lesion]]) -> list[dict[str, object]]:
+def _points(lesions: Mapping[NetworkLabel, Sequence[Lesion]]) -> list[dict[str, object]]:
     return [
         {
-            "network": subject.title,
+            "network": network.title,
             **dataclasses.asdict(lesion),
             "units": " ".join(lesion.units),
         }
-        for subject, own in lesions.items()
+        for network, own in lesions.items()
         for lesion in own
     ]

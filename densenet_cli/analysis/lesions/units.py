@@ -1,18 +1,18 @@
-"""The parts of a network that can be deleted, or exchanged with one another.
+"""The units of a network: the parts that can be deleted, or swapped with one another.
 
-Residual block (ResNet, pre-activation, wide): deleted, its branch gives zeros and the shortcut stays;
-exchanged, each of two blocks of equal shapes in a stage stands in the other's place. As Veit et al.
-2016 (arXiv:1605.06431, sec. 4).
+Residual block (ResNet, pre-activation, wide). Deleted: its branch outputs zeros; the shortcut stays.
+Swapped: two blocks of equal shapes in one stage change places. As in Veit et al. 2016
+(arXiv:1605.06431, sec. 4).
 
-Layer of a DenseNet: deleted, all that read its k maps find zeros; exchanged, all that read the maps of
-both layers find those of each where they expect the other's. There is no customary definition. A layer
-reads more maps than the one before it, so two cannot stand in each other's place; what can change
-places are the maps they give, for the later layers of the block and what comes after it.
+Layer of a DenseNet. Deleted: all readers of its k maps read zeros. Swapped: all modules that read the
+maps of both layers read each layer's maps in the columns of the other's. This definition is ours: each
+layer reads more maps than the one before it, so two layers cannot change places themselves, but their
+output maps can, for the later layers of the block and for the transition or classifier after it.
 
-Layer of a plain net such as VGG, a convolution with its batch norm: deleted, what it reads passes as if
-it were the identity; exchanged, each of two of equal shapes and resolution stands in the other's place.
-Without a shortcut that is possible only where input and output have equal shapes: in nine of the
-thirteen convolutions of VGG-16. They are looked for behind a ReLU or a max-pooling in a Sequential.
+Layer of a plain network such as VGG: a convolution with its batch norm. Deleted: its input passes
+through unchanged. Swapped: two layers of equal shapes and resolution change places. Without a shortcut
+this is possible only where input and output have equal shapes, in nine of the thirteen convolutions of
+VGG-16. Such layers are found after a ReLU or a max pooling in a Sequential.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ Place = tuple[nn.Module, str]
 
 @dataclass(frozen=True, eq=False)
 class Unit(ABC):
-    """A part of a network, which knows how to be deleted and how to be exchanged.
+    """A part of a network that can be deleted and swapped.
 
     Attributes:
         name: of its module, as in the state dict.
-        group: units of the same group can be exchanged.
-        output: the module whose output a deletion sets to a constant; None where the unit's input
-            passes instead.
+        group: units of the same group can be swapped.
+        output: the module whose output a deletion sets to a constant; None if a deletion passes the
+            unit's input on instead.
     """
 
     name: str
@@ -61,90 +61,90 @@ class Unit(ABC):
 
     @abstractmethod
     def delete(self, undo: ExitStack, mean: Tensor | None = None) -> None:
-        """Delete the unit until `undo` is closed; weights stay as they are.
+        """Delete the unit until `undo` is closed; weights are not changed.
 
         Args:
-            undo: takes what restores the network.
-            mean: (maps,) constants to put in place of the unit's maps; None means zeros.
+            undo: receives the callbacks that restore the network.
+            mean: (maps,) constants that replace the unit's maps; None: zeros.
         """
 
     @abstractmethod
-    def exchange(self, other: Any, undo: ExitStack) -> None:
-        """Let the unit and another of its group change places until `undo` is closed."""
+    def swap(self, other: Any, undo: ExitStack) -> None:
+        """Swap the unit with another one of its group until `undo` is closed."""
 
 
 @dataclass(frozen=True, eq=False)
 class Block(Unit):
-    """A residual block; `place` is where it stands."""
+    """A residual block; `place` is its parent module and its name there."""
 
     place: Place
 
     def delete(self, undo: ExitStack, mean: Tensor | None = None) -> None:
-        """The branch adds nothing, or its mean."""
+        """The branch outputs zeros, or its mean."""
         assert self.output is not None
         undo.enter_context(self.output.register_forward_hook(_constant(mean)))
 
-    def exchange(self, other: Block, undo: ExitStack) -> None:
-        """Each block stands in the other's place."""
-        _exchange_places(self.place, other.place)
-        undo.callback(_exchange_places, self.place, other.place)
+    def swap(self, other: Block, undo: ExitStack) -> None:
+        """The blocks change places."""
+        _swap_places(self.place, other.place)
+        undo.callback(_swap_places, self.place, other.place)
 
 
 @dataclass(frozen=True, eq=False)
 class DenseLayer(Unit):
-    """A layer of a dense block, the `source`-th one that the block's readers know."""
+    """A layer of a dense block; `source` is its index among the sources of the block's readers."""
 
     block: Connections
     source: int
 
     def delete(self, undo: ExitStack, mean: Tensor | None = None) -> None:
-        """Its new maps are zeros, or their means, for all that read them."""
+        """All readers of its new maps read zeros, or the maps' means."""
         assert self.output is not None
         undo.enter_context(self.output.register_forward_hook(_constant(mean)))
 
-    def exchange(self, other: DenseLayer, undo: ExitStack) -> None:
-        """All that read the maps of both find those of each in the columns of the other."""
+    def swap(self, other: DenseLayer, undo: ExitStack) -> None:
+        """All readers of both layers' maps read those of each in the columns of the other."""
         ours, theirs = (self.block.sources[unit.source] for unit in (self, other))
         both = max(self.source, other.source)
         for reader in self.block.readers[both:]:
-            hook = _exchange_columns(ours, theirs)
+            hook = _swap_columns(ours, theirs)
             undo.enter_context(reader.norm.register_forward_pre_hook(hook))
 
 
 @dataclass(frozen=True, eq=False)
 class PlainLayer(Unit):
-    """A convolution of equal input and output shape in a plain net, with its batch norm if any.
+    """A convolution of equal input and output shape in a plain network, with its batch norm if any.
 
-    The ReLU after it stays: it changes nothing, since the layer reads what was rectified before.
+    The ReLU after it stays: it does not change the layer's input, which has passed a ReLU already.
     """
 
     places: tuple[Place, ...]
 
     def delete(self, undo: ExitStack, mean: Tensor | None = None) -> None:
-        """What the layer reads passes; a mean has no place here."""
+        """The layer passes its input on; there are no maps that a mean could replace."""
         assert mean is None
         for parent, name in self.places:
             undo.enter_context(getattr(parent, name).register_forward_hook(_pass_input))
 
-    def exchange(self, other: PlainLayer, undo: ExitStack) -> None:
-        """Each layer stands in the other's place."""
+    def swap(self, other: PlainLayer, undo: ExitStack) -> None:
+        """The layers change places."""
         for ours, theirs in zip(self.places, other.places, strict=True):
-            _exchange_places(ours, theirs)
-            undo.callback(_exchange_places, ours, theirs)
+            _swap_places(ours, theirs)
+            undo.callback(_swap_places, ours, theirs)
 
 
 def find_units(network: nn.Module) -> list[Unit]:
     """The units of a network, from input to output.
 
     Raises:
-        UserError: it has none of a known kind.
+        UserError: it has no units of a known kind.
     """
     for find in (_blocks, _dense_layers, _plain_layers):
         if units := find(network):
             return units
     raise UserError(
         f"{type(network).__name__} has no residual blocks, no dense layers and no convolutions of "
-        "equal input and output shape that could be deleted"
+        "equal input and output shape to delete"
     )
 
 
@@ -181,7 +181,7 @@ def _plain_layers(network: nn.Module) -> list[Unit]:
 
 
 def _layers_of(parent: nn.Sequential, path: str) -> Iterator[PlainLayer]:
-    """The layers of a chain of modules that can be deleted; a group has one resolution."""
+    """The layers of a Sequential that can be deleted; those of a group have one resolution."""
     chain = list(parent.named_children())
     poolings = 0
     for (_, before), (name, module), (norm, following) in zip(
@@ -219,13 +219,13 @@ def _pass_input(module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tenso
     return args[0]
 
 
-def _exchange_places(one: Place, other: Place) -> None:
+def _swap_places(one: Place, other: Place) -> None:
     mine, theirs = getattr(*one), getattr(*other)
     setattr(*one, theirs)
     setattr(*other, mine)
 
 
-def _exchange_columns(one: slice, other: slice) -> Callable[..., tuple[Tensor]]:
+def _swap_columns(one: slice, other: slice) -> Callable[..., tuple[Tensor]]:
     def hook(module: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
         maps = args[0].clone()
         maps[:, one], maps[:, other] = args[0][:, other], args[0][:, one]

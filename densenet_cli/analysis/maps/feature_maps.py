@@ -1,10 +1,10 @@
-"""Maps that say nothing, and maps that say what another one says already.
+"""Dead feature maps, and feature maps that repeat another one.
 
-Looked at is what each ReLU (or ReLU6) gives, which in DenseNets and ResNets is what a convolution or
-the classifier reads: in a DenseNet all maps of the block so far, in a ResNet the sum of shortcut and
-branch, or what lies within a branch. A map is dead if it is zero for all images and positions. It is
-redundant if its correlation (Pearson, over images and positions) with an earlier map of the same ReLU
-is beyond ±0.9.
+Measured are the outputs of each ReLU (or ReLU6), which in DenseNets and ResNets are the inputs of a
+convolution or of the classifier: in a DenseNet all maps of the block so far; in a ResNet the sum of
+shortcut and branch, or maps within a branch. A map is dead if it is zero for all images and positions.
+It is redundant if its correlation (Pearson, over images and positions) with an earlier map of the same
+ReLU is beyond ±0.9.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.module_tracker import ModuleTracker
 
-from densenet_cli.analysis.forward import Batches, device_of, in_double, mode
+from densenet_cli.analysis.forward import Batches, device_of, in_double, mode, no_images
 from densenet_cli.options import UserError
 
 REDUNDANT = 0.9  # |r| above which a map repeats another
-CONSTANT = 1e-12  # a variance below this part of the largest value squared is rounding
+CONSTANT = 1e-12  # a variance below this share of the squared largest value is a rounding error
 RELUS = (torch.ops.aten.relu.default, torch.ops.aten.relu_.default)
-CLAMPS = (torch.ops.aten.hardtanh.default, torch.ops.aten.hardtanh_.default)  # ReLU6 from 0 on
+CLAMPS = (torch.ops.aten.hardtanh.default, torch.ops.aten.hardtanh_.default)  # ReLU6: from 0 to 6
 
 
 @dataclass(frozen=True)
 class Activation:
-    """The maps that one ReLU gives.
+    """The feature maps that one ReLU outputs.
 
     Attributes:
-        name: the innermost module at work; a bottleneck layer or residual block has two ReLUs.
-        maps: how many maps there are.
+        name: of the innermost module that calls it; a bottleneck layer or residual block calls several.
+        maps: the number of maps.
         dead: the share of them, 0..1, that is zero everywhere.
         redundant: the share of them, 0..1, that repeats an earlier one; a dead map repeats none.
     """
@@ -48,11 +48,11 @@ def activations(network: nn.Module, batches: Batches) -> list[Activation]:
 
     Args:
         network: images -> logits.
-        batches: a few hundred images; the more, the fewer maps are dead by chance.
+        batches: a few hundred images; with more images, fewer maps are dead by chance.
 
     Raises:
         ValueError: there are no images.
-        UserError: the network has no ReLU that gives maps.
+        UserError: the network has no ReLU on feature maps.
     """
     number = 0
     found: list[tuple[str, _Moments]] = []
@@ -63,14 +63,14 @@ def activations(network: nn.Module, batches: Batches) -> list[Activation]:
             with _WatchReLU(tracker, found):
                 network(images.to(device))
     if not number:
-        raise ValueError("there are no images: batches must be a list or a loader with some")
+        raise no_images()
     if not found:
-        raise UserError(f"{root} has no ReLU that gives maps, of which some could be dead")
+        raise UserError(f"{root} has no ReLU on feature maps, so none can be dead")
     return [_activation(name.removeprefix(f"{root}."), moments) for name, moments in found]
 
 
 def correlations(maps: Tensor) -> Tensor:
-    """Pearson's r of each two maps, (C, C), over images and positions of maps (N, C, H, W).
+    """Pearson's r of each pair of maps, (C, C), over images and positions of maps (N, C, H, W).
 
     A constant map has r = 0 with all maps.
     """
@@ -101,7 +101,7 @@ class _Moments:
 
 
 class _WatchReLU(TorchDispatchMode):
-    """Adds what each ReLU gives in one forward pass to what earlier passes found there."""
+    """Adds the output of each ReLU in one forward pass to the sums of earlier passes."""
 
     def __init__(self, tracker: ModuleTracker, found: list[tuple[str, _Moments]]) -> None:
         super().__init__()

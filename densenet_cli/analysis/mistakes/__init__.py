@@ -1,1 +1,1 @@
-"""Where networks are wrong, and whether they know it (`densenet-model mistakes`)."""
+"""Calibration, confusion of classes, and the most confident mistakes (`densenet-model mistakes`)."""

@@ -1,4 +1,4 @@
-"""Where a network is wrong, and whether it knows: from logits (N, C) and labels (N,)."""
+"""Calibration, confusion and mistakes of a network: from logits (N, C) and labels (N,)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ BELOW_ONE = 1 - 2**-24  # the float32 next to 1
 
 @dataclass(frozen=True)
 class Bin:
-    """The images whose confidence is from `low` to below `high`: one point of a reliability diagram.
+    """The images whose confidence is in [low, high): one point of a reliability diagram.
 
     Attributes:
         low, high: bounds of the confidence, 0..1.
-        images: how many there are.
+        images: their number.
         confidence: their mean confidence; None without images.
-        accuracy: the share of them that is classified rightly; None without images.
+        accuracy: the share of them that is classified correctly; None without images.
     """
 
     low: float
@@ -35,7 +35,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class Mistake:
-    """An image taken for another class; `image` is its position, `confidence` is 0..1."""
+    """An image that is classified wrongly; `image` is its index, `confidence` is 0..1."""
 
     image: int
     label: int
@@ -44,17 +44,17 @@ class Mistake:
 
 
 def confusion_matrix(logits: Tensor, labels: Tensor) -> Tensor:
-    """Images of each class (row) taken for each class (column), (C, C) int64."""
+    """Number of images of each class (row) predicted as each class (column), (C, C) int64."""
     return multiclass_confusion_matrix(logits.argmax(1), labels, num_classes=logits.shape[1])
 
 
 def class_errors(confusion: Tensor) -> Tensor:
-    """Percentage of each class's images taken for another class, (C,); NaN of a class without any."""
+    """Percentage of each class's images that is classified wrongly, (C,); NaN if it has no images."""
     return 100 * (1 - confusion.diagonal() / confusion.sum(1))
 
 
 def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = BINS) -> float:
-    """Mean distance of confidence and accuracy over equal bins of confidence, weighted by images, 0..1.
+    """Mean of |accuracy - confidence| over equal bins of confidence, weighted by images, 0..1.
 
     The confidence is the softmax probability of the class predicted (Guo et al. 2017, eq. 3).
     """
@@ -75,7 +75,7 @@ def reliability(logits: Tensor, labels: Tensor, bins: int = BINS) -> list[Bin]:
 
 
 def most_confident_mistakes(logits: Tensor, labels: Tensor, number: int) -> list[Mistake]:
-    """The images taken for another class with the highest confidence, at most `number`."""
+    """The wrongly classified images of highest confidence, at most `number`."""
     confidences, predicted = _predicted(logits)
     wrong = (predicted != labels).nonzero().flatten()
     order = wrong[confidences[wrong].argsort(descending=True, stable=True)][:number].tolist()
@@ -86,16 +86,16 @@ def most_confident_mistakes(logits: Tensor, labels: Tensor, number: int) -> list
 
 
 def _predicted(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """The probability of the likeliest class, (N,), and this class, (N,).
+    """The probability of the predicted class, (N,), and this class, (N,).
 
-    By the logits: probabilities may be equal where logits are not.
+    The class is that of the largest logit: probabilities may be equal where logits are not.
     """
     predicted = logits.argmax(1, keepdim=True)
     return _probabilities(logits).gather(1, predicted)[:, 0], predicted[:, 0]
 
 
 def _probabilities(logits: Tensor) -> Tensor:
-    """Softmax; below 1, since torchmetrics has a bin of its own, beyond the last, for exactly 1."""
+    """Softmax, kept below 1: torchmetrics puts exactly 1 in an extra bin after the last."""
     return logits.float().softmax(1).clamp(max=BELOW_ONE)
 
 

@@ -1,4 +1,4 @@
-"""Which maps of a dense block each of its readers reads: layers, the transition, the classifier."""
+"""The feature maps that each reader of a dense block reads: layers, the transition, the classifier."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from densenet_cli.options import UserError
 
 @dataclass(frozen=True)
 class Reader:
-    """What reads the first maps of a dense block as they lie, through a batch norm and a ReLU.
+    """A module that reads the first maps of a dense block through a batch norm and a ReLU.
 
     Attributes:
         name: as "denselayer3", "transition1" or "classifier".
         norm: normalises the maps that are read.
-        linear: the first weights they meet: a plain layer's 3x3 convolution, a bottleneck layer's
+        linear: the first weights that read them: a plain layer's 3x3 convolution, a bottleneck layer's
             1x1 convolution, the transition's 1x1 convolution or the classifier.
     """
 
@@ -30,15 +30,15 @@ class Reader:
 
 @dataclass(frozen=True)
 class Connections:
-    """A dense block with all that reads it.
+    """A dense block with all its readers.
 
     Attributes:
         name: as "denseblock1".
-        layers: its L layers by name; each gives new maps alone.
+        layers: its L layers by name; each outputs its new maps only.
         readers: the layers in order, then the transition or classifier after the block. The reader
             at position l reads the sources 0 to l: the block's input and the layers before it.
-        sources: of each source the columns where its maps lie: first the block's input, then the
-            layers; L + 1 of them.
+        sources: the columns of each source's maps; L + 1 slices, the first for the block's input, the
+            others for the layers.
     """
 
     name: str
@@ -51,15 +51,15 @@ def connections(network: nn.Module) -> list[Connections]:
     """The dense blocks of a DenseNet, in order.
 
     Args:
-        network: ours, torchvision's or timm's: modules are found by the names all three give them.
+        network: ours, torchvision's or timm's, which all give these modules the same names.
 
     Raises:
-        UserError: it is no DenseNet.
+        UserError: it is not a DenseNet.
     """
     children = dict(features.named_children()) if (features := _features(network)) else {}
     blocks = [name for name in children if name.startswith("denseblock")]
     if not blocks:
-        raise UserError(f"{type(network).__name__} is no DenseNet: it has no dense blocks")
+        raise UserError(f"{type(network).__name__} is not a DenseNet: it has no dense blocks")
     ends = [
         _reader(name, module, "norm", "conv")
         for name, module in children.items()
@@ -92,11 +92,11 @@ def _connections(name: str, block: nn.Module, end: Reader) -> Connections:
 
 
 def _new_maps(layer: nn.Module) -> int:
-    """How many maps a layer adds: k."""
+    """The number of maps that a layer adds: k."""
     convolutions = [module for module in layer.modules() if isinstance(module, nn.Conv2d)]
     return convolutions[-1].out_channels
 
 
 def per_input_map(reader: Reader) -> Tensor:
-    """The mean absolute weight that a reader gives each map it reads, (maps,)."""
+    """The mean absolute weight of a reader for each map it reads, (maps,)."""
     return in_double(reader.linear.weight.detach()).abs().transpose(0, 1).flatten(1).mean(1)

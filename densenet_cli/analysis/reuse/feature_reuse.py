@@ -1,16 +1,16 @@
-"""How strongly each layer of a DenseNet uses the maps before it: figure 5 of arXiv:1608.06993.
+"""How strongly each layer of a DenseNet uses the feature maps before it: figure 5 of arXiv:1608.06993.
 
-For a reader l of a dense block and a source s, whose maps it reads among others, the weight of their
+For a reader l of a dense block and a source s, one of those whose maps it reads, the weight of their
 connection is the mean of the absolute weights between them,
 
     w[s, l] = 1 / (m_s · n_l · a_l) · Σ |W_l[o, i, y, x]|, i over the maps of s, and all o, y, x,
 
-with m_s maps of the source, n_l outputs of the reader and a_l elements of its kernel. That is the
-paper's "average L1 norm, normalized by number of input feature-maps", divided by the area of the kernel
-too, which is the same within a column and lets a 3x3 be compared with a 1x1. Source 0 is the block's
+with m_s maps of the source, n_l outputs of the reader and a_l elements of its kernel. This is the
+paper's "average L1 norm, normalized by number of input feature-maps", also divided by the area of the
+kernel, which is the same within a column and makes a 3x3 comparable with a 1x1. Source 0 is the block's
 input, source s the k maps of layer s. Readers are the layers 1 to L, then the transition or classifier.
-In a bottleneck layer the weights are those of the 1x1 convolution, which reads the maps; what its 3x3
-convolution makes of them is not in the picture. In the classifier they are those of the linear layer.
+In a bottleneck layer the weights are those of the 1x1 convolution, which reads the maps; its 3x3
+convolution is not considered. In the classifier they are those of the linear layer.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class BlockReuse:
     Attributes:
         name: as "denseblock1".
         reader_after: "transition1", ... or "classifier": the last column.
-        weights: w[s, l], (L + 1, L + 1): a row a source, a column a reader; NaN where the reader
-            comes before the source.
+        weights: w[s, l], (L + 1, L + 1): a row for each source, a column for each reader; NaN where
+            the reader comes before the source.
     """
 
     name: str
@@ -41,28 +41,28 @@ class BlockReuse:
     weights: Tensor
 
     def columns(self) -> list[Tensor]:
-        """Of each reader the weights of its sources: 1, 2, ..., L + 1 numbers."""
+        """For each reader the weights of its sources: 1, 2, ..., L + 1 numbers."""
         return [self.weights[: reader + 1, reader] for reader in range(len(self.weights))]
 
     def relative(self) -> Tensor:
-        """The weights with the largest of each column as 1.
+        """The weights of each column divided by the largest of the column.
 
-        The size of a column as a whole says nothing: batch norm takes the scale out of what a
-        layer gives.
+        Columns cannot be compared with one another: the scale of a layer's weights has no effect,
+        since batch norm removes it from the layer's output.
         """
         return self.weights / self.weights.nan_to_num(0).amax(0)
 
 
 def feature_reuse(network: nn.Module, through_norm: bool = False) -> list[BlockReuse]:
-    """The connections of each dense block, as in figure 5.
+    """The connections of each dense block, as figure 5 shows them.
 
     Args:
-        network: a DenseNet, of any kind that `connections` knows.
+        network: a DenseNet, of any kind that `connections` supports.
         through_norm: multiply each weight by |γ| of the batch norm between map and weight, which
-            the paper does not. Then it is the weight given to a map of unit variance.
+            the paper does not do. The result is the weight of a map of unit variance.
 
     Raises:
-        UserError: it is no DenseNet.
+        UserError: it is not a DenseNet.
     """
     return [
         BlockReuse(block.name, block.readers[-1].name, _matrix(block, through_norm))
@@ -87,13 +87,13 @@ def _weights(reader: Reader, through_norm: bool) -> Tensor:
 
 @dataclass(frozen=True)
 class Spread:
-    """How evenly readers spread their weight over their sources; means over readers.
+    """How evenly readers distribute their weight over their sources; means over readers.
 
     Attributes:
-        evenness: entropy of a column, as shares of its sum, over that of equal shares: 1 if all
-            sources have the same weight, 0 if one has it all.
-        largest: weight of the strongest source over the mean of the column: 1 if all are equal, the
-            number of sources if one has it all.
+        evenness: entropy of a column's weights as shares of their sum, divided by the entropy of equal
+            shares: 1 if all sources have the same weight, 0 if one source has all the weight.
+        largest: weight of the strongest source divided by the mean of the column: 1 if all are equal,
+            the number of sources if one has all the weight.
     """
 
     evenness: float
@@ -102,22 +102,23 @@ class Spread:
 
 @dataclass(frozen=True)
 class Claims:
-    """The four observations of section 5 ("Feature Reuse") as numbers; None where there is nothing
-    to observe. Compare with those of an untrained network: by chance alone they are near 1, 1, and
-    `input_least_by_chance`.
+    """The four observations of section 5 ("Feature Reuse") as numbers.
+
+    None where a network has no such layers. Compare them with those of the untrained network, where
+    `input_over_others` and `late_over_early` are near 1, and `lateness` is near 0.
 
     Attributes:
-        layers: 1. all layers spread their weights over many sources. Layers of two and more sources.
-        transitions: 2. so do the transitions.
+        layers: 1. all layers spread their weights over many sources. Layers with two sources or more.
+        transitions: 2. the transitions do the same.
         input_over_others: 3. the layers of blocks 2, 3, ... give the least weight to the block's
-            input, which is the transition's output: its weight over the mean of the other sources,
-            the mean over these layers.
-        input_is_least: 3. the share of these layers, 0..1, whose weakest source it is.
-        input_is_least_by_chance: the same if each source were the weakest equally often.
-        late_over_early: 4. the classifier leans to late maps: the mean weight of the last third of
-            its sources over that of the first third.
+            input, which is the transition's output: its weight divided by the mean of the other
+            sources, the mean over these layers.
+        input_is_least: 3. the share of these layers, 0..1, whose weakest source is the block's input.
+        input_is_least_by_chance: the same share if each source were the weakest equally often.
+        late_over_early: 4. the classifier concentrates on late maps: the mean weight of the last third
+            of its sources divided by that of the first third.
         lateness: 4. correlation (Pearson) of a source's weight in the classifier and its position,
-            -1..1; 0 by chance.
+            -1..1.
     """
 
     layers: Spread | None
@@ -130,7 +131,7 @@ class Claims:
 
 
 def claims(reuse: list[BlockReuse]) -> Claims:
-    """The observations of section 5 in numbers, of the blocks that `feature_reuse` gives."""
+    """The observations of section 5 as numbers, from the result of `feature_reuse`."""
     layers = [column for block in reuse for column in block.columns()[1:-1]]
     later = [column for block in reuse[1:] for column in block.columns()[1:-1]]
     classifier = reuse[-1].columns()[-1]
@@ -156,7 +157,7 @@ def _spread(columns: list[Tensor]) -> Spread | None:
 
 
 def evenness(column: Tensor) -> float:
-    """Entropy of weights (n,) as shares of their sum, over log n; n of 2 and more."""
+    """Entropy of weights (n,) as shares of their sum, divided by log n; n is 2 or more."""
     shares = column / column.sum()
     return float(-torch.xlogy(shares, shares).sum()) / math.log(len(shares))
 
@@ -166,7 +167,7 @@ def _mean(values: list[float]) -> float | None:
 
 
 def _lateness(column: Tensor) -> float | None:
-    """Correlation of weights (n,) with their position; None of two sources or if all are equal."""
+    """Correlation of weights (n,) with their position; None if n < 3 or all are equal."""
     if len(column) < 3 or bool(column.std() == 0):
         return None
     positions = torch.arange(len(column), dtype=column.dtype)

@@ -1,4 +1,4 @@
-"""Feature reuse as heat maps, a triangle a dense block: figure 5 of arXiv:1608.06993."""
+"""Feature reuse as heat maps, a triangle for each dense block: figure 5 of arXiv:1608.06993."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ from densenet_cli.analysis.reuse.feature_reuse import BlockReuse
 from densenet_cli.figures import style
 from densenet_cli.figures.drawing import Drawing
 
-COLOURS = matplotlib.colormaps["cividis"]  # made to look alike to the colour-blind
-ROW = 3  # blocks side by side; more stand in pairs
+COLOURS = matplotlib.colormaps["cividis"]  # equally readable with colour blindness
+ROW = 3  # blocks at most in one row; more blocks are drawn two a row
+NOTE = (
+    "Mean absolute weight with which a layer (column) reads the maps of a source (row), relative to "
+    "the largest of its column. Row 0: the block's input. In the box: the transition or classifier."
+)
 
 
 def draw(reuse: Sequence[BlockReuse], title: str = "") -> Drawing:
-    """The connections of each block; boxed are the transitions and the classifier.
+    """The connections of each block, with a box around the transition or classifier.
 
-    Colours are relative to the largest weight of a column, since the size of a column as a whole says
-    nothing; the CSV file has the weights too.
+    Colours show `BlockReuse.relative`; the CSV file has the weights too.
 
     Args:
-        reuse: what `feature_reuse` gives.
+        reuse: the result of `feature_reuse`.
         title: the network's name.
     """
     with style.styled():
@@ -48,7 +51,7 @@ def draw(reuse: Sequence[BlockReuse], title: str = "") -> Drawing:
         bar.outline.set_visible(False)
         figure.suptitle(title, size=9)
     points = [row for number, block in enumerate(reuse, start=1) for row in _rows(number, block)]
-    return Drawing(figure, points, _note())
+    return Drawing(figure, points, NOTE)
 
 
 def _triangle(axes: Axes, block: BlockReuse) -> None:
@@ -69,13 +72,6 @@ def _triangle(axes: Axes, block: BlockReuse) -> None:
     axes.grid(False)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=2)
-
-
-def _note() -> str:
-    return (
-        "Mean absolute weight with which a layer (column) reads the maps of a source (row), relative "
-        "to the largest of its column. Row 0: the block's input. Boxed: the transition or classifier."
-    )
 
 
 def _rows(number: int, block: BlockReuse) -> list[dict[str, object]]:

@@ -1,1 +1,1 @@
-"""Where in an image networks look (`densenet-model saliency`)."""
+"""The parts of an image that determine a network's prediction (`densenet-model saliency`)."""

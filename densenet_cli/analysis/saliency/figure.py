@@ -1,4 +1,4 @@
-"""Pictures beside what several networks look at in them."""
+"""Images beside the saliency maps of several networks."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize, to_r
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from densenet_cli.analysis.network_label import Subject
-from densenet_cli.analysis.saliency.saliency_maps import Saliency, Seen
+from densenet_cli.analysis.network_label import NetworkLabel
+from densenet_cli.analysis.saliency.saliency_maps import Images, Saliency
 from densenet_cli.figures import style
 from densenet_cli.figures.drawing import Drawing
 from densenet_cli.plain_text import as_title
 
-CELL = 1.3  # inches for a picture with the words below it
+CELL = 1.3  # inches for an image with the text below it
 FOR, AGAINST = style.COLOURS["vermilion"], style.COLOURS["blue"]
 OPAQUE = 0.9
 LONGEST_NAME = 20  # letters of a class or file
-# Transparent at zero, so that the picture shows.
+# Transparent at zero, so that the image is visible.
 EVIDENCE = LinearSegmentedColormap.from_list("for", [to_rgba(FOR, 0), to_rgba(FOR, OPAQUE)])
 DROP = LinearSegmentedColormap.from_list(
     "against and for",
@@ -37,64 +37,61 @@ DROP = LinearSegmentedColormap.from_list(
     ],
 )
 NOTE = (
-    "Below each picture its true class, below the maps what the network takes it for, and the class "
-    "looked for if that is another. Grad-CAM: where the last maps speak for the class, relative to the "
-    "largest of each map. Occlusion: how much the probability of the class drops (orange) or rises "
-    "(blue) while a grey square hides the place, on one scale for all."
+    "Below each image: its true class; below the maps: the predicted class, and the class explained if "
+    "it is another. Grad-CAM: where the last feature maps speak for the class, relative to the largest "
+    "value of each map. Occlusion: how much the probability of the class drops (orange) or rises "
+    "(blue) when a grey square hides the place, on one scale for all."
 )
 
 
-def draw(seen: Seen, found: Mapping[Subject, Saliency]) -> Drawing:
-    """A row a picture: as the first network sees it, then for each network its two maps upon it.
+def draw(images: Images, found: Mapping[NetworkLabel, Saliency]) -> Drawing:
+    """A row for each image: as the first network receives it, then the two maps of each network on it.
 
     Args:
-        seen: the pictures.
-        found: what each network looks at in them; one network at least.
+        images: at least one.
+        found: the maps of each network; at least one network.
     """
-    rows, columns = len(seen.names), 1 + 2 * len(found)
+    rows, columns = len(images.names), 1 + 2 * len(found)
     strongest = max(float(own.occlusion.abs().max()) for own in found.values()) or 1.0
     drops = Normalize(-strongest, strongest)
     with style.styled():
         height = CELL * rows + 0.95
         figure = style.new_figure(CELL * columns, height)
-        # Titles are measured before pictures are made square, so they need more room at the top.
+        # Titles are measured before the images are made square, so they need more room at the top.
         figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - 0.08 / height))
         grid = figure.subplots(rows + 1, columns, height_ratios=[1] * rows + [0.05])
         grid[rows, 0].remove()
-        _pictures(grid[:rows, 0], seen, next(iter(found.values())).pixels)
-        for number, (subject, own) in enumerate(found.items()):
+        _images(grid[:rows, 0], images, next(iter(found.values())).pixels)
+        for number, (network, own) in enumerate(found.items()):
             left, right = grid[:, 2 * number + 1], grid[:, 2 * number + 2]
             _maps(left[:rows], own, _relative(own.grad_cam), EVIDENCE, Normalize(0, 1))
             _maps(right[:rows], own, own.occlusion, DROP, drops)
-            for axes, took in zip(left[:rows], _taken_for(own), strict=True):
-                axes.set_xlabel(took)
-            left[0].set_title(textwrap.fill(subject.title, 36) + "\n", loc="left")
+            for axes, words in zip(left[:rows], _predictions(own), strict=True):
+                axes.set_xlabel(words)
+            left[0].set_title(textwrap.fill(network.title, 36) + "\n", loc="left")
             left[0].set_title("Grad-CAM", loc="center", weight="normal", size=8)
             right[0].set_title("occlusion", loc="center", weight="normal", size=8)
             _bar(figure, left[rows], EVIDENCE, Normalize(0, 1), "share of the largest", [0, 1])
             ticks = [-strongest, 0, strongest]
             _bar(figure, right[rows], DROP, drops, "drop in probability", ticks)
-    return Drawing(figure, _points(seen, found), NOTE)
+    return Drawing(figure, _points(images, found), NOTE)
 
 
-def _pictures(column: Sequence[Axes], seen: Seen, pixels: Tensor) -> None:
-    for axes, name, true, picture in zip(column, seen.names, seen.classes, pixels, strict=True):
-        axes.imshow(picture.numpy(), interpolation="nearest")
+def _images(column: Sequence[Axes], images: Images, pixels: Tensor) -> None:
+    for axes, name, true, image in zip(column, images.names, images.classes, pixels, strict=True):
+        axes.imshow(image.numpy(), interpolation="nearest")
         _bare(axes)
-        axes.set_xlabel(
-            as_title(Path(name).name, LONGEST_NAME)
-            if true is None
-            else f"is {as_title(true, LONGEST_NAME)}"
-        )
-    column[0].set_title("picture", loc="center", weight="normal", size=8)
+        words = Path(name).name if true is None else f"is {true}"
+        axes.set_xlabel(as_title(words, LONGEST_NAME))
+    column[0].set_title("image", loc="center", weight="normal", size=8)
 
 
 def _maps(
     column: Sequence[Axes], own: Saliency, maps: Tensor, colours: Colormap, scale: Normalize
 ) -> None:
-    """Maps in colour upon the pictures in grey."""
-    for axes, picture, values in zip(column, own.pixels, maps, strict=True):
-        grey = picture.mean(-1).numpy()
+    """Maps in colour on the images in grey."""
+    for axes, image, values in zip(column, own.pixels, maps, strict=True):
+        grey = image.mean(-1).numpy()
         axes.imshow(grey, cmap="gray", vmin=-0.8, vmax=1, interpolation="nearest")  # pale
         axes.imshow(values.numpy(), cmap=colours, norm=scale, interpolation="nearest")
         _bare(axes)
@@ -121,18 +118,19 @@ def _bar(
     last.set_horizontalalignment("right")
 
 
-def _taken_for(own: Saliency) -> list[str]:
-    """As "cat 97 %", and where another class was looked for as "cat 97 %; dog 2 %"."""
+def _predictions(own: Saliency) -> list[str]:
+    """The predicted class as "cat 97 %"; if another class is explained, as "cat 97 %; dog 2 %"."""
     return [
-        _percent(took, confidence) + ("" if want == took else f"; {_percent(want, chance)}")
-        for took, confidence, want, chance in zip(
-            own.taken_for, own.confidence, own.wanted, own.probability, strict=True
+        _percent(predicted, confidence)
+        + ("" if explained == predicted else f"; {_percent(explained, probability)}")
+        for predicted, confidence, explained, probability in zip(
+            own.predicted, own.confidence, own.explained, own.probability, strict=True
         )
     ]
 
 
-def _percent(name: str, chance: Tensor) -> str:
-    return f"{as_title(name, LONGEST_NAME)} {100 * float(chance):.0f} %"
+def _percent(name: str, probability: Tensor) -> str:
+    return f"{as_title(name, LONGEST_NAME)} {100 * float(probability):.0f} %"
 
 
 def _relative(maps: Tensor) -> Tensor:
@@ -141,27 +139,27 @@ def _relative(maps: Tensor) -> Tensor:
     return maps / largest.where(largest > 0, 1)
 
 
-def _points(seen: Seen, found: Mapping[Subject, Saliency]) -> list[dict[str, Any]]:
+def _points(images: Images, found: Mapping[NetworkLabel, Saliency]) -> list[dict[str, Any]]:
     first = next(iter(found.values()))
     return [
         {
-            "picture": seen.names[row],
-            "class": seen.classes[row],
-            "network": subject.title,
-            "taken_for": own.taken_for[row],
+            "image": images.names[row],
+            "class": images.classes[row],
+            "network": network.title,
+            "predicted": own.predicted[row],
             "confidence": float(own.confidence[row]),
-            "looked_for": own.wanted[row],
+            "explained": own.explained[row],
             "probability": float(own.probability[row]),
             **_summary("grad_cam", own.grad_cam[row], first.grad_cam[row]),
             **_summary("occlusion", own.occlusion[row], first.occlusion[row]),
         }
-        for row in range(len(seen.names))
-        for subject, own in found.items()
+        for row in range(len(images.names))
+        for network, own in found.items()
     ]
 
 
 def _summary(method: str, values: Tensor, of_first: Tensor) -> dict[str, float | None]:
-    """The largest value of a map, its pixel, and Pearson's r with the map of the first network."""
+    """The largest value of a map, where it is, and Pearson's r with the map of the first network."""
     y, x = divmod(int(values.argmax()), values.shape[1])
     return {
         f"{method}_largest": float(values.max()),
@@ -172,7 +170,7 @@ def _summary(method: str, values: Tensor, of_first: Tensor) -> dict[str, float |
 
 
 def _pearson(one: Tensor, other: Tensor) -> float | None:
-    """None for maps of different sizes, and where one is the same everywhere."""
+    """None for maps of different sizes, and if one map is constant."""
     if one.shape != other.shape:
         return None
     r = float(torch.corrcoef(torch.stack([one.flatten(), other.flatten()]).double())[0, 1])

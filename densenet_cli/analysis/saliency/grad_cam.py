@@ -1,11 +1,11 @@
-"""Grad-CAM: where in an image a network finds a class (Selvaraju et al. 2017, arXiv:1610.02391).
+"""Grad-CAM: the parts of an image that speak for a class (Selvaraju et al. 2017, arXiv:1610.02391).
 
-Looked at are the last maps of SIDE x SIDE pixels or more that any operation of a forward pass gives:
-what the global average pooling reads, behind the last ReLU, whether these are modules or, as in our
-networks, functions; what the first linear layer reads in AlexNet and VGG for 224x224, behind the last
-pooling, where the paper takes the maps before it. Of 32x32 pixels VGG ends with maps of 2x2, which tell
-no place. Captum and its like look at the output of a module, which in our networks is what the last
-ReLU still has to change.
+By default it uses the last feature maps of SIDE x SIDE pixels or more that any operation of a forward
+pass outputs. These are the input of the global average pooling, after the last ReLU, whether the two
+are modules or, as in our networks, functions. In AlexNet and VGG for 224x224 they are the input of the
+first linear layer, after the last pooling, where the paper uses the maps before it. VGG for 32x32
+pixels ends with maps of 2x2, too coarse to locate anything. Captum and similar libraries use the output
+of a module, which in our networks is the input of the last ReLU.
 """
 
 from __future__ import annotations
@@ -21,31 +21,30 @@ from torch.overrides import TorchFunctionMode
 from densenet_cli.analysis.forward import device_of, mode
 from densenet_cli.options import OptionError, UserError, choice
 
-SIDE = 4  # pixels of the maps that are looked at unless a layer is named
+SIDE = 4  # pixels; smaller maps are used only if a layer is named
 
 
 def grad_cam(network: nn.Module, images: Tensor, labels: Tensor, layer: str | None = None) -> Tensor:
-    """The maps weighted by how their means raise the logit of a class, where that is above zero.
+    """The positive part of the sum of all maps, each weighted by its gradient for the logit of a class.
 
-    Equations 1 and 2 of the paper, brought to the size of the images (bilinear), in evaluation mode. If
-    nothing but global average pooling and a linear layer follow, the weights are that layer's over the
-    number of positions, so that this is CAM up to a factor (section 3.1).
+    Equations 1 and 2 of the paper, resized to the images (bilinear), in evaluation mode. If only global
+    average pooling and a linear layer follow the maps, the result is CAM up to a factor (section 3.1).
 
     Args:
         network: a convolutional network, images -> logits.
         images: (N, 3, H, W), normalised.
-        labels: (N,) the class to look for in each image.
-        layer: the module whose maps are looked at, as the state dict names it; None: the last maps.
+        labels: (N,) the class to explain in each image.
+        layer: the module whose output is used, as the state dict names it; None: the last maps.
 
     Returns:
         (N, H, W) float32 on the CPU, at least 0, in units of a logit.
 
     Raises:
-        OptionError: the network has no such module, or it gives no maps.
-        UserError: the network gives no maps.
+        OptionError: the network has no such module, or its output is not feature maps.
+        UserError: the network has no feature maps that are large enough.
     """
     device = device_of(network)
-    watched = images.detach().to(device).requires_grad_()  # frozen weights ask for no gradients
+    watched = images.detach().to(device).requires_grad_()  # weights may be frozen
     with mode(network, training=False), torch.enable_grad():
         logits, maps = _logits_and_maps(network, watched, layer)
         chosen = logits.gather(1, labels.to(device)[:, None]).sum()
@@ -60,13 +59,13 @@ def _logits_and_maps(network: nn.Module, images: Tensor, layer: str | None) -> t
     if layer is not None:
         return _at_layer(network, images, layer)
     with ExitStack() as undo:
-        for module in network.modules():  # no fused kernel passes by a module that has a hook
+        for module in network.modules():  # hooks turn fused kernels off
             undo.enter_context(module.register_forward_hook(_change_nothing))
         last = undo.enter_context(_LastMaps(images))
         logits = network(images)
-    # A square image has square maps; queries and keys of a transformer have four dimensions too.
+    # Queries and keys of a transformer have four dimensions, too; they are not square.
     if last.maps is None or (_is_square(images) and not _is_square(last.maps)):
-        rule = f"gives no feature maps of {SIDE}x{SIDE} pixels or more; name a layer by --layer"
+        rule = f"has no feature maps of {SIDE}x{SIDE} pixels or more; name a layer by --layer"
         raise UserError(f"{type(network).__name__} {rule}")
     return logits, last.maps
 
@@ -83,12 +82,14 @@ def _at_layer(network: nn.Module, images: Tensor, layer: str) -> tuple[Tensor, T
     with module.register_forward_hook(keep):
         logits = network(images)
     if not outputs or not _are_maps(outputs[-1], images, 2):
-        raise OptionError("--layer", layer, "gives no feature maps (N, C, H, W) of several pixels")
+        raise OptionError(
+            "--layer", layer, "does not output feature maps (N, C, H, W) of several pixels"
+        )
     return logits, outputs[-1]
 
 
 class _LastMaps(TorchFunctionMode):
-    """Keeps the last maps that an operation on the images gave; overwritten ones as they then are."""
+    """Keeps the last feature maps that an operation output, with later in-place changes."""
 
     def __init__(self, images: Tensor) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Occlusion: what a network loses with each part of an image (Zeiler and Fergus, arXiv:1311.2901)."""
+"""Occlusion: the effect of hiding each part of an image (Zeiler and Fergus, arXiv:1311.2901)."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from densenet_cli.options import OptionError, whole_number
 
 
 def occlusion(network: nn.Module, images: Tensor, labels: Tensor, patch: int | None = None) -> Tensor:
-    """How much the probability of a class drops while a square hides a pixel (section 4.2).
+    """How much the probability of a class drops when a square hides a pixel (section 4.2).
 
-    The square is zero, which after normalisation is the mean colour (black, if the images are only
-    scaled). It moves by half its side and always lies within the image, flush with the far edges in the
-    end. A pixel's number is the mean over all squares that hide it: usually four, towards the edges
-    fewer, in a corner one.
+    The square is zero, which after normalisation is the mean colour (black if the images are only
+    scaled). It moves by half its side and stays within the image, so that the last squares touch the
+    far edges. The value of a pixel is the mean over all squares that hide it: usually four, fewer near
+    the edges, one in a corner.
 
     Args:
-        network: images -> logits; asked in evaluation mode.
+        network: images -> logits; used in evaluation mode.
         images: (N, 3, H, W), normalised.
-        labels: (N,) the class to look for in each image.
+        labels: (N,) the class to explain in each image.
         patch: side of the square in pixels; by default a quarter of the image's shorter side.
 
     Returns:
-        (N, H, W) float32 on the CPU, -1..1; below zero where the class is likelier without the pixel.
+        (N, H, W) float32 on the CPU, -1..1; below zero where hiding the pixel raises the probability.
 
     Raises:
         OptionError: the square is larger than the image.
@@ -56,10 +56,10 @@ def _side(patch: int | None, most: int) -> int:
 
 
 def _places(length: int, side: int) -> list[int]:
-    """Where the square begins along one side of the image."""
+    """The first pixels of the squares along one side of the image."""
     return [*range(0, length - side, max(1, side // 2)), length - side]
 
 
 def _probability(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    chances = network(images).float().softmax(1).cpu()
-    return chances.gather(1, labels.cpu()[:, None])[:, 0]
+    probabilities = network(images).float().softmax(1).cpu()
+    return probabilities.gather(1, labels.cpu()[:, None])[:, 0]

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from densenet_cli.analysis.gradients.gradient_flow import gradient_norms
-from densenet_cli.analysis.layer_figure import draw_gradients
-from densenet_cli.analysis.network_label import Subject
+from densenet_cli.analysis.gradients.figure import draw
+from densenet_cli.analysis.gradients.gradient_norms import gradient_norms
+from densenet_cli.analysis.network_label import NetworkLabel
 from densenet_cli.models.densenet import DenseNet
 from densenet_cli.models.resnet import ResNet
 
@@ -68,7 +68,7 @@ def test_without_images_there_is_an_error():
 
 def test_figure_shows_every_layer_between_input_and_output():
     found = gradient_norms(ResNet(6, 8), [(IMAGES, LABELS)])
-    drawing = draw_gradients({Subject("ResNet-8", "ResNet"): found})
+    drawing = draw({NetworkLabel("ResNet-8", "ResNet"): found})
     weights, outputs = (axes.get_lines()[0] for axes in drawing.figure.axes)
     assert list(weights.get_ydata()) == [layer.weight for layer in found]
     assert list(outputs.get_ydata()) == [layer.output for layer in found]

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from densenet_cli.data.photo import read_rgb
-from densenet_cli.inference.pictures import batches, find, limit
+from densenet_cli.inference.image_batches import batches, find, limit
 from densenet_cli.options import UserError
 
 
@@ -39,7 +39,7 @@ def test_a_folder_that_is_named_is_searched_whatever_its_name(tmp_path):
 
 def test_words_that_name_no_picture_are_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(UserError, match=r"pipe\.png: is a pipe, socket or device, and no file"):
+    with pytest.raises(UserError, match=r"pipe\.png: is a pipe, socket or device, not a file"):
         find([tmp_path / "pipe.png"])
     with pytest.raises(UserError, match=r"none\.png: there is no such file"):
         find([tmp_path / "none.png"])

@@ -1,7 +1,7 @@
-"""What a network still knows after parts of it are deleted, or exchanged with one another.
+"""The test error of a network after parts of it, its units, are deleted or swapped.
 
-As in Veit et al. 2016 (arXiv:1605.06431, sec. 4), in evaluation and without further training. What a
-unit is, and what its deletion means, is told in `lesion_units`.
+As in Veit et al. 2016 (arXiv:1605.06431, sec. 4), in evaluation mode and without further training.
+`units` defines what a unit is, and what its deletion means.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from densenet_cli.analysis.forward import Batches, answers, error_and_loss, in_double
+from densenet_cli.analysis.forward import Batches, error_and_loss, in_double, logits_and_labels
 from densenet_cli.analysis.lesions.units import Unit, find_units
 from densenet_cli.options import OptionError, UserError, choice, whole_number
 
@@ -29,14 +29,14 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class Lesion:
-    """One network with one lesion.
+    """The result of one experiment.
 
     Attributes:
         experiment: "intact", "delete_one", "delete_random" or "swap_random".
-        number: units deleted, or swaps made; 0 in the intact network.
-        draw: which of the random draws of this number, from 0.
-        units: the names of the units deleted; of swaps in order, two names each.
-        tau: Kendall's rank correlation of the units' order with their own: 1 unless swapped.
+        number: of units deleted or swaps made; 0 for the intact network.
+        draw: index of the random draw among those of the same number.
+        units: the names of the units deleted; for swaps two names each, in order.
+        tau: Kendall's rank correlation of the units' order with the original one: 1 unless swapped.
         error: test error in percent.
         loss: mean cross-entropy in nats.
     """
@@ -52,11 +52,11 @@ class Lesion:
 
 @contextlib.contextmanager
 def deleted(units: Iterable[Unit], means: Mapping[str, Tensor] | None = None) -> Iterator[None]:
-    """Units are deleted within the context; weights stay as they are.
+    """Delete units within the context; weights are not changed.
 
     Args:
         units: units of one network.
-        means: by the units' names, what `mean_outputs` gives: constants in place of zeros.
+        means: the result of `mean_outputs`: constants that replace the units' maps instead of zeros.
     """
     with ExitStack() as undo:
         for unit in units:
@@ -66,23 +66,23 @@ def deleted(units: Iterable[Unit], means: Mapping[str, Tensor] | None = None) ->
 
 @contextlib.contextmanager
 def swapped(units: Sequence[Unit], pairs: Iterable[Pair]) -> Iterator[None]:
-    """Units change places within the context, one pair after another.
+    """Swap units within the context, one pair after another.
 
     Args:
         units: all units of a network.
-        pairs: positions of two units of the same group; of what stands there by then.
+        pairs: two positions of units in the same group; each pair applies to the order so far.
     """
     with ExitStack() as undo:
         for one, other in pairs:
-            units[one].exchange(units[other], undo)
+            units[one].swap(units[other], undo)
         yield
 
 
 def mean_outputs(network: nn.Module, units: Iterable[Unit], batches: Batches) -> dict[str, Tensor]:
-    """By the units' names, the mean (maps,) of what each adds, over images and positions.
+    """The mean output (maps,) of each unit over images and positions, by the units' names.
 
     Raises:
-        UserError: a unit's deletion passes its input, so that there is nothing to replace.
+        UserError: a unit is deleted by passing its input on, so there are no maps to replace.
     """
     sums: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
@@ -94,29 +94,28 @@ def mean_outputs(network: nn.Module, units: Iterable[Unit], batches: Batches) ->
     with ExitStack() as hooks:
         for unit in units:
             if unit.output is None:
-                rule = f"{unit.name} is deleted by passing its input, which leaves nothing to replace"
+                rule = f"{unit.name} is deleted by passing its input on: there are no maps to replace"
                 raise OptionError("--replace", "mean", rule, "zero")
             hooks.enter_context(unit.output.register_forward_hook(partial(add, unit.name)))
-        answers(network, batches)
+        logits_and_labels(network, batches)
     return {name: (total / counts[name]).float() for name, total in sums.items()}
 
 
 def kendall_tau(order: Sequence[int]) -> float:
-    """Kendall's rank correlation of an order of 0, 1, ..., n - 1 with the natural one, -1..1."""
+    """Kendall's rank correlation of a permutation of 0, 1, ..., n - 1 with 0, 1, ..., n - 1; -1..1."""
     pairs = list(itertools.combinations(order, 2))
     inversions = sum(first > second for first, second in pairs)
     return 1 - 2 * inversions / len(pairs) if pairs else 1.0
 
 
 class LesionStudy:
-    """Lesions of one network, each judged by the same images.
+    """Experiments on one network, each evaluated on the same images.
 
     Args:
-        network: a network that `find_units` knows units of. It is left as it was.
-        batches: the images to judge by; gone through once a lesion.
-        replace: what stands in place of a deleted unit's maps: "zero", or their "mean" over these
-            images.
-        draws: how often units are drawn for each number of deletions (no set twice) and swaps.
+        network: a network with units that `find_units` finds. It is left unchanged.
+        batches: the images; each experiment iterates over them once.
+        replace: what replaces a deleted unit's maps: "zero", or their "mean" over these images.
+        draws: the number of random draws for each number of deletions (of different sets) and swaps.
         seed: equal seeds draw equal units.
 
     Attributes:
@@ -138,15 +137,15 @@ class LesionStudy:
         self._means = mean_outputs(network, self.units, batches) if replace == "mean" else None
 
     def intact(self) -> Lesion:
-        """The network as it is."""
-        return self._judged("intact", [])
+        """The unchanged network."""
+        return self._evaluated("intact", [])
 
     def delete_each(self) -> list[Lesion]:
         """Each unit deleted alone, from input to output."""
         return [self._delete("delete_one", [unit]) for unit in self.units]
 
     def delete_random(self, numbers: Iterable[int]) -> list[Lesion]:
-        """For each number, that many units drawn at random, `draws` different sets, or all there are.
+        """Delete sets of units drawn at random: for each number `draws` different sets, or all sets.
 
         Raises:
             OptionError: a number is below 1 or above the number of units.
@@ -159,26 +158,26 @@ class LesionStudy:
         ]
 
     def swap_random(self, numbers: Iterable[int]) -> list[Lesion]:
-        """For each number, that many swaps of random pairs one after another, `draws` times.
+        """Swap random pairs one after another: for each number that many swaps, `draws` times.
 
-        Each swap is of any two units of a group, all pairs being equally likely.
+        A swap exchanges two units of one group; all pairs are equally likely.
 
         Raises:
             OptionError: a number is below 1.
-            UserError: no two units can be exchanged.
+            UserError: no two units can be swapped.
         """
         pairs = self.pairs()
         if not pairs:
             raise UserError(f"{type(self.network).__name__} has no two units of equal shape to swap")
         numbers = [whole_number("swaps", number, example=1) for number in numbers]
         return [
-            self._swap(self._chance(number, draw).choices(pairs, k=number), draw)
+            self._swap(self._generator(number, draw).choices(pairs, k=number), draw)
             for number in numbers
             for draw in range(self.draws)
         ]
 
     def pairs(self) -> list[Pair]:
-        """All two positions whose units can be exchanged."""
+        """All pairs of positions whose units can be swapped."""
         return [
             (one, other)
             for one, other in itertools.combinations(range(len(self.units)), 2)
@@ -186,15 +185,15 @@ class LesionStudy:
         ]
 
     def _sets(self, number: int) -> list[tuple[int, ...]]:
-        """Different sets of that many units: drawing one twice would measure nothing new."""
-        chance = self._chance(number, draw=0)
+        """Different random sets of that many units, as positions."""
+        generator = self._generator(number, draw=0)
         drawn: dict[tuple[int, ...], None] = {}
         while len(drawn) < min(self.draws, math.comb(len(self.units), number)):
-            drawn[tuple(sorted(chance.sample(range(len(self.units)), number)))] = None
+            drawn[tuple(sorted(generator.sample(range(len(self.units)), number)))] = None
         return list(drawn)
 
-    def _chance(self, number: int, draw: int) -> random.Random:
-        """Draws of their own for each number, so that others beside it do not change them."""
+    def _generator(self, number: int, draw: int) -> random.Random:
+        """A generator for each number, so that its draws do not depend on other numbers."""
         return random.Random(f"{self.seed} {number} {draw}")
 
     def _checked(self, number: int) -> int:
@@ -205,7 +204,7 @@ class LesionStudy:
 
     def _delete(self, experiment: str, units: Sequence[Unit], draw: int = 0) -> Lesion:
         with deleted(units, self._means):
-            return self._judged(experiment, [unit.name for unit in units], len(units), draw)
+            return self._evaluated(experiment, [unit.name for unit in units], len(units), draw)
 
     def _swap(self, pairs: Sequence[Pair], draw: int) -> Lesion:
         order = list(range(len(self.units)))
@@ -213,9 +212,9 @@ class LesionStudy:
             order[one], order[other] = order[other], order[one]
         names = [self.units[position].name for pair in pairs for position in pair]
         with swapped(self.units, pairs):
-            return self._judged("swap_random", names, len(pairs), draw, kendall_tau(order))
+            return self._evaluated("swap_random", names, len(pairs), draw, kendall_tau(order))
 
-    def _judged(
+    def _evaluated(
         self, experiment: str, names: Sequence[str], number: int = 0, draw: int = 0, tau: float = 1.0
     ) -> Lesion:
         error, loss = error_and_loss(self.network, self.batches)

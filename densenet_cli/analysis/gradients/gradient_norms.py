@@ -1,4 +1,4 @@
-"""How large the gradients are that reach each layer of a network."""
+"""The norms of the gradients that reach each layer of a network."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from densenet_cli.analysis.forward import Batches, device_of, mode, same_buffers
+from densenet_cli.analysis.forward import Batches, device_of, mode, no_images, same_buffers
 
 
 @dataclass(frozen=True)
 class LayerGradient:
-    """The gradients of one convolution or linear layer, each a Euclidean norm, the mean over batches.
+    """Euclidean norms of the gradients at one convolution or linear layer, each a mean over batches.
 
     Attributes:
         name: as in the state dict.
-        weight: of the gradient of a batch's mean loss with respect to the layer's weights.
-        relative: the same over the norm of the weights themselves.
-        output: of the gradient of one image's share in the batch's summed loss with respect to what
-            the layer gives for that image; the mean over images.
+        weight: norm of the gradient of a batch's mean loss with respect to the layer's weights.
+        relative: `weight` divided by the norm of the weights.
+        output: norm of the gradient of a batch's summed loss with respect to the layer's output for
+            one image; the mean over images.
     """
 
     name: str
@@ -34,14 +34,14 @@ class LayerGradient:
 
 
 def gradient_norms(network: nn.Module, batches: Batches) -> list[LayerGradient]:
-    """Gradients of the cross-entropy at the present weights, in the order in which layers compute.
+    """Gradients of the cross-entropy at the current weights, in the order in which the layers compute.
 
-    As in training, batch norm normalises by the batch, and dropout drops. Neither weights, nor their
-    `grad`, nor running statistics are changed.
+    Batch norm uses batch statistics and dropout is active, as in training. Weights, their `grad` and
+    running statistics are not changed.
 
     Args:
         network: images -> logits.
-        batches: one or a few; batches of several images, for batch norm.
+        batches: one or a few, each of several images, since batch norm needs them.
 
     Raises:
         ValueError: there are no images.
@@ -54,7 +54,7 @@ def gradient_norms(network: nn.Module, batches: Batches) -> list[LayerGradient]:
     with mode(network, training=True), same_buffers(network):
         measured = [_of_batch(network, layers, images, labels) for images, labels in batches]
     if not measured:
-        raise ValueError("there are no images: batches must be a list or a loader with some")
+        raise no_images()
     return [
         _mean(name, layers[name].weight, [of_batch[name] for of_batch in measured])
         for name in measured[0]
@@ -64,7 +64,7 @@ def gradient_norms(network: nn.Module, batches: Batches) -> list[LayerGradient]:
 def _of_batch(
     network: nn.Module, layers: dict[str, nn.Conv2d | nn.Linear], images: Tensor, labels: Tensor
 ) -> dict[str, tuple[float, float]]:
-    """By name, in the order of computation: the norms for weights and for outputs."""
+    """The norms for weights and for outputs, by name, in the order of computation."""
     device, outputs = device_of(network), dict[str, float]()
     with ExitStack() as hooks:
         for name, layer in layers.items():
@@ -77,13 +77,14 @@ def _of_batch(
 
 
 def _watch(outputs: dict[str, float], name: str, layer: nn.Module, args: Any, output: Tensor) -> None:
-    """Have the gradient of an output noted once it is there, also if a ReLU overwrites the output."""
+    """Record the gradient of an output in the backward pass, also if a ReLU overwrites the output."""
     outputs[name] = 0.0
     output.register_hook(partial(_note, outputs, name))
 
 
 def _note(outputs: dict[str, float], name: str, gradient: Tensor) -> None:
-    # The mean over N images of the norms of N times the gradient of their mean loss.
+    # The loss is a mean over N images: the gradient of their sum is N times as large. The mean of N
+    # such norms is the sum of the norms.
     outputs[name] += float(gradient.flatten(1).norm(dim=1).sum())
 
 

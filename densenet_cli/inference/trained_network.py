@@ -1,4 +1,4 @@
-"""A network that a run has trained, ready to be asked: built, loaded and prepared as the run says."""
+"""The network that a run has trained, loaded with the classes and the preprocessing of the run."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from densenet_cli.training.checkpoints import load_checkpoint, load_weights
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A network with what it needs to be used.
+class TrainedNetwork:
+    """A trained network with what is needed to use it.
 
     Attributes:
         network: maps images (N, 3, H, W) to logits, in evaluation mode, on `device`.
         class_names: label 0 first.
-        image_size: height and width of the images that it takes, in pixels.
-        kept: how much of the shorter side of a picture is left when it is cut to that size.
-        scale: how bytes become the numbers that it was trained on.
+        image_size: height and width of its input images, in pixels.
+        crop_fraction: share of an image's shorter side that the central crop keeps before resizing.
+        scale: the normalisation of its input.
         device: cpu, cuda or mps.
         bfloat16: whether it computes in bfloat16.
-        checkpoint: the file that its weights are from.
-        fields: what run.json holds.
+        checkpoint: the file of its weights.
+        fields: the content of run.json.
     """
 
     network: nn.Module
     class_names: list[str]
     image_size: tuple[int, int]
-    kept: float
+    crop_fraction: float
     scale: Scale
     device: str
     bfloat16: bool
@@ -49,26 +49,26 @@ class Trained:
 
     @property
     def batch_size(self) -> int:
-        """How many images its run gave each device at a time; sums are rounded alike only then."""
+        """Images per device in a batch of its run; equal batches give equal rounding errors."""
         processes = self.fields.get("processes") or 1
         return max(1, self.fields["config"]["data"]["batch_size"] // processes)
 
     def arithmetic(self) -> torch.autocast:
-        """A context in which its network computes in the number format asked for."""
+        """A context in which the network computes in its precision."""
         return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.bfloat16)
 
     def inputs(self, images: Tensor) -> Tensor:
-        """What the network is given for images (N, H, W, 3) uint8: (N, 3, H, W) float32."""
+        """Images (N, H, W, 3) uint8, normalised for the network: (N, 3, H, W) float32."""
         return normalised(images.to(self.device), self.scale).permute(0, 3, 1, 2)
 
     def pixels(self, inputs: Tensor) -> Tensor:
-        """The pictures (..., H, W, 3), 0..1, on the CPU, that became these inputs (..., 3, H, W)."""
+        """The inverse of `inputs`, (..., 3, H, W): images (..., H, W, 3), 0..1, on the CPU."""
         shown = inputs.movedim(-3, -1) * self.scale.std + self.scale.mean
         return shown.clamp(0, 1).cpu()
 
     @torch.inference_mode()
     def logits(self, images: Tensor) -> Tensor:
-        """The network's answers (N, classes), float32 on the CPU, to images (N, H, W, 3) uint8."""
+        """The network's logits (N, classes), float32 on the CPU, for images (N, H, W, 3) uint8."""
         with self.arithmetic():
             return self.network(self.inputs(images)).float().cpu()
 
@@ -78,25 +78,27 @@ def load(
     device: str = "auto",
     precision: str | None = None,
     trust: Trust = Trust(),  # noqa: B008 -- it is frozen
-) -> Trained:
-    """The network of a run.
+) -> TrainedNetwork:
+    """Load the network of a run.
 
     Args:
-        run: the run's folder, which stands for the checkpoint that its results are of; or a file in its
-            folder checkpoints/.
+        run: the run's folder, for the checkpoint whose results the run reports; or a file in its folder
+            checkpoints/.
         device: auto, cpu, cuda or mps.
-        precision: 32-true or bf16-mixed; None: as it was trained.
-        trust: what the run's folder may name besides what densenet-cli builds of itself.
+        precision: 32-true or bf16-mixed; None: as in training.
+        trust: classes and packages that the run's folder may name besides those of densenet-cli.
 
     Raises:
-        UserError: if there is no such run or checkpoint, or they do not fit together, or if the run is
-            of a network or of data that are not trusted.
+        UserError: there is no such run or checkpoint, they do not belong together, or the run names a
+            network or data that are not trusted.
     """
     folder, checkpoint = _places(run)
     fields = RunRecord.read(folder).fields
     data = fields.get("data") or {}
     if not data.get("class_names") or not data.get("statistics"):
-        raise UserError(f"{folder}: the run ended before its data were read; there is nothing to use")
+        raise UserError(
+            f"{folder}: the run ended before it had read its data, so there is no network to use"
+        )
     trust.check(fields["config"], folder / "run.json", ("model", "data"))
     checkpoint = checkpoint or _reported(folder, fields)
     content = load_checkpoint(checkpoint)
@@ -107,15 +109,15 @@ def load(
     load_weights(network, content, checkpoint)
     device = devices.accelerator(device)
     if not devices.is_available(device):
-        raise OptionError("--device", device, "is not there, as far as torch can tell", "cpu")
+        raise OptionError("--device", device, "torch finds no such device", "cpu")
     if fields["config"].get("trainer", {}).get("implementation") != "reference":
         kernels.attach(network, "auto", device)
     height, width = data["image_size"]
-    return Trained(
+    return TrainedNetwork(
         network.eval().to(device=device, memory_format=torch.channels_last),
         data["class_names"],
         (height, width),
-        _kept(fields["config"]["data"]["_target_"]),
+        _crop_fraction(fields["config"]["data"]["_target_"]),
         Scale.of(data["statistics"], width, torch.device(device)),
         device,
         (precision or fields.get("precision")) == "bf16-mixed",
@@ -130,7 +132,7 @@ def _places(run: Path) -> tuple[Path, Path | None]:
         return run.parent.parent, run
     if run.is_file():
         raise UserError(
-            f"{run}: is in no run's folder; name outputs/<run> or outputs/<run>/checkpoints/..."
+            f"{run}: is not in the folder of a run; name outputs/<run> or outputs/<run>/checkpoints/..."
         )
     if not run.is_dir():
         raise UserError(f"{run}: there is no such run; name its folder, as outputs/DATE/TIME")
@@ -138,15 +140,15 @@ def _places(run: Path) -> tuple[Path, Path | None]:
 
 
 def _reported(folder: Path, fields: dict[str, Any]) -> Path:
-    """The checkpoint that a run's results are of. Raises UserError if it trained none."""
+    """The checkpoint whose results a run reports. Raises UserError if the run trained no network."""
     name = reported(fields)
     if name is None:
-        raise UserError(f"{folder}: tested a network and trained none; name the run that trained it")
+        raise UserError(f"{folder}: this run tested a network that another run trained; name that run")
     return folder / "checkpoints" / f"{name}.ckpt"
 
 
-def _kept(target: str) -> float:
-    """What the data set of a run says of pictures of other sizes."""
+def _crop_fraction(target: str) -> float:
+    """See TrainedNetwork.crop_fraction; an attribute of the run's data set."""
     try:
         return pkgutil.resolve_name(target).crop_fraction
     except (ValueError, ImportError, AttributeError) as error:

@@ -1,0 +1,163 @@
+"""`densenet-model depth`: gradient norms before training, of networks typed as to densenet-run."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from densenet_cli.analysis.depth import figure
+from densenet_cli.analysis.depth.untrained import Untrained, by_depth, growth, untrained
+from densenet_cli.analysis.network_label import NetworkLabel
+from densenet_cli.analysis.runs import write
+from densenet_cli.config import resolvers
+from densenet_cli.config.build import build, naming
+from densenet_cli.config.compose import compose, composing, key, resolved
+from densenet_cli.data.image_data import ImageData
+from densenet_cli.figures.drawing import grouped
+from densenet_cli.figures.terminal import console, table
+from densenet_cli.options import UserError
+from densenet_cli.plain_text import first_line
+from densenet_cli.record.differences import differing, phrase
+from densenet_cli.record.network_names import family
+from densenet_cli.sweep.grid import expand
+
+DEPTHS = (
+    "model=plain,resnet model.depth=20,32,44,56,110",
+    "model=preact_resnet_110 model.depth=20,32,44,56,110",
+    "model=densenet_bc model.depth=22,34,46,58,112",
+)
+SECTIONS = ("model", "data", "experiment", "hydra")  # an experiment chooses a model, too
+HEADINGS = (
+    "network",
+    "layers",
+    "gradient norm, first layer",
+    "last layer",
+    "factor per layer",
+    "units passed",
+)
+
+
+def depth(
+    arguments: Sequence[str], images: int, seeds: int, folder: Path, formats: Sequence[str]
+) -> None:
+    """Measure gradient norms before training; write a figure and its numbers, and print a table.
+
+    Args:
+        arguments: lines of a sweep, each with model=, and overrides for all lines. Without any line:
+            DEPTHS. Without data=: digits.
+        images: training images, not augmented, in one batch that all networks see.
+        seeds: draws of the weights of each network.
+        folder: of the figure.
+        formats: some of figures.drawing.FORMATS.
+
+    Raises:
+        UserError: there is no such network, or it cannot take such images.
+    """
+    models, options = _composed(arguments)
+    data: ImageData = build("data", options | {"batch_size": images})
+    with naming("data"):
+        data.prepare()
+    with torch.device("meta"):  # reports a wrong network before anything is computed
+        for model in models:
+            build("model", model, num_classes=data.num_classes)
+    batch = data.on_after_batch_transfer(next(iter(data.train_dataloader())))
+    found = {
+        network: _measure(own, batch, data.num_classes, seeds)
+        for network, own in _kinds(models).items()
+    }
+    drawing = figure.draw(found, f"{len(batch[1])} training images of {data.name}")
+    write(folder, "depth", [drawing], formats)
+    console().print(table(HEADINGS, _rows(found), text=HEADINGS[:1]))
+
+
+def _composed(arguments: Sequence[str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The section `model` of each different network, and the section `data` that all share."""
+    lines = [argument for argument in arguments if "model" in _keys(argument)]
+    for_all = [argument for argument in arguments if argument not in lines]
+    resolvers.register()
+    with composing():
+        jobs = expand([f"data=digits {line}" for line in lines or DEPTHS], for_all, None)
+        configs = [resolved(compose(job)) for job in jobs]
+    data = [config["data"] | {"augment": False, "seed": 0, "batch_size": 0} for config in configs]
+    if len(_distinct(data)) > 1:
+        raise UserError("all networks must see the same images: type data= once, beside the lines")
+    return _distinct(config["model"] for config in configs), data[0]
+
+
+def _keys(line: str) -> list[str]:
+    """The keys of a line. Raises UserError if one has no effect on gradients before training."""
+    try:
+        overrides = shlex.split(line)
+    except ValueError as error:
+        raise UserError(f"{line}: cannot be read: {error}") from error
+    for override in overrides:
+        if key(override).partition(".")[0].partition("/")[0] not in SECTIONS:
+            rule = "only model and data matter before training; for several draws type --seeds"
+            raise UserError(f"{override}: {rule}")
+    return [key(override) for override in overrides]
+
+
+def _distinct(sections: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return list({json.dumps(section, sort_keys=True): section for section in sections}.values())
+
+
+def _kinds(models: Sequence[dict[str, Any]]) -> dict[NetworkLabel, list[dict[str, Any]]]:
+    """The networks grouped by kind: those of one kind differ in depth only."""
+    kinds = grouped(models, lambda model: json.dumps(_but_depth(model), sort_keys=True)).values()
+    labels: dict[NetworkLabel, list[dict[str, Any]]] = {}
+    for name, peers in grouped(kinds, lambda own: family(own[0])).items():
+        options = [_but_depth(own[0]) for own in peers]
+        varying = differing(options)
+        for own, values in zip(peers, options, strict=True):
+            phrases = [phrase(option, values[option]) for option in varying if option in values]
+            labels[NetworkLabel(", ".join([name, *phrases]), name)] = own
+    return labels
+
+
+def _but_depth(model: dict[str, Any]) -> dict[str, Any]:
+    return {f"model.{name}": value for name, value in model.items() if name != "depth"}
+
+
+def _measure(
+    models: Sequence[dict[str, Any]], batch: tuple[Tensor, Tensor], classes: int, seeds: int
+) -> list[Untrained]:
+    builders = [partial(build, "model", model, num_classes=classes) for model in models]
+    try:
+        return [one for builder in builders for one in untrained(builder, [batch], seeds)]
+    except (RuntimeError, ValueError) as error:
+        size = "x".join(map(str, batch[0].shape[2:]))
+        message = f"{family(models[0])}: cannot take {len(batch[1])} images of {size}"
+        hint = "choose others by data= and --images"
+        raise UserError(f"{message}: {first_line(error)}; {hint}") from error
+
+
+def _rows(found: Mapping[NetworkLabel, Sequence[Untrained]]) -> Iterator[list[str]]:
+    """A row of the table for each network and depth."""
+    for network, draws in found.items():
+        shallower: list[Untrained] = []
+        for layers, own in by_depth(draws).items():
+            first = _mean_and_deviation([one.first for one in own])
+            last = _mean_and_deviation([one.layers[-1].weight for one in own])
+            factor = f"× {growth(shallower, own):.3f}" if shallower else ""
+            yield [network.title, str(layers), first, last, factor, _units_passed(own)]
+            shallower = own
+
+
+def _units_passed(draws: Sequence[Untrained]) -> str:
+    """As "12.3 of 27": the units that the gradient passes through on average; empty for chains."""
+    depths = [one.effective_depth for one in draws if one.effective_depth is not None]
+    return f"{statistics.fmean(depths):.1f} of {draws[0].units}" if depths else ""
+
+
+def _mean_and_deviation(values: Sequence[float]) -> str:
+    """Mean ± standard deviation; a single value alone."""
+    deviation = f" ± {statistics.stdev(values):.3g}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.3g}{deviation}"

@@ -1,0 +1,236 @@
+"""The command line of densenet-model: a parser for each of its commands."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from densenet_cli.plain_text import Parser
+
+ENDINGS = {"onnx": ".onnx", "torch-export": ".pt2", "safetensors": ".safetensors"}
+DESCRIPTION = "Inspect networks, and use the networks that densenet-run has trained."
+EXAMPLES = """\
+examples:
+  densenet-model summary model=densenet_bc_100 model.growth_rate=24 model.compression=0.7
+  densenet-model summary model=densenet_121 --image-size 224 --classes 1000
+  densenet-model predict outputs/RUN photo.jpg holiday/
+  densenet-model predict outputs/RUN holiday/ --format csv --output holiday.csv --ten-crop
+  densenet-model evaluate outputs/RUN other-photos/
+  densenet-model export outputs/RUN --format onnx --output flowers.onnx --check holiday/
+  densenet-model reuse outputs/RUN
+  densenet-model lesions outputs/RUN outputs/OTHER
+  densenet-model saliency outputs/RUN outputs/OTHER --pictures photos/
+  densenet-model depth 'model=plain,resnet model.depth=20,56,110' 'model=densenet_bc model.depth=22,58'
+
+RUN is the folder of a run, or one of its files checkpoints/last.ckpt and checkpoints/best.ckpt. The
+folder stands for the checkpoint whose results the run reports. Images are cropped and normalised as in
+the run. To see the options of a command type densenet-model COMMAND --help.
+"""
+SUMMARIES = {
+    "summary": "the layers of a network: shapes, parameters, multiply-adds, time, memory",
+    "predict": "the classes that a trained network predicts for images",
+    "evaluate": "the error of a trained network on other images of its classes",
+    "export": "a trained network as a file: ONNX, torch.export or safetensors",
+    "reuse": "which feature maps the layers of a DenseNet use: figure 5 of its paper",
+    "lesions": "test errors after parts of a network are deleted or swapped",
+    "gradients": "gradient norms by layer, before and after training",
+    "depth": "gradient norms before training, against depth",
+    "maps": "dead and redundant feature maps by layer",
+    "mistakes": "calibration, confusion of classes, the most confident mistakes",
+    "saliency": "which parts of an image decide: Grad-CAM and occlusion",
+}
+STUDIES = {  # of trained runs, and the number of test images that each uses by default; 0: none
+    "reuse": 0,
+    "lesions": 1000,
+    "gradients": 256,
+    "maps": 256,
+    "mistakes": 10_000,
+    "saliency": 6,
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of densenet-model; the name of the command typed is in `command`."""
+    whole = Parser(
+        "densenet-model", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=_formatter
+    )
+    subparsers = whole.add_subparsers(title="commands", metavar="COMMAND", dest="command")
+    commands = {
+        name: subparsers.add_parser(
+            name, help=summary, description=f"Shows {summary}.", formatter_class=_formatter
+        )
+        for name, summary in SUMMARIES.items()
+    }
+    for name, number in STUDIES.items():
+        _add_runs(commands[name], number)
+    _add_summary(commands["summary"])
+    _add_predict(commands["predict"])
+    _add_evaluate(commands["evaluate"])
+    _add_export(commands["export"])
+    _add_depth(commands["depth"])
+    _add_saliency(commands["saliency"])
+    commands["reuse"].add_argument(
+        "--through-norm", action="store_true", help="multiply weights by the scale of the batch norm"
+    )
+    lesions = commands["lesions"]
+    lesions.add_argument(
+        "--replace", choices=("zero", "mean"), default="zero",
+        help="what replaces the maps of a deleted part; default: zero",
+    )  # fmt: skip
+    _add_number(lesions, "--draws", 5, "random draws of each number of parts")
+    _add_number(lesions, "--most", 10, "parts deleted, and pairs swapped, at most")
+    return whole
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=30)
+
+
+def _add_summary(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "overrides", nargs="*", metavar="key=value",
+        help="model=... and its options, as typed to densenet-run",
+    )  # fmt: skip
+    _add_number(command, "--image-size", 32, "height and width of the images", metavar="PIXELS")
+    _add_number(command, "--classes", 10, "number of classes")
+    _add_number(command, "--batch-size", 8, "images in the forward pass that is timed")
+    _add_number(command, "--depth", 3, "levels of nested modules to show")
+    _add_config_dir(command)
+
+
+def _add_predict(command: argparse.ArgumentParser) -> None:
+    _add_run(command)
+    command.add_argument("images", nargs="+", type=Path, metavar="IMAGES", help="files and folders")
+    _add_inference(command)
+    command.add_argument("--format", choices=("table", "csv", "json"), default="table")
+    command.add_argument("--output", type=Path, metavar="FILE", help="default: the terminal")
+    _add_number(command, "--top", 3, "classes shown for each image")
+    command.add_argument(
+        "--ten-crop", action="store_true", help="average the logits of ten crops of each image"
+    )
+
+
+def _add_evaluate(command: argparse.ArgumentParser) -> None:
+    _add_run(command)
+    command.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="with a folder of images for each class"
+    )
+    _add_inference(command)
+
+
+def _add_export(command: argparse.ArgumentParser) -> None:
+    _add_run(command)
+    command.add_argument("--format", choices=tuple(ENDINGS), required=True)
+    command.add_argument(
+        "--output", type=Path, metavar="FILE", help="default: RUN/network with the format's ending"
+    )
+    command.add_argument(
+        "--check", nargs="+", type=Path, default=[], metavar="IMAGES",
+        help="files and folders of images for which file and network must give the same logits; "
+        "default: random images",
+    )  # fmt: skip
+    _add_max_pixels(command)
+
+
+def _add_depth(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "overrides", nargs="*", metavar="LINE",
+        help="networks as in a sweep, such as 'model=plain model.depth=20,56'; overrides without "
+        "model=, such as data=cifar10, apply to all lines; default: plain networks, ResNets and "
+        "DenseNet-BCs on data=digits",
+    )  # fmt: skip
+    _add_number(command, "--images", 64, "training images, in one batch")
+    _add_number(command, "--seeds", 3, "random draws of the weights")
+    _add_figures(command)
+
+
+def _add_saliency(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--pictures", nargs="+", type=Path, default=[], metavar="IMAGES",
+        help="files and folders of images; default: test images",
+    )  # fmt: skip
+    _add_max_pixels(command)
+    command.add_argument(
+        "--class", dest="class_name", metavar="NAME",
+        help="class to explain; default: the class that is predicted",
+    )  # fmt: skip
+    command.add_argument(
+        "--layer", nargs="+", default=[], metavar="NAME",
+        help="module whose feature maps Grad-CAM uses, one for all runs or one for each; "
+        "default: the last feature maps",
+    )  # fmt: skip
+    command.add_argument(
+        "--patch", type=_count, metavar="PIXELS",
+        help="side of the square that hides a part; default: a quarter of the image's",
+    )  # fmt: skip
+
+
+def _add_runs(command: argparse.ArgumentParser, images: int) -> None:
+    """The arguments of a study of trained runs."""
+    command.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="runs to compare")
+    _add_figures(command)
+    _add_trust(command)
+    if images:
+        _add_number(command, "--images", images, "number of test images")
+        command.add_argument(
+            "--data-root", metavar="FOLDER", help="folder of the data, if they have moved since the run"
+        )
+    else:
+        command.set_defaults(images=0, data_root=None)
+
+
+def _add_run(command: argparse.ArgumentParser) -> None:
+    command.add_argument("run", type=Path, metavar="RUN", help="a run's folder, or a checkpoint in it")
+    _add_trust(command)
+
+
+def _add_inference(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    command.add_argument(
+        "--precision", choices=("32-true", "bf16-mixed"),
+        help="default: as in training; 32-true for a run in 16-mixed",
+    )  # fmt: skip
+    command.add_argument("--batch-size", type=_count, metavar="N", help="default: as in training")
+    _add_max_pixels(command)
+
+
+def _add_figures(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--output", type=Path, default=Path("figures"), metavar="FOLDER", help="default: figures"
+    )
+    command.add_argument("--format", default="png", metavar="png,svg,pdf", help="default: png")
+
+
+def _add_trust(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--trust", action="append", default=[], metavar="NAME",
+        help="a class or package of yours that the run's folder names, such as my_package.MyNet",
+    )  # fmt: skip
+
+
+def _add_max_pixels(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--max-pixels", type=_count, metavar="N",
+        help="skip images of more pixels; default: 178956970",
+    )  # fmt: skip
+
+
+def _add_config_dir(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--config-dir", metavar="FOLDER",
+        help="a folder of your own choices, such as FOLDER/model/mine.yaml",
+    )  # fmt: skip
+
+
+def _add_number(
+    command: argparse.ArgumentParser, option: str, default: int, meaning: str, metavar: str = "N"
+) -> None:
+    text = f"{meaning}; default: {default}"
+    command.add_argument(option, type=_count, default=default, metavar=metavar, help=text)
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return count

@@ -1,0 +1,103 @@
+"""The studies of densenet-model: figures and their numbers, of a run made here."""
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torchvision
+from colour_images import write_images
+
+from densenet_cli.inference import trained_network
+
+
+def test_runs_of_one_network_are_told_apart_in_the_terminal(trained_run, densenet_model, tmp_path):
+    folder, photos = trained_run
+    shutil.copytree(folder, tmp_path / "k=4,seed=1")
+    words = [folder, tmp_path / "k=4,seed=1", "--output", tmp_path]
+    assert "[k=4,seed=1], untrained" in " ".join(densenet_model("reuse", *words)[1].split())
+    more = ["--images", "9", "--most", "1", "--draws", "1", "--data-root", photos]
+    assert "[k=4,seed=1]" in densenet_model("lesions", *words, *more)[1]
+
+
+def test_other_data_than_those_of_the_run_are_refused(trained_run, densenet_model, tmp_path):
+    for part, count in (("train", 3), ("test", 2)):
+        write_images(tmp_path / "others" / part, count, seed=3)
+    words = ["mistakes", trained_run[0], "--data-root", tmp_path / "others", "--output", tmp_path]
+    status, _, message = densenet_model(*words)
+    assert status == 1
+    assert "there are 9 train images, and there were 36" in message
+    for part in ("train", "test"):
+        (tmp_path / "others" / part / "sea").rename(tmp_path / "others" / part / "lake")
+    status, _, message = densenet_model(*words)
+    assert status == 1
+    assert "class 2 was sea (of 3) and is lake now (of 3)" in message
+    assert f"--data-root={tmp_path}/others: holds other images" in message
+    status, _, message = densenet_model("mistakes", trained_run[0], "--output", tmp_path)
+    assert (status, message.splitlines()[0]) == (
+        1,
+        "densenet-model: --data-root=photos: is no folder; for example --data-root=/path/to/images",
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "files"),
+    [
+        ("reuse", [], ["reuse"]),
+        ("lesions", ["--images", "9", "--most", "1", "--draws", "1"], ["lesions"]),
+        ("gradients", ["--images", "9"], ["gradients"]),
+        ("maps", ["--images", "9"], ["maps"]),
+        ("mistakes", [], ["calibration", "confusion", "mistakes"]),
+        ("saliency", ["--images", "3"], ["saliency"]),
+    ],
+)
+def test_analyses_leave_figures_and_their_numbers(
+    trained_run, densenet_model, tmp_path, command, options, files
+):
+    folder, photos = trained_run
+    moved = [] if command == "reuse" else ["--data-root", photos]
+    status, out, message = densenet_model(
+        command, folder, *options, *moved, "--output", tmp_path / "figures", "--format", "svg"
+    )
+    assert status == 0, message
+    for name in files:
+        assert (tmp_path / "figures" / f"{name}.svg").stat().st_size > 1000
+        with (tmp_path / "figures" / f"{name}.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert rows
+        assert f"{name}.csv" in out
+    if command == "lesions":
+        intact = next(row for row in rows if row["experiment"] == "intact")
+        assert sum(row["experiment"] == "delete_one" for row in rows) == 3  # depth 10: a layer a block
+        assert 0 <= float(intact["error"]) <= 100
+    if command == "mistakes":
+        error = json.loads((folder / "run.json").read_text())["results"]["test_error"]
+        assert f"error {error:.2f} %" in out
+        assert len(rows) == round(error / 100 * 21)  # of the 21 test images fewer than fit are wrong
+        assert all(row["class"] != row["predicted"] for row in rows)
+
+
+def test_a_run_that_is_of_no_densenet_is_named(trained_run, densenet_model, monkeypatch):
+    def load(*asked):
+        return replace(trained_network.load(*asked), network=torchvision.models.resnet18())
+
+    monkeypatch.setattr("densenet_cli.analysis.runs.load", load)
+    status, _, message = densenet_model("reuse", trained_run[0])
+    assert status == 1
+    reason = "ResNet is not a DenseNet: it has no dense blocks"
+    assert message == f"densenet-model: {trained_run[0]}/checkpoints/last.ckpt: {reason}"
+
+
+def test_saliency_of_image_files_skips_unreadable_ones(trained_run, densenet_model, tmp_path):
+    folder, photos = trained_run
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    words = ["--pictures", photos / "test" / "sea", tmp_path / "broken.png", "--class", "sea"]
+    status, out, message = densenet_model("saliency", folder, *words, "--format", "svg")
+    assert status == 1
+    assert "broken.png: cannot be read" in message
+    assert "1 of 8 images are left out" in message
+    with open("figures/saliency.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["class"], row["explained"]) for row in rows] == 7 * [("sea", "sea")]
+    assert "Grad-CAM: " in out
