@@ -115,6 +115,8 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Cal
             status = 0
         except SystemExit as end:
             status = end.code
+        if isinstance(status, str):  # which Python prints as it ends
+            return 1, f"{status}\n"
         return status, capsys.readouterr().err
 
     return run

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from densenet_cli.commands import model_parser, results
-from densenet_cli.commands.run import CONF
 from densenet_cli.config.build import build
+from densenet_cli.config.compose import CONF
 from densenet_cli.models import cost
 
 README = (Path(__file__).parents[1] / "README.md").read_text()

@@ -5,18 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
-
+from densenet_cli.commands.ending import errors_as_messages
 from densenet_cli.commands.model_parser import ENDINGS, parser
 from densenet_cli.config.trust import Trust
-from densenet_cli.options import UserError
 from densenet_cli.plain_text import Formatter, printable
 from densenet_cli.process import ranks
 from densenet_cli.process.load_torch import load_lightning
@@ -47,29 +43,16 @@ def _run_command(ending: EndWithReader) -> None:
     if args.command is None:
         command_line.print_help()
         return
-    output = getattr(args, "output", None)
-    ending.at_once = output is None  # else the command must finish its files
-    try:
+    ending.at_once = getattr(args, "output", None) is None  # else the command must finish its files
+    with errors_as_messages("densenet-model", lambda error: _explain(error, args)):
         load_lightning()  # all commands need it
-        status = COMMANDS[args.command](args) or 0
-    except UserError as error:
-        _fail(error, str(error))
-    except (HydraException, OmegaConfBaseException) as error:
-        from densenet_cli.config.errors import explain
-
-        _fail(error, explain(error, getattr(args, "overrides", [])))
-    except OSError as error:
-        file = error.filename or output or "output"
-        _fail(error, f"{file}: cannot be read or written: {error.strerror or error}")
-    except KeyboardInterrupt:
-        status = 130
-    sys.exit(status)
+        sys.exit(COMMANDS[args.command](args) or 0)
 
 
-def _fail(error: Exception, message: str) -> NoReturn:
-    if os.environ.get("HYDRA_FULL_ERROR") == "1":
-        raise error
-    sys.exit("densenet-model: " + printable(message, keep="\n"))
+def _explain(error: Exception, args: argparse.Namespace) -> str | None:
+    from densenet_cli.config.errors import explain
+
+    return explain(error, getattr(args, "overrides", []))
 
 
 def _summary(args: argparse.Namespace) -> None:

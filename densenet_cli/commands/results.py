@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from densenet_cli.commands.ending import errors_as_messages
 from densenet_cli.options import UserError
 from densenet_cli.plain_text import Formatter, Parser, printable
 from densenet_cli.process.start import begin
@@ -68,14 +68,8 @@ def _dispatch(ending: EndWithReader) -> None:
         return
     writes_files = getattr(args, "output", None) is not None
     ending.at_once = not writes_files
-    try:
+    with errors_as_messages("densenet-results"):
         args.command(args)
-    except UserError as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
-            raise
-        sys.exit(f"densenet-results: {printable(error)}")
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 def _joined(args: Sequence[str]) -> list[str]:

@@ -1,68 +1,102 @@
-"""Hydra's and OmegaConf's errors in our words: the key as typed, the rule, what was likely meant."""
+"""Hydra's and OmegaConf's errors in our words: the override as typed, the rule, what was meant."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from densenet_cli.config.compose import CONF, compose, composing
 from densenet_cli.config.known_keys import meant
+from densenet_cli.config.overrides import key
 from densenet_cli.options import nearest
 from densenet_cli.plain_text import first_line
 
+ALL = "densenet-run --help lists all"
+FEW = 15  # names that a message lists
 
-def explain(error: Exception, words: list[str]) -> str:
-    """One message for an error in the words a user typed."""
+
+def explain(error: Exception, overrides: Sequence[str]) -> str | None:
+    """One message for an error that overrides caused; None for any other error."""
     if isinstance(error, MissingConfigException):
-        return _missing_choice(error)
+        return _unknown_choice(error)
     if isinstance(error, OverrideParseException):
-        key, _, value = (error.override or "").partition("=")
-        hint = f"; quote such a value twice: '{key}=\"{value}\"'" if set("=, ") & set(value) else ""
+        name, _, value = (error.override or "").partition("=")
+        hint = f"; quote such a value twice: '{name}=\"{value}\"'" if set("=, ") & set(value) else ""
         return f"{error.override}: cannot be read as key=value{hint}"
     for cause in (error, error.__cause__):
         if isinstance(cause, (ConfigKeyError, ConfigAttributeError)):
-            return _unknown_key(cause, words)
+            return _unknown_key(cause, overrides)
         if isinstance(cause, OmegaConfBaseException):
-            key = f"{cause.full_key}: " if cause.full_key else ""
-            return f"{key}{first_line(cause)}"
-    return _unknown_group(error)
+            return f"{cause.full_key}: {first_line(cause)}" if cause.full_key else first_line(cause)
+    if isinstance(error, HydraException):
+        return _unknown_group(overrides) or _sentence(error)
+    return _no_name(overrides) if isinstance(error, ValueError) else None
 
 
-def _missing_choice(error: MissingConfigException) -> str:
-    group, _, name = (error.missing_cfg_file or "").rpartition("/")
-    options = list(error.options or [])
-    if not group or not options:
+def _unknown_choice(error: MissingConfigException) -> str:
+    """A group has no such file: model=densenet_bc_1000, model=history/vgg_61, hydra/launcher=x."""
+    file = error.missing_cfg_file or ""
+    group, _, name = file.rpartition("/") if file.startswith("hydra/") else file.partition("/")
+    if not error.options:
         return first_line(error)
-    group, _, folder = group.partition("/")
-    if folder:  # model=history/...: the options are those beside the folder
-        return f"{group}={folder}/{name}: there is no such choice (densenet-run --help lists all)"
-    near = nearest(name, options)
-    hint = f"did you mean {group}={near}?" if near else f"there are {', '.join(options)}"
-    return f"{group}={name}: there is no such choice; {hint} (densenet-run --help lists all)"
+    near = nearest(name, {*error.options, *_choices(group)})
+    few = f"there are {', '.join(error.options)}; " if len(error.options) <= FEW else ""
+    hint = f"did you mean {group}={near}? " if near else few
+    return f"{group}={name}: there is no such choice; {hint}{ALL}"
 
 
-def _unknown_key(cause: OmegaConfBaseException, words: list[str]) -> str:
-    key = str(cause.full_key or cause.key)
-    typed = next((word for word in words if word.partition("=")[0] == key), key)
-    parent = cause.parent_node
-    whole: Any = OmegaConf.to_container(parent._get_root(), resolve=False) if parent is not None else {}
-    near = meant(key, whole) if isinstance(whole, dict) else None
-    if near:
-        hint = f"did you mean {near}{typed[len(key) :]}?"
+def _unknown_key(cause: OmegaConfBaseException, overrides: Sequence[str]) -> str:
+    name = str(cause.full_key or cause.key)
+    typed = next((one for one in overrides if one.partition("=")[0] == name), name)
+    with composing():
+        cfg = compose(_of_known_groups(overrides))
+    if near := meant(name, cfg):
+        hint = f"did you mean {near}{typed[len(name) :]}?"
     else:
-        names = [str(known) for known in parent] if OmegaConf.is_dict(parent) else []
-        known = ", ".join(sorted(name for name in names if name != "hydra"))
-        hint = f"{key.rpartition('.')[0] or 'the configuration'} has {known or 'no options'}"
+        names = cause.parent_node if OmegaConf.is_dict(cause.parent_node) else []
+        known = ", ".join(sorted(str(one) for one in names if one != "hydra"))
+        hint = f"{name.rpartition('.')[0] or 'the configuration'} has {known or 'no options'}"
     return f"{typed}: there is no such option; {hint}"
 
 
-def _unknown_group(error: Exception) -> str:
-    """Errors that Hydra words without a class of their own."""
-    text = str(error).strip()
-    if isinstance(error, HydraException):
-        text = re.sub(r"\nSet the environment variable.*", "", text, flags=re.DOTALL)
-        return " ".join(line.strip() for line in text.splitlines() if line.strip())
-    return f"{type(error).__name__}: {text}"
+def _unknown_group(overrides: Sequence[str]) -> str | None:
+    """A choice typed as if its subfolder were a group: model/history=lenet_5."""
+    for override in overrides:
+        folder, _, name = override.partition("=")
+        group, _, rest = folder.partition("/")
+        if rest and group != "hydra" and _choices(group):
+            return f"{override}: there is no such group; did you mean {group}={rest}/{name}?"
+    return None
+
+
+def _no_name(overrides: Sequence[str]) -> str | None:
+    """A group is given a number or null where it needs a name: model=5, logger=null."""
+    for override in overrides:
+        names = _choices(key(override))
+        if not key(override):
+            return f"{override}: cannot be read as key=value"
+        if names and override.partition("=")[2] not in names:
+            few = f": {', '.join(names)}" if len(names) <= FEW else ""
+            return f"{override}: must name a choice{few}; {ALL}"
+    return None
+
+
+def _of_known_groups(overrides: Sequence[str]) -> list[str]:
+    return [one for one in overrides if one.partition("=")[2] in _choices(one.partition("=")[0])]
+
+
+def _choices(group: str) -> list[str]:
+    """The names of our own choices of a group, such as densenet_bc_100 and history/lenet_5 of model."""
+    files = (CONF / group).rglob("*.yaml") if re.fullmatch(r"\w+", group) else ()
+    return sorted(str(Path(file).relative_to(CONF / group).with_suffix("")) for file in files)
+
+
+def _sentence(error: Exception) -> str:
+    """Hydra's own message, in one line."""
+    text = re.sub(r"\nSet the environment variable.*", "", str(error).strip(), flags=re.DOTALL)
+    return " ".join(line.strip() for line in text.splitlines() if line.strip())

@@ -1,18 +1,21 @@
-"""Refuses the keys of a configuration that nothing would read, and says which were likely meant."""
+"""Refuses options that nothing would read, and says which were likely meant."""
 
 from __future__ import annotations
 
-import dataclasses
 import re
+from collections.abc import Iterable
 from typing import Any
 
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from densenet_cli.options import UserError, nearest, shown
+from densenet_cli.config import overrides
+from densenet_cli.options import OptionError, UserError, nearest, shown
 from densenet_cli.record import schema
 from densenet_cli.record.identity import flat
 
-WHOLE_SWEEP = ("sweep", "seeds", "plan", "hydra")  # what is read of a sweep as a whole
+OF_HYDRA = ("hydra.run.dir", "hydra.searchpath")  # what a single run reads of Hydra's section
+WHOLE_SWEEP = ("sweep", "seeds", "plan", "hydra")  # what a sweep reads once, not for each run
 SECTIONS = ["model", "data", "recipe", "trainer", "pretrained", "logger"]
 # What is read of each section whose options go to no class or function; those check their own names.
 READ = {
@@ -24,65 +27,84 @@ READ = {
 
 
 def check(cfg: DictConfig) -> None:
-    """Raise UserError if a composed configuration has a key that nothing reads.
+    """Raise UserError if nothing reads an option of a composed configuration.
 
-    What an interpolation names is read, too: ${recipe.mine} makes recipe.mine a key like others.
+    Interpolations read options too: ${recipe.mine} makes recipe.mine a known option.
     """
-    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=False)  # type: ignore[assignment]
+    config = _plain(cfg)
     named = _named_by_interpolations(config)
     for section, keys in READ.items():
         node = config.get(section) if section else config
         for key, value in node.items() if isinstance(node, dict) else ():
             full = f"{section}.{key}" if section else str(key)
             if key not in keys and full not in named:
-                raise UserError(_refusal(full, value, config))
+                raise UserError(_refusal(full, value, cfg))
     logger = config.get("logger")
     if isinstance(logger, dict) and logger and "_target_" not in logger:
         name, value = next(iter(logger.items()))
-        rule = (
-            "nothing reads it, since no logger is chosen; type logger=tensorboard, wandb or mlflow too"
-        )
+        loggers = "logger=tensorboard, logger=wandb or logger=mlflow"
+        rule = f"nothing reads it, since no logger is chosen; type {loggers} too"
         raise UserError(f"logger.{name}={shown(value)}: {rule}")
 
 
 def check_sweep_file(cfg: DictConfig, without: DictConfig) -> None:
-    """Raise UserError if a sweep's file has options outside sweep, where no job reads them.
+    """Raise UserError if a sweep's file has options outside `sweep`, where no run reads them.
 
     Args:
         cfg: the configuration of the sweep as a whole.
         without: the same without the file.
     """
-    now, before = (flat(OmegaConf.to_container(one, resolve=False)) for one in (cfg, without))  # type: ignore[arg-type]
+    now, before = flat(_plain(cfg)), flat(_plain(without))
     for name, value in now.items():
         if name.partition(".")[0] not in WHOLE_SWEEP and (name not in before or before[name] != value):
-            rule = "no job reads this option of a sweep's file; write it into the lines of sweep.jobs"
+            rule = "no run reads this option of a sweep's file; write it into the lines of sweep.jobs"
             raise UserError(f"{name}={shown(value)}: {rule}")
 
 
-def check_hydra(node: Any, path: str = "hydra") -> None:
-    """Raise UserError if Hydra's own section has a key that Hydra does not know.
+def check_hydra(typed: Iterable[str]) -> None:
+    """Raise UserError if an override is of an option of Hydra's that no single run reads."""
+    for override in typed:
+        name = overrides.key(override)
+        if overrides.section(override) == "hydra" and name not in OF_HYDRA:
+            near = nearest(name, OF_HYDRA)
+            hint = f"did you mean {near}?" if near else f"a run reads {' and '.join(OF_HYDRA)} alone"
+            raise UserError(f"{override}: nothing reads this option of Hydra's; {hint}")
+
+
+def check_single_run(cfg: DictConfig) -> None:
+    """Raise OptionError if a file, such as an experiment's, has options that no single run reads.
 
     Args:
-        node: that section, or a part of it.
-        path: its key.
+        cfg: the configuration of a single run, with Hydra's own section.
     """
-    if not isinstance(node, DictConfig) or node._is_none() or node._is_missing():
-        return
-    kind = OmegaConf.get_type(node)
-    names = [one.name for one in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else node
-    for key in map(str, node):
-        if key not in names and f"{path}.{key}" != "hydra.env":  # a group of Hydra's own, of no use
-            near = nearest(key, names)
-            hint = f"did you mean {path}.{near}?" if near else f"{path} has {', '.join(sorted(names))}"
-            raise UserError(f"{path}.{key}: nothing reads such an option; {hint}")
-        if not OmegaConf.is_missing(node, key):
-            check_hydra(node._get_node(key), f"{path}.{key}")
+    chosen = cfg.hydra.runtime.choices
+    of_sweeps: list[tuple[str, Any, Any]] = [  # name, value, value of a single run
+        ("sweep.jobs", list(OmegaConf.select(cfg, "sweep.jobs") or [""]), [""]),
+        ("sweep.name", OmegaConf.select(cfg, "sweep.name"), None),
+        ("sweep.fail_fast", OmegaConf.select(cfg, "sweep.fail_fast") or False, False),
+        ("seeds", cfg.get("seeds"), None),
+        ("plan", str(cfg.get("plan") or False).lower(), "false"),
+        ("hydra.sweeper.params", dict(cfg.hydra.sweeper.get("params") or {}), {}),
+        ("hydra.mode", (cfg.hydra.mode or RunMode.RUN).name, "RUN"),
+        *((name, chosen.get(name), "basic") for name in ("hydra/sweeper", "hydra/launcher")),
+    ]
+    for name, value, of_run in of_sweeps:
+        if value != of_run:
+            raise OptionError(name, value, "is for several runs; type --multirun too")
+    unset: dict[str, Any] = {"callbacks": {}, "job.chdir": None, "job.env_set": {}, "verbose": False}
+    for name, nothing in unset.items():
+        if (value := OmegaConf.select(cfg.hydra, name)) != nothing:
+            raise OptionError(f"hydra.{name}", value, "nothing reads this option of Hydra's")
 
 
-def meant(key: str, config: dict[str, Any]) -> str | None:
-    """The option that a key most likely meant: of its name in another section, or of a name near it."""
+def meant(key: str, cfg: DictConfig) -> str | None:
+    """The option that a key most likely meant.
+
+    An option of the same name in another section, else one with a similar name in the same section,
+    else one with a similar name anywhere.
+    """
     section, _, name = key.rpartition(".")
-    known = {one for one in flat(config) if _is_read(one)}
+    known = {option for option in flat(_plain(cfg)) if _is_read(option)}
     known |= {f"{part}.{one}" if part else one for part, names in READ.items() for one in names}
     beside = {one.rpartition(".")[2]: one for one in sorted(known) if one.rpartition(".")[0] == section}
     elsewhere = {one.rpartition(".")[2]: one for one in sorted(known, reverse=True)}
@@ -93,23 +115,22 @@ def meant(key: str, config: dict[str, Any]) -> str | None:
 
 
 def _is_read(option: str) -> bool:
-    """Whether an option may be read, by all that is known here."""
+    """Whether something reads an option, as far as `READ` tells."""
     section, _, name = option.rpartition(".")
     if option.partition(".")[0] not in READ[""]:
         return False
     return section not in READ or name in READ[section]
 
 
-def _refusal(key: str, value: Any, config: dict[str, Any]) -> str:
+def _refusal(key: str, value: Any, cfg: DictConfig) -> str:
     if key == "experiment" and isinstance(value, dict):
         return (
-            "experiment: the file's options would all stand below experiment, where nothing reads "
-            "them; write '# @package _global_' into its first line"
+            "experiment: nothing reads options below experiment, where those of the file would be; "
+            "write '# @package _global_' into its first line"
         )
-    near = meant(key, config)
+    near = meant(key, cfg)
     section = key.rpartition(".")[0]
-    names = READ.get(section, [])
-    hint = f"did you mean {near}?" if near else f"{section or 'there'} is {', '.join(names)}"
+    hint = f"did you mean {near}?" if near else f"{section or 'there'} is {', '.join(READ[section])}"
     text = "{...}" if isinstance(value, dict) else shown(value)
     return f"{key}={text}: nothing reads such an option; {hint}"
 
@@ -125,3 +146,9 @@ def _named_by_interpolations(config: dict[str, Any]) -> set[str]:
             named |= {".".join(parts[:length]) for length in range(1, len(parts) + 1)}
             named |= {one for one in flat(config) if one.startswith(".".join(parts) + ".")}
     return named
+
+
+def _plain(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration in plain dictionaries, with its interpolations as text."""
+    config: dict[str, Any] = OmegaConf.to_container(cfg, resolve=False)  # type: ignore[assignment]
+    return config

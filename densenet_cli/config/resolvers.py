@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from typing import Any
 
+import omegaconf
 from omegaconf import OmegaConf
 
 from densenet_cli.process.ranks import launch_id
@@ -35,8 +37,9 @@ def slurm_nodes() -> int:
 
 def register() -> None:
     """Make the functions known to OmegaConf."""
-    OmegaConf.register_new_resolver("run_folder", run_folder, use_cache=True, replace=True)
-    OmegaConf.register_new_resolver(
-        "dropout_without_augmentation", dropout_without_augmentation, replace=True
-    )
-    OmegaConf.register_new_resolver("slurm_nodes", slurm_nodes, replace=True)
+    # OmegaConf 2.4 has given the one function the name of the other.
+    before = omegaconf.__version__.startswith("2.3.")
+    add: Any = OmegaConf.register_new_resolver if before else OmegaConf.register_resolver
+    add("run_folder", run_folder, use_cache=True, replace=True)
+    add("dropout_without_augmentation", dropout_without_augmentation, replace=True)
+    add("slurm_nodes", slurm_nodes, replace=True)

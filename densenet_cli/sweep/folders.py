@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from densenet_cli.config.compose import key
+from densenet_cli.config.overrides import key
 from densenet_cli.options import UserError
 from densenet_cli.process.streams import say
 from densenet_cli.record.identity import WITHOUT_EFFECT, identity

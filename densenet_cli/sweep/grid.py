@@ -10,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
-from densenet_cli.config.compose import key
+from densenet_cli.config.overrides import key
 from densenet_cli.options import UserError, whole_number
 
 OF_THE_SWEEP = ("sweep", "seeds", "plan", "resume", "hydra")  # sections and keys that no job has

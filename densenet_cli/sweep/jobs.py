@@ -13,8 +13,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from densenet_cli.config import known_keys
-from densenet_cli.config.compose import as_trained, compose, key, resolved
+from densenet_cli.config.compose import as_trained, compose, resolved
 from densenet_cli.config.errors import explain
+from densenet_cli.config.overrides import key
 from densenet_cli.config.trust import Trust, check_words
 from densenet_cli.options import OptionError, UserError, shown, switch
 from densenet_cli.record.identity import identity

@@ -10,7 +10,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from hydra._internal.callbacks import Callbacks
+from hydra._internal.callbacks import (
+    Callbacks,  # a launcher's context needs one, and Hydra exports none
+)
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
@@ -18,19 +20,19 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
 from densenet_cli.config import resolvers
-from densenet_cli.config.compose import compose, output_folder, quoted, resolved
+from densenet_cli.config.compose import compose, resolved
+from densenet_cli.config.overrides import quoted
 from densenet_cli.options import UserError
 from densenet_cli.process.streams import drop_what_cannot_be_written
 from densenet_cli.run.supervisor import supervise
 from densenet_cli.sweep import grid, lifeline
 from densenet_cli.sweep.jobs import Job, Sweep
 
-BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # unless hydra/launcher= is typed
-
 
 def uses_plugin(cfg: DictConfig) -> bool:
     """Whether a launcher plugin runs the jobs. hydra/launcher=parallel is ours: it has no _target_."""
-    return cfg.hydra.launcher.get("_target_") not in (None, BASIC)
+    is_basic = cfg.hydra.runtime.choices["hydra/launcher"] == "basic"  # none is typed
+    return not is_basic and cfg.hydra.launcher.get("_target_") is not None
 
 
 def launch(sweep: Sweep, jobs: list[Job]) -> int:
@@ -93,7 +95,8 @@ def run_job(working_folder: str, cfg: DictConfig) -> int:
     resolvers.register()
     overrides = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     assert isinstance(overrides, list)
-    folder = output_folder()
+    runtime = OmegaConf.to_container(HydraConfig.get().runtime, resolve=False)  # ${...} may be a name
+    folder = Path(runtime["output_dir"])  # type: ignore[index,call-overload]
     try:
         with lifeline.connected():
             return supervise(folder, resolved(cfg), overrides, "either")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from densenet_cli.config.compose import composing, key, quoted, value, without_flags
+from densenet_cli.config.compose import composing
+from densenet_cli.config.overrides import key, quoted, value
 from densenet_cli.config.trust import Trust, check_words
 from densenet_cli.options import UserError, nearest
 from densenet_cli.plain_text import counted
@@ -32,17 +33,17 @@ HYDRA_OPTIONS = {
 RESUMABLE = {*WITHOUT_EFFECT, "hydra/launcher", "sweep.fail_fast", "plan"} - {"data.root"}
 
 
-def run_sweep(typed: list[str], trust: Trust) -> int:
+def run_sweep(overrides: list[str], config_dir: str | None, trust: Trust) -> int:
     """Run the sweep that the command line describes, or with plan=true only print its plan.
 
     Args:
-        typed: the command line: overrides and flags.
+        overrides: as typed.
+        config_dir: a folder with configuration files of the user's own.
         trust: what may be built from a configuration that was read from a folder.
 
     Returns:
         The exit status.
     """
-    config_dir, overrides = without_flags(typed)
     with composing(config_dir) as own:
         resumed = value(overrides, "resume")
         folder = Path(os.path.expanduser(resumed)) if resumed else None

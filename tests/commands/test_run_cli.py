@@ -1,19 +1,43 @@
 import os
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 from tiny_run import TINY
 
-from densenet_cli.config.compose import CONF
+from densenet_cli.commands.run import main
+from densenet_cli.commands.run_help import first_comment, text
+from densenet_cli.config.compose import CONF, composing
 
 
-def test_help_names_every_group_and_gives_examples(command):
+def test_help_names_every_choice_and_gives_examples(command):
     answer = command("--help")
     assert answer.returncode == 0, answer.stderr
-    for group in ("model", "data", "recipe", "trainer", "experiment", "logger"):
-        assert f"\n{group}: " in answer.stdout
+    shown = answer.stdout.replace(",", " ").split()
+    for path in CONF.glob("[!h]*/**/*.yaml"):  # not those of Hydra
+        assert path.stem in shown, path
+    for group in ("model", "model=history/", "data", "recipe", "trainer", "experiment", "logger"):
+        assert f"\n  {group} " in answer.stdout
     assert "densenet-run --multirun" in answer.stdout
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "sweep").glob("*.yaml")), ids=lambda path: path.stem)
+def test_help_says_what_each_sweep_is(path):
+    comment = first_comment(path)
+    assert len(comment) > 40
+    assert not comment.endswith((".", ",", ";"))  # the whole of what its file says first
+    with composing():
+        assert " ".join([path.stem, *comment.split()]) in " ".join(text(None, []).split())
+
+
+def test_help_shows_the_choices_and_the_options_that_are_typed(command, tmp_path):
+    (tmp_path / "mine/sweep").mkdir(parents=True)
+    (tmp_path / "mine/sweep/own.yaml").write_text("# Mine: 2 runs\nname: own\n")
+    answer = command("--help", "--config-dir=mine", "seed=7")
+    assert answer.returncode == 0, answer.stderr
+    assert "Mine: 2 runs" in answer.stdout
+    assert "  seed: 7\n" in answer.stdout
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"], ["model=densenet_bc_10"]])
@@ -75,12 +99,18 @@ BAD_WORDS = [  # what is typed, and what the one message must hold
     ("++trainer.limit_trian_batches=3", ["did you mean trainer.limit_train_batches?"]),
     ("++trainer.max_epochs=3", ["trainer.max_epochs=3", "epochs="]),
     ("+model.zzz=1", ["model.zzz=1", "no such option"]),
-    ("model.growth_rate=12,24", ["--multirun"]),
+    ("model.growth_rate=12,24", ["model.growth_rate", "--multirun", "model.growth_rate=[...]"]),
     ("+resume=nowhere", ["nowhere", "no such folder"]),
     ("resume=", ["resume=: has no value"]),
     ("hydra.run.dir=", ["hydra.run.dir=: has no value"]),
     ("seed=4294967296", ["seed=4294967296", "32 bits"]),
-    ("model=5", ["model=5"]),
+    ("model=5", ["densenet-run: model=5: must name a choice; densenet-run --help"]),
+    ("logger=null", ["densenet-run: logger=null: must name a choice: csv, mlflow"]),
+    ("=3", ["densenet-run: =3: cannot be read as key=value"]),
+    ("model/history=lenet_5", ["did you mean model=history/lenet_5?"]),
+    ("model=history/lenet_55", ["did you mean model=history/lenet_5?"]),
+    ("hydra/job_logging=x", ["hydra/job_logging=x: nothing reads this option of Hydra's"]),
+    ("hydra.job.chdir=true", ["hydra.job.chdir=true: nothing reads this option of Hydra's"]),
     ("~trainer", ["trainer=null", "section"]),
     ("~recipe.schedule", ["recipe.schedule is missing"]),
     ("~model.depth", ["model", "depth"]),
@@ -116,11 +146,72 @@ def test_flags_may_stand_between_the_words(command):
     assert "seed: 7" in answer.stdout
 
 
+@pytest.mark.parametrize(
+    ("flags", "parts", "others"),
+    [
+        (["--cfg=job"], ["seed: 7\n", "epochs: ${recipe.epochs}"], ["hydra:"]),
+        (["--cfg", "job", "--resolve"], ["epochs: 300\n"], ["${recipe"]),
+        (["--cfg", "hydra", "-p", "hydra.sweep"], ["dir: outputs/${sweep.name}"], ["seed:"]),
+        (["-c", "all"], ["seed: 7\n", "hydra:\n"], []),
+        (["--cfg=job", "--package=seed"], ["7\n"], [":"]),
+    ],
+    ids=str,
+)
+def test_the_configuration_is_shown(flags, parts, others, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["densenet-run", "seed=7", *flags])
+    with pytest.raises(SystemExit) as ending:
+        main()
+    shown = capsys.readouterr().out
+    assert ending.value.code == 0
+    assert all(part in shown for part in parts)
+    assert not any(part in shown for part in others)
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "part"),
+    [
+        (["--foo"], 2, "densenet-run: error: unrecognized arguments: --foo"),
+        (["--cfg", "--seed=1"], 2, "argument --cfg/-c: expected one argument"),
+        (["--cfg=job", "--multirun"], 2, "not allowed with argument"),
+        (["--cfg=job", "--package=modle"], 1, "--package=modle: the configuration has no such section"),
+        (["--config-dir=nowhere"], 1, "--config-dir=nowhere: there is no such folder"),
+        (["--config-dir=.", "resume=."], 1, "resume=.: a run is resumed without --multirun"),
+    ],
+    ids=str,
+)
+def test_a_wrong_flag_is_answered_by_one_message(flags, status, part, typed):
+    found, message = typed(*flags)
+    assert found == status
+    assert part in message
+
+
+@pytest.mark.parametrize("words", [["--info", "defaults"], ["--hydra-help"]], ids=" ".join)
+def test_hydra_answers_what_is_asked_about_it(words, command):
+    answer = command(*words)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout
+
+
+def test_the_version_is_that_of_this_package(command):
+    assert command("--version").stdout == f"densenet-cli {metadata.version('densenet-cli')}\n"
+
+
+def test_hydra_names_the_folders_of_a_run_to_its_options(typed, tmp_path):
+    words = [*TINY, "epochs=1", "data=digits", "next_steps=['${hydra:runtime.cwd}']"]
+    assert typed(*words, "hydra.run.dir=outputs/run") == (0, "")
+    assert f"- {tmp_path}\n" in (tmp_path / "outputs/run/config.yaml").read_text()
+
+
 def test_a_folder_that_cannot_be_made_is_named(typed, tmp_path):
     (tmp_path / "file").write_text("")
     status, message = typed(*TINY, "hydra.run.dir=file/x")
     assert (status, message.count("\n")) == (1, 1)
-    assert "cannot be made" in message
+    assert "file/x: cannot be read or written: Not a directory" in message
+
+
+def test_a_misspelt_option_leaves_no_folder(typed, tmp_path):
+    assert typed(*TINY, "+epoch=1")[0] == 1
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_the_words_are_recorded_as_typed(typed, tmp_path):
@@ -177,8 +268,10 @@ def test_a_choice_of_ones_own_does_not_hide_behind_one_of_ours(words, command, t
     own.write_text("_target_: torch.nn.Identity\n")
     answer = command("--config-dir=mine", "model=resnet_20", *words)
     assert answer.returncode == 1
-    assert "--config-dir=mine: model/resnet_20.yaml is the name of another choice" in answer.stderr
-    assert "rename it, as to model/resnet_20_mine.yaml" in answer.stderr
+    assert (
+        "--config-dir=mine: model/resnet_20.yaml: densenet-cli has a file of this name" in answer.stderr
+    )
+    assert "rename yours, as to model/resnet_20_mine.yaml" in answer.stderr
     own.write_text((CONF / "model/resnet_20.yaml").read_text())  # a copy hides nothing
     assert command("--config-dir=mine", "model=resnet_20", "--cfg", "job").returncode == 0
 
@@ -213,7 +306,7 @@ def test_a_plan_that_is_false_is_none(word, typed):
 def test_a_file_that_speaks_of_several_runs_needs_multirun(typed, tmp_path):
     (tmp_path / "mine/experiment").mkdir(parents=True)
     own = tmp_path / "mine/experiment/own.yaml"
-    for text, name in (
+    for content, name in (
         ("sweep: {jobs: [seed=1]}", "sweep.jobs=[seed=1]"),
         ("sweep: {name: mine}", "sweep.name=mine"),
         ("sweep: {fail_fast: true}", "sweep.fail_fast=true"),
@@ -222,8 +315,9 @@ def test_a_file_that_speaks_of_several_runs_needs_multirun(typed, tmp_path):
         ("hydra: {sweeper: {params: {seed: '0,1'}}}", "hydra.sweeper.params={'seed': '0,1'}"),
         ("defaults: [override /hydra/launcher: parallel]", "hydra/launcher=parallel"),
         ("defaults: [override /hydra/sweeper: optuna]", "hydra/sweeper=optuna"),
+        ("hydra: {mode: MULTIRUN}", "hydra.mode=MULTIRUN"),
     ):
-        own.write_text(f"# @package _global_\n{text}\n")
+        own.write_text(f"# @package _global_\n{content}\n")
         status, message = typed("--config-dir=mine", "experiment=own")
         assert status == 1
-        assert f"{name}: is for several runs; type --multirun besides" in message
+        assert f"{name}: is for several runs; type --multirun too" in message

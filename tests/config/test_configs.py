@@ -3,8 +3,8 @@
 import pytest
 from tiny_run import TINY
 
-from densenet_cli.commands.run import CONF
 from densenet_cli.config.build import build, build_later
+from densenet_cli.config.compose import CONF
 from densenet_cli.run.option_checks import check
 
 

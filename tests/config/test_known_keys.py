@@ -46,7 +46,7 @@ def test_an_option_of_another_section_is_named(word, better, typed):
 
 
 FILES = [  # an experiment of one's own, and what is wrong with it
-    ("model: {growth_rate: 4}", "experiment: the file's options would all stand below experiment"),
+    ("model: {growth_rate: 4}", "experiment: nothing reads options below experiment"),
     ("# @package _global_\nlr: 0.3", "lr=0.3: nothing reads such an option"),
     ("# @package _global_\nrecipe: {lr: 0.3}", "did you mean recipe.optimizer.lr?"),
     ("# @package _global_\nsweep: {job: [seed=1]}", "did you mean sweep.jobs?"),
@@ -99,10 +99,10 @@ def test_an_option_of_hydras_that_no_sweep_reads_is_refused(words, named, typed)
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("model: {depth: 10}", "model.depth=10: no job reads this option of a sweep's file"),
-        ("epoch: 1", "epoch=1: no job reads"),
-        ("jobs: [seed=1]", "jobs=[seed=1]: no job reads"),
-        ("defaults: [override /data: digits]", "data._target_=densenet_cli.data.digits.Digits: no job"),
+        ("model: {depth: 10}", "model.depth=10: no run reads this option of a sweep's file"),
+        ("epoch: 1", "epoch=1: no run reads"),
+        ("jobs: [seed=1]", "jobs=[seed=1]: no run reads"),
+        ("defaults: [override /data: digits]", "data._target_=densenet_cli.data.digits.Digits: no run"),
     ],
 )
 def test_a_sweeps_file_has_no_options_that_its_jobs_do_not_read(text, fault, tmp_path):
@@ -116,12 +116,15 @@ def test_a_sweeps_file_has_no_options_that_its_jobs_do_not_read(text, fault, tmp
 @pytest.mark.parametrize(
     ("word", "named"),
     [
-        ("+hydra.foo=1", "hydra.foo: nothing reads such an option"),
-        ("+hydra.run.dr=x", "hydra.run.dr: nothing reads such an option; did you mean hydra.run.dir?"),
-        ("+hydra.job.nam=x", "did you mean hydra.job.name?"),
+        ("+hydra.foo=1", "hydra.foo=1: nothing reads this option of Hydra's"),
+        (
+            "+hydra.run.dr=x",
+            "hydra.run.dr=x: nothing reads this option of Hydra's; did you mean hydra.run.dir?",
+        ),
+        ("hydra.job.name=x", "a run reads hydra.run.dir and hydra.searchpath alone"),
     ],
 )
-def test_an_option_that_hydra_does_not_know_is_refused(word, named, typed):
+def test_an_option_of_hydras_that_no_run_reads_is_refused(word, named, typed):
     status, message = typed(*TINY, word)
     assert status == 1
     assert named in message
@@ -141,3 +144,14 @@ def test_an_option_of_the_schedule_is_named_as_typed(words, named, typed):
     status, message = typed(*TINY, *words)
     assert status == 1
     assert named in message
+
+
+@pytest.mark.parametrize(
+    "text", ["callbacks: {a: {}}", "job: {chdir: true}", "job: {env_set: {A: b}}", "verbose: true"]
+)
+def test_a_file_has_no_options_of_hydras_that_no_run_reads(text, typed, tmp_path):
+    (tmp_path / "mine/experiment").mkdir(parents=True)
+    Path("mine/experiment/own.yaml").write_text(f"# @package _global_\nhydra: {{{text}}}\n")
+    status, message = typed("--config-dir=mine", "experiment=own")
+    assert status == 1
+    assert "nothing reads this option of Hydra's" in message

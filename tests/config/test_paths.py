@@ -8,7 +8,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from tiny_run import TINY
 
-from densenet_cli.config.compose import as_paths, compose, composing, quoted, unquoted, value
+from densenet_cli.config.compose import compose, composing
+from densenet_cli.config.overrides import quoted, unquoted, value, with_quoted_paths
 from densenet_cli.data.image_data import expanded_folder
 from densenet_cli.options import UserError
 from densenet_cli.plain_text import Parser
@@ -27,7 +28,7 @@ NAMES = [
 def test_a_folder_that_is_there_may_be_called_anything(name):
     os.makedirs(os.fsencode(name))
     for option in ("data.root", "checkpoint", "pretrained.weights", "hydra.run.dir", "resume"):
-        (word,) = as_paths([f"{option}={name}"])
+        (word,) = with_quoted_paths([f"{option}={name}"])
         composed = OverridesParser.create().parse_override(word).value()
         assert OmegaConf.create({"option": composed}).option == name
         assert value([word], option) == name
@@ -38,25 +39,28 @@ def test_what_hydra_gives_a_meaning_keeps_it():
     os.makedirs("a b")
     os.makedirs("p(1)")
     with composing():
-        cfg = compose(as_paths(["hydra.run.dir=out (2)/${seed}", "seed=7"]), with_hydra=True)
+        cfg = compose(with_quoted_paths(["hydra.run.dir=out (2)/${seed}", "seed=7"]), with_hydra=True)
         assert cfg.hydra.run.dir == "out (2)/7"
-        assert OmegaConf.select(compose(as_paths(["checkpoint=null"])), "checkpoint") is None
-        sweep = jobs.compose_sweep(["data=image_folder", *as_paths(["data.root=a b,p(1)"])])
+        assert OmegaConf.select(compose(with_quoted_paths(["checkpoint=null"])), "checkpoint") is None
+        sweep = jobs.compose_sweep(["data=image_folder", *with_quoted_paths(["data.root=a b,p(1)"])])
     assert [job.config["data"]["root"] for job in sweep.jobs] == ["a b", "p(1)"]
-    assert as_paths(["data.root=choice(a,b)", "model=a,b"]) == ["data.root=choice(a,b)", "model=a,b"]
+    assert with_quoted_paths(["data.root=choice(a,b)", "model=a,b"]) == [
+        "data.root=choice(a,b)",
+        "model=a,b",
+    ]
 
 
 @pytest.mark.parametrize("name", ["[final] run", "p(1)", "año", "a,b", "it's", "e\u0301", "#1", "true"])
 def test_a_sweep_may_be_called_anything(name):
     with composing():
-        sweep = jobs.compose_sweep(as_paths([*TINY, f"sweep.name={name}"]))
+        sweep = jobs.compose_sweep(with_quoted_paths([*TINY, f"sweep.name={name}"]))
     assert sweep.folder == Path("outputs", name)
 
 
 def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path / "it's home"))
     with composing():
-        words = as_paths(["hydra.run.dir=~/out", "checkpoint=~/last.ckpt", "data.root=~/a b"])
+        words = with_quoted_paths(["hydra.run.dir=~/out", "checkpoint=~/last.ckpt", "data.root=~/a b"])
         cfg = compose(words, with_hydra=True)
     assert cfg.hydra.run.dir == str(tmp_path / "it's home/out")
     with pytest.raises(UserError, match=r"it's home/last\.ckpt: there is no such file"):

@@ -243,7 +243,7 @@ def test_a_typed_target_is_trusted(word):
 def test_trust_is_a_word_for_what_is_read(typed):
     status, message = typed(*TINY, "trust=mine")
     assert status == 1
-    assert "trust=mine: is for resume= and task=test" in message
+    assert "trust=mine: only resume= and task=test read it" in message
 
 
 def test_choices_of_ones_own_are_typed_again(typed, tmp_path):

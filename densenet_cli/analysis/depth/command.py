@@ -19,7 +19,8 @@ from densenet_cli.analysis.network_label import NetworkLabel
 from densenet_cli.analysis.runs import write
 from densenet_cli.config import resolvers
 from densenet_cli.config.build import build, naming
-from densenet_cli.config.compose import compose, composing, key, resolved
+from densenet_cli.config.compose import compose, composing, resolved
+from densenet_cli.config.overrides import key
 from densenet_cli.data.image_data import ImageData
 from densenet_cli.figures.drawing import grouped
 from densenet_cli.figures.terminal import console, table
