@@ -282,7 +282,7 @@ def test_a_choice_of_ones_own_does_not_hide_behind_one_of_ours(words, command, t
         ("sweep.jobs=5", "sweep.jobs=5: must be a list of lines"),
         ("sweep.name=../x", "must name a folder below outputs/"),
         ("sweep.fail_fast=maybe", "must be true or false"),
-        ("hydra.sweep.subdir=x", "nothing reads such an option in a sweep"),
+        ("hydra.sweep.subdir=x", "a sweep has no such option"),
         ("hydra.launcher.jobs=3", "hydra.launcher.jobs"),
         ("plan=maybe", "plan=maybe: must be true or false"),
         ("plan=0", "plan=0: must be true or false"),
