@@ -177,18 +177,25 @@ def fail_fast(cfg: DictConfig) -> bool:
     return switch("sweep.fail_fast", cfg.sweep.fail_fast)
 
 
+def check_kind(cfg: DictConfig) -> None:
+    """Raise UserError if the folder belongs to a grid and the sweep is a search, or the reverse."""
+    folder = sweep_folder(cfg)
+    stored = read_sweep(folder)
+    if stored.commands and stored.search != is_search(cfg):
+        rule = "a grid and a search cannot share a folder; choose another by sweep.name="
+        raise UserError(f"{folder}: {rule}")
+
+
 def save_sweep(sweep: Sweep) -> None:
     """Add the command and the jobs to sweep.yaml, which keeps those of earlier commands.
 
     Raises:
-        UserError: if the folder belongs to a grid and the sweep is a search, or the reverse.
+        UserError: as `check_kind`.
     """
     sweep.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(sweep.folder / ".lock", timeout=60):
+        check_kind(sweep.cfg)
         stored = read_sweep(sweep.folder)
-        if stored.commands and stored.search != is_search(sweep.cfg):
-            rule = "a grid and a search cannot share a folder; choose another by sweep.name="
-            raise UserError(f"{sweep.folder}: {rule}")
         commands, names = stored.commands, stored.jobs
         if sweep.overrides not in commands:
             commands = [*commands, sweep.overrides]

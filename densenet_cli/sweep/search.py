@@ -128,6 +128,7 @@ class Search(Runner):
         self.sampler, self.seed = SAMPLERS[options.sampler], int(options.seed)
         self.lock = FileLock(self.folder / ".lock")  # for the process that looks through the trials
         with self.lock:
+            jobs.check_kind(cfg)
             self.study = self._open_study()
         self._numbers: dict[str, int] = {}  # identity of a job that runs -> number of its trial
         self.refused = 0  # trials whose values make no configuration

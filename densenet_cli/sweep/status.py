@@ -21,6 +21,7 @@ from densenet_cli.sweep.jobs import Job
 from densenet_cli.units import duration
 
 FINISHED = ("done", "done before", "failed", "interrupted")  # this command does nothing more for these
+NAMED = 3  # runs with one reason of failure
 STYLES = {"done": "green", "done before": "green", "failed": "red", "interrupted": "yellow"}
 
 
@@ -109,7 +110,7 @@ class SweepStatus:
             table.add_row(printable(job.folder.name), Text(state, STYLES.get(state, "")), error, time)
         console.print(table, soft_wrap=False)
         for reason, names in self._failures().items():
-            console.print(printable(f"{' '.join(names)} failed: {reason}"))
+            console.print(printable(f"{listed(names)} failed: {reason}"))
         counts = {state: self.count(state) for state in FINISHED}
         counts["not run"] = len(self.jobs) - sum(counts.values())
         states = ", ".join(f"{number} {state}" for state, number in counts.items() if number)
@@ -158,6 +159,12 @@ def stored_record(job: Job) -> dict[str, Any]:
         return record.fields if record.identity == job.identity else {}
     except UserError:
         return {}
+
+
+def listed(names: Sequence[str]) -> str:
+    """The names of jobs; of many, only the first ones."""
+    more = len(names) - NAMED
+    return " ".join(names) if more < 2 else f"{' '.join(names[:NAMED])} and {more} more"
 
 
 def output_console() -> Console:

@@ -129,7 +129,7 @@ def test_matplotlib_is_loaded_without_settings_and_leaves_folder_and_environment
 
 
 @pytest.mark.slow
-def test_a_short_run_of_a_plan_does_not_load_matplotlib(tmp_path):
+def test_the_benchmark_of_a_plan_does_not_load_matplotlib(tmp_path):
     answer = subprocess.run(
         child.command("densenet_cli.sweep.plan.measurements:benchmark", "nowhere"),
         cwd=tmp_path,

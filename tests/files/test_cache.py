@@ -76,8 +76,8 @@ def test_partly_compiled_kernels_are_removed(compiles, tmp_path, monkeypatch):
 
 
 def test_measurements_and_checks_are_not_cached(home, monkeypatch):
-    monkeypatch.setattr(measurements, "_measured", lambda short: Measurement(parameters=7))
-    monkeypatch.setattr(measurements, "_key", lambda short: "key")
+    monkeypatch.setattr(measurements, "_run_benchmark", lambda config: Measurement(parameters=7))
+    monkeypatch.setattr(measurements, "_key", lambda config: "key")
     known = Measurements()
     assert known.measure({}).parameters == 7
     assert known.get({}).parameters == 7
@@ -88,7 +88,7 @@ def test_measurements_and_checks_are_not_cached(home, monkeypatch):
 def test_images_in_a_missing_home_folder_are_one_message(home):
     if home == "none":
         with pytest.raises(OptionError, match=r"root=~/images: names a home folder"):
-            image_data.folder("root", "~/images")
+            image_data.expanded_folder("root", "~/images")
 
 
 def test_downloaded_weights_that_cannot_be_cached_are_used(home, monkeypatch, tmp_path):

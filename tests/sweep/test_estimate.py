@@ -1,4 +1,4 @@
-"""What a job will cost: the sums are checked by hand, the measuring against a run's own record."""
+"""What a run will cost: the sums are checked by hand, the measurements against a run's own record."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ from tiny_run import TINY
 from densenet_cli.sweep.plan import measurements
 from densenet_cli.sweep.plan.benchmark_run import Stopwatch
 from densenet_cli.sweep.plan.estimate import estimate
-from densenet_cli.sweep.plan.measurements import Measurement, Measurements, short_run
+from densenet_cli.sweep.plan.measurements import Measurement, Measurements, benchmark_config
 
 MEASURED = Measurement(
     parameters=2_666,
@@ -24,7 +24,7 @@ MEASURED = Measurement(
     epoch_end_seconds=0.5,
     peak_memory_bytes=10**9,
 )
-HELD_OUT = Measurement(
+WITH_VALIDATION = Measurement(
     **{
         **vars(MEASURED),
         "sizes": {"train": 900, "validation": 100, "test": 200},
@@ -45,26 +45,26 @@ class Network(DenseNet):
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """The file of the measurements."""
+    """The file of the cached measurements."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache/densenet-cli/measured_steps.json"
 
 
 @pytest.fixture
-def short_runs(monkeypatch):
-    """The short runs that were made, none of them in truth; the next one shows `.shows`."""
+def benchmarks(monkeypatch):
+    """The configurations of benchmark runs, none of which really runs; `.result` is what each gives."""
 
-    class Made(list):
-        shows = MEASURED
+    class Runs(list):
+        result = MEASURED
 
-    made = Made()
+    runs = Runs()
 
-    def measured(short):
-        made.append(short)
-        return made.shows
+    def run(config):
+        runs.append(config)
+        return runs.result
 
-    monkeypatch.setattr(measurements, "_measured", measured)
-    return made
+    monkeypatch.setattr(measurements, "_run_benchmark", run)
+    return runs
 
 
 def silent(text):
@@ -87,7 +87,7 @@ def silent(text):
         (["task=test", "checkpoint=last.ckpt"], 3 + 0.5, 11),
     ],
 )
-def test_time_is_that_of_all_images(words, seconds, seconds_per_epoch, config, short_runs):
+def test_the_time_includes_all_images(words, seconds, seconds_per_epoch, config, benchmarks):
     (found,) = estimate([config("data=digits", *words)], silent)
     assert found.seconds_per_epoch == pytest.approx(seconds_per_epoch)
     assert found.seconds == pytest.approx(seconds)
@@ -95,8 +95,8 @@ def test_time_is_that_of_all_images(words, seconds, seconds_per_epoch, config, s
     assert (found.peak_memory_bytes, found.error) == (10**9, None)
 
 
-def test_held_out_images_are_evaluated_and_two_networks_are_tested(config, short_runs):
-    short_runs.shows = HELD_OUT
+def test_validation_images_are_evaluated_and_two_checkpoints_are_tested(config, benchmarks):
+    benchmarks.result = WITH_VALIDATION
     (found,) = estimate([config("data=digits", "epochs=10", "data.validation=100")], silent)
     assert found.seconds == pytest.approx(3 + 10 * (9 + 0.25 + 0.5) + 2 * 0.5)
 
@@ -115,10 +115,10 @@ def test_held_out_images_are_evaluated_and_two_networks_are_tested(config, short
         "logger=tensorboard",
     ],
 )
-def test_what_changes_no_step_is_measured_once(word, config, short_runs):
+def test_options_that_change_no_step_share_a_measurement(word, config, benchmarks):
     told = []
     estimate([config("data=digits"), config("data=digits", word)], told.append)
-    assert len(short_runs) == 1
+    assert len(benchmarks) == 1
     assert len(told) == 1
     assert "DenseNet" in told[0]
 
@@ -136,9 +136,9 @@ def test_what_changes_no_step_is_measured_once(word, config, short_runs):
         "trainer=cpu",
     ],
 )
-def test_what_changes_a_step_is_measured_apart(word, config, short_runs):
+def test_options_that_change_a_step_are_measured_separately(word, config, benchmarks):
     estimate([config("data=digits"), config("data=digits", word)], silent)
-    assert len(short_runs) == 2
+    assert len(benchmarks) == 2
 
 
 @pytest.mark.parametrize(
@@ -152,62 +152,62 @@ def test_what_changes_a_step_is_measured_apart(word, config, short_runs):
         ("++trainer.limit_val_batches=-1", "trainer.limit_val_batches=-1"),
     ],
 )
-def test_amounts_that_cannot_be_are_named(word, key, config, short_runs):
+def test_impossible_amounts_are_named(word, key, config, benchmarks):
     good, bad = estimate([config("data=digits"), config("data=digits", word)], silent)
     assert good.error is None
     assert bad.error.startswith(f"{key}: must be ")
     assert bad.seconds is None
 
 
-def test_measurements_are_kept(cache, config, short_runs):
+def test_measurements_are_cached(cache, config, benchmarks):
     first = estimate([config("data=digits")], silent)
     assert estimate([config("data=digits")], silent) == first
-    assert len(short_runs) == 1
+    assert len(benchmarks) == 1
     assert len(json.loads(cache.read_text())) == 1
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", "null", '{"x": 5}', "entry"])
-def test_a_damaged_file_of_measurements_is_replaced(damage, cache, config, short_runs):
+def test_a_damaged_file_of_measurements_is_replaced(damage, cache, config, benchmarks):
     first = estimate([config("data=digits")], silent)
     if damage == "entry":
         damage = cache.read_text().replace('"images_per_second": 100.0', '"images_per_second": "fast"')
     cache.write_text(damage)
     assert estimate([config("data=digits")], silent) == first
-    assert len(short_runs) == 2
-    assert Measurements().get(short_run(config("data=digits"))) == MEASURED
+    assert len(benchmarks) == 2
+    assert Measurements().get(benchmark_config(config("data=digits"))) == MEASURED
 
 
-def test_failures_are_not_kept(cache, config, short_runs):
-    short_runs.shows = Measurement(error="no memory")
+def test_failures_are_not_cached(cache, config, benchmarks):
+    benchmarks.result = Measurement(error="no memory")
     assert estimate([config("data=digits")], silent)[0].error == "no memory"
-    short_runs.shows = MEASURED
+    benchmarks.result = MEASURED
     assert estimate([config("data=digits")], silent)[0].error is None
 
 
-def test_images_that_come_are_noticed(config, short_runs, tmp_path):
+def test_new_folders_of_images_are_noticed(config, benchmarks, tmp_path):
     (tmp_path / "photos/cats").mkdir(parents=True)
     words = "data=image_folder", "data.root=photos"
     estimate([config(*words)], silent)
     estimate([config(*words)], silent)
-    assert len(short_runs) == 1
+    assert len(benchmarks) == 1
     (tmp_path / "photos/dogs").mkdir()
     estimate([config(*words)], silent)
-    assert len(short_runs) == 2
+    assert len(benchmarks) == 2
 
 
-def test_the_number_of_threads_is_part_of_the_machine(config, short_runs, monkeypatch):
+def test_the_number_of_threads_is_part_of_the_machine(config, benchmarks, monkeypatch):
     for threads in ("1", "2"):
         monkeypatch.setenv("OMP_NUM_THREADS", threads)
         estimate([config("data=digits")], silent)
-    assert len(short_runs) == 2
+    assert len(benchmarks) == 2
 
 
 @pytest.mark.parametrize(
     ("marks", "speed"),
     [
-        ([(0, 0), (10, 64)], 6.4),  # a lone batch counts
-        ([(0, 0), (10, 64), (11, 64), (13, 32)], 32.0),  # else the first does not
-        ([(0, 0), (8, 64), (15, 64), (16, 64), (17, 64), (18, 64)], 64.0),  # nor the first third
+        ([(0, 0), (10, 64)], 6.4),  # a single batch counts
+        ([(0, 0), (10, 64), (11, 64), (13, 32)], 32.0),  # otherwise the first does not count
+        ([(0, 0), (8, 64), (15, 64), (16, 64), (17, 64), (18, 64)], 64.0),  # nor does the first third
     ],
 )
 def test_speed_leaves_out_the_first_batches(marks, speed, monkeypatch):
@@ -219,7 +219,7 @@ def test_speed_leaves_out_the_first_batches(marks, speed, monkeypatch):
     assert watch.images_per_second == speed
 
 
-@pytest.mark.slow  # what is timed depends on what else the machine does
+@pytest.mark.slow  # the times depend on what else the machine does
 def test_estimates_agree_with_a_run(command, config, tmp_path):
     words = [*TINY, "model.growth_rate=8", "epochs=10", "data.validation=200"]
     answer = command(*words, "hydra.run.dir=outputs/run")
@@ -234,7 +234,7 @@ def test_estimates_agree_with_a_run(command, config, tmp_path):
     assert record["seconds"] / 3 < found.seconds < record["seconds"] * 3  # machines may be busy
 
 
-def test_a_job_that_cannot_run_says_why_and_takes_no_other_with_it(config, tmp_path, monkeypatch):
+def test_a_run_that_fails_says_why_and_does_not_stop_the_others(config, tmp_path, monkeypatch):
     (tmp_path / "dying_network.py").write_text(NETWORK)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     words = (
@@ -250,6 +250,6 @@ def test_a_job_that_cannot_run_says_why_and_takes_no_other_with_it(config, tmp_p
     assert odd.error.startswith("data.batch_size=63: is shared by 2 devices")
 
 
-def test_the_driver_of_a_sweep_loads_no_torch():
+def test_the_estimate_loads_no_torch():
     code = "import sys, densenet_cli.sweep.plan.estimate; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path.cwd(), check=False).returncode == 0

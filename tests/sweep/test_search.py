@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from tiny_run import TINY
 
 from densenet_cli.config.compose import composing
@@ -153,3 +154,17 @@ def test_a_damaged_file_of_a_search_is_one_message(kind, typed):
     assert status == 1
     assert message.startswith("densenet-run: outputs/mine/optuna.db cannot be read")
     assert message.count("\n") == 1
+
+
+def test_a_grid_and_a_search_do_not_share_a_folder(typed):
+    grid_only = [
+        word for word in SEARCH if "optuna" not in word and "hydra" not in word and "lr=" not in word
+    ]
+    Path("outputs/mine").mkdir(parents=True)
+    for is_search, words in ((False, SEARCH), (True, grid_only)):
+        content = {"commands": [["seed=0"]], "jobs": [], "search": is_search}
+        Path("outputs/mine/sweep.yaml").write_text(yaml.safe_dump(content))
+        status, message = typed(*words)
+        assert status == 1
+        assert "outputs/mine: a grid and a search cannot share a folder" in message
+    assert not Path("outputs/mine/optuna.db").exists()

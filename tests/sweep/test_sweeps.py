@@ -164,7 +164,7 @@ def test_a_plan_takes_what_is_done_from_the_records(sweep, tmp_path, monkeypatch
     assert status == 0, said
     assert said.count("done") == 3
     assert "1:01:40 h" in said
-    assert "one run after another takes 2:03:20 h, of which 0.0 s are left" in said
+    assert "one run after another: 2:03:20 h in total, 0.0 s left" in said
     assert "estimated" not in said
     assert not list((tmp_path / "cache").rglob("measured_steps.json"))
 

@@ -1,6 +1,6 @@
-"""A process that times a few real steps of the job which a folder describes.
+"""A process that times a few real training steps of a run.
 
-FOLDER/config.json is the configuration; FOLDER/measurement.json will be a measured_steps.Measurement.
+It reads the configuration FOLDER/config.json and writes a `Measurement` to FOLDER/measurement.json.
 """
 
 from __future__ import annotations
@@ -29,25 +29,28 @@ from densenet_cli.training import allocator, devices
 from densenet_cli.training.cuda_graphs import WARM_UP
 from densenet_cli.training.interruption import Interruption
 
-# So long training lasts, to the end of a step, once memory and speed have settled, and before.
+# Training stops after ENOUGH_S if SETTLED steps are done, so that memory and speed have settled; after
+# LONG_S in any case.
 ENOUGH_S = 4.0
 LONG_S = 20.0
-SETTLED = 3  # steps
-REPLAYED = WARM_UP + 3  # the same where steps are recorded and replayed; batches of an evaluation too
-COMPILED_S = 120.0  # instead of LONG_S, for kernels may be compiled
+SETTLED = 3
+# The same with CUDA graphs, which are recorded after some warm-up steps and may compile kernels.
+REPLAYED = WARM_UP + 3
+COMPILED_S = 120.0
 
 
 class Stopwatch:
     """The speed of a series of batches.
 
-    The first third, which prepares much (memory, kernels, CUDA graphs), counts only if it is all.
+    The first third is left out if there are more than two, since it includes much preparation (memory,
+    kernels, CUDA graphs).
     """
 
     def __init__(self) -> None:
         self._marks: list[tuple[float, int]] = []  # time in seconds, images so far
 
     def mark(self, images: int = 0) -> None:
-        """Note that so many more images are done; the first call starts the clock."""
+        """Note that so many more images have been processed; the first call starts the clock."""
         if torch.cuda.is_initialized():
             torch.cuda.synchronize()
         done = self._marks[-1][1] if self._marks else 0
@@ -75,7 +78,7 @@ class StepTimer(Callback):
     """Times training and evaluation, and ends training once it has lasted long enough.
 
     Attributes:
-        facts: what is known before training.
+        facts: what is known before training: parameters, sizes, the device.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -84,7 +87,7 @@ class StepTimer(Callback):
         self.epoch_end_seconds, self.peak_memory_bytes = 0.0, 0
 
     def on_ready(self, run: Run) -> None:
-        """Write what is known before training; it is left if the steps kill this process."""
+        """Write what is known before training, in case the steps kill this process."""
         self.facts = Measurement(
             parameters=cost.count_parameters(run.classifier.network),
             multiply_adds=cost.multiply_adds(run.classifier.network, run.data.image_size),
@@ -95,7 +98,7 @@ class StepTimer(Callback):
         _write(self.folder, self.facts)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let an evaluation be long enough to be recorded and replayed."""
+        """Let the evaluation be long enough for CUDA graphs to be recorded and replayed."""
         if getattr(pl_module, "graphs", None) is not None:
             trainer.limit_val_batches = REPLAYED
 
@@ -130,35 +133,35 @@ class StepTimer(Callback):
         self.evaluation.mark(len(batch[1]))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Time what followed the steps: the epoch's checkpoint is written."""
+        """Time what follows the steps of an epoch: writing its checkpoint."""
         self.epoch_end_seconds = time.monotonic() - self.evaluation.ended
         is_cuda = torch.cuda.is_initialized()
         self.peak_memory_bytes = torch.cuda.max_memory_allocated() if is_cuda else peak_memory_bytes()
 
 
-def main(words: list[str]) -> None:
-    """Make the short run in the folder that the only word names.
+def main(arguments: list[str]) -> None:
+    """Run the benchmark in the folder that the only argument names.
 
-    A failure that a user would be told of stands in the measurement.
+    If it fails, the measurement contains the message that a user would see.
     """
     drop_what_cannot_be_written()
-    folder = Path(words[0])
+    folder = Path(arguments[0])
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    with contextlib.suppress(OSError):  # no Linux
-        # Where memory runs out, this process is to be killed before any other.
+    with contextlib.suppress(OSError):  # this is not Linux
+        # If memory runs out, Linux shall kill this process before any other.
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
     timer = StepTimer(folder)
     try:
-        measured = _measured(config, folder, timer)
+        measured = _measure(config, folder, timer)
     except Exception as error:
         message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         measured = replace(timer.facts, error=message)
     _write(folder, measured)
 
 
-def _measured(config: dict[str, Any], folder: Path, timer: StepTimer) -> Measurement:
+def _measure(config: dict[str, Any], folder: Path, timer: StepTimer) -> Measurement:
     """Train as a run does, with the timer attached."""
-    processes, config = _alone(config)
+    processes, config = _one_process(config)
     allocator.keep_freed_memory()
     began = time.monotonic()
     train(
@@ -180,14 +183,16 @@ def _measured(config: dict[str, Any], folder: Path, timer: StepTimer) -> Measure
     )
 
 
-def _alone(config: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    """How many processes the job will have; and the configuration of one, with its share of a batch."""
+def _one_process(config: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """The number of processes of the run; and the configuration for one, with its share of a batch."""
     if not ranks.needs_worker(config["trainer"]):
         return 1, config
     options = trainer_options.read(config["trainer"])
     processes = build_trainer(config, options, Path(), []).world_size
     trainer = {"devices": 1, "num_nodes": 1, "strategy": "auto", "sync_batchnorm": False}
-    trainer["cuda_graphs"] = config["trainer"].get("cuda_graphs") is True  # auto: not on several
+    trainer["cuda_graphs"] = (
+        config["trainer"].get("cuda_graphs") is True
+    )  # auto: off with several processes
     batch_size = config["data"]["batch_size"] // processes
     return processes, {
         **config,

@@ -1,4 +1,4 @@
-"""What a job will cost, before it is run: a few measured steps, times how many a whole run takes."""
+"""What a run will cost: the measured time of a step, times the number of steps of the whole run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from densenet_cli.options import OptionError, number, shown, whole_number
 from densenet_cli.record.identity import flat
-from densenet_cli.sweep.plan.measurements import Measurement, Measurements, short_run
+from densenet_cli.sweep.plan.measurements import Measurement, Measurements, benchmark_config
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,13 @@ class Estimate:
 
     Attributes:
         parameters: of the network; None if it cannot be built.
-        multiply_adds: of one image; None if the network cannot take the images.
-        peak_memory_bytes: the GPU's in a run on one, else the process's; None if not measured.
-        seconds: all epochs, each with its evaluation, and the test at the end; None if not measured.
-        seconds_per_epoch: one epoch with its evaluation.
-        device: what was measured on, with the number format; "" if not known.
-        error: why the job cannot be measured: what a user who ran it would be told.
+        multiply_adds: for one image; None if the network cannot process the images.
+        peak_memory_bytes: of the GPU if the run uses one, else of the process; None if not measured.
+        seconds: of all epochs, each with its evaluation, and of the test at the end; None if not
+            measured.
+        seconds_per_epoch: of one epoch with its evaluation.
+        device: the device that was measured, with the number format; "" if not known.
+        error: why the run cannot be measured: the message that a user who ran it would see.
     """
 
     parameters: int | None
@@ -35,33 +36,30 @@ class Estimate:
 
 
 def estimate(configs: Sequence[dict[str, Any]], on_progress: Callable[[str], object]) -> list[Estimate]:
-    """The cost of each job, by short runs on this machine; what was measured before is remembered.
+    """The cost of each run, from benchmark runs on this machine whose results are cached.
 
-    Jobs that differ only in seeds, schedule or numbers of epochs and steps share a short run. A job of
-    several processes is measured as one of them, with its share of a batch. Not considered: what the
-    processes tell each other, and a limit in time (trainer.max_time).
+    Runs that differ only in seeds, schedule or numbers of epochs and steps share a benchmark. Of a run
+    of several processes one is measured, with its share of a batch. The communication between processes
+    and a limit of time (trainer.max_time) are not considered.
 
     Args:
         configs: resolved configurations.
-        on_progress: called with a line of text before each short run.
-
-    Raises:
-        UserError: if the measurements cannot be written down.
+        on_progress: called with a line of text before each benchmark.
     """
-    short_runs = [short_run(config) for config in configs]
-    distinct = [short for index, short in enumerate(short_runs) if short not in short_runs[:index]]
+    benchmarks = [benchmark_config(config) for config in configs]
+    distinct = [one for index, one in enumerate(benchmarks) if one not in benchmarks[:index]]
     measurements = Measurements()
-    missing = [short for short in distinct if measurements.get(short) is None]
-    found = []
-    for short in distinct:
-        measured = measurements.get(short)
-        if measured is None:
-            on_progress(f"measuring {missing.index(short) + 1} of {len(missing)}: {_name(short)}")
-            measured = measurements.measure(short)
-        found.append(measured)
+    missing = [one for one in distinct if measurements.get(one) is None]
+    results = []
+    for one in distinct:
+        result = measurements.get(one)
+        if result is None:
+            on_progress(f"measuring {missing.index(one) + 1} of {len(missing)}: {_name(one)}")
+            result = measurements.measure(one)
+        results.append(result)
     return [
-        _estimate(config, found[distinct.index(short)])
-        for config, short in zip(configs, short_runs, strict=True)
+        _estimate(config, results[distinct.index(one)])
+        for config, one in zip(configs, benchmarks, strict=True)
     ]
 
 
@@ -85,7 +83,7 @@ def _estimate(config: dict[str, Any], measured: Measurement) -> Estimate:
 
 
 def _check_amounts(config: dict[str, Any]) -> None:
-    """Check what the short run replaced by numbers of its own. Raises OptionError."""
+    """Check the options that the benchmark replaced by values of its own. Raises OptionError."""
     trainer = config["trainer"]
     whole_number("epochs", config["epochs"], example=300)
     number("recipe.optimizer.lr", config["recipe"]["optimizer"]["lr"], example=0.1, above=0)
@@ -100,7 +98,7 @@ def _check_amounts(config: dict[str, Any]) -> None:
 
 
 def _seconds(config: dict[str, Any], measured: Measurement) -> tuple[float, float]:
-    """Seconds of the whole run and of one epoch."""
+    """The seconds of the whole run, and of one epoch."""
 
     def images(split: str, limit: str) -> float:
         return _limited(config, measured.sizes[split], limit)
@@ -116,14 +114,14 @@ def _seconds(config: dict[str, Any], measured: Measurement) -> tuple[float, floa
     )
     if config["task"] == "test":
         return measured.start_seconds + test_s, epoch_s
-    # With held-out images the network of the last epoch is tested, and that of the best one.
+    # With validation images, both the last and the best checkpoint are tested.
     tests = 1 if measured.evaluation_split == "test" else 2
     epochs = _epochs(config, train_images)
     return measured.start_seconds + epochs * epoch_s + tests * test_s, epoch_s
 
 
 def _epochs(config: dict[str, Any], train_images: float) -> float:
-    """Epochs of the run; trainer.max_steps may end it within one."""
+    """The number of epochs; trainer.max_steps may end the run within one."""
     steps = config["trainer"].get("max_steps", -1)
     if steps < 0 or not train_images:
         return config["epochs"]
@@ -132,7 +130,7 @@ def _epochs(config: dict[str, Any], train_images: float) -> float:
 
 
 def _limited(config: dict[str, Any], images: int, limit: str) -> float:
-    """The images left by a limit: so many batches, or a share of all (arguments of the Trainer)."""
+    """The images that a limit of the Trainer allows: a number of batches, or a fraction of all."""
     most = config["trainer"].get(limit)
     if most is None:
         return images
@@ -142,7 +140,7 @@ def _limited(config: dict[str, Any], images: int, limit: str) -> float:
 
 
 def _name(config: dict[str, Any]) -> str:
-    """The network, with its options, and the data."""
+    """The network with its options, and the data set."""
     model, data = dict(config["model"]), config["data"]
     network = str(model.pop("_target_")).rpartition(".")[2]
     options = [f"{name}={shown(value)}" for name, value in flat(model).items() if value is not None]

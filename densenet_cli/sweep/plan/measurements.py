@@ -1,4 +1,4 @@
-"""What a few steps of a job cost on this machine: measured once in a process of its own, and kept."""
+"""What a few training steps cost on this machine: measured in a process of its own, and cached."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from densenet_cli.process.load_torch import load_lightning
 
 log = logging.getLogger(__name__)
 
-# Arguments of Lightning's Trainer that say how much is done, and not how fast.
+# Arguments of Lightning's Trainer that set how much is done, not how fast.
 AMOUNTS = (
     "max_steps",
     "max_time",
@@ -38,23 +38,23 @@ AMOUNTS = (
     "num_sanity_val_steps",
     "enable_progress_bar",
 )
-TRAIN_BATCHES, EVALUATION_BATCHES = 30, 3  # of a short run, at most
+TRAIN_BATCHES, EVALUATION_BATCHES = 30, 3  # of a benchmark run, at most
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a short run showed of a job; the first four are known even if its steps failed.
+    """The result of a benchmark run. The first five are known even if its steps fail.
 
     Attributes:
         parameters, multiply_adds: of the network; of one image.
-        device: name and number format.
-        sizes: images in "train", "validation" and "test".
-        evaluation_split: the images that each epoch is judged by, "validation" or "test".
+        device: its name and the number format.
+        sizes: the number of images in "train", "validation" and "test".
+        evaluation_split: the images evaluated after each epoch, "validation" or "test".
         images_per_second, evaluation_images_per_second: over all devices together.
-        start_seconds: from the configuration to the first step; reading the data, for the most.
-        epoch_end_seconds: of what follows an epoch's steps: its checkpoint.
-        peak_memory_bytes: the GPU's in a run on one, else the process's.
-        error: what a user who ran it would be told.
+        start_seconds: from the configuration to the first step; mostly reading the data.
+        epoch_end_seconds: the time after an epoch's steps, for its checkpoint.
+        peak_memory_bytes: memory of the GPU if the run uses one, else of the process.
+        error: the message that a user who ran it would see.
     """
 
     parameters: int | None = None
@@ -70,10 +70,10 @@ class Measurement:
     error: str | None = None
 
 
-def short_run(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration of a few steps; the same for all jobs whose steps cost the same.
+def benchmark_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a benchmark run: the same for all runs whose steps cost the same.
 
-    Seeds, schedule, rate, logger and all amounts are set to fixed values.
+    Seeds, schedule, learning rate, logger and all amounts are set to fixed values.
     """
     short = {name: copy.deepcopy(config[name]) for name in ("model", "data", "recipe", "trainer")}
     short |= {"task": "train", "epochs": 1, "seed": 0, "checkpoint": None, "resume": None}
@@ -92,38 +92,38 @@ def short_run(config: dict[str, Any]) -> dict[str, Any]:
 
 
 class Measurements:
-    """Short runs by what they cost; those that succeeded are kept in `path` for the next time.
+    """The results of benchmark runs; those that succeeded are cached in a file.
 
     Args:
-        path: the file; by default measured_steps.json in the user's cache, if there is one. A damaged
-            file is replaced.
+        path: the file; by default measured_steps.json in the user's cache folder, if there is one. A
+            damaged file is replaced.
     """
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or cache_folder("measured_steps.json")
         self._known = self._read()
 
-    def get(self, short: dict[str, Any]) -> Measurement | None:
-        """The measurement of a short run, None if there is none."""
-        return self._known.get(_key(short))
+    def get(self, config: dict[str, Any]) -> Measurement | None:
+        """The result of a benchmark run; None if it was not run yet."""
+        return self._known.get(_key(config))
 
-    def measure(self, short: dict[str, Any]) -> Measurement:
-        """Make a short run, and keep what it showed, if it can be kept."""
-        key = _key(short)
-        measured = _measured(short)
+    def measure(self, config: dict[str, Any]) -> Measurement:
+        """Run a benchmark, and cache the result if it succeeds and can be cached."""
+        key = _key(config)
+        measured = _run_benchmark(config)
         if measured.error is None:
             self._known = {**self._read(), **self._known, key: measured}
-            self._keep()
+            self._write()
         return measured
 
-    def _keep(self) -> None:
-        kept = {name: asdict(one) for name, one in self._known.items()}
+    def _write(self) -> None:
         if self.path is None:
             return
+        content = {name: asdict(one) for name, one in self._known.items()}
         try:
-            replace_file(self.path, json.dumps(kept, indent=1))
+            replace_file(self.path, json.dumps(content, indent=1))
         except UserError as error:
-            log.warning("%s: what was measured is measured again the next time", error)
+            log.warning("%s: the measurements are made again the next time", error)
             self.path = None
 
     def _read(self) -> dict[str, Measurement]:
@@ -134,11 +134,11 @@ class Measurements:
         except (FileNotFoundError, UnreadableFile):
             return {}
         entries = content.items() if isinstance(content, dict) else ()
-        return {key: Measurement(**fields) for key, fields in entries if _is_sound(fields)}
+        return {key: Measurement(**fields) for key, fields in entries if _is_valid(fields)}
 
 
-def _is_sound(fields: Any) -> bool:
-    """Whether an entry of the file is a measurement that succeeded."""
+def _is_valid(fields: Any) -> bool:
+    """Whether an entry of the file is a `Measurement` without an error."""
     if not isinstance(fields, dict) or fields.keys() != asdict(Measurement()).keys():
         return False
     sizes = fields["sizes"]
@@ -156,11 +156,11 @@ def _is_sound(fields: Any) -> bool:
     )
 
 
-def _measured(short: dict[str, Any]) -> Measurement:
-    """Make a short run in a process that may die of it."""
+def _run_benchmark(config: dict[str, Any]) -> Measurement:
+    """Run a benchmark in a process of its own, since it may be killed for lack of memory."""
     with tempfile.TemporaryDirectory(prefix="densenet-cli-") as name:
         folder = Path(name)
-        (folder / "config.json").write_text(json.dumps(short), encoding="utf-8")
+        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
         process = subprocess.run(
             child.command("densenet_cli.sweep.plan.measurements:benchmark", name),
             env=child.environment(),
@@ -173,32 +173,32 @@ def _measured(short: dict[str, Any]) -> Measurement:
         except FileNotFoundError:
             measured = {}
     if process.returncode:
-        measured["error"] = _death(process)
+        measured["error"] = _failure(process)
     return Measurement(**measured)
 
 
 def benchmark(arguments: list[str]) -> None:
-    """The entry point of that process: it loads torch quickly."""
+    """The entry point of that process; it loads torch quickly."""
     load_lightning()
     from densenet_cli.sweep.plan import benchmark_run
 
     benchmark_run.main(arguments)
 
 
-def _death(process: subprocess.CompletedProcess[str]) -> str:
+def _failure(process: subprocess.CompletedProcess[str]) -> str:
     if process.returncode < 0:
         name = signal.Signals(-process.returncode).name
-        return f"the process that measured it was killed ({name}); out of memory?"
+        return f"the benchmark process was killed ({name}); out of memory?"
     last = last_line(process.stderr)
-    return f"the process that measured it ended with status {process.returncode}: {last}"
+    return f"the benchmark process ended with status {process.returncode}: {last}"
 
 
-def _key(short: dict[str, Any]) -> str:
-    """A name for all that decides what a short run shows."""
+def _key(config: dict[str, Any]) -> str:
+    """A name for everything that decides the result of a benchmark run."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     decides = {
-        "config": short,
-        "images": _folders(short["data"]),
+        "config": config,
+        "images": _folders(config["data"]),
         "machine": [platform.node(), cores],
         "environment": {
             name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
@@ -209,9 +209,9 @@ def _key(short: dict[str, Any]) -> str:
 
 
 def _folders(data: dict[str, Any]) -> list[tuple[str, int]]:
-    """The folders of a user's own images, and when images last came to each or went."""
+    """The folders of a user's own images, and when files were last added to or removed from each."""
     root = data.get("root")
-    if not isinstance(root, str) or "download" in data:  # published data stay as they are
+    if not isinstance(root, str) or "download" in data:  # published data do not change
         return []
     path = Path(os.path.expanduser(root))
     found = [*path.glob("*/"), *path.glob("*/*/")]

@@ -16,7 +16,7 @@ from densenet_cli.record.run_record import last_checkpoint
 from densenet_cli.run.summary import relative
 from densenet_cli.sweep.jobs import Job, Sweep
 from densenet_cli.sweep.plan.estimate import Estimate, estimate
-from densenet_cli.sweep.status import output_console, stored_record
+from densenet_cli.sweep.status import listed, output_console, stored_record
 from densenet_cli.units import duration, memory
 
 
@@ -45,7 +45,7 @@ def show_plan(sweep: Sweep) -> int:
     for reason in dict.fromkeys(one.error for one in estimates if one.error):
         jobs = zip(sweep.jobs, estimates, strict=True)
         refused = [job.folder.name for job, one in jobs if one.error == reason]
-        console.print(printable(f"{' '.join(refused)} cannot run: {reason}") + "\n")
+        console.print(printable(f"{listed(refused)} cannot run: {reason}") + "\n")
     _print_totals(console, sweep, estimates, left, states.count("done"))
     return 1 if any(one.error for one in estimates) else 0
 
@@ -94,8 +94,8 @@ def _print_totals(
     rest = sum(seconds or 0 for seconds in left)
     most = max((one.peak_memory_bytes or 0 for one in estimates), default=0)
     console.print(
-        f"one run after another takes {duration(total)}, of which {duration(rest)} are left; "
-        f"the largest run takes {_memory(most)} of memory"
+        f"one run after another: {duration(total)} in total, {duration(rest)} left; "
+        f"memory: {_memory(most)} at most"
     )
     devices = ", ".join(dict.fromkeys(one.device for one in estimates if one.device))
     if devices:
