@@ -1,1 +1,1 @@
-"""Files on disk -> batches of images and labels; no network and no training is known here."""
+"""Files on disk -> batches of images and labels. Nothing here knows networks or training."""

@@ -1,7 +1,7 @@
-"""Random changes of a whole batch at a time, on the device where the batch lies.
+"""Random augmentation of whole batches, on the device that holds the batch.
 
-Shapes: images (n, H, W, 3); draws (n,) int64, 63 random bits for each image, which alone decide
-what happens to it. Nothing here waits for the device.
+Shapes: images (n, H, W, 3); draws (n,) int64, 63 random bits for each image. The draw alone decides how
+its image is changed. No function waits for the device.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import Tensor
 
 from densenet_cli.data.colour_statistics import Statistics
 
-# Eigenvalues and eigenvectors (columns) of the colours of ImageNet's pixels, 0..1, red green blue:
-# Krizhevsky et al. 2012, sec. 4.1, in the numbers that fb.resnet.torch uses.
+# Eigenvalues and eigenvectors (columns) of the RGB colours, 0..1, of ImageNet's pixels: Krizhevsky et
+# al. 2012, sec. 4.1, with the numbers of fb.resnet.torch.
 COLOUR_VALUES = (0.2175, 0.0188, 0.0045)
 COLOUR_VECTORS = (
     (-0.5675, 0.7192, 0.4009),
@@ -29,11 +29,11 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 @dataclass(frozen=True)
 class Scale:
-    """How bytes become numbers of mean 0 and standard deviation 1, ready on one device.
+    """The constants that normalise bytes to mean 0 and standard deviation 1, on one device.
 
     Attributes:
-        factor, offset: for a whole row of W pixels, (3 W,) float32, since loops over three
-            channels are slow: number = byte x factor + offset.
+        factor, offset: number = byte x factor + offset, for a whole row of W pixels, (3 W,) float32:
+            loops over three channels would be slow.
         mean, std: of each channel, (3,) float32 on a scale of 0..1.
     """
 
@@ -44,46 +44,46 @@ class Scale:
 
     @classmethod
     def of(cls, statistics: Statistics, width: int, device: torch.device) -> Scale:
-        """For images of `width` pixels of which mean and std are known."""
+        """For images of this width, in pixels."""
         mean = torch.tensor(statistics["mean"], device=device)
         std = torch.tensor(statistics["std"], device=device)
         return cls((1 / (255 * std)).repeat(width), (-mean / std).repeat(width), mean, std)
 
 
 def normalised(images: Tensor, scale: Scale, padding: int = 0) -> Tensor:
-    """(images / 255 - mean) / std, within a frame of zeros, which are the mean colour.
+    """(images / 255 - mean) / std, with a border of zeros, which are the mean colour.
 
     Args:
         images: (n, H, W, 3) uint8 0..255.
         scale: for images of width W.
-        padding: width of the frame, in pixels.
+        padding: width of the border, in pixels.
 
     Returns:
         (n, H + 2 padding, W + 2 padding, 3) float32.
     """
     n, height, width, _ = images.shape
-    framed = scale.std.new_zeros(n, height + 2 * padding, 3 * (width + 2 * padding))
-    inside = framed.narrow(1, padding, height).narrow(2, 3 * padding, 3 * width)
+    padded = scale.std.new_zeros(n, height + 2 * padding, 3 * (width + 2 * padding))
+    inside = padded.narrow(1, padding, height).narrow(2, 3 * padding, 3 * width)
     torch.addcmul(scale.offset, images.flatten(2).float(), scale.factor, out=inside)
-    return framed.unflatten(2, (-1, 3))
+    return padded.unflatten(2, (-1, 3))
 
 
 def flip_half(images: Tensor, draws: Tensor) -> Tensor:
-    """Mirror left and right in half of the images, uint8: those whose draw has bit 0 set."""
+    """Mirror half of the images, uint8, left to right: those whose draw has bit 0 set."""
     mirrored = images.flip(2)
     where = (-(draws & 1)).to(torch.uint8).view(-1, 1, 1, 1)  # 0 or 255; torch.where is slow on bytes
     return images ^ (images ^ mirrored) & where
 
 
 def crop(images: Tensor, draws: Tensor, padding: int) -> Tensor:
-    """Cut the original size out of images with a frame, at a random place.
+    """Crop padded images to their original size, at a random place.
 
-    Each of the (2 padding + 1)^2 places is as likely as the others; bits 1 to 40 of a draw choose.
+    All (2 padding + 1)^2 places are equally likely; bits 1 to 40 of a draw choose one.
 
     Args:
         images: (n, H + 2 padding, W + 2 padding, 3).
         draws: (n,).
-        padding: width of the frame, in pixels.
+        padding: width of the border, in pixels.
 
     Returns:
         (n, H, W, 3).
@@ -93,14 +93,14 @@ def crop(images: Tensor, draws: Tensor, padding: int) -> Tensor:
     y = _bits(draws, 1, 20) % (2 * padding + 1)
     x = _bits(draws, 21, 20) % (2 * padding + 1)
     first = torch.arange(0, len(draws) * tall * wide, tall * wide, device=draws.device)
-    begins = (first + y * wide + x)[:, None]  # upper left corners, in pixels of the whole batch
-    begins = begins + torch.arange(0, height * wide, wide, device=draws.device)
-    rows = images.flatten().unfold(0, 3 * width, 3)  # one beginning at each pixel, a view
-    return rows.index_select(0, begins.flatten()).view(-1, height, width, 3)
+    starts = (first + y * wide + x)[:, None]  # upper left corners, in pixels of the whole batch
+    starts = starts + torch.arange(0, height * wide, wide, device=draws.device)
+    rows = images.flatten().unfold(0, 3 * width, 3)  # a view: one row starts at each pixel
+    return rows.index_select(0, starts.flatten()).view(-1, height, width, 3)
 
 
 def affine(images: Tensor, factors: Tensor, offsets: Tensor) -> Tensor:
-    """Each pixel, as a row of three colours, times a matrix, plus an offset, both of its image.
+    """Multiply each pixel, a row of three colours, by its image's matrix and add its image's offset.
 
     Args:
         images: (n, H, W, 3) float32.
@@ -115,17 +115,17 @@ def affine(images: Tensor, factors: Tensor, offsets: Tensor) -> Tensor:
 def colour_jitter(images: Tensor, draws: Tensor, strength: float = 0.4) -> tuple[Tensor, Tensor]:
     """Brightness, contrast and saturation, each times 1 - 0.4 to 1 + 0.4.
 
-    As in fb.resnet.torch nothing is clipped, so that their order does not matter.
+    Nothing is clipped, as in fb.resnet.torch, so their order does not matter.
 
     Args:
         images: (n, H, W, 3) float32.
         draws: (n,) int64.
-        strength: how far the three change at most.
+        strength: the largest change of the three.
 
     Returns:
         Factors (n, 3, 3) and offsets (n, 3), see `affine`.
     """
-    mixed = draws * -7046029254386353131  # the bits serve elsewhere; those of a product do not
+    mixed = draws * -7046029254386353131  # a hash: other functions use the bits themselves
     mixed = (mixed ^ mixed >> 32) * -4658895280553007687
     fields = torch.stack([_bits(mixed, first, 20) for first in (1, 21, 41)], dim=1)
     change = 1 + strength * (2 * (fields.float() + 0.5) / 2**20 - 1)
@@ -140,26 +140,29 @@ def colour_jitter(images: Tensor, draws: Tensor, strength: float = 0.4) -> tuple
 
 
 def lighting(draws: Tensor, strength: float = 0.1) -> Tensor:
-    """Random change of light along ImageNet's main colours: (n, 3), to add to pixels of 0..1.
+    """Random shift of the colours of each image along ImageNet's principal components.
 
-    Krizhevsky et al. 2012, sec. 4.1: each main colour times its variance times a normal number of
+    Krizhevsky et al. 2012, sec. 4.1: each component times its eigenvalue times a normal number with
     standard deviation `strength`. Bits 1 to 60 of a draw choose.
+
+    Returns:
+        (n, 3), to add to pixels of 0..1.
     """
     fields = torch.stack([_bits(draws, first, 20) for first in (1, 21, 41)], dim=1)
     uniform = (fields.float() + 0.5) / 2**20
     normal = torch.erfinv(2 * uniform - 1) * math.sqrt(2)
-    return strength * normal @ _main_colours(draws.device).T
+    return strength * normal @ _principal_components(draws.device).T
 
 
 @functools.cache
-def _main_colours(device: torch.device) -> Tensor:
+def _principal_components(device: torch.device) -> Tensor:
     """Eigenvectors times eigenvalues, (3, 3), copied to a device once."""
     return (torch.tensor(COLOUR_VECTORS) * torch.tensor(COLOUR_VALUES)).to(device)
 
 
 @functools.cache
 def _grey(device: torch.device) -> Tensor:
-    """How red, green and blue count in a pixel's brightness, (3,), copied to a device once."""
+    """The weights of red, green and blue in a pixel's brightness, (3,), copied to a device once."""
     return torch.tensor(LUMA, device=device)
 
 

@@ -58,7 +58,7 @@ class Cifar10(PublishedData):
     def _class_names(self, path: Path) -> list[str]:
         names = read_pickle(path).get(self.release.meta["key"])
         if not isinstance(names, list) or len(names) != self.classes:
-            raise UserError(f"{path} does not name the {self.classes} classes; fetch it again")
+            raise UserError(f"{path} does not name the {self.classes} classes; download it again")
         return [str(name) for name in names]
 
     def _read_images(self, paths: list[Path]) -> Labelled:
@@ -76,9 +76,9 @@ class Cifar10(PublishedData):
     def _check(self, path: Path, images: np.ndarray, labels: np.ndarray) -> None:
         rows = images.shape[:1]
         if images.dtype != np.uint8 or images.shape != (*rows, 3072) or not rows[0]:
-            raise UserError(f"{path}: `data` is not rows of 3,072 bytes; fetch the file again")
+            raise UserError(f"{path}: `data` must have rows of 3,072 bytes; download the file again")
         if labels.dtype.kind not in "iu" or labels.shape != rows:
-            raise UserError(f"{path}: `{self.label_key}` is not one whole number an image")
+            raise UserError(f"{path}: `{self.label_key}` must have one whole number per image")
         if labels.min() < 0 or labels.max() >= self.classes:
             raise UserError(f"{path}: labels must be from 0 to {self.classes - 1}")
 
@@ -103,22 +103,22 @@ def read_pickle(path: Path) -> dict[str, Any]:
     """The dictionary of arrays, lists, numbers and strings in a file of the release.
 
     Raises:
-        UserError: if the file is broken, or holds anything else.
+        UserError: if the file is broken or contains anything else.
     """
     try:
         with path.open("rb") as stream:
             content = ArrayUnpickler(stream, encoding="latin1").load()
     except Exception as error:  # a broken pickle can raise nearly anything
-        raise UserError(f"{path} cannot be read ({error}); fetch the file again") from error
+        raise UserError(f"{path} cannot be read ({error}); download the file again") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path} holds no dictionary; fetch the file again")
+        raise UserError(f"{path} must contain a dictionary; download the file again")
     return content
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Makes plain values and NumPy arrays only: an unverified file must not run code."""
+    """Builds only plain values and NumPy arrays: an unverified file must not run code."""
 
-    makers = {  # noqa: RUF012
+    constructors = {  # noqa: RUF012
         ("numpy", "ndarray"): np.ndarray,
         ("numpy", "dtype"): np.dtype,
         ("multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
@@ -128,9 +128,9 @@ class ArrayUnpickler(pickle.Unpickler):
     }
 
     def find_class(self, module: str, name: str) -> Any:
-        """The maker of that name. Raises UnpicklingError if it is none of the above."""
+        """The constructor of this name. Raises UnpicklingError if it is not listed above."""
         for package in ("numpy.core.", "numpy._core."):  # NumPy 1 and 2
             module = module.removeprefix(package)
-        if (module, name) not in self.makers:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is not data")
-        return self.makers[module, name]
+        if (module, name) not in self.constructors:
+            raise pickle.UnpicklingError(f"it contains {module}.{name}, which is not data")
+        return self.constructors[module, name]

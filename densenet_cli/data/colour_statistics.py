@@ -1,4 +1,4 @@
-"""Mean and standard deviation of the colours of images, exact: values are counted, not summed."""
+"""Exact mean and standard deviation of the colours of images: values are counted, not summed."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ IMAGENET: Statistics = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.2
 
 
 def value_counts(images: Tensor) -> Tensor:
-    """How often each value occurs in each channel: (n, H, W, 3) uint8 -> (3, 256) int64."""
+    """The count of each value in each channel: (n, H, W, 3) uint8 -> (3, 256) int64."""
     return torch.stack(
         [torch.bincount(images[..., channel].flatten(), minlength=256) for channel in range(3)]
     )
 
 
 def statistics_of(counts: Tensor) -> Statistics:
-    """Mean and std of channels whose values occur `counts` times, (3, 256) int64.
+    """Mean and std of three channels, from the counts of their values, (3, 256) int64.
 
-    A channel of one value only gets std 1, so that it can be divided by.
+    A channel with a single value gets std 1, since images are divided by it.
     """
     values = torch.arange(256, dtype=torch.float64) / 255
     total = counts.sum(1)

@@ -1,4 +1,4 @@
-"""Fetching published files: whole or not at all, by one process, none the wrong file."""
+"""Download published files: completely or not at all, by one process, and with the right checksum."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from rich.progress import wrap_file
 from densenet_cli.options import OptionError, UserError
 
 log = logging.getLogger(__name__)
-SILENCE_S = 30  # how long a server may send nothing
+TIMEOUT_S = 30  # without data from the server
 
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """A file as its authors published it.
+    """A file as it was published.
 
     Attributes:
-        path: where it lies below the root folder.
+        path: relative to the root folder.
         md5: its checksum, in hexadecimal.
-        url: where to fetch it; empty for a file that comes in an archive.
+        url: where to download it; empty for a file in an archive.
     """
 
     path: str
@@ -40,12 +40,12 @@ class PublishedFile:
 
 @dataclass(frozen=True)
 class PublishedSet:
-    """The files of a data set, all in one archive or each with its own address.
+    """The files of a data set, all in one archive or each with its own URL.
 
     Attributes:
         name: as in `data=name`.
-        files: all that are read.
-        archive: the tar file that holds them, if there is one; they share one top folder then.
+        files: all files that are read.
+        archive: the tar file that contains them, below one top folder; None if there is none.
     """
 
     name: str
@@ -54,40 +54,40 @@ class PublishedSet:
 
 
 def make_available(published: PublishedSet, root: Path, download: bool, verify: bool) -> None:
-    """Have all files of a set below `root`: unpack or download them unless they are there.
+    """Make sure that all files are below `root`: unpack or download those that are not.
 
-    Only one process does it; others wait. If all is there, nothing is locked or written.
+    One process does this while others wait. If all files are there, nothing is locked or written.
 
     Args:
-        published: what is wanted.
-        root: folder; made if missing.
-        download: whether missing or altered files may be fetched.
-        verify: whether files with another checksum than the published one count as damaged.
+        published: the files.
+        root: their folder; it is created if need be.
+        download: whether to download missing or damaged files.
+        verify: whether a file with another checksum than the published one counts as damaged.
 
     Raises:
-        UserError: if a file is missing or damaged and cannot be had; says which, and what to do.
+        UserError: if a file is missing or damaged and cannot be replaced.
     """
-    problem = trouble(published.files, root, verify)
+    problem = fault_of(published.files, root, verify)
     if problem is None:
         return
     if not download and not (published.archive and (root / published.archive.path).exists()):
         raise _missing(published, root, verify)
-    with _only_one_process(root), _recalling(problem):
-        if trouble(published.files, root, verify) is None:
-            return  # another process did it while this one waited
+    with _only_one_process(root), _adding_to_errors(problem):
+        if fault_of(published.files, root, verify) is None:
+            return  # another process has done it
         if published.archive is None:
             for file in published.files:
-                if trouble([file], root, verify):
+                if fault_of([file], root, verify):
                     _fetch(file, root)
         else:
             _bring_archive(published, root, download, verify)
             _unpack(published, root)
-    if trouble(published.files, root, verify):
+    if fault_of(published.files, root, verify):
         raise _missing(published, root, verify)
 
 
-def trouble(files: Sequence[PublishedFile], root: Path, verify: bool) -> str | None:
-    """What is wrong with the first missing or damaged file; None if all are there."""
+def fault_of(files: Sequence[PublishedFile], root: Path, verify: bool) -> str | None:
+    """What is wrong with the first missing or damaged file; None if all are good."""
     for file in files:
         path = root / file.path
         if not path.is_file():
@@ -98,15 +98,15 @@ def trouble(files: Sequence[PublishedFile], root: Path, verify: bool) -> str | N
 
 
 def digest(published: PublishedSet, root: Path, verify: bool) -> str:
-    """Twelve hexadecimal digits that stand for the content of a set's files.
+    """Twelve hexadecimal digits that identify the content of the files.
 
-    Files that are verified before they are used have the published checksums, and are not read.
+    With `verify`, only files with the published checksums are used, so they need not be read for this.
 
     Raises:
         OptionError: if the files have to be read and one is missing.
     """
     files = published.files
-    if not verify and (problem := trouble(files, root, verify)):
+    if not verify and (problem := fault_of(files, root, verify)):
         raise OptionError("root", root, problem)
     lines = [f"{file.path} {file.md5 if verify else md5_of(root / file.path)}\n" for file in files]
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:12]
@@ -122,10 +122,10 @@ def md5_of(path: Path) -> str:
 
 
 def _missing(published: PublishedSet, root: Path, verify: bool) -> OptionError:
-    ways = "put the files there, or let them be fetched with data.download=true"
-    problem = trouble(published.files, root, verify)
+    ways = "put the files there, or download them with data.download=true"
+    problem = fault_of(published.files, root, verify)
     if problem and "checksum" in problem:
-        ways = "fetch it again with data.download=true, or take it as it is with data.verify=false"
+        ways = "download it again with data.download=true, or use it as it is with data.verify=false"
     return OptionError("root", root, f"{problem}; {ways}")
 
 
@@ -133,15 +133,15 @@ def _missing(published: PublishedSet, root: Path, verify: bool) -> OptionError:
 def _only_one_process(root: Path) -> Iterator[None]:
     try:
         root.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=root).close()  # a lock would be waited for, for ever
+        tempfile.TemporaryFile(dir=root).close()  # if this fails, FileLock would wait forever
         lock = FileLock(root / ".download.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            log.warning("waiting: another process is fetching data into %s", root)
+            log.warning("waiting: another process is downloading to %s", root)
             lock.acquire()
     except OSError as error:
-        rule = f"cannot be written ({error.strerror}); name a folder that can"
+        rule = f"cannot be written ({error.strerror}); name another folder"
         raise OptionError("root", root, rule) from error
     try:
         yield
@@ -150,42 +150,42 @@ def _only_one_process(root: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _recalling(problem: str) -> Iterator[None]:
-    """If no download comes, say too what is wrong with files that are there already."""
+def _adding_to_errors(problem: str) -> Iterator[None]:
+    """Add to a download's error what is wrong with the file that is there already."""
     try:
         yield
     except UserError as error:
         if "checksum" not in problem:
             raise
-        raise UserError(f"{error}. {problem}: data.verify=false takes it as it is") from error
+        raise UserError(f"{error}. {problem}: data.verify=false uses it as it is") from error
 
 
 def _bring_archive(published: PublishedSet, root: Path, download: bool, verify: bool) -> None:
     archive = published.archive
     assert archive is not None
-    problem = trouble([archive], root, verify)
+    problem = fault_of([archive], root, verify)
     if problem is None:
         return
     if not download:
-        rule = f"{problem}: it was not fetched whole; fetch it again with data.download=true"
+        rule = f"{problem}: its download was incomplete; download it again with data.download=true"
         raise OptionError("root", root, rule)
     _fetch(archive, root)
 
 
 def _fetch(file: PublishedFile, root: Path) -> None:
-    """Download one file; it gets its name only once it is whole and its checksum right."""
+    """Download one file; it gets its name only when it is complete and its checksum is right."""
     target = root / file.path
     part = target.with_name(f".{target.name}.part")
     log.info("downloading %s to %s", file.url, target)
-    by_hand = f"fetch it by hand and put it at {target}, or use data=digits, which needs no download"
+    by_hand = f"download it yourself to {target}, or use data=digits, which needs no download"
     try:
         _copy(file.url, part)
         if md5_of(part) != file.md5:
             raise UserError(
-                f"{file.url}: the download is broken ({part.stat().st_size} bytes came, their "
-                f"checksum is wrong) and was thrown away; start again, or {by_hand}"
+                f"{file.url}: the download is damaged ({part.stat().st_size} bytes with a wrong "
+                f"checksum) and was deleted; try again, or {by_hand}"
             )
-        _put_aside(target)
+        _rename_old(target)
         part.rename(target)
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
@@ -196,7 +196,7 @@ def _fetch(file: PublishedFile, root: Path) -> None:
 
 def _copy(url: str, part: Path) -> None:
     request = urllib.request.Request(url, headers={"User-Agent": "densenet-cli"})
-    with urllib.request.urlopen(request, timeout=SILENCE_S) as response:
+    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
         size = int(response.headers.get("Content-Length") or 0)
         name = url.rpartition("/")[2]
         with wrap_file(response, size, description=name) as stream, part.open("wb") as out:
@@ -204,10 +204,10 @@ def _copy(url: str, part: Path) -> None:
 
 
 def _unpack(published: PublishedSet, root: Path) -> None:
-    """Unpack beside the final place, then rename: a broken-off unpacking is never taken as whole.
+    """Unpack to another folder, then rename it: an interrupted unpacking never looks complete.
 
-    Only the wanted files are read, and only if they are files: an archive cannot write anywhere
-    else, and its links, which may lead to themselves, are not followed.
+    Only the files of the set are read, and only if they are regular files: an archive cannot write
+    anywhere else, and its links are not followed.
     """
     assert published.archive is not None
     archive = root / published.archive.path
@@ -219,24 +219,22 @@ def _unpack(published: PublishedSet, root: Path) -> None:
             for file in published.files:
                 source = tar.extractfile(file.path) if tar.getmember(file.path).isreg() else None
                 if source is None:
-                    raise tarfile.TarError(f"{file.path} in it is no regular file")
+                    raise tarfile.TarError(f"{file.path} in it is not a regular file")
                 target = unpacking / file.path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with target.open("wb") as out:
                     shutil.copyfileobj(source, out)
-        _put_aside(root / folder)
+        _rename_old(root / folder)
         (unpacking / folder).rename(root / folder)
-    except Exception as error:  # a damaged archive can raise nearly anything
+    except Exception as error:  # a damaged archive can raise any error
         reason = str(error).partition(":\n")[0]
-        raise UserError(
-            f"{archive} cannot be unpacked ({reason}); delete it and start again"
-        ) from error
+        raise UserError(f"{archive} cannot be unpacked ({reason}); delete it and try again") from error
     finally:
         shutil.rmtree(unpacking, ignore_errors=True)
 
 
-def _put_aside(path: Path) -> None:
-    """Rename what lies at `path`, if anything: it may be all that someone has of it."""
+def _rename_old(path: Path) -> None:
+    """Rename a file or folder at `path`, if there is one: it may be the user's only copy."""
     if not path.exists():
         return
     number = 1

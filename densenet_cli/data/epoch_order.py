@@ -1,7 +1,7 @@
-"""Which images are seen when: an epoch's order and chances depend on (seed, epoch) alone.
+"""The order of the images: order and augmentation of an epoch depend only on (seed, epoch).
 
-So a resumed run sees the batches the unbroken one saw, and R processes together see exactly the
-batches one process would see, with the same augmentation.
+So a resumed run sees the same batches as an uninterrupted one, and R processes together see exactly the
+batches that one process would see, with the same augmentation.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from torch.utils.data import Sampler
 from densenet_cli.options import OptionError, UserError
 
 Tickets = np.ndarray
-"""(n, 2) int64, one row an image: its index, and its draw, 63 random bits for its augmentation."""
+"""(n, 2) int64, one row per image: its index, and its draw, 63 random bits for its augmentation."""
 
 
 class EpochOrder(Sampler[Tickets]):
-    """The training batches of an epoch, shuffled; each item is this rank's part of one batch.
+    """The shuffled training batches of an epoch; each item is this rank's part of one batch.
 
-    Rank r of R takes rows r, r + R, ... of every total batch. The short last batch is kept, cut
-    to a multiple of R, so at most R - 1 images of an epoch are left out (others each epoch).
+    Rank r of R takes rows r, r + R, ... of each whole batch. The smaller last batch is kept, but cut to
+    a multiple of R: at most R - 1 images are left out, other ones in each epoch.
 
     Args:
-        images: how many images there are; tickets count them from 0.
+        images: the number of images; tickets count them from 0.
         batch_size: images in a batch, over all ranks together; a multiple of world_size.
         seed: 0 or more.
-        rank: which of the processes this is, from 0.
-        world_size: R, how many processes share a batch.
+        rank: of this process, from 0.
+        world_size: R, the number of processes that share a batch.
 
     Raises:
         OptionError: if the batch cannot be shared evenly.
@@ -54,17 +54,17 @@ class EpochOrder(Sampler[Tickets]):
         return ((self.images - 1) % self.batch_size + 1) // self.world_size
 
     def set_epoch(self, epoch: int) -> None:
-        """Make the next iteration that of `epoch`, from 0. Lightning calls this every epoch."""
+        """Set the epoch of the next iteration, from 0. Lightning calls this before every epoch."""
         self.epoch = epoch
 
     def start_at(self, epoch: int, batch: int) -> None:
-        """Begin epoch `epoch` at its batch `batch`; every other epoch begins at 0."""
+        """Start epoch `epoch` at batch `batch`; all other epochs start at batch 0."""
         assert 0 <= batch <= len(self), f"batch {batch} of an epoch of {len(self)}"
         self._start = (epoch, batch)
         self.epoch = epoch
 
     def __len__(self) -> int:
-        """Batches in a whole epoch, wherever the next iteration begins."""
+        """Batches in a whole epoch, wherever the next iteration starts."""
         return -(-self.images // self.batch_size)
 
     def __iter__(self) -> Iterator[Tickets]:
@@ -81,10 +81,10 @@ class EpochOrder(Sampler[Tickets]):
 
 
 class EvaluationOrder(Sampler[Tickets]):
-    """Every image once, in order: rank r of R takes images r, r + R, ...; draws are 0.
+    """Every image once, in order: rank r of R takes images r, r + R, ...; all draws are 0.
 
-    All ranks make the same number of batches, since one that made more would wait for the others
-    for ever; so the last batch of a rank may hold one image more than its share.
+    All ranks have the same number of batches: a rank with more would wait for the others forever. So
+    the last batch of a rank may have one image more than its share.
 
     Args and Raises: as EpochOrder.
     """
@@ -106,16 +106,16 @@ class EvaluationOrder(Sampler[Tickets]):
 
 
 def mixed(seed: int, epoch: int) -> int:
-    """64 bits that look independent for every (seed, epoch), however close two of them are.
+    """64 bits that are unrelated for different (seed, epoch).
 
-    A sum such as seed + epoch would give seed 1 the epochs of seed 0, one later.
+    With seed + epoch instead, seed 1 would have the epochs of seed 0, one later.
     """
     digest = hashlib.sha256(f"{seed} {epoch}".encode()).digest()
     return int.from_bytes(digest[:8], "little")
 
 
 def _images_per_rank(images: int, batch_size: int, world_size: int) -> int:
-    """One rank's share of a batch. Raises OptionError or UserError if it cannot be shared."""
+    """One rank's share of a batch. Raises OptionError or UserError if it cannot be divided."""
     if batch_size % world_size:
         raise OptionError(
             "batch_size",

@@ -13,16 +13,16 @@ from pathlib import Path
 
 import numpy as np
 
-from densenet_cli.data.picture_files import (
+from densenet_cli.data.image_files import (
     BESIDE,
-    MET,
     OUTSIDE,
+    SEARCHED,
     LeftOut,
-    above,
     entries,
     image_files,
     is_folder,
     is_image,
+    parents,
     place,
 )
 from densenet_cli.options import OptionError
@@ -45,7 +45,7 @@ class Files:
     """Image files and their classes.
 
     Attributes:
-        paths: absolute or relative to the working folder.
+        paths: absolute, or relative to the working folder.
         labels: (n,) int64, an index into the class names.
     """
 
@@ -53,26 +53,26 @@ class Files:
     labels: np.ndarray
 
     def chosen(self, indices: np.ndarray) -> Files:
-        """Those with the given indices."""
+        """The files with these indices."""
         return Files([self.paths[index] for index in indices], self.labels[indices])
 
 
 def split_folders(root: Path, left_out: LeftOut | None = None) -> dict[str, Path]:
     """The folder of each split: {"train", and "validation" or "test" or both}, or {"all"}.
 
-    Split folders are recognised directly below `root` only, and only if there is a test or a
-    validation folder beside train: a class may well be called train (CIFAR-100 has one).
+    Split folders are recognised only directly below `root`, and only if there is a test or validation
+    folder beside train: a class may be called train (CIFAR-100 has one).
 
     Args:
         root: the folder.
-        left_out: takes what else lies in it, if there are split folders.
+        left_out: if there are split folders, everything else in `root` is added to it.
 
     Raises:
-        OptionError: if `root` is no folder or has no training images.
+        OptionError: if `root` is not a folder or has no folder of training images.
         OSError: if it cannot be read.
     """
     if not root.is_dir():
-        raise OptionError("root", root, "is no folder", "/path/to/images")
+        raise OptionError("root", root, "is not a folder", "/path/to/images")
     left_out = left_out or LeftOut()
     roles: dict[str, Path] = {}
     names = [folder.name for folder in subfolders(root)]
@@ -88,9 +88,9 @@ def split_folders(root: Path, left_out: LeftOut | None = None) -> dict[str, Path
             if folder not in roles.values():
                 left_out.add(BESIDE, folder.name)
         return {role: roles[role] for role in ("train", "validation", "test") if role in roles}
-    if roles and len(roles) == len(names):  # nothing but folders named as splits
+    if roles and len(roles) == len(names):  # all folders are named like splits
         if "train" not in roles:
-            rule = f"has {' and '.join(names)}, but no train folder beside"
+            rule = f"has {' and '.join(names)}, but no folder train"
             raise OptionError("root", root, rule)
         subfolders(root, left_out)
         return {"all": roles["train"]}
@@ -98,7 +98,7 @@ def split_folders(root: Path, left_out: LeftOut | None = None) -> dict[str, Path
 
 
 def class_names(folder: Path) -> list[str]:
-    """The classes: names of the folders in it, sorted.
+    """The classes: the names of the folders in it, sorted.
 
     Raises:
         OptionError: if there are fewer than two.
@@ -106,12 +106,12 @@ def class_names(folder: Path) -> list[str]:
     """
     names = [path.name for path in subfolders(folder)]
     if len(names) < 2:
-        rule = f"needs two class folders at least in {folder}, which has {len(names)}"
+        rule = f"needs two class folders or more in {folder}, which has {len(names)}"
         raise OptionError("root", folder, rule)
     alike = Counter(unicodedata.normalize("NFC", name).casefold() for name in names)
     for same in [key for key, count in alike.items() if count > 1]:
         both = [name for name in names if unicodedata.normalize("NFC", name).casefold() == same]
-        log.warning("%s: %s are different classes, though they look alike", folder, " and ".join(both))
+        log.warning("%s: %s are different classes with similar names", folder, " and ".join(both))
     return names
 
 
@@ -123,18 +123,18 @@ def labelled_splits(
 ) -> dict[str, Files]:
     """All images of the class folders of each split, sorted by class and path.
 
-    Nested folders count. In a split no folder is searched twice, nor from within one class the folder
-    of another class or split, wherever links lead.
+    Folders within class folders are searched too. Whatever the links, a split never searches a folder
+    twice, and a class never searches the folder of another class or split.
 
     Args:
         folders: of each split.
         names: of the classes.
-        left_out: takes what lies in the folders and is not taken.
+        left_out: all other files in the folders are added to it.
         wanted: the splits to search; None: all.
 
     Raises:
-        OptionError: if a folder has other classes than `names`, two that are one folder, or one
-            without an image.
+        OptionError: if a folder has other classes than `names`, if two of its classes are the same
+            folder, or if a class has no image.
         OSError: if a folder cannot be read.
     """
     searched = [split for split in folders if wanted is None or split in wanted]
@@ -151,18 +151,22 @@ def labelled_splits(
 
 
 def _labelled(
-    folder: Path, classes: list[Path], names: list[str], left_out: LeftOut, met: set[tuple[int, int]]
+    folder: Path,
+    classes: list[Path],
+    names: list[str],
+    left_out: LeftOut,
+    searched: set[tuple[int, int]],
 ) -> Files:
     unknown = [path.name for path in classes if path.name not in names]
     if unknown:
-        rule = f"has classes in {folder} that are not in train: {', '.join(unknown)}"
+        rule = f"has classes in {folder} that train does not have: {', '.join(unknown)}"
         raise OptionError("root", folder, rule)
     places: dict[tuple[int, int], str] = {}
     for path in classes:
         if (other := places.setdefault(place(path), path.name)) != path.name:
-            rule = f"has two classes in {folder} that are one folder: {other} and {path.name}"
+            rule = f"has two classes in {folder} that are the same folder: {other} and {path.name}"
             raise OptionError("root", folder, rule)
-    found = {path.name: image_files(path, left_out, met) for path in classes}
+    found = {path.name: image_files(path, left_out, searched) for path in classes}
     images = [found.get(name, []) for name in names]
     empty = [name for name, paths in zip(names, images, strict=True) if not paths]
     if empty:
@@ -175,13 +179,13 @@ def _labelled(
 
 
 def digest(folders: dict[str, Path], files: dict[str, Files]) -> str:
-    """Twelve hexadecimal digits that stand for the classes, and for the names and sizes of all files.
+    """Twelve hexadecimal digits that identify the classes, and the names and sizes of all files.
 
-    They do not depend on where the folders lie. No file is opened: one whose content was changed, but
-    not its size, is taken for the same.
+    They do not depend on the location of the folders. No file is opened: a change of its content that
+    keeps its size is not noticed.
 
     Args:
-        folders: of each split, with a folder for each class.
+        folders: the folder of each split, which contains those of the classes.
         files: all images of each split.
     """
     content = hashlib.sha256()
@@ -194,7 +198,7 @@ def digest(folders: dict[str, Path], files: dict[str, Files]) -> str:
 
 
 def _size(path: str) -> int:
-    """Bytes in a file; -1 if there is none, which the check of the images reports."""
+    """The size of a file in bytes; -1 if there is none, which the check of the images reports."""
     try:
         return os.stat(path).st_size
     except OSError:
@@ -202,31 +206,31 @@ def _size(path: str) -> int:
 
 
 def subfolders(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
-    """The folders directly in a folder, sorted by name, without hidden ones and the system's.
+    """The folders directly in a folder, sorted by name, without hidden ones and those of the system.
 
-    Links to the folder itself or to one that it lies in are left out too: they would be classes that
-    hold all others.
+    Links to the folder itself or to a parent of it are left out too: as classes they would contain all
+    other classes.
 
     Args:
-        folder: where to look.
-        left_out: takes what else lies there.
+        folder: where to search.
+        left_out: everything else in the folder is added to it.
 
     Raises:
-        OptionError: if there is a link to nothing, which may well have been a class.
+        OptionError: if there is a dangling link, which may have been a class.
         OSError: if the folder cannot be read.
     """
     left_out = left_out or LeftOut()
-    around = above(folder)
+    own_parents = parents(folder)
     kept = []
     for entry in entries(folder, left_out):
         if not is_folder(entry):
             if entry.is_symlink() and not os.path.exists(entry.path):
-                rule = f"has a link that leads to nothing, {entry.path}; mend or delete it"
+                rule = f"has a link that leads to nothing, {entry.path}; repair or delete it"
                 raise OptionError("root", folder, rule)
             if is_image(entry, left_out):
                 left_out.add(OUTSIDE, entry.path)
-        elif place(entry.path) in around:
-            left_out.add(MET, entry.path)
+        elif place(entry.path) in own_parents:
+            left_out.add(SEARCHED, entry.path)
         else:
             kept.append(Path(entry.path))
     return kept

@@ -1,4 +1,4 @@
-"""Decode every image once, before training; name all that are broken, and know equal ones."""
+"""Decode every image once before training, to report broken images and images with equal content."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from densenet_cli.options import UserError
 from densenet_cli.plain_text import printable
 
 log = logging.getLogger(__name__)
-CHUNK = 5000  # images decoded between two notes of what is good
-NAMED = 100  # broken files that are named; more would hide the message
+CHUNK = 5000  # images decoded before the cache is written
+NAMED = 100  # at most so many broken files in one message
 
 
 @dataclass(frozen=True)
 class Examined:
-    """What came of decoding a file.
+    """The result of decoding a file.
 
     Attributes:
         fault: the file and what is wrong with it; empty if nothing is.
-        needed: if the limit on pixels is passed, what it would have to be; 0: not known.
-        digest: 64 bits that are equal for equal content.
-        pixels: its number.
+        needed: for an image that exceeds the limit on pixels, the limit it needs; 0 if unknown.
+        digest: 64 bits, the same for equal content.
+        pixels: the number of its pixels.
     """
 
     fault: str = ""
@@ -46,22 +46,22 @@ class Examined:
 def check_images(
     root: object, paths: Sequence[str], threads: int, max_pixels: int | None
 ) -> np.ndarray:
-    """Decode the images; those found good before and not changed since are left out.
+    """Decode the images, except those that were good before and have not changed since.
 
-    What was found good is noted in the user's cache folder, in three numbers a file. Of several
-    processes one decodes, the others wait and then find it noted.
+    The user's cache folder keeps three numbers for each good file. If several processes check the same
+    images, one decodes them and the others wait for its result.
 
     Args:
-        root: what the user calls the folder; for messages and the name of the cache file.
+        root: the folder as the user typed it, for messages and the name of the cache file.
         paths: the image files.
-        threads: how many images are decoded at a time.
+        threads: the number of images decoded at a time.
         max_pixels: see `photo.limit_pixels`.
 
     Returns:
         A digest of the content of each file, (n,) uint64.
 
     Raises:
-        UserError: naming all broken files and why they are, and all that pass the limit.
+        UserError: with all broken files and the reasons, and all files that exceed the limit.
     """
     limit_pixels(max_pixels)
     cache = _cache_file(Path(os.path.expanduser(str(root))))
@@ -82,29 +82,29 @@ def check_images(
                 if not one.fault
             ]
             notes = np.concatenate([notes, np.array(rows, np.uint64).reshape(-1, 3)])
-            _save(cache, notes)  # an interrupted check goes on from here
+            _save(cache, notes)  # a check that is interrupted resumes here
             faults += [one for one in examined if one.fault]
             begin += len(examined)
     if faults:
-        raise UserError(_complaint(faults, len(paths), root, max_pixels))
+        raise UserError(_faults_message(faults, len(paths), root, max_pixels))
     order = np.argsort(notes[:, 0], kind="stable")
     return notes[order[np.searchsorted(notes[order, 0], states)], 1]
 
 
-def _complaint(faults: list[Examined], total: int, root: object, max_pixels: int | None) -> str:
-    """All that is wrong, a file a line."""
+def _faults_message(faults: list[Examined], total: int, root: object, max_pixels: int | None) -> str:
+    """All faults, one file per line."""
     broken = [one.fault for one in faults if one.needed is None]
     large = [one.fault for one in faults if one.needed is not None]
     lines: list[str] = []
     if broken:
-        lines.append(f"{len(broken)} of {total} images of {root} are broken; mend or delete them:")
+        lines.append(f"{len(broken)} of {total} images of {root} are broken; repair or delete them:")
         lines += _first(broken)
     if large:
         needed = [one.needed for one in faults if one.needed is not None]
         enough = max(needed) if all(needed) else "null"
         lines.append(
-            f"{len(large)} of {total} images of {root} are larger than data.max_pixels={max_pixels} "
-            f"allows, though not broken; data.max_pixels={enough} reads them:"
+            f"{len(large)} of {total} images of {root} have more than data.max_pixels={max_pixels}; "
+            f"type data.max_pixels={enough} to read them:"
         )
         lines += _first(large)
     return "\n".join(lines)
@@ -116,13 +116,13 @@ def _first(faults: list[str]) -> list[str]:
 
 
 def _decoded(paths: list[str], threads: int) -> Iterator[list[Examined]]:
-    """What came of each image, CHUNK images at a time."""
-    spoken = time.monotonic()
+    """The results, CHUNK images at a time."""
+    last_log = time.monotonic()
     with ThreadPoolExecutor(threads) as pool:
         for begin in range(0, len(paths), CHUNK):
             yield list(pool.map(_examined, paths[begin : begin + CHUNK]))
-            if time.monotonic() > spoken + 10:
-                spoken = time.monotonic()
+            if time.monotonic() > last_log + 10:
+                last_log = time.monotonic()
                 log.info("checked %d of %d images", min(begin + CHUNK, len(paths)), len(paths))
 
 
@@ -145,17 +145,17 @@ def _digest(path: str) -> int:
 
 
 def _state(path: str) -> int:
-    """64 bits that change when a file is moved, resized or written; 0 if there is none."""
+    """64 bits that change when a file is moved or written; 0 if there is no file."""
     try:
         status = os.stat(path)
     except OSError:
-        return 0  # a link to nowhere, which cannot be decoded either
+        return 0  # a dangling link, which cannot be decoded either
     state = f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}"
     return int.from_bytes(hashlib.sha256(os.fsencode(state)).digest()[:8], "little")
 
 
 def _cache_file(root: Path) -> Path | None:
-    """Where states, digests and pixels of good files are kept; None if nothing can be written there."""
+    """The file for states, digests and pixels of good images; None if it cannot be written."""
     folder = cache_folder("checked-images")
     if folder is None:
         return None
@@ -172,7 +172,7 @@ def _load(cache: Path | None) -> np.ndarray:
         if cache is not None:
             return np.load(cache, allow_pickle=False).astype(np.uint64).reshape(-1, 3)
     except (OSError, ValueError, EOFError):
-        pass  # none yet, or a broken one: check all
+        pass  # no cache yet, or a broken one: check all images
     return np.empty((0, 3), dtype=np.uint64)
 
 
@@ -185,4 +185,4 @@ def _save(cache: Path | None, notes: np.ndarray) -> None:
             np.save(stream, notes)
         part.replace(cache)
     except OSError as error:
-        log.warning("cannot note which images are good: %s", error)
+        log.warning("cannot write the cache of checked images: %s", error)

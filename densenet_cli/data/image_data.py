@@ -1,4 +1,4 @@
-"""What all data sets have in common: options, loaders, hold-out, order of images, normalisation."""
+"""What all data sets share: options, loaders, held-out images, order of images, normalisation."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from densenet_cli.data.loader import LazyLoader
 from densenet_cli.options import OptionError, choice, switch, whole_number
 
 Batch = tuple[Tensor, ...]
-"""Images (n, H, W, 3) uint8, labels (n,) int64 and, if to be augmented, draws (n,) int64."""
+"""Images (n, H, W, 3) uint8, labels (n,) int64 and, in augmented training, draws (n,) int64."""
 
 
 class Split:
-    """The images of one split; all of a batch are read at once."""
+    """The images of one split, read a batch at a time."""
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -37,12 +37,12 @@ class Split:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a data set turned out to hold once it was read.
+    """The content of a data set, known once it was read.
 
     Attributes:
         class_names: label 0 first.
-        image_size: height and width of the images the network will see, in pixels.
-        statistics: "mean" and "std" of red, green, blue by which images are normalised, 0..1.
+        image_size: height and width of the network's input, in pixels.
+        statistics: "mean" and "std" of red, green, blue for normalisation, on a scale of 0..1.
         train, validation, test: the splits; validation is None if nothing is held out.
     """
 
@@ -57,20 +57,20 @@ class Contents:
 class ImageData(LightningDataModule):
     """Batches of RGB images (n, 3, H, W) float32, normalised, and labels (n,) int64.
 
-    Known after `prepare()`: `class_names`, `num_classes`, `image_size` (height, width),
-    `sizes` (images in "train", "validation", "test"), `statistics` ("mean" and "std", three
-    numbers each on a scale of 0..1) and `evaluation_split`, the split that `val_dataloader` reads:
-    "validation" if images are held out, else "test".
+    `prepare()` sets the attributes `class_names`, `num_classes`, `image_size` (height, width), `sizes`
+    (images in "train", "validation", "test"), `statistics` ("mean" and "std", three numbers each on a
+    scale of 0..1) and `evaluation_split`, the split of `val_dataloader`: "validation" if images are
+    held out, else "test".
 
     Args:
         batch_size: images in a batch, over all devices together.
-        num_workers: processes that read images, for each device; None lets the data set choose.
-        augment: whether training images are changed at random.
-        validation: how many training images to hold out. Which ones does not depend on the seed.
-        seed: decides, with the epoch, the order and the augmentation of training images.
+        num_workers: processes that read images, for each device; None: the data set decides.
+        augment: whether training images are augmented at random.
+        validation: the number of training images to hold out. The seed does not affect which ones.
+        seed: together with the epoch it decides order and augmentation of the training images.
         normalise: "mean_std": subtract the mean of the training images and divide by their
-            standard deviation, in each channel; "scale": divide by 255 only; "imagenet":
-            mean_std with the numbers of ImageNet.
+            standard deviation, in each channel; "scale": only divide by 255; "imagenet":
+            mean_std with the statistics of ImageNet.
 
     Raises:
         OptionError: if an option breaks its rule.
@@ -111,10 +111,10 @@ class ImageData(LightningDataModule):
         return self.validation > 0
 
     def prepare(self) -> None:
-        """Read what must be known before a network can be built; the second call does nothing.
+        """Read the content, which must be known before a network is built; a second call does nothing.
 
         Raises:
-            UserError: if the images are missing or broken, or options do not fit them.
+            UserError: if images are missing or broken, or an option does not fit them.
         """
         if self._contents is not None:
             return
@@ -152,7 +152,7 @@ class ImageData(LightningDataModule):
             raise OptionError("root", self.typed_root, rule) from error
 
     def read(self) -> Contents:
-        """Find and read the images. Each data set has its own."""
+        """Find and read the images. Each data set implements it."""
         raise NotImplementedError
 
     def digest(self) -> str | None:
@@ -168,19 +168,19 @@ class ImageData(LightningDataModule):
         return None
 
     def augmented(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Normalise training images (n, H, W, 3) uint8 and change them as their draws (n,) say."""
+        """Normalise training images (n, H, W, 3) uint8 and augment them as their draws (n,) decide."""
         raise NotImplementedError
 
     def workers(self) -> int:
-        """Processes that read images: the option, or what suits this data set."""
+        """Processes that read images: num_workers, or the default of this data set."""
         return self.default_workers() if self.num_workers is None else self.num_workers
 
     def default_workers(self) -> int:
-        """Processes that read images if the option leaves it open."""
+        """Processes that read images if num_workers is None."""
         return 0
 
     def setup(self, stage: str | None = None) -> None:
-        """Lightning's call before its first loader."""
+        """Lightning calls this before it requests the first loader."""
         self.prepare()
 
     def train_dataloader(self) -> DataLoader:
@@ -202,7 +202,7 @@ class ImageData(LightningDataModule):
         return self._evaluation_loader(self._read_contents().test)
 
     def some_test_images(self, number: int) -> tuple[Tensor, Tensor]:
-        """At most so many test images, drawn at random but always the same, not normalised.
+        """At most `number` test images, chosen at random but always the same, not normalised.
 
         Returns:
             Images (n, H, W, 3) uint8 and labels (n,) int64.
@@ -213,13 +213,13 @@ class ImageData(LightningDataModule):
         return images, labels
 
     def resume_at(self, epoch: int, batch: int) -> None:
-        """Begin training epoch `epoch` at its batch `batch`, both from 0; later epochs at 0."""
+        """Start training epoch `epoch` at batch `batch`, both from 0; later epochs start at batch 0."""
         self._resume = (epoch, batch)
         if self._order is not None:
             self._order.start_at(epoch, batch)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> tuple[Tensor, Tensor]:
-        """Normalise and, in training, augment a batch on the device it was brought to.
+        """Normalise a batch, and augment it in training, on its device.
 
         Returns:
             Images (n, 3, H, W) float32, channels_last, and labels (n,) int64.
@@ -232,7 +232,7 @@ class ImageData(LightningDataModule):
         return images.permute(0, 3, 1, 2), labels
 
     def scale_on(self, device: torch.device) -> Scale:
-        """Mean and std, copied to a device once: a copy a batch would wait for it."""
+        """Mean and std, copied to a device only once: each copy makes the CPU wait for the device."""
         if device not in self._scales:
             self._scales[device] = Scale.of(self.statistics, self.image_size[1], device)
         return self._scales[device]
@@ -243,7 +243,7 @@ class ImageData(LightningDataModule):
         return self._contents
 
     def _rank_and_processes(self) -> tuple[int, int]:
-        """Rank of this process and number of processes."""
+        """The rank of this process, and the number of processes."""
         if self.trainer is None:
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size
@@ -258,7 +258,7 @@ class ImageData(LightningDataModule):
 
 
 def usable_cores() -> int:
-    """Processor cores this process may use."""
+    """The number of processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Images in folders named after their classes: ImageNet's layout, or your own photos."""
+"""Images in folders named by class: ImageNet's layout, or your own photos."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from densenet_cli.data.image_data import (
     expanded_folder,
     usable_cores,
 )
+from densenet_cli.data.image_files import LeftOut
 from densenet_cli.data.photo import (
     CROP_FRACTION,
     MAX_PIXELS,
@@ -39,7 +40,6 @@ from densenet_cli.data.photo import (
     random_crop,
     reason,
 )
-from densenet_cli.data.picture_files import LeftOut
 from densenet_cli.data.splits import hold_out, stratified
 from densenet_cli.options import OptionError, UserError, number, shown, switch, whole_number
 from densenet_cli.plain_text import printable
@@ -48,19 +48,19 @@ log = logging.getLogger(__name__)
 
 
 class FolderSplit(Split):
-    """Image files, read and cut to one size when they are asked for.
+    """Image files, read and cropped to one size on request.
 
     Args:
-        files: what to read.
+        files: the image files.
         image_size: height and width of the square images, in pixels.
         max_pixels: see `photo.limit_pixels`.
-        augment: whether to cut them at random, as each draw says.
+        augment: whether to crop at random, as each draw decides.
     """
 
     def __init__(
         self, files: Files, image_size: int, max_pixels: int | None, augment: bool = False
     ) -> None:
-        # one array of bytes: worker processes would come to copy a list of a million strings
+        # one array of bytes: reading a list of strings in a forked worker would copy it, bit by bit
         self.paths = np.array([os.fsencode(path) for path in files.paths])
         self.labels = torch.from_numpy(files.labels)
         self.image_size, self.max_pixels, self.augment = image_size, max_pixels, augment
@@ -69,7 +69,7 @@ class FolderSplit(Split):
         return len(self.paths)
 
     def __getitem__(self, tickets: Tickets) -> Batch:
-        limit_pixels(self.max_pixels)  # the process may be a worker that was just started
+        limit_pixels(self.max_pixels)  # this may be a new worker process
         images = torch.empty(len(tickets), self.image_size, self.image_size, 3, dtype=torch.uint8)
         for row, (index, draw) in enumerate(tickets.tolist()):
             images[row] = self._image(index, draw)
@@ -84,34 +84,34 @@ class FolderSplit(Split):
                 return random_crop(path, self.image_size, random.Random(draw))
             return centre_crop(path, self.image_size)
         except TooLarge as error:
-            rule = f"data.max_pixels={self.max_pixels} allows no more; data.max_pixels"
+            rule = f"more than data.max_pixels={self.max_pixels} allows; type data.max_pixels"
             name, needed = printable(path), shown(error.needed)
-            raise UserError(f"{name} {error}, and {rule}={needed} reads it") from error
+            raise UserError(f"{name} {error}, {rule}={needed} to read it") from error
         except Exception as error:  # decoders raise nearly anything
-            rule = f"cannot be read ({reason(error)}); mend or delete it"
+            rule = f"cannot be read ({reason(error)}); repair or delete it"
             raise UserError(f"{printable(path)} {rule}") from error
 
 
 class ImageFolder(ImageData):
-    """Images of any size and kind, one folder for each class.
+    """Images of any size and format, one folder for each class.
 
-    With train/ and val/ the images of val/ are the test images, as for ImageNet; with train/,
-    val/ and test/ they are the held-out images; without train/ the folders are the classes, and
-    some images of each class are set aside as test images, always the same ones.
+    If there are train/ and val/, the images of val/ are the test images, as for ImageNet. If there are
+    train/, val/ and test/, those of val/ are the held-out images. Otherwise the folders are the
+    classes, and some images of each class become the test images, always the same ones.
 
     Training images are augmented as in fb.resnet.torch for ImageNet (random crop, colour jitter,
-    lighting, mirroring); others are resized and cut at the centre.
+    lighting, mirroring); the others are resized and cropped at the centre.
 
     Args:
         root: the folder.
-        image_size: height and width the network sees, in pixels, 8 or more.
-        test_fraction: share of the images to test on if no test images are named.
-        check: whether to decode all images before training, name the broken ones, and warn of images
-            that are in training and elsewhere; images that were found good are not decoded again while
-            they are unchanged.
-        max_pixels: larger images are refused, as are PNG files with more bytes of text: few bytes
-            may unpack to more than the memory holds; None: none is.
-        others: as ImageData; num_workers None stands for a core each, 8 at most.
+        image_size: height and width of the network's input, in pixels, 8 or more.
+        test_fraction: share of the images that become test images if there is no folder of them.
+        check: whether to decode all images before training, to report broken images and training
+            images that are also test or held-out images. A good image is not decoded again until its
+            file changes.
+        max_pixels: larger images are refused, and PNG files with more bytes of text, since a small file
+            can unpack to more than the memory holds. None: no limit.
+        others: as ImageData; num_workers None: one worker per core, 8 at most.
 
     Raises:
         OptionError: from the constructor and from `prepare`, if an option breaks its rule.
@@ -152,7 +152,7 @@ class ImageFolder(ImageData):
             return self.validation > 0 or {"validation", "test"} <= split_folders(self.root).keys()
 
     def read(self) -> Contents:
-        """Find the files of each split, check them, and measure them if asked to."""
+        """Find the files of each split; check and measure them as the options say."""
         names, files = self._files()
         if self.check:
             paths = [path for part in files.values() for path in part.paths]
@@ -172,7 +172,7 @@ class ImageFolder(ImageData):
         return FolderSplit(files, self.side, self.max_pixels, augment)
 
     def augmented(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Mirror half of the images, jitter their colours and add light."""
+        """Mirror half of the images, jitter their colours, and shift their lighting."""
         pixels = flip_half(images, draws).float()
         factors, offsets = colour_jitter(pixels, draws)
         scale = self.scale_on(images.device)
@@ -180,19 +180,19 @@ class ImageFolder(ImageData):
         return affine(pixels, factors / (255 * scale.std), offsets / (255 * scale.std) + light)
 
     def default_workers(self) -> int:
-        """A core each, 8 at most; processes on one machine share its cores."""
+        """One worker per core, 8 at most; the processes of a run share the cores."""
         processes = self.trainer.num_devices if self.trainer else 1
         return max(1, min(8, usable_cores() // processes))
 
     def digest(self) -> str:
-        """That of the names and sizes of all files; see ImageData and folder_layout.digest."""
+        """Of the names and sizes of all files; see `folder_layout.digest`."""
         if self._digest is None:
             with self.root_as_typed():
                 self._find()
         return self._digest or ""
 
     def _find(self) -> tuple[dict[str, Path], list[str], dict[str, Files]]:
-        """The folder of each split, the class names, and all files of each split; notes the digest."""
+        """The folder of each split, the class names, and all files of each split; sets the digest."""
         self._left_out = left_out = LeftOut()
         folders = split_folders(self.root, left_out)
         names = class_names(folders.get("train") or folders["all"])
@@ -203,12 +203,12 @@ class ImageFolder(ImageData):
     def _files(self) -> tuple[list[str], dict[str, Files]]:
         """Class names, and the files of "train", "test" and, if held out, "validation"."""
         folders, names, files = self._find()
-        self._left_out.say(self.typed_root)
+        self._left_out.warn(self.typed_root)
         if "all" in files:
-            files = self._set_aside(files["all"])
+            files = self._split_off_test(files["all"])
         elif len(files) == 3:
             if self.validation:
-                rule = f"must be 0: {folders['validation']} holds the held-out images"
+                rule = f"must be 0: the held-out images are those of {folders['validation']}"
                 raise OptionError("validation", self.validation, rule, 0)
             return names, files
         if "test" not in files:
@@ -220,11 +220,11 @@ class ImageFolder(ImageData):
             files["train"] = files["train"].chosen(training)
         return names, files
 
-    def _set_aside(self, files: Files) -> dict[str, Files]:
+    def _split_off_test(self, files: Files) -> dict[str, Files]:
         total = len(files.paths)
         count = min(max(1, round(total * self.test_fraction)), total - 1)
         training, test = stratified(files.labels, count)
-        log.info("no test folder: %d of %d images are set aside as test images", count, total)
+        log.info("no test folder: %d of %d images become the test images", count, total)
         return {"train": files.chosen(training), "test": files.chosen(test)}
 
     def _statistics(self, files: Files) -> Statistics:
@@ -241,11 +241,11 @@ class ImageFolder(ImageData):
 
 
 def _warn_of_shared(files: dict[str, Files], digests: np.ndarray) -> None:
-    """Say how many images have the content of one in another split.
+    """Warn of images with the same content in two splits.
 
     Args:
-        files: of "train" and the other splits.
-        digests: of the content of all of them, in this order.
+        files: of each split.
+        digests: of the content of all files, in this order.
     """
     ends = np.cumsum([len(part.paths) for part in files.values()])
     parts = dict(zip(files, np.split(digests, ends[:-1]), strict=True))
@@ -259,8 +259,8 @@ def _warn_of_shared(files: dict[str, Files], digests: np.ndarray) -> None:
             if len(same):
                 shared.append(f"{len(same)} of {len(its)} {split} images")
                 there = files[other].paths[int(np.argmax(parts[other] == its[same[0]]))]
-                example = f"{printable(files[split].paths[same[0]])} is {printable(there)}"
+                example = f"{printable(files[split].paths[same[0]])} equals {printable(there)}"
         if shared:
-            found.append(f"{' and '.join(shared)} are {kind} images too ({example})")
+            found.append(f"{' and '.join(shared)} are also {kind} images ({example})")
     if found:
-        log.warning("%s: errors will look lower than they are", "; ".join(found))
+        log.warning("%s: the measured errors will be too low", "; ".join(found))

@@ -1,4 +1,4 @@
-"""The loader of batches, and the loader workers: processes that read batches ahead of training."""
+"""The loader of batches, and loader workers: processes that read batches in advance."""
 
 from __future__ import annotations
 
@@ -26,52 +26,52 @@ from densenet_cli.plain_text import first_line
 
 log = logging.getLogger(__name__)
 
-SHARED = Path("/dev/shm")  # where Linux keeps what processes share
+SHARED = Path("/dev/shm")  # the shared memory of Linux
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
 class LazyLoader(DataLoader):
-    """A DataLoader that asks its sampler only when the first batch is wanted.
+    """A DataLoader that does not use its sampler before the first batch is requested.
 
-    Lightning makes the iterator before it calls set_epoch; worker processes would by then have
-    been given the batches of epoch 0, whatever epoch a resumed run begins with.
+    Lightning creates the iterator before it calls set_epoch. By then an ordinary DataLoader would have
+    given its workers the batches of epoch 0, whatever epoch a resumed run starts with.
 
     Workers are forked where the system forks by default (Linux): they start in milliseconds and share
     the memory of torch and of the images. A forked process must never wait for a lock that a thread of
-    its parent held, so: worker.py reads without locks, logging and filelock renew theirs, and torch
-    reads images with one thread in a worker, without OpenMP. With "forkserver" each run would load
+    its parent held: run/worker.py reads without locks, logging and filelock renew theirs, and torch
+    reads images with one thread in a worker, without OpenMP. With "forkserver" each run would import
     torch and Lightning a second time, which costs seconds and hundreds of megabytes.
 
     Args:
-        split: gives the batch of one item of `sampler`, a tuple of tensors.
-        sampler: what to ask `split` for, a whole batch at a time.
-        workers: how many processes read; 0: this process reads.
+        split: split[item] is the batch for one item of `sampler`, a tuple of tensors.
+        sampler: its items are the arguments of `split`, one per batch.
+        workers: the number of processes that read; 0: this process reads.
         warned: the warnings given so far; the loaders of one data set share this set.
 
     Raises:
-        UserError: from iteration, if an image is broken, or if workers cannot be started.
+        UserError: during iteration, if an image is broken or workers cannot be started.
     """
 
     def __init__(self, split: Any, sampler: Sampler[Any], workers: int, warned: set[str]) -> None:
         self._warned = warned
         super().__init__(
             _Packing(split) if workers else split,  # type: ignore[arg-type]
-            batch_size=None,  # an item of the sampler is a whole batch already
+            batch_size=None,  # each item of the sampler is a whole batch
             sampler=sampler,
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator(),  # else each epoch takes a number from the global one
-            worker_init_fn=_begin_worker,
+            generator=torch.Generator(),  # else each epoch would use a number of the global generator
+            worker_init_fn=_set_up_worker,
         )
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         try:
             if self.num_workers and self._iterator is None:
-                # Where there is no room for them, DataLoader fails untidily, so this fails before.
+                # Without space for these, DataLoader fails later and less clearly: so fail here.
                 [multiprocessing.Queue() for _ in range(self.num_workers + 3)]
             batches = super().__iter__()
-        except OSError as error:  # no room for what they share, or too many processes
+        except OSError as error:  # no space for shared memory, or too many processes
             reason = error.strerror or str(error)
             raise UserError(
                 f"data.num_workers={self.num_workers}: loader workers cannot be started: {reason}"
@@ -84,8 +84,7 @@ class LazyLoader(DataLoader):
         if packed.note is not None and packed.note not in self._warned:
             self._warned.add(packed.note)
             log.warning(
-                "loader workers cannot hand images over in shared memory: %s; they do so by pipes, "
-                "which is slower%s",
+                "loader workers cannot use shared memory: %s; they use pipes, which are slower%s",
                 packed.note,
                 _remedy(packed.note),
             )
@@ -93,21 +92,21 @@ class LazyLoader(DataLoader):
 
 
 class Packed:
-    """A batch as it goes from a loader worker to training, or why there is none.
+    """A batch on its way from a loader worker to training, or the reason why there is none.
 
-    A worker packs it itself: what fails in the thread of the queue, as for want of shared memory, is
-    lost, and training would wait for that batch for ever.
+    The worker packs the batch itself. Otherwise the thread of its queue would do so, whose errors, such
+    as a lack of shared memory, are lost: training would wait for that batch forever.
     """
 
-    note: str | None = None  # why shared memory could not be used
+    note: str | None = None  # why shared memory was not used
     error: str | None = None  # why there is no batch
-    traceback: str | None = None  # of an error that is no UserError
+    traceback: str | None = None  # of an error that is not a UserError
     _content = b""
     _pinned: tuple[Tensor, ...] | None = None
 
     @classmethod
     def of(cls, batch: Sequence[Tensor]) -> Packed:
-        """In shared memory; where that fails its bytes themselves, to go through a pipe."""
+        """A batch in shared memory; if that fails, its bytes, which go through a pipe."""
         packed = cls()
         try:
             for tensor in batch:
@@ -120,7 +119,7 @@ class Packed:
 
     @classmethod
     def failed(cls, error: Exception) -> Packed:
-        """No batch but the error, in words: not every error can be packed."""
+        """The text of an error instead of a batch: not every error can be pickled."""
         packed = cls()
         packed.error = str(error)
         if not isinstance(error, UserError):
@@ -129,7 +128,7 @@ class Packed:
         return packed
 
     def batch(self) -> tuple[Tensor, ...]:
-        """The tensors. Raises UserError, or RuntimeError where the fault is not the user's."""
+        """The tensors. Raises UserError, or RuntimeError for an error that is no UserError."""
         if self.traceback is not None:
             raise RuntimeError(self.error) from RuntimeError(self.traceback)
         if self.error is not None:
@@ -139,14 +138,14 @@ class Packed:
         return tuple(map(torch.as_tensor, pickle.loads(self._content)))
 
     def pin_memory(self) -> Packed:
-        """Called by DataLoader in a thread of its own, so that copies to a GPU need not wait."""
+        """Pin the tensors; DataLoader calls this in a thread, so that copies to a GPU do not wait."""
         if self.error is None:
             self._pinned = tuple(tensor.pin_memory() for tensor in self.batch())
         return self
 
 
 class _Packing:
-    """A split as loader workers read it: packed, whatever happens."""
+    """A split for loader workers: its batches are packed, and so are its errors."""
 
     def __init__(self, split: Any) -> None:
         self.split = split
@@ -161,11 +160,11 @@ class _Packing:
             return Packed.failed(error)
 
 
-def _begin_worker(number: int) -> None:
-    """In a new loader worker: let the run alone end it, and end with the run, however that ends.
+def _set_up_worker(number: int) -> None:
+    """In a new loader worker: ignore signals from outside, and end when the run ends.
 
-    Terminals and schedulers send their signals to all processes of a run at once. The run then saves
-    where it is, and needs its workers until it has.
+    Terminals and schedulers send signals to all processes of a run at once. The run then saves a
+    checkpoint, and needs its workers until that is done.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -173,26 +172,26 @@ def _begin_worker(number: int) -> None:
     if sys.platform == "linux" and parent is not None:
         ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-        threading.Thread(target=_obey, args=(parent.pid,), daemon=True).start()
+        threading.Thread(target=_wait_for_sigterm, args=(parent.pid,), daemon=True).start()
 
 
-def _obey(parent: int | None) -> None:
-    """End at a SIGTERM of the parent, by which DataLoader ends a worker that does not end by itself."""
+def _wait_for_sigterm(parent: int | None) -> None:
+    """Exit on SIGTERM from the parent: DataLoader sends it to a worker that does not stop by itself."""
     while signal.sigwaitinfo([signal.SIGTERM]).si_pid != parent:
         pass
     os._exit(0)
 
 
 def _remedy(reason: str) -> str:
-    """What to do about a limit of the system that loader workers have met."""
+    """What the user can do about a limit of the system that loader workers have reached."""
     if "No space left" in reason and SHARED.exists():
         size = shutil.disk_usage(SHARED).total
         return (
-            f"; {SHARED}, which they share, holds {size / 2**20:.3g} MiB: give it more (docker run "
-            "--shm-size=2g or --ipc=host) or type a smaller data.num_workers="
+            f"; {SHARED} has {size / 2**20:.3g} MiB: make it larger (docker run --shm-size=2g or "
+            "--ipc=host) or type a smaller data.num_workers="
         )
     if "open files" in reason:
         return "; raise the limit (ulimit -n 65536) or type a smaller data.num_workers="
     if "temporarily unavailable" in reason:
-        return "; there may be no more processes (ulimit -u) or type a smaller data.num_workers="
+        return "; raise the limit on processes (ulimit -u) or type a smaller data.num_workers="
     return ""

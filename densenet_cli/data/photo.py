@@ -1,7 +1,7 @@
-"""One photo file: read as 8-bit RGB, cut to a square.
+"""Read one image file as 8-bit RGB, and crop it to a square.
 
-JPEG files whose cut is less than a fourth of the size cut out are decoded at 1/2, 1/4 or 1/8 of their
-size, never below twice the size of the cut: some levels of difference in 255, and many times as fast.
+A JPEG file that is shrunk to less than a quarter is decoded at 1/2, 1/4 or 1/8 of its size, but at no
+less than twice the size needed. This is many times as fast; pixels differ by a few levels of 255.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ import torch.nn.functional as F
 from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
-warnings.filterwarnings("ignore", module=r"PIL\.")  # of harmless faults; others are raised
+warnings.filterwarnings("ignore", module=r"PIL\.")  # about harmless faults; serious ones are raised
 
-MAX_PIXELS = 178_956_970  # as many as Pillow takes if it is told nothing
-CROP_FRACTION = 224 / 256  # the shorter side is resized to 256 where the crop is 224
+MAX_PIXELS = 178_956_970  # Pillow's own default
+CROP_FRACTION = 224 / 256  # for a crop of 224, the shorter side is resized to 256
 Box = tuple[int, int, int, int]
 """Left, upper, right and lower edge, in pixels."""
 Turn = Image.Transpose | None
-"""What makes a picture upright; None if it is so already."""
+"""The turn that makes an image upright; None if it is upright."""
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -39,17 +39,17 @@ TURNS = {
     6: Image.Transpose.ROTATE_270,
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
-}  # EXIF's orientation -> turn; 5 and above lie on a side
-# Formats that Pillow knows by name only, or leaves to other programs.
+}  # EXIF's orientation -> turn; 5 and above swap width and height
+# Formats that Pillow only recognises, or opens with other programs.
 NOT_DECODED = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
-SHRINKABLE = ("JPEG", "MPO")  # formats that can be decoded at a part of their size
+SHRINKABLE = ("JPEG", "MPO")  # formats that can be decoded at a fraction of their size
 
 
 class TooLarge(ValueError):
-    """A picture that passes the limit.
+    """An image that exceeds the limit.
 
     Attributes:
-        needed: the number of pixels that would have to be allowed; None: not known.
+        needed: the limit that it needs, in pixels; None if unknown.
     """
 
     def __init__(self, excess: str, needed: int | None = None) -> None:
@@ -58,19 +58,19 @@ class TooLarge(ValueError):
 
 
 def reason(error: Exception) -> str:
-    """Why a picture cannot be read, in one line that does not name the file."""
+    """Why an image cannot be read, in one line without the file's name."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def limit_pixels(most: int | None) -> None:
-    """Have this process refuse larger pictures from now on: few bytes may unpack to fill its memory.
+    """Let this process refuse larger images from now on: a small file can unpack to fill its memory.
 
     Args:
-        most: pixels of a picture, and bytes of all texts in a PNG file; None: no limit.
+        most: pixels of an image, and bytes of all texts in a PNG file; None: no limit.
     """
-    # Pillow raises its error at twice the number
+    # Pillow raises an error at twice this number
     Image.MAX_IMAGE_PIXELS = None if most is None else most / 2  # type: ignore[assignment]
     PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = (
         sys.maxsize if most is None else most
@@ -79,41 +79,41 @@ def limit_pixels(most: int | None) -> None:
 
 @functools.cache
 def formats() -> tuple[str, ...]:
-    """The formats that can be read: all that Pillow decodes here. Nothing else is tried on a file."""
+    """The formats that are tried on a file: all that Pillow decodes by itself."""
     Image.init()
     return tuple(name for name in Image.ID if name not in NOT_DECODED)
 
 
 @functools.cache
 def endings() -> frozenset[str]:
-    """The endings of the names of image files, in small letters: ".jpg", ".png", ..."""
-    known = {*formats(), "MPO"}  # which Pillow opens as JPEG
+    """The endings of image files, in lower case: ".jpg", ".png", ..."""
+    known = {*formats(), "MPO"}  # Pillow opens MPO as JPEG
     return frozenset(ending for ending, name in Image.registered_extensions().items() if name in known)
 
 
 def read_rgb(path: str | Path) -> Tensor:
-    """The picture as one sees it: upright (EXIF), in RGB: (H, W, 3) uint8.
+    """The image as people see it: upright (EXIF), in RGB, (H, W, 3) uint8.
 
-    Transparent parts are laid on white: the colour stored below them is arbitrary. Grey of more
-    than 8 bits is scaled from 0..65535, not clipped. Of several frames the first is read.
+    Transparent parts become white, since the colour stored for them is arbitrary. Grey of more than 8
+    bits is scaled from 0..65535, not clipped. Of several frames the first is read.
 
     Raises:
-        TooLarge: if it passes the limit of `limit_pixels`.
-        Exception: of many kinds, if the file is broken or of a kind that has no RGB form.
+        TooLarge: if it exceeds the limit of `limit_pixels`.
+        Exception: of many types, if the file is broken or has no RGB form.
     """
     with _opened(path) as (file, turn):
         return _tensor(_decoded(file, turn)[0])
 
 
 def centre_crop(path: str | Path, size: int, fraction: float = CROP_FRACTION) -> Tensor:
-    """The middle of a picture: shorter side resized to size / fraction, then cut to size x size.
+    """The centre of an image: shorter side resized to size / fraction, then cropped to size x size.
 
-    Done in one step, which gives the same picture but for rounding, and no huge image on the way
-    if the photo is long and narrow.
+    Both are done in one step. The result is the same up to rounding, and a long, narrow image needs no
+    huge intermediate one.
 
     Args:
-        path: of the picture.
-        size: height and width of what is returned, in pixels.
+        path: of the image file.
+        size: height and width of the crop, in pixels.
         fraction: of the shorter side that is kept, at most 1.
 
     Returns and Raises: as random_crop.
@@ -122,10 +122,10 @@ def centre_crop(path: str | Path, size: int, fraction: float = CROP_FRACTION) ->
 
 
 def ten_crops(path: str | Path, size: int, fraction: float = CROP_FRACTION) -> Tensor:
-    """The middle and the four corners of a picture, and the same mirrored: (10, size, size, 3) uint8.
+    """The centre and the four corners of an image, and these mirrored: (10, size, size, 3) uint8.
 
-    As Krizhevsky et al. 2012, sec. 4.1, but of the whole picture, as in fb.resnet.torch. Arguments and
-    errors: as centre_crop.
+    As in Krizhevsky et al. 2012, sec. 4.1, but of the whole image, as in fb.resnet.torch. Args and
+    Raises: as centre_crop.
     """
     corners = [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)]
     crops = torch.stack(_crops(path, size, fraction, [(0.5, 0.5), *corners]))
@@ -133,7 +133,7 @@ def ten_crops(path: str | Path, size: int, fraction: float = CROP_FRACTION) -> T
 
 
 def random_crop(path: str | Path, size: int, chance: random.Random) -> Tensor:
-    """A random part of a picture, see `random_box`, resized (bicubic).
+    """A random part of an image, see `random_box`, resized (bicubic).
 
     Returns:
         (size, size, 3) uint8.
@@ -151,10 +151,10 @@ def random_crop(path: str | Path, size: int, chance: random.Random) -> Tensor:
 
 
 def random_box(width: int, height: int, chance: random.Random) -> Box:
-    """A random part of 8-100 % of an image's area and of ratio 3/4 to 4/3.
+    """A random part with 8-100 % of the image's area and an aspect ratio of 3/4 to 4/3.
 
-    After ten parts that do not fit, the square in the middle. Szegedy et al. 2015, as in
-    fb.resnet.torch: the ratio is uniform, and width and height change places half the time.
+    After ten parts that do not fit, it is the square in the centre. Szegedy et al. 2015, as in
+    fb.resnet.torch: the ratio is uniform, and width and height are swapped half of the time.
     """
     for _ in range(10):
         area = chance.uniform(0.08, 1) * width * height
@@ -173,7 +173,7 @@ def random_box(width: int, height: int, chance: random.Random) -> Box:
 def _crops(
     path: str | Path, size: int, fraction: float, places: list[tuple[float, float]]
 ) -> list[Tensor]:
-    """Squares of a picture, resized: 0, 0 is the upper left corner, 1, 1 the lower right one."""
+    """Resized squares of an image: place (0, 0) is the upper left corner, (1, 1) the lower right."""
     with _opened(path) as (file, turn):
         width, height = _upright_size(file, turn)
         side = min(width, height) * fraction
@@ -188,18 +188,18 @@ def _crops(
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[tuple[Image.Image, Turn]]:
-    """The picture in a file, and how it must be turned. Only SHRINKABLE ones are not yet decoded."""
+    """The image in a file, and its turn. Images in SHRINKABLE formats are not decoded yet."""
     try:
         with Image.open(path, formats=formats()) as file:
             if file.format not in SHRINKABLE:
-                file.load()  # turns a TIFF and may change the size that the file's head names
+                file.load()  # turns a TIFF, and may change the size that its header states
             yield file, None if file.format == "TIFF" else _turn(file)
     except UnidentifiedImageError as error:
         size = os.stat(path).st_size
-        what = "it holds no picture of a kind that is read here" if size else "it is empty"
+        what = "it has no image in a known format" if size else "it is empty"
         raise ValueError(what) from error
     except Image.DecompressionBombError as error:
-        pixels = max(map(int, re.findall(r"\d+", str(error))))  # it names them and the limit
+        pixels = max(map(int, re.findall(r"\d+", str(error))))  # its message has them and the limit
         raise TooLarge(f"has {pixels:,} pixels", pixels) from error
     except ValueError as error:
         if "MAX_TEXT" not in str(error):
@@ -209,42 +209,42 @@ def _opened(path: str | Path) -> Iterator[tuple[Image.Image, Turn]]:
 
 
 def _turn(file: Image.Image) -> Turn:
-    """How a picture must be turned; not at all if its EXIF data are wrong, as viewers do."""
+    """The turn of an image; None if its EXIF data are wrong, as image viewers do."""
     try:
         orientation = file.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # damaged EXIF data raise nearly anything, and the picture is good without
+    except Exception:  # damaged EXIF data can raise any error, and the image is usable without them
         return None
     return TURNS.get(orientation) if type(orientation) is int else None
 
 
 def _decoded(file: Image.Image, turn: Turn, shrinking: float = 1.0) -> tuple[Image.Image, int]:
-    """The upright picture of an open file that will be shrunk by so much, and by how much it is."""
+    """The upright image of an open file, perhaps decoded at a smaller size, and the factor of that."""
     width = file.width
     if shrinking >= 4:
         factor = int(shrinking / 2)
-        file.draft(None, (width // factor, file.height // factor))  # JPEG: at least so large
+        file.draft(None, (width // factor, file.height // factor))  # JPEG: at least this size
     file.load()
     reduction = round(width / file.width)
     return _rgb(file if turn is None else file.transpose(turn)), reduction
 
 
 def _upright_size(file: Image.Image, turn: Turn) -> tuple[int, int]:
-    """Width and height once the picture is upright."""
+    """Width and height of the upright image."""
     on_a_side = turn in [TURNS[orientation] for orientation in (5, 6, 7, 8)]
     return (file.height, file.width) if on_a_side else file.size
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
-    """In RGB; the picture itself if it is so already."""
-    if picture.mode.startswith("I"):
-        return _eight_bits(picture).convert("RGB")
-    if picture.mode == "F":
+def _rgb(image: Image.Image) -> Image.Image:
+    """In RGB; the image itself if it is in RGB already."""
+    if image.mode.startswith("I"):
+        return _eight_bits(image).convert("RGB")
+    if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers, whose range is not known")
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture)
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

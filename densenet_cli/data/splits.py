@@ -1,8 +1,7 @@
-"""Which images are held out. Depends on nothing but the labels, so it is equal in every run.
+"""Which images are held out. This depends only on the labels, so it is the same in every run.
 
-The seed of a run never moves an image from one split to another: runs that differ only in their
-seed are trained and tested on the same images. NumPy promises that RandomState's numbers stay the
-same in all its versions.
+Runs that differ only in the seed are trained and tested on the same images. NumPy guarantees that the
+numbers of RandomState are the same in all versions.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ SPLIT_SEED = 20170125
 
 
 def hold_out(labels: np.ndarray, validation: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices, ascending, of the images to train on and of the `validation` held-out ones.
+    """Indices, in ascending order, of the training images and of the `validation` held-out images.
 
     Args:
         labels: class of each training image, (n,).
-        validation: how many to hold out.
+        validation: the number of images to hold out.
 
     Raises:
         OptionError: if no training image would be left.
@@ -32,14 +31,14 @@ def hold_out(labels: np.ndarray, validation: int) -> tuple[np.ndarray, np.ndarra
 
 
 def stratified(labels: np.ndarray, images: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices, ascending, of the kept and of the `images` set-aside images: alike in their classes.
+    """Indices, in ascending order, of two parts of the images; the second has `images` images.
 
-    Each class gives its proportion, rounded such that the sum is `images` (largest remainders);
-    where rounding has a choice, no class gives its last image.
+    Each class gives its share to the second part. The shares are rounded so that their sum is `images`
+    (largest remainder method), and so that no class gives its last image if that can be avoided.
 
     Args:
         labels: class of each image, (n,).
-        images: how many to set aside, less than n.
+        images: the size of the second part, less than n.
     """
     shuffle = np.random.RandomState(SPLIT_SEED)
     _, counts = np.unique(labels, return_counts=True)

@@ -59,7 +59,7 @@ class Svhn(PublishedData):
         return read_mats(training), read_mats([test]), [str(digit) for digit in range(10)]
 
     def published_set(self) -> PublishedSet:
-        """The official files, the test images last."""
+        """The official files; that of the test images is last."""
         parts = ["train", "extra", "test"] if self.extra else ["train", "test"]
         files = [PublishedFile(name, md5, url) for url, name, md5 in map(self._part, parts)]
         return PublishedSet(self.name, files)
@@ -69,10 +69,10 @@ class Svhn(PublishedData):
 
 
 def read_mats(paths: list[Path]) -> Labelled:
-    """The images of all files, in order; label 10 of the files is the digit 0.
+    """The images of all files, in order. In the files the digit 0 has the label 10.
 
     Raises:
-        UserError: if a file is broken or holds something else.
+        UserError: if a file is broken or contains something else.
     """
     total = sum(_shape(path)[3] for path in paths)
     images = torch.empty(total, 32, 32, 3, dtype=torch.uint8)
@@ -88,7 +88,7 @@ def read_mats(paths: list[Path]) -> Labelled:
 
 
 def _shape(path: Path) -> tuple[int, ...]:
-    """Shape (32, 32, 3, n) of the images in a file, which are not read."""
+    """Shape (32, 32, 3, n) of the images in a file, without reading them."""
     try:
         shapes = {name: shape for name, shape, _ in scipy.io.whosmat(path)}
     except Exception as error:  # scipy raises ValueError, TypeError, zlib.error, ...
@@ -107,11 +107,11 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     except Exception as error:
         raise _broken(path, str(error)) from error
     if pixels.dtype != np.uint8 or labels.shape != pixels.shape[3:]:
-        raise _broken(path, "X is not bytes, or y is not one label an image")
+        raise _broken(path, "X is not of type uint8, or y does not have one label per image")
     if labels.min() < 0 or labels.max() > 10:
         raise _broken(path, "labels must be from 1 to 10")
     return pixels, labels
 
 
 def _broken(path: Path, why: str) -> UserError:
-    return UserError(f"{path} cannot be read ({why}); fetch the file again")
+    return UserError(f"{path} cannot be read ({why}); download the file again")

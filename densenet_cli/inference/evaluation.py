@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from densenet_cli.data.folder_layout import Files, labelled_splits, split_folders, subfolders
+from densenet_cli.data.image_files import LeftOut
 from densenet_cli.data.photo import centre_crop
-from densenet_cli.data.picture_files import LeftOut
 from densenet_cli.figures.terminal import console, table
 from densenet_cli.inference import image_batches
 from densenet_cli.inference.image_batches import Unreadable
@@ -111,7 +111,7 @@ def _files(root: Path, class_names: Sequence[str]) -> Files:
         files = labelled_splits(folders, found, left_out, wanted={split})[split]
     except OptionError as error:
         raise OptionError("FOLDER", root, error.rule, error.example) from error
-    left_out.say(root)
+    left_out.warn(root)
     labels = torch.tensor([class_names.index(name) for name in found])
     return Files(files.paths, labels[torch.from_numpy(files.labels)].numpy())
 

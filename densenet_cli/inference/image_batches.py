@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from densenet_cli.data.image_data import usable_cores
+from densenet_cli.data.image_files import LeftOut, image_files
 from densenet_cli.data.photo import MAX_PIXELS, TooLarge, centre_crop, limit_pixels, reason
-from densenet_cli.data.picture_files import LeftOut, image_files
 from densenet_cli.options import UserError
 
 
@@ -48,7 +48,7 @@ def find(paths: Sequence[Path]) -> list[str]:
     if not found:
         besides = f"; left out: {left_out}" if str(left_out) else ""
         raise UserError(f"{named}: there is no image in it{besides}")
-    left_out.say(named)
+    left_out.warn(named)
     return found
 
 

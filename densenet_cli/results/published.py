@@ -94,7 +94,7 @@ def compare(setting: Setting) -> Comparison:
         item for item in published() if (item.network, item.data) == (setting.network, setting.data)
     ]
     if not candidates:
-        return Comparison(None, None, "none published for this network and data")
+        return Comparison(None, None, "there is none for this network and data")
     faults = {item: _departures(setting, item) for item in candidates}
     nearest = min(candidates, key=lambda item: len(faults[item]))
     if faults[nearest]:

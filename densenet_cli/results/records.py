@@ -103,7 +103,7 @@ class Unreadable:
     reason: str
 
 
-class LeftOut(Unreadable):
+class PublishedFolder(Unreadable):
     """A folder of published runs, which must not be mixed with other runs."""
 
 
@@ -135,12 +135,12 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[Unreadable]]:
                     runs.append(read_run(folder))
                 except UnreadableFile as error:
                     unreadable.append(Unreadable(error.path, error.reason))
-    named = [item for item in unreadable if isinstance(item, LeftOut) and _is_among(item.path, folders)]
-    return runs, [item for item in dict.fromkeys(unreadable) if item not in named]
+    return runs, [item for item in dict.fromkeys(unreadable) if not _is_named(item, folders)]
 
 
-def _is_among(folder: Path, folders: Sequence[Path]) -> bool:
-    return any(folder.samefile(other) for other in folders)
+def _is_named(item: Unreadable, folders: Sequence[Path]) -> bool:
+    """Whether it is a folder of published runs that the user named."""
+    return isinstance(item, PublishedFolder) and any(map(item.path.samefile, folders))
 
 
 def read_run(folder: Path) -> Run:
@@ -197,7 +197,7 @@ def _run_folders(top: Path, unreadable: list[Unreadable]) -> Iterator[Path]:
         if PUBLISHED in files and Path(folder) != top:
             subfolders.clear()
             unreadable.append(
-                LeftOut(Path(folder), "holds published runs; name this folder to see them")
+                PublishedFolder(Path(folder), "holds published runs; name this folder to see them")
             )
         elif "run.json" in files or "run.json" in subfolders:
             subfolders.clear()

@@ -22,7 +22,7 @@ from densenet_cli.record.sweep_file import read_sweep
 from densenet_cli.results.columns import failure
 from densenet_cli.results.records import (
     KILLED,
-    LeftOut,
+    PublishedFolder,
     Run,
     in_natural_order,
     read_metrics,
@@ -105,7 +105,7 @@ def read_progress(folder: Path) -> list[Progress]:
     recorded, unreadable = read_runs([folder])
     runs = [_progress(folder, run, time.time()) for run in recorded]
     known = {run.name for run in runs}
-    for item in (item for item in unreadable if not isinstance(item, LeftOut)):
+    for item in (item for item in unreadable if not isinstance(item, PublishedFolder)):
         name = os.path.relpath(item.path, folder).removesuffix("/run.json")
         known.add(name)
         runs.append(Progress(name, UNREADABLE, note=item.reason))

@@ -37,7 +37,7 @@ def test_other_data_than_those_of_the_run_are_refused(trained_run, densenet_mode
     status, _, message = densenet_model("mistakes", trained_run[0], "--output", tmp_path)
     assert (status, message.splitlines()[0]) == (
         1,
-        "densenet-model: --data-root=photos: is no folder; for example --data-root=/path/to/images",
+        "densenet-model: --data-root=photos: is not a folder; for example --data-root=/path/to/images",
     )
 
 

@@ -15,6 +15,13 @@ from densenet_cli.data.cifar import Cifar10
 from densenet_cli.data.svhn import Svhn
 
 
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty folder in the place of the user's cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_):
         pass

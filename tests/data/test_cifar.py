@@ -98,12 +98,12 @@ def test_a_truncated_file_is_named(cifar_root, keep):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"data": None}, "`data` is not rows of 3,072 bytes"),
-        ({"data": np.zeros((20, 3072))}, "`data` is not rows of 3,072 bytes"),
-        ({"data": np.zeros((20, 3071), np.uint8)}, "`data` is not rows of 3,072 bytes"),
-        ({"data": np.zeros((0, 3072), np.uint8), "labels": []}, "`data` is not rows"),
-        ({"labels": [0] * 19}, "`labels` is not one whole number an image"),
-        ({"labels": ["cat"] * 20}, "`labels` is not one whole number an image"),
+        ({"data": None}, "`data` must have rows of 3,072 bytes"),
+        ({"data": np.zeros((20, 3072))}, "`data` must have rows of 3,072 bytes"),
+        ({"data": np.zeros((20, 3071), np.uint8)}, "`data` must have rows of 3,072 bytes"),
+        ({"data": np.zeros((0, 3072), np.uint8), "labels": []}, "`data` must have rows"),
+        ({"labels": [0] * 19}, "`labels` must have one whole number per image"),
+        ({"labels": ["cat"] * 20}, "`labels` must have one whole number per image"),
         ({"labels": [10] * 20}, "labels must be from 0 to 9"),
         ({"labels": [-1] * 20}, "labels must be from 0 to 9"),
     ],
@@ -119,7 +119,7 @@ def test_the_names_must_be_those_of_ten_classes(cifar_root):
     with pytest.raises(UserError, match=f"{path} does not name the 10 classes"):
         cifar(cifar_root)
     path.write_bytes(pickle.dumps([1, 2]))
-    with pytest.raises(UserError, match="holds no dictionary"):
+    with pytest.raises(UserError, match="must contain a dictionary"):
         read_pickle(path)
 
 

@@ -103,7 +103,7 @@ def test_a_download_with_a_wrong_checksum_is_thrown_away(tmp_path, release, cifa
     whole = release.read_bytes()
     release.write_bytes(whole[:-100])
     root = tmp_path / "wrong"
-    with pytest.raises(UserError, match=rf"{ARCHIVE}: the download is broken \(\d+ bytes came"):
+    with pytest.raises(UserError, match=rf"{ARCHIVE}: the download is damaged \(\d+ bytes"):
         cifar(root)
     assert not [path for path in root.iterdir() if path.name != ".download.lock"]
     release.write_bytes(whole)
@@ -174,7 +174,7 @@ def test_without_a_network_the_message_says_what_to_fetch(
         cifar(root)
     message = str(caught.value)
     assert message.startswith(f"cannot download {Cifar10.release.url}: ")
-    assert f"put it at {root / ARCHIVE}, or use data=digits" in message
+    assert f"download it yourself to {root / ARCHIVE}, or use data=digits" in message
     assert "\n" not in message
     assert not (root / FOLDER).exists()
 
@@ -206,7 +206,7 @@ def test_members_that_are_no_files_are_refused(tmp_path, kind):
         member.type, member.linkname = kind, "data_batch_1"  # a link to itself
         tar.addfile(member)
     with pytest.raises(
-        UserError, match=r"cannot be unpacked \(.*data_batch_1 in it is no regular file"
+        UserError, match=r"cannot be unpacked \(.*data_batch_1 in it is not a regular file"
     ):
         cifar(root, verify=False)
     assert not left_over(root)
@@ -218,9 +218,7 @@ def test_an_archive_whose_compression_is_damaged_is_named(tmp_path, release, pla
     root.mkdir()
     content = release.read_bytes()
     (root / ARCHIVE).write_bytes(content[:place] + bytes([255]) * 400 + content[place + 400 :])
-    with pytest.raises(
-        UserError, match=rf"{root / ARCHIVE} cannot be unpacked .*; delete it and start"
-    ):
+    with pytest.raises(UserError, match=rf"{root / ARCHIVE} cannot be unpacked .*; delete it and try"):
         cifar(root, verify=False)
 
 

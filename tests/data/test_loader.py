@@ -168,6 +168,6 @@ def test_a_run_goes_on_in_a_container_with_little_shared_memory(tmp_path):
         timeout=240,
     )
     assert answer.returncode == 0, answer.stderr
-    assert "/dev/shm, which they share, holds 0.125 MiB" in answer.stderr
+    assert "/dev/shm has 0.125 MiB" in answer.stderr
     assert "--shm-size=" in answer.stderr
     assert "Traceback" not in answer.stderr

@@ -59,7 +59,7 @@ def test_it_runs_in_a_sweep_with_workers_and_again_when_its_images_change(comman
     assert "2 done before\n" in command(*words).stdout
     _save_images(seed=1)
     answer = command(*words)
-    assert "have been run on other images" in answer.stderr
+    assert "the images have changed since 2 of the runs" in answer.stderr
     assert "2 jobs: 2 done\n" in answer.stdout
 
 

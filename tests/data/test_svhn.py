@@ -74,8 +74,8 @@ def test_a_truncated_file_is_named(svhn_release, keep):
         ({"Y": np.zeros(3)}, "X is not 32 x 32 x 3 x n"),
         ({"X": np.zeros((3, 32, 32, 5), np.uint8)}, "X is not 32 x 32 x 3 x n"),
         ({"X": np.zeros((32, 32, 3, 5), np.uint8)}, "'y'"),
-        ({"X": np.zeros((32, 32, 3, 5)), "y": np.ones((5, 1))}, "X is not bytes"),
-        ({"X": np.zeros((32, 32, 3, 5), np.uint8), "y": np.ones((4, 1))}, "one label an image"),
+        ({"X": np.zeros((32, 32, 3, 5)), "y": np.ones((5, 1))}, "X is not of type uint8"),
+        ({"X": np.zeros((32, 32, 3, 5), np.uint8), "y": np.ones((4, 1))}, "one label per image"),
         ({"X": np.zeros((32, 32, 3, 5), np.uint8), "y": np.full((5, 1), 11)}, "from 1 to 10"),
     ],
 )

@@ -223,6 +223,13 @@ def test_memory_bars_are_as_long_as_the_memory():
     assert axes.get_xlabel() == "peak memory (GB)"
 
 
+def test_the_longest_bar_and_its_deviation_are_within_the_panel():
+    for seed, gigabytes in ((0, 1), (1, 9)):
+        write(Path(f"runs/{seed}"), 4.5, seed=seed, peak_memory_bytes=gigabytes * 1_000_000_000)
+    (axes,) = plots.draw(_settings(), "memory").figure.axes
+    assert axes.get_xlim()[1] > 5 + 32**0.5
+
+
 def test_of_many_settings_the_bars_of_lowest_error_are_shown():
     for number in range(bars.SHOWN + 3):
         write(Path(f"runs/{number}"), 30.0 - number, model__growth_rate=number + 1)

@@ -1,4 +1,4 @@
-"""A published figure stands beside a setting only where data, augmentation and protocol agree."""
+"""A setting is compared with a published error only if data, augmentation and protocol agree."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_recipes_of_densenet_run_match_table_2(config, model, column, error)
     found = compare(setting)
     assert setting.data == column
     if error is None:
-        assert (found.published, found.reason) == (None, "none published for this network and data")
+        assert (found.published, found.reason) == (None, "there is none for this network and data")
         return
     assert found.published is not None, found.reason
     assert found.published.error == error

@@ -84,7 +84,7 @@ def test_a_run_on_unknown_images_stands_for_the_job(config, photos, capsys):
     assert folders.find("seed=0", one) == folder
     folders.report_other_images()
     said = capsys.readouterr().err
-    assert "of the finished runs: data.root=photos: is no folder" in said
+    assert "of the finished runs: data.root=photos: is not a folder" in said
 
 
 def test_images_that_cannot_change_are_not_read(config, monkeypatch):

@@ -116,15 +116,17 @@ def _panel(
     values = [bar.values(measure) for bar in own]
     means = [statistics.fmean(value) if value else 0.0 for value in values]
     label, (unit, unit_name) = LABELS[name], _unit(name, max(means))
+    deviations = [statistics.stdev(value) if len(value) > 1 else 0.0 for value in values]
     for y, (bar, value, mean) in enumerate(zip(own, values, means, strict=True)):
-        std = statistics.stdev(value) / unit if len(value) > 1 else 0.0
+        std = deviations[y] / unit
         axes.barh(y, mean / unit, height=0.68, color=marks[bar.item.family].colour, alpha=0.85)
         if std:
             axes.errorbar(mean / unit, y, xerr=std, ecolor=style.INK, elinewidth=0.8, capsize=1.5)
         text = f"{mean / unit:#.3g}".rstrip(".") if value else "not measured"
         end = (mean / unit + std, y)
         axes.annotate(text, end, (4, 0), textcoords="offset points", va="center", size=6.5)
-    axes.set(xlim=(0, 1.16 * max(means) / unit), ylim=(len(own) - 0.4, -0.6), yticks=[])
+    longest = max(mean + std for mean, std in zip(means, deviations, strict=True))
+    axes.set(xlim=(0, 1.16 * longest / unit), ylim=(len(own) - 0.4, -0.6), yticks=[])
     axes.grid(False, axis="y")
     axes.tick_params(axis="y", length=0, labelsize=6.5)
     axes.set_xlabel(f"{label} ({unit_name})")
