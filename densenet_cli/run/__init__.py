@@ -1,1 +1,1 @@
-"""One configuration -> one trained and tested network, with a record of what came out."""
+"""A run: one configuration -> one trained and tested network, and its record. Start with train.py."""

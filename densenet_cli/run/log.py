@@ -1,4 +1,4 @@
-"""Where a run's messages go: to run.log, and the warnings of our own to the terminal too."""
+"""Messages of a run: all are written to run.log, our own warnings also to the terminal."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from densenet_cli.files.lock import LockLost
 from densenet_cli.plain_text import Formatter
 from densenet_cli.process import ranks
 
-UNFOUNDED_WARNINGS = (
-    ".*ended before the epoch ended and your dataloader is not resumable",  # it is: see resume_at
-    ".*does not have many workers",  # images in memory need none
-    ".*LeafSpec.*deprecated",  # between Lightning and torch
-    ".*It is recommended to use `self.log.*sync_dist=True",  # what we log is summed already
+IGNORED_WARNINGS = (
+    ".*ended before the epoch ended and your dataloader is not resumable",  # see ImageData.resume_at
+    ".*does not have many workers",  # images in memory need no workers
+    ".*LeafSpec.*deprecated",  # Lightning uses it, not we
+    ".*It is recommended to use `self.log.*sync_dist=True",  # we log values that are summed already
 )
 
 
 class RunLog(logging.FileHandler):
-    """Appends messages to a file; what cannot be written is dropped, and training goes on.
+    """Appends messages to a file. A message that cannot be written is dropped: training continues.
 
     Args:
         path: the file.
-        check: raises LockLost where the run's folder has become another process's.
+        check: raises LockLost if another process has taken over the run's folder.
 
     Attributes:
         fault: the first error that kept a message from the disk; None if there was none.
@@ -38,15 +38,15 @@ class RunLog(logging.FileHandler):
         self.fault: OSError | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a message, unless the folder is another process's."""
+        """Write a message, unless another process has taken over the folder."""
         try:
             self._check()
-        except LockLost:  # the command says so as it ends
+        except LockLost:  # the command reports it when it ends
             return
         super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 -- logging's name
-        """Note an error of the disk, for the command to tell once."""
+        """Note an error of the disk, which the command reports once."""
         error = sys.exc_info()[1]
         if isinstance(error, OSError):
             self.fault = self.fault or error
@@ -54,7 +54,7 @@ class RunLog(logging.FileHandler):
             super().handleError(record)
 
     def close(self) -> None:
-        """Close the file, also where the disk does not take the rest."""
+        """Close the file, also if the last messages cannot be written."""
         try:
             super().close()
         except OSError as error:
@@ -63,11 +63,11 @@ class RunLog(logging.FileHandler):
 
 @contextlib.contextmanager
 def logged(folder: Path, check: Callable[[], None]) -> Iterator[RunLog]:
-    """Within, messages go to run.log in the folder, and warnings of our own to the terminal too.
+    """Within, messages are written to the folder's run.log, our own warnings also to the terminal.
 
     Args:
-        folder: the run's; it exists.
-        check: raises LockLost where the folder has become another process's.
+        folder: the run's folder; it exists.
+        check: raises LockLost if another process has taken over the folder.
     """
     file = RunLog(folder / "run.log", check)
     file.setLevel(logging.INFO if ranks.is_first_process() else logging.ERROR)
@@ -76,7 +76,9 @@ def logged(folder: Path, check: Callable[[], None]) -> Iterator[RunLog]:
     terminal.setLevel(logging.WARNING if ranks.is_first_process() else logging.ERROR)
     terminal.setFormatter(Formatter("densenet-run: %(message)s"))
     terminal.addFilter(logging.Filter("densenet_cli"))
-    terminal.addFilter(lambda message: message.levelno < logging.ERROR)  # errors are said once
+    terminal.addFilter(
+        lambda message: message.levelno < logging.ERROR
+    )  # an error is printed by the command
     root, own = logging.getLogger(), logging.getLogger("densenet_cli")
     before = root.level
     root.addHandler(file)
@@ -87,7 +89,7 @@ def logged(folder: Path, check: Callable[[], None]) -> Iterator[RunLog]:
         logging.getLogger(name).propagate = True
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.captureWarnings(True)
-    for text in UNFOUNDED_WARNINGS:
+    for text in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message=text)
     try:
         yield file

@@ -1,4 +1,4 @@
-"""The recipe's optimizer and schedule, made from their options, which may be of any kind."""
+"""The recipe's optimizer and learning-rate schedule, which may be any of torch's or the user's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,18 @@ FUSED_FORMS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)  # on CPUs 
 def optimizer(
     options: dict[str, Any], fused: bool, layer_decay: float, network: nn.Module
 ) -> torch.optim.Optimizer:
-    """The recipe's optimizer; with `fused`, in its fastest form unless the recipe names a form."""
+    """The recipe's optimizer.
+
+    Args:
+        options: `_target_` and its arguments.
+        fused: whether to use the optimizer's fused implementation, if it has one and the recipe chooses
+            no other.
+        layer_decay: see `fine_tuning.parameter_groups`.
+        network: its parameters are optimized.
+
+    Raises:
+        UserError: if the optimizer refuses its options.
+    """
     make = build_later("recipe.optimizer", options)
     groups: Any = list(network.parameters())
     device = groups[0].device.type
@@ -36,10 +47,10 @@ def optimizer(
 
 
 def try_out(make_optimizer: Callable[[nn.Module], torch.optim.Optimizer], target: str) -> None:
-    """Make one step of one weight, so that an optimizer for other purposes is known at once.
+    """Optimize one weight for one step, to refuse at once an optimizer that cannot train a network.
 
     Raises:
-        UserError: as SparseAdam does, which takes sparse gradients only.
+        UserError: for SparseAdam, for example, which needs sparse gradients.
     """
     network = nn.Linear(1, 1)
     optimizer = make_optimizer(network)
@@ -58,19 +69,19 @@ def try_out(make_optimizer: Callable[[nn.Module], torch.optim.Optimizer], target
 
 
 def memory_format(optimizer: str) -> torch.memory_format:
-    """How weights lie in memory: channels last, but for an optimizer that takes them as vectors."""
+    """The memory format of weights: channels last, except for LBFGS, which views them as vectors."""
     return torch.contiguous_format if optimizer.endswith(".LBFGS") else torch.channels_last
 
 
 def schedule(options: dict[str, Any]) -> Callable[..., Any]:
-    """The recipe's schedule, which waits for its optimizer.
+    """The recipe's schedule, to be called with its optimizer; see `schedules.complete`.
 
     Args:
-        options: `_target_` and its arguments; `schedulers` among them are such options each, as of the
-            parts of torch's SequentialLR.
+        options: `_target_` and its arguments. The argument `schedulers`, as of torch's SequentialLR,
+            is a list of such options.
 
     Raises:
-        UserError: if the target can't be found, has no such option, or lacks one.
+        UserError: if the target cannot be found, has no such option, or needs further ones.
     """
     parts = options.get("schedulers")
     if parts is None:
@@ -78,13 +89,13 @@ def schedule(options: dict[str, Any]) -> Callable[..., Any]:
     if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
         rule = "must be a list of schedules, each with a _target_ and its options"
         raise OptionError("recipe.schedule.schedulers", parts, rule)
-    made = [schedule(part) for part in parts]
+    schedules = [schedule(part) for part in parts]
     others = {name: value for name, value in options.items() if name != "schedulers"}
-    return functools.partial(_complete(others, "schedulers"), schedulers=made)
+    return functools.partial(_complete(others, "schedulers"), schedulers=schedules)
 
 
 def _complete(options: dict[str, Any], *given: str) -> functools.partial[Any]:
-    """A schedule with its options set. Raises UserError if it needs others, which nobody gives it."""
+    """A schedule with its options. Raises UserError if it needs options that are not given."""
     make = build_later("recipe.schedule", options)
     parameters = inspect.signature(make).parameters
     needed = [
@@ -93,11 +104,11 @@ def _complete(options: dict[str, Any], *given: str) -> functools.partial[Any]:
         if parameter.default is parameter.empty
         and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     ]
-    own = ["optimizer"] if "optimizer" in parameters else needed[:1]  # whatever it is called
+    own = ["optimizer"] if "optimizer" in parameters else needed[:1]  # whatever its name is
     lacking = [name for name in needed if name not in (*own, "epochs", "total_steps", *given)]
     if lacking:
-        words = " ".join(f"+recipe.schedule.{name}=..." for name in lacking)
-        raise UserError(f"recipe.schedule: {options['_target_']} needs more options; type {words}")
+        overrides = " ".join(f"+recipe.schedule.{name}=..." for name in lacking)
+        raise UserError(f"recipe.schedule: {options['_target_']} needs more options; type {overrides}")
     return make
 
 

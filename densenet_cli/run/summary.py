@@ -1,4 +1,4 @@
-"""What densenet-run says at the end of a run."""
+"""What densenet-run prints at the start and at the end of a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from densenet_cli.units import duration
 
 
 def announce(console: Console, fields: dict[str, Any], folder: Path) -> None:
-    """Print what is about to be trained or tested, on what, with what, and where it is recorded."""
+    """Print which network is trained or tested, on which data and device, and the run's folder."""
     config, data = fields["config"], fields["data"]
     is_test = config["task"] == "test"
     network = config["model"].get("name") or config["model"]["_target_"].rpartition(".")[2]
@@ -30,10 +30,10 @@ def announce(console: Console, fields: dict[str, Any], folder: Path) -> None:
 
 
 def show(console: Console, fields: dict[str, Any], folder: Path) -> None:
-    """Print a finished run: errors, size, cost, time and folder.
+    """Print the results of a finished run: errors, size, cost, time and folder.
 
     Args:
-        console: where to.
+        console: where they are printed.
         fields: the content of run.json.
         folder: the run's folder.
     """
@@ -43,7 +43,7 @@ def show(console: Console, fields: dict[str, Any], folder: Path) -> None:
 
 
 def next_steps(console: Console, lines: list[str]) -> None:
-    """Print the lines a newcomer may type next."""
+    """Print commands to type next."""
     if lines:
         console.print("\nNext, type one of:", highlight=False)
         for line in lines:
@@ -51,18 +51,18 @@ def next_steps(console: Console, lines: list[str]) -> None:
 
 
 def _say(console: Console, line: str) -> None:
-    """Print one line as it is: brackets and colons in names are no markup."""
+    """Print one line as it is: brackets in names are not markup."""
     console.print(Text(printable(line)), soft_wrap=True)
 
 
 def relative(folder: Path) -> Path:
-    """The folder as one types it from here."""
+    """The folder as it is typed from the working directory."""
     path = Path(os.path.relpath(folder))
     return folder if path.parts[:1] == ("..",) else path
 
 
 def _device(fields: dict[str, Any]) -> str:
-    """What computed a run, and how: "..., 2 threads, bf16-mixed, fused"."""
+    """The device, number format and implementation: "..., 2 threads, bf16-mixed, fused"."""
     words = [fields["device"], fields["precision"], fields.get("implementation")]
     return ", ".join(word for word in words if word)
 
@@ -91,7 +91,7 @@ def _costs(fields: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if "parameters" not in fields:
         return
     yield "parameters", f"{fields['parameters']:,}"
-    yield "multiply-adds", f"{fields['multiply_adds']:,} an image"
+    yield "multiply-adds", f"{fields['multiply_adds']:,} per image"
     if fields.get("images_per_second"):
         yield "training speed", f"{fields['images_per_second']:,.0f} images/s"
     yield "device", _device(fields)

@@ -1,4 +1,4 @@
-"""The processes that runs have to themselves: told what to run, watched, and outlived."""
+"""Worker processes: given runs, supervised, and replaced when they die."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from densenet_cli.process.stop_signals import stop_signals
 from densenet_cli.record.identity import identity
 from densenet_cli.record.run_record import Begin, RunRecord, now, remove_partials
 
-PATIENCE_S = 7.0  # between a signal that ends a run and a kill; schedulers give ten seconds or more
-LOOK_S = 0.5  # between two looks whether a process lives that we wait for
-LAST_S = 2.0  # for a process whose run is over, where the same signal came
+PATIENCE_S = 7.0  # from a signal to SIGKILL; schedulers allow ten seconds or more
+POLL_S = 0.5  # between two checks whether a process still lives
+LAST_S = 2.0  # for a process to exit, once a signal has stopped its run
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a process runs: its share of the machine.
+    """The share of the machine that a worker process gets.
 
     Attributes:
         cores: the processor cores it may use; None for all.
-        environment: variables added to ours.
-        log: the file that takes what it prints; None for our terminal.
+        environment: environment variables, in addition to ours.
+        log: the file that its output is appended to; None for our terminal.
     """
 
     cores: frozenset[int] | None = None
@@ -44,18 +44,17 @@ class Place:
 
 
 class Worker:
-    """A process that runs jobs, one after another; a new one follows it if it dies.
+    """A process that executes runs, one after another; it is replaced if it dies.
 
-    It never sees Hydra. Lightning starts the further processes of a run by typing the first one's
-    command again: with Hydra in that command each of them would start the whole sweep again. So a run
-    of several processes gets a worker for itself, whose command can be typed again.
+    A run of several processes gets a worker of its own: Lightning starts the other processes by the
+    command of the first one. If that were densenet-run --multirun, each would start the whole sweep.
     """
 
     def __init__(self, place: Place | None = None) -> None:
         self.place = place or Place()
         self._process: subprocess.Popen[str] | None = None
         self._answers: IO[str] | None = None
-        self._told = 0  # the signal that was passed on
+        self._signal = 0  # the last signal that was passed on
 
     def __enter__(self) -> Worker:
         return self
@@ -64,33 +63,33 @@ class Worker:
         self.close()
 
     def run(self, folder: Path, config: dict[str, Any], overrides: list[str], begin: Begin) -> int:
-        """Execute a run, and wait for it; see densenet_cli.run.execute.execute.
+        """Let the process execute a run, and wait for it; see densenet_cli.run.execute.execute.
 
         Returns:
-            The exit status: 0 done, 1 failed, 75 held by another process, or one of INTERRUPTED. A
-            run whose process died is recorded as failed; as interrupted if it was told to end.
+            The exit status: 0 done, 1 failed, 75 locked by another process, or one of INTERRUPTED. If
+            the process died, the run is recorded as failed; after a signal, as interrupted.
         """
-        if self._told:
-            return 128 + self._told
-        job = {"folder": str(folder), "config": config, "overrides": overrides, "begin": begin}
-        alone = ranks.needs_worker(config["trainer"])
-        answered, status = self._run_alone(job) if alone else self._serve(job)
-        if answered:
+        if self._signal:
+            return 128 + self._signal
+        run = {"folder": str(folder), "config": config, "overrides": overrides, "begin": begin}
+        is_single = ranks.needs_worker(config["trainer"])
+        ended, status = self._run_in_new_process(run) if is_single else self._run_in_server(run)
+        if ended:
             return status
-        if self._told:
+        if self._signal:
             _record_interruption(folder, config)
-            return 128 + self._told
+            return 128 + self._signal
         return _record_end(folder, config, overrides, begin, status)
 
     def signal(self, number: int) -> None:
         """Pass a signal on to the process, if there is one.
 
-        A run ends by itself once its step is done and saved. If it does not within PATIENCE_S, as
-        when a loader worker is stuck, it is killed with all that it started; after Ctrl-C only if
-        that is typed once more.
+        The run ends by itself once its state is saved. If it does not end within PATIENCE_S, because a
+        loader worker is stuck for example, it is killed with all its processes; after Ctrl-C only if
+        Ctrl-C is typed again.
         """
-        is_patient = number == signal.SIGINT and not self._told
-        self._told = number
+        is_patient = number == signal.SIGINT and not self._signal
+        self._signal = number
         process = self._process  # another thread may be closing it
         if process is not None and process.poll() is None:
             process.send_signal(number)
@@ -100,7 +99,7 @@ class Worker:
                 killing.start()
 
     def close(self) -> None:
-        """End the process, and all that it started."""
+        """End the process, and all processes that it started."""
         process, answers, self._process, self._answers = self._process, self._answers, None, None
         if process is None:
             return
@@ -108,15 +107,15 @@ class Worker:
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.close()  # it ends by itself
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=LAST_S if self._told else 10)
+            process.wait(timeout=LAST_S if self._signal else 10)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         if answers is not None:
             answers.close()
 
-    def _serve(self, job: dict[str, Any]) -> tuple[bool, int]:
-        """Give the job to the process that waits for one; whether it answered, and its status."""
+    def _run_in_server(self, run: dict[str, Any]) -> tuple[bool, int]:
+        """Give a run to the process that waits for runs; whether it answered, and the exit status."""
         if self._process is None or self._process.poll() is not None:
             self.close()
             ours, theirs = os.pipe()
@@ -127,7 +126,7 @@ class Worker:
         assert self._process.stdin is not None
         answer = ""
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps(job) + "\n")
+            self._process.stdin.write(json.dumps(run) + "\n")
             self._process.stdin.flush()
             answer = self._answer(self._process)
         if answer:
@@ -137,47 +136,47 @@ class Worker:
         return False, status
 
     def _answer(self, process: subprocess.Popen[str]) -> str:
-        """The line that the process answers; empty if it died, even if one that it started lives."""
+        """The line that the process answers; empty if it died, even if its own child processes live."""
         assert self._answers is not None
         died = False
-        while not select.select([self._answers], [], [], 0 if died else LOOK_S)[0]:
+        while not select.select([self._answers], [], [], 0 if died else POLL_S)[0]:
             if died:
                 return ""
             died = process.poll() is not None
         return self._answers.readline()
 
-    def _run_alone(self, job: dict[str, Any]) -> tuple[bool, int]:
-        """Run the job in a process of its own; whether that ended by itself, and its status."""
+    def _run_in_new_process(self, run: dict[str, Any]) -> tuple[bool, int]:
+        """Execute a run in a process of its own; whether it ended by itself, and its exit status."""
         self.close()
-        process = self._start([json.dumps(job)])  # no file, which a kill would leave
+        process = self._start([json.dumps(run)])  # not a file, which would be left behind after a kill
         try:
             status = process.wait()
         finally:
             self.close()  # no process of the run outlives it
         return status >= 0 and status != ranks.NOT_LOADED, status
 
-    def _start(self, words: list[str], pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[str]:
+    def _start(self, arguments: list[str], pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[str]:
         output = None if self.place.log is None else self.place.log.open("a", encoding="utf-8")
         environment = {**child.environment(), **self.place.environment}
-        ranks.forget(ranks.RANKS, environment)  # one that a plugin's launcher starts may have some
-        # The worker inherits this, and unblocks them once it can obey.
+        ranks.forget(ranks.RANKS, environment)  # set where a launcher plugin has started us
+        # The worker inherits the mask, and unblocks the signals once it can handle them.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals())
         try:
             process = subprocess.Popen(
-                child.command("densenet_cli.run.worker:main", *words),
-                stdin=subprocess.PIPE,  # closes when we die, which tells the worker
+                child.command("densenet_cli.run.worker:main", *arguments),
+                stdin=subprocess.PIPE,  # is closed when we die, which the worker notices
                 stdout=output,
                 stderr=None if output is None else subprocess.STDOUT,
                 text=True,
                 env=environment,
                 pass_fds=pass_fds,
-                start_new_session=True,  # so that only the first of its processes is told of Ctrl-C
+                start_new_session=True,  # so that Ctrl-C does not reach it directly
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         self._process = process
-        if self._told:  # while it was started
-            self.signal(self._told)
+        if self._signal:  # a signal came while it was started
+            self.signal(self._signal)
         if output is not None:
             output.close()
         if self.place.cores is not None and hasattr(os, "sched_setaffinity"):
@@ -190,7 +189,7 @@ class Worker:
 def passing_on_signals(
     workers: list[Worker], also: Callable[[int], Any] = lambda number: None
 ) -> Iterator[None]:
-    """Within, Ctrl-C, SIGTERM and SIGHUP go to the workers, and `also` is called with their number."""
+    """Within, Ctrl-C, SIGTERM and SIGHUP are passed on to the workers, and their number to `also`."""
 
     def forward(number: int, frame: FrameType | None) -> None:
         also(number)
@@ -206,20 +205,20 @@ def passing_on_signals(
 
 
 def supervise(folder: Path, config: dict[str, Any], overrides: list[str], begin: Begin) -> int:
-    """Execute one run in a process of its own, and wait for it; the exit status."""
+    """Execute one run in a worker process, and wait for it; the exit status."""
     with Worker() as worker, passing_on_signals([worker]):
         return worker.run(folder, config, overrides, begin)
 
 
 def _kill(process: subprocess.Popen[str]) -> None:
-    """End a process that did not obey, and all that it started."""
-    with contextlib.suppress(ProcessLookupError):  # it ended at this very moment
+    """Kill a process that did not end, and all processes that it started."""
+    with contextlib.suppress(ProcessLookupError):  # it has just ended
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
 
 
 def _record_interruption(folder: Path, config: dict[str, Any]) -> None:
-    """Record that a run was killed since it did not end when it was told to."""
+    """Record that a run was killed because it did not end after a signal."""
     with contextlib.suppress(FolderInUse), lock_folder(folder):
         if not (folder / "run.json").exists():
             return
@@ -229,7 +228,7 @@ def _record_interruption(folder: Path, config: dict[str, Any]) -> None:
         record.update(state="interrupted", ended=now())
     print(
         f"densenet-run: {folder} did not end within {PATIENCE_S:.0f} s of the signal and was killed; "
-        "it goes on from its last checkpoint",
+        "it resumes from its last checkpoint",
         file=sys.stderr,
     )
 
@@ -237,7 +236,7 @@ def _record_interruption(folder: Path, config: dict[str, Any]) -> None:
 def _record_end(
     folder: Path, config: dict[str, Any], overrides: list[str], begin: Begin, status: int
 ) -> int:
-    """Record that a run's first process ended before the run did; the exit status."""
+    """Record a run whose process died; the exit status."""
     message = ranks.take_message(folder)
     if message is None and status < 0:
         name = signal.Signals(-status).name
@@ -256,7 +255,7 @@ def _record_end(
             record.update(state="failed", error=message, ended=now())
     except FolderInUse:
         return BUSY
-    if (folder / "run.log").exists():  # else it did not come so far
+    if (folder / "run.log").exists():
         message = f"{message} (see {folder / 'run.log'})"
     print(printable(f"densenet-run: {message}", keep="\n"), file=sys.stderr)
     return 1

@@ -1,4 +1,4 @@
-"""A process that executes the runs it is told of; see densenet_cli.run.supervisor, which starts it."""
+"""A worker process, which executes runs; densenet_cli.run.supervisor starts it."""
 
 from __future__ import annotations
 
@@ -21,87 +21,91 @@ from densenet_cli.process.stop_signals import stop_signals
 from densenet_cli.process.streams import drop_what_cannot_be_written
 
 
-def main(words: list[str]) -> None:
-    """Execute the run that the only word describes, or after --serve those of standard input."""
-    for number in stop_signals():  # until a run obeys them in its own way
-        # An exception would be lost, or reported as ignored, in what Python is importing or ending.
+def main(arguments: list[str]) -> None:
+    """Execute one run, given as JSON; or after --serve, the runs that standard input lists."""
+    for number in stop_signals():  # until a run sets its own handlers
+        # No exception: while Python imports or ends, it would be lost or printed as ignored.
         signal.signal(number, lambda number, _: os._exit(128 + number))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_signals())
     ranks.spin_briefly()
     drop_what_cannot_be_written()
-    if words[0] == "--serve":
-        _serve(answers=int(words[1]))
-    _run_one(json.loads(words[0]))
+    if arguments[0] == "--serve":
+        _execute_all(answers=int(arguments[1]))
+    _execute_one(json.loads(arguments[0]))
 
 
-def _run_one(job: dict[str, Any]) -> NoReturn:
-    """The exit status says how the run ended."""
-    ranks.forget_nodes(job["config"]["trainer"])
+def _execute_one(run: dict[str, Any]) -> NoReturn:
+    """Execute a run; its exit status is that of this process."""
+    ranks.forget_nodes(run["config"]["trainer"])
     if ranks.is_first_process():
         threading.Thread(target=_die_with_parent, daemon=True).start()
-    status = _execute(job)
+    status = _execute(run)
     sys.stdout.flush()
     sys.stderr.flush()
     if status:
-        os._exit(status)  # an orderly end might wait for processes that are no more
+        os._exit(status)  # sys.exit might wait for processes that have died
     sys.exit()
 
 
-def _serve(answers: int) -> NoReturn:
-    """Answer each line of standard input, a run, by a line: its exit status."""
-    jobs: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+def _execute_all(answers: int) -> NoReturn:
+    """Execute the runs of standard input, one per line; write their exit statuses, one per line.
+
+    Args:
+        answers: the file descriptor that the exit statuses are written to.
+    """
+    runs: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
     busy = threading.Event()
 
     def listen() -> None:
-        # Not sys.stdin: while a thread reads it that stream is locked, and a loader worker that is
-        # forked meanwhile waits for the lock for ever. An unbuffered stream has no lock.
+        # Not sys.stdin: the thread that reads it holds its lock, and a loader worker that is forked
+        # meanwhile would wait for this lock for ever. An unbuffered stream has no lock.
         for line in open(0, "rb", buffering=0, closefd=False):  # noqa: SIM115
             busy.set()
-            jobs.put(line)
+            runs.put(line)
         if busy.is_set():
-            os.killpg(0, signal.SIGKILL)  # who started us is gone: the run goes on another time
-        jobs.put(None)
+            os.killpg(0, signal.SIGKILL)  # the command that started us has died
+        runs.put(None)
 
     threading.Thread(target=listen, daemon=True).start()
     ranks.forget(ranks.NODES)
     environment = dict(os.environ)
     with os.fdopen(answers, "w") as stream:
-        while (line := jobs.get()) is not None:
+        while (line := runs.get()) is not None:
             status = _execute(json.loads(line))
-            _give_back(environment)
+            _reset(environment)
             busy.clear()
             print(status, file=stream, flush=True)
     sys.exit()
 
 
-def _execute(job: dict[str, Any]) -> int:
+def _execute(run: dict[str, Any]) -> int:
     try:
         load_lightning()
     except UserError as error:
-        ranks.leave_message(Path(job["folder"]), str(error))
+        ranks.leave_message(Path(run["folder"]), str(error))
         os._exit(ranks.NOT_LOADED)
     from densenet_cli.run.execute import execute
 
-    return execute(Path(job["folder"]), job["config"], job["overrides"], job["begin"])
+    return execute(Path(run["folder"]), run["config"], run["overrides"], run["begin"])
 
 
-def _give_back(environment: dict[str, str]) -> None:
-    """Leave the process to the next run as this one found it."""
+def _reset(environment: dict[str, str]) -> None:
+    """Undo what a run has changed in this process, before the next run."""
     import torch
 
     os.environ.clear()
-    os.environ.update(environment)  # Lightning notes the seed there
+    os.environ.update(environment)  # Lightning stores the seed there
     torch.use_deterministic_algorithms(False)
     torch.backends.cudnn.benchmark = torch.backends.cudnn.deterministic = False
     torch.set_float32_matmul_precision("highest")
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    with contextlib.suppress(OSError, AttributeError):  # only the GNU library has it
+    with contextlib.suppress(OSError, AttributeError):  # only glibc has malloc_trim
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def _die_with_parent() -> None:
-    """End all processes of the run once the command that started them is gone."""
-    os.read(0, 1)  # returns when the other end of our standard input is closed
+    """Kill all processes of the run when the command that started them has died."""
+    os.read(0, 1)  # returns when standard input is closed
     os.killpg(0, signal.SIGKILL)
