@@ -1,4 +1,4 @@
-"""A run whose disk is full says so once, and whoever reads its record tells its state right."""
+"""A full disk is reported once, and readers of the record understand the state of the run."""
 
 import errno
 import json
@@ -19,7 +19,7 @@ from densenet_cli.sweep.status import SweepStatus
 RUN = Path("outputs/run")
 
 
-def test_messages_that_the_disk_does_not_take_are_told_once(typed):
+def test_messages_that_cannot_be_written_are_reported_once(typed):
     RUN.mkdir(parents=True)
     (RUN / "run.log").symlink_to("/dev/full")
     status, said = typed(*TINY, f"hydra.run.dir={RUN}")
@@ -31,7 +31,7 @@ def test_messages_that_the_disk_does_not_take_are_told_once(typed):
 
 
 def test_a_disk_that_fills_during_a_run_is_one_message(typed, monkeypatch):
-    """From the first checkpoint on nothing can be written: neither log, nor record, nor checkpoint."""
+    """After the first epoch nothing can be written: no log, no record, no checkpoint."""
     RUN.mkdir(parents=True)
     (RUN / "run.log").symlink_to("/dev/full")
 
@@ -54,7 +54,7 @@ def test_a_disk_that_fills_during_a_run_is_one_message(typed, monkeypatch):
     assert typed(f"resume={RUN}")[0] == 0
 
 
-def test_a_fault_of_ours_in_a_message_is_not_taken_for_one_of_the_disk(tmp_path, capsys):
+def test_a_wrong_format_of_a_message_is_not_reported_as_an_error_of_the_disk(tmp_path, capsys):
     from densenet_cli.run.log import RunLog
 
     handler = RunLog(tmp_path / "run.log", lambda: None)
@@ -66,7 +66,7 @@ def test_a_fault_of_ours_in_a_message_is_not_taken_for_one_of_the_disk(tmp_path,
     assert "--- Logging error ---" in capsys.readouterr().err
 
 
-def test_sweeps_and_plans_tell_what_a_record_means_that_nobody_goes_on_with():
+def test_sweeps_and_plans_explain_a_record_that_is_running_without_a_process():
     with composing():
         sweep = jobs.compose_sweep([*TINY, "sweep.name=mine", "seed=0,1"])
     first, second = sweep.jobs

@@ -1,4 +1,4 @@
-"""A run that has lost its folder while it slept, or whose folder is deleted, writes nothing more."""
+"""A run that has lost its lock, or whose folder was deleted, writes nothing more."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ def _digests(folder):
 
 @pytest.fixture
 def started(tmp_path):
-    """Starts a run, and waits for a file of its folder."""
+    """Start a run, and wait for a file in its folder."""
     processes = []
 
     def start(*words, once, folder=RUN):
@@ -55,12 +55,14 @@ def started(tmp_path):
 @pytest.mark.parametrize(
     "moment", ["training", pytest.param("before training", marks=pytest.mark.slow)]
 )
-def test_a_run_that_slept_while_another_finished_it_writes_nothing(moment, started, typed, tmp_path):
+def test_a_stopped_run_that_another_process_has_finished_writes_nothing(
+    moment, started, typed, tmp_path
+):
     once = {"training": "metrics.csv", "before training": "run.json"}[moment]
     process = started(f"hydra.run.dir={RUN}", once=once)
     process.send_signal(signal.SIGSTOP)
     folder = tmp_path / RUN
-    # To another machine, which does not see the lock, it is dead after a minute.
+    # Another machine, which does not see the lock, considers the run dead after a minute.
     (folder / ".lock").unlink()
     (folder / ".alive").unlink()
     status, message = typed(f"resume={RUN}")
@@ -75,7 +77,7 @@ def test_a_run_that_slept_while_another_finished_it_writes_nothing(moment, start
     assert _digests(folder) == before
 
 
-def test_a_run_whose_folder_is_deleted_ends_failed(started, tmp_path):
+def test_a_run_whose_folder_is_deleted_fails(started, tmp_path):
     process = started(f"hydra.run.dir={RUN}", once="metrics.csv")
     (tmp_path / RUN).rename(tmp_path / "deleted")
     _, said = process.communicate(timeout=120)
@@ -97,7 +99,7 @@ def test_a_sweep_names_the_run_whose_folder_was_deleted(started, tmp_path):
     assert json.loads((tmp_path / second / "run.json").read_text())["state"] == "done"
 
 
-def test_who_holds_a_folder_next_removes_what_a_dead_process_left(typed, tmp_path):
+def test_the_next_run_of_a_folder_removes_partial_files_of_a_dead_process(typed, tmp_path):
     assert typed(*TINY, "epochs=1", f"hydra.run.dir={RUN}")[0] == 0
     folder = tmp_path / RUN
     halves = [".run.json.partial-77", "checkpoints/.last.ckpt.partial-00ff00ff"]
@@ -114,7 +116,7 @@ def test_who_holds_a_folder_next_removes_what_a_dead_process_left(typed, tmp_pat
     assert figure.exists()
 
 
-def test_who_notes_a_sweep_next_removes_what_a_dead_process_left(tmp_path):
+def test_the_next_sweep_of_a_folder_removes_partial_files_of_a_dead_process(tmp_path):
     half = tmp_path / "outputs/mine/.sweep.yaml.partial-00ff00ff"
     half.parent.mkdir(parents=True)
     half.write_text("half")

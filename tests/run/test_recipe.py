@@ -1,4 +1,4 @@
-"""Any optimizer and schedule of torch's serves as a recipe, or is refused in one message."""
+"""Every optimizer and schedule of torch can be used in a recipe, or is refused in one message."""
 
 import inspect
 import json
@@ -22,7 +22,7 @@ OPTIMIZERS = [
     for name, kind in vars(optim).items()
     if inspect.isclass(kind) and issubclass(kind, optim.Optimizer) and kind is not optim.Optimizer
 ]
-SCHEDULES = {  # of torch's, with the options that they need
+SCHEDULES = {  # those of torch, with the options that they need
     "ChainedScheduler": {"schedulers": [{"_target_": f"{TORCH}.LinearLR"}]},
     "ConstantLR": {},
     "CosineAnnealingLR": {"T_max": 3},
@@ -48,13 +48,13 @@ SCHEDULES = {  # of torch's, with the options that they need
 
 
 def typed_schedule(name):
-    """The words that give a recipe a schedule of torch's."""
+    """The overrides that give a recipe a schedule of torch."""
     options = json.dumps({"_target_": f"{TORCH}.{name}", **SCHEDULES[name]}).replace('"', "")
     return ["~recipe.schedule", f"+recipe.schedule={options}"]
 
 
 def typed_optimizer(name):
-    """The words that give a recipe an optimizer of torch's."""
+    """The overrides that give a recipe an optimizer of torch."""
     return ["~recipe.optimizer", f"+recipe.optimizer={{_target_: torch.optim.{name}, lr: 0.01}}"]
 
 
@@ -73,7 +73,7 @@ def test_every_optimizer_of_torch_can_train_or_is_refused():
     assert all("\n" not in message for message in refused.values())
 
 
-def test_every_schedule_of_torch_is_made_and_says_what_it_lacks():
+def test_every_schedule_of_torch_is_built_or_names_the_options_it_needs():
     known = {
         name
         for name, kind in vars(lr_scheduler).items()
@@ -99,9 +99,11 @@ def test_every_schedule_of_torch_is_made_and_says_what_it_lacks():
         pytest.param(typed_schedule("SequentialLR"), marks=pytest.mark.slow),
         pytest.param(typed_optimizer("LBFGS"), marks=pytest.mark.slow),
     ],
-    ids=["plateau of held-out images", "plateau of training images", "sequence", "LBFGS"],
+    ids=["plateau of validation loss", "plateau of training loss", "sequence", "LBFGS"],
 )
-def test_a_resumed_run_has_the_rates_and_weights_of_an_unbroken_one(typed, monkeypatch, words):
+def test_a_resumed_run_has_the_learning_rates_and_weights_of_an_uninterrupted_one(
+    typed, monkeypatch, words
+):
     words = [*TINY, *FEW, *words, "epochs=3"]
     status, said = typed(*words, "hydra.run.dir=outputs/whole")
     assert status == 0, said
@@ -130,8 +132,8 @@ def test_a_resumed_run_has_the_rates_and_weights_of_an_unbroken_one(typed, monke
     assert rows[0] == rows[1]
 
 
-def test_a_plateau_lowers_the_rate_and_lbfgs_counts_each_image_once(typed, tmp_path):
-    """The loss must fall to under a thousandth here, so each epoch after the first is a plateau."""
+def test_a_plateau_lowers_the_learning_rate_and_lbfgs_counts_each_image_once(typed, tmp_path):
+    """With this threshold, each epoch after the first is a plateau."""
     words = [*TINY, *FEW, *typed_schedule("ReduceLROnPlateau"), "epochs=3"]
     assert typed(*words, "hydra.run.dir=outputs/run")[0] == 0
     rows = (tmp_path / "outputs/run/metrics.csv").read_text().splitlines()[1:]
@@ -145,7 +147,7 @@ def test_a_plateau_lowers_the_rate_and_lbfgs_counts_each_image_once(typed, tmp_p
     )
 
 
-def test_a_mode_that_takes_a_growing_loss_for_better_is_refused(typed):
+def test_a_plateau_that_prefers_a_growing_loss_is_refused(typed):
     words = [*TINY, *FEW, *typed_schedule("ReduceLROnPlateau"), "+recipe.schedule.mode=max"]
     status, said = typed(*words)
     assert status == 1
@@ -161,6 +163,6 @@ def test_a_mode_that_takes_a_growing_loss_for_better_is_refused(typed):
     ],
     ids=str,
 )
-def test_runs_by_all_of_torchs_end_well(typed, words):
+def test_a_run_with_each_of_them_is_done(typed, words):
     status, said = typed(*TINY, *FEW, *words)
     assert status == 0, said

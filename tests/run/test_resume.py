@@ -1,4 +1,4 @@
-"""A run broken off at any moment ends, once continued, with the weights of the unbroken one."""
+"""A run that is interrupted at any moment and resumed ends with the weights of an uninterrupted run."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ def _final(folder):
         tensors |= {f"optimizer/{number}/{key}": value for key, value in state.items()}
     results = json.loads((folder / "run.json").read_text())["results"]
     rows = (folder / "metrics.csv").read_text().splitlines()
-    # all columns but the two of speed, which come last
+    # all columns except the last two, which are the speed
     return tensors, results, [row.rsplit(",", 2)[0] for row in rows]
 
 
@@ -39,7 +39,7 @@ def _assert_equal(folder, other):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The unbroken run."""
+    """The uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole")
     words = [sys.executable, "-m", "densenet_cli.commands.run", *WORDS, "hydra.run.dir=outputs/whole"]
     subprocess.run(words, cwd=folder, check=True, timeout=200)
@@ -49,13 +49,15 @@ def whole(tmp_path_factory):
 @pytest.mark.parametrize(
     ("sent", "status", "state", "minutes"),
     [
-        (signal.SIGKILL, -9, "running", 0.0001),  # saved within the epoch
-        pytest.param(signal.SIGKILL, -9, "running", 10, marks=pytest.mark.slow),  # at an epoch's end
+        (signal.SIGKILL, -9, "running", 0.0001),  # a checkpoint within the epoch
+        pytest.param(
+            signal.SIGKILL, -9, "running", 10, marks=pytest.mark.slow
+        ),  # a checkpoint at the epoch's end
         (signal.SIGINT, 130, "interrupted", 0.0001),
         pytest.param(signal.SIGTERM, 143, "interrupted", 10, marks=pytest.mark.slow),
     ],
 )
-def test_a_broken_run_ends_as_the_unbroken_one(
+def test_a_resumed_run_ends_as_the_uninterrupted_one(
     sent, status, state, minutes, whole, command, broken_off, tmp_path
 ):
     broken = tmp_path / "outputs/broken"
@@ -70,7 +72,7 @@ def test_a_broken_run_ends_as_the_unbroken_one(
     record = json.loads((broken / "run.json").read_text())
     assert record["state"] == state
     checkpoint = torch.load(broken / "checkpoints" / "last.ckpt", weights_only=True)
-    assert checkpoint["global_step"] < 3 * 21  # or there would be nothing left to continue
+    assert checkpoint["global_step"] < 3 * 21  # else nothing would be left to train
     if sent != signal.SIGKILL:
         assert "densenet-run resume=outputs/broken" in said
     resumed = command("resume=outputs/broken")
@@ -86,7 +88,7 @@ def test_a_finished_run_is_not_run_again(typed, tmp_path):
     assert (tmp_path / "outputs/done/run.json").read_text() == before
 
 
-def test_a_run_without_its_checkpoint_begins_again_with_a_record_of_its_own(typed, tmp_path):
+def test_a_run_without_its_checkpoint_starts_again_with_a_new_record(typed, tmp_path):
     assert typed(*TINY, "hydra.run.dir=outputs/run")[0] == 0
     folder = tmp_path / "outputs/run"
     shutil.copytree(folder, tmp_path / "whole")
@@ -106,8 +108,8 @@ def test_a_run_without_its_checkpoint_begins_again_with_a_record_of_its_own(type
     _assert_equal(folder, tmp_path / "whole")
 
 
-def test_what_is_left_of_a_first_epoch_is_not_set_aside(typed, tmp_path):
-    """As a kill leaves it between the first best.ckpt and the first last.ckpt."""
+def test_what_is_left_of_a_first_epoch_is_deleted(typed, tmp_path):
+    """The state after a kill between the first best.ckpt and the first last.ckpt."""
     assert typed(*TINY, "epochs=1", "data.validation=99", "hydra.run.dir=outputs/run")[0] == 0
     folder = tmp_path / "outputs/run"
     record = json.loads((folder / "run.json").read_text())
@@ -119,7 +121,7 @@ def test_what_is_left_of_a_first_epoch_is_not_set_aside(typed, tmp_path):
     assert json.loads((folder / "run.json").read_text())["results"] == record["results"]
 
 
-def test_a_run_that_goes_on_in_another_precision_says_so(typed, tmp_path):
+def test_a_run_that_resumes_in_another_precision_warns(typed, tmp_path):
     assert typed(*TINY, "hydra.run.dir=outputs/run")[0] == 0
     path = tmp_path / "outputs/run/run.json"
     record = json.loads(path.read_text())
@@ -130,7 +132,7 @@ def test_a_run_that_goes_on_in_another_precision_says_so(typed, tmp_path):
     assert f"began in 64-true and resumes in {now}, by trainer.precision=auto" in said
 
 
-def test_a_kill_between_best_and_last_loses_neither(typed, tmp_path, monkeypatch):
+def test_a_kill_between_best_and_last_loses_neither_checkpoint(typed, tmp_path, monkeypatch):
     words = [*TINY, "data.validation=200", "recipe.report=best", "epochs=3"]
     assert typed(*words, "hydra.run.dir=outputs/whole")[0] == 0
     link = checkpoints.replace_by_link
@@ -159,14 +161,14 @@ def test_a_damaged_configuration_is_named(damage, typed, tmp_path):
     assert "outputs/run holds no configuration" in message
 
 
-def test_a_folder_that_does_not_exist_is_said_not_to_exist(typed):
+def test_resuming_in_a_folder_that_does_not_exist_is_refused(typed):
     status, message = typed("resume=outputs/nowhere")
     assert status == 1
     assert message.startswith("densenet-run: outputs/nowhere: there is no such folder; name that of")
 
 
 @pytest.mark.parametrize("kept", [True, False])
-def test_a_refused_word_does_not_change_a_run(kept, typed, tmp_path):
+def test_a_refused_override_does_not_change_a_run(kept, typed, tmp_path):
     assert typed(*TINY, "epochs=1", "hydra.run.dir=outputs/run")[0] == 0
     run = tmp_path / "outputs/run"
     record = json.loads((run / "run.json").read_text())
@@ -196,14 +198,14 @@ def test_a_run_killed_while_it_was_tested_is_only_tested(typed, tmp_path):
     assert (run / "checkpoints/last.ckpt").read_bytes() == last
 
 
-def test_what_a_run_is_cannot_change_when_it_is_continued(typed):
+def test_options_that_identify_a_run_cannot_change_when_it_resumes(typed):
     assert typed(*TINY, "epochs=1", "hydra.run.dir=outputs/done")[0] == 0
     status, message = typed("resume=outputs/done", "model.growth_rate=8")
     assert status == 1
     assert "model.growth_rate=8: cannot change" in message
 
 
-def test_the_device_may_change_when_a_run_is_continued(typed, tmp_path):
+def test_the_device_may_change_when_a_run_resumes(typed, tmp_path):
     words = ["++trainer.limit_train_batches=4", "trainer.precision=32-true"]
     assert typed(*TINY, *words, "epochs=1", "hydra.run.dir=outputs/run")[0] == 0
     run = tmp_path / "outputs/run"
@@ -212,15 +214,15 @@ def test_the_device_may_change_when_a_run_is_continued(typed, tmp_path):
     assert typed("resume=outputs/run", "trainer.precision=bf16-mixed")[0] == 0
     trainer = json.loads((run / "run.json").read_text())["config"]["trainer"]
     assert trainer["precision"] == "bf16-mixed"
-    assert trainer["limit_train_batches"] == 4  # what was not typed stays
+    assert trainer["limit_train_batches"] == 4  # options that were not typed stay
     record = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(record | {"state": "interrupted"}))
     assert typed("resume=outputs/run", "trainer=cpu")[0] == 0
     trainer = json.loads((run / "run.json").read_text())["config"]["trainer"]
-    assert trainer["precision"] == "32-true"  # as the run was typed; trainer=cpu says auto
+    assert trainer["precision"] == "32-true"  # as typed for the run; trainer=cpu has auto
 
 
-def test_two_processes_cannot_continue_the_same_run(typed, tmp_path):
+def test_two_processes_cannot_resume_the_same_run(typed, tmp_path):
     from filelock import FileLock
 
     assert typed(*TINY, "epochs=1", "hydra.run.dir=outputs/busy")[0] == 0

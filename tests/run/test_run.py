@@ -14,7 +14,7 @@ from densenet_cli.run import trainer_options
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """One run of the command, which several tests look at."""
+    """One run of the command, which several tests read."""
     import os
     import subprocess
     import sys
@@ -34,12 +34,12 @@ def finished(tmp_path_factory):
     return run, answer.stdout
 
 
-def test_a_run_leaves_its_record(finished):
+def test_a_run_writes_its_record(finished):
     run, _ = finished
     record = json.loads((run / "run.json").read_text())
     assert record["state"] == "done"
-    assert record["parameters"] == 2_666  # facts: BC(10, 4) with 10 classes
-    # 1,242,714 at 32x32, of which the classifier's 9 x 10 do not shrink with the image
+    assert record["parameters"] == 2_666  # of DenseNet-BC (L=10, k=4) with 10 classes
+    # 1,242,714 at 32x32; the 9 x 10 of the classifier do not depend on the image size
     assert record["multiply_adds"] == (1_242_714 - 90) // 16 + 90
     assert record["seed"] == 0
     assert record["overrides"][0] == "experiment=quickstart"
@@ -54,7 +54,7 @@ def test_a_run_leaves_its_record(finished):
     assert yaml.safe_load((run / "overrides.yaml").read_text()) == record["overrides"]
 
 
-def test_results_follow_the_rows_of_metrics(finished):
+def test_results_agree_with_the_rows_of_metrics(finished):
     run, _ = finished
     results = json.loads((run / "run.json").read_text())["results"]
     with (run / "metrics.csv").open() as file:
@@ -66,7 +66,7 @@ def test_results_follow_the_rows_of_metrics(finished):
     assert results["best_epoch"] == errors.index(min(errors)) + 1
     assert results["test_error"] == results["test_error_last"]  # the recipe reports the last epoch
     assert results["reported"] == "last"
-    # 360 images: every error is a whole number of them
+    # of 360 images a whole number is predicted wrongly
     assert results["test_error"] * 3.6 == pytest.approx(round(results["test_error"] * 3.6), abs=1e-3)
     assert {"train_loss", "train_error", "train_top5_error", "learning_rate"} <= rows[0].keys()
 
@@ -78,7 +78,7 @@ def test_checkpoints_are_plain_data(finished):
         assert "network.classifier.weight" in checkpoint["state_dict"]
 
 
-def test_output_to_a_file_is_a_line_an_epoch_and_a_summary(finished):
+def test_output_to_a_file_is_a_line_per_epoch_and_a_summary(finished):
     _, output = finished
     lines = output.splitlines()
     assert lines[0].startswith("training DenseNet, 2,666 parameters, on digits, 1,337 images of 8x8;")
@@ -88,7 +88,7 @@ def test_output_to_a_file_is_a_line_an_epoch_and_a_summary(finished):
         assert word in output
 
 
-def test_a_trained_network_is_tested_again_with_the_same_result(finished, typed, monkeypatch):
+def test_testing_a_trained_network_again_gives_the_same_result(finished, typed, monkeypatch):
     run, _ = finished
     results = json.loads((run / "run.json").read_text())["results"]
     monkeypatch.chdir(run.parents[2])
@@ -102,7 +102,7 @@ def test_a_trained_network_is_tested_again_with_the_same_result(finished, typed,
         assert tested["results"]["test_error"] == results[key]
 
 
-def test_a_checkpoint_that_the_test_images_chose_is_named_so(typed):
+def test_testing_a_checkpoint_that_the_test_images_chose_warns(typed):
     assert typed(*TINY, "epochs=1", "hydra.run.dir=run") == (0, "")
     said = {
         name: typed("task=test", f"checkpoint=run/checkpoints/{name}.ckpt", f"hydra.run.dir={name}")
@@ -124,7 +124,7 @@ def test_weights_of_another_network_are_refused(finished, typed):
         assert message.count("\n") == 1
 
 
-def test_arguments_of_the_trainer_reach_it(typed, tmp_path):
+def test_arguments_of_lightnings_trainer_are_passed_on(typed, tmp_path):
     words = ["++trainer.limit_train_batches=3", "++trainer.limit_val_batches=0", "epochs=1"]
     status, message = typed(*TINY, *words, "hydra.run.dir=outputs/few")
     assert status == 0, message
@@ -150,7 +150,7 @@ def test_the_best_epoch_is_reported_only_if_held_out_images_chose_it(typed, tmp_
     assert message.count("\n") == 1
     rule = "recipe.report=best: needs held-out images to choose the epoch by; for example"
     assert f"{rule} data.validation=143" in message
-    # Held out, but no epoch was evaluated on them: the run falls back to the last one, and says so.
+    # Images are held out, but no epoch was evaluated on them: the last one is reported, with a warning.
     words += ["data.validation=143", "++trainer.limit_val_batches=0", "hydra.run.dir=outputs/last"]
     status, message = typed(*words)
     assert status == 0, message
@@ -158,11 +158,11 @@ def test_the_best_epoch_is_reported_only_if_held_out_images_chose_it(typed, tmp_
     results = json.loads((tmp_path / "outputs/last/run.json").read_text())["results"]
     assert results["reported"] == "last"
     assert results["test_error"] == results["test_error_last"]
-    assert "test_error_best" not in results  # no epoch is the best
+    assert "test_error_best" not in results  # there is no best epoch
     assert trained_network.load(Path("outputs/last")).checkpoint.name == "last.ckpt"
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(typed, tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(typed, tmp_path):
     words = ["recipe=constant", "recipe.optimizer.lr=1e38", "recipe.optimizer.momentum=0"]
     words += ["recipe.optimizer.nesterov=false", "trainer.precision=32-true"]
     status, message = typed(*TINY, *words, "hydra.run.dir=outputs/diverged")
@@ -227,13 +227,13 @@ def test_what_kernels_cannot_do_is_refused_with_them(words):
     [
         (["recipe.batch_size=359"], 360),  # 1437 = 4 x 359 + 1
         (["data.batch_size=1"], 3),
-        (["recipe.batch_size=359", "++trainer.limit_train_batches=4"], None),  # it never comes
+        (["recipe.batch_size=359", "++trainer.limit_train_batches=4"], None),  # it is never reached
         (["recipe.batch_size=359", "++trainer.max_steps=2"], None),
-        (["recipe.batch_size=359", "model.block_config=[1,1,1]"], None),  # maps of 2x2 pixels
+        (["recipe.batch_size=359", "model.block_config=[1,1,1]"], None),  # feature maps of 2x2 pixels
         (["recipe.batch_size=360"], None),
     ],
 )
-def test_a_last_batch_of_one_image_is_foreseen(words, example, typed, tmp_path):
+def test_a_last_batch_of_one_image_is_refused_before_training(words, example, typed, tmp_path):
     maps_of_one_pixel = ["model.block_config=[1,1,1,1]", "model.growth_rate=2", "epochs=1"]
     status, message = typed(*TINY, *maps_of_one_pixel, *words, "hydra.run.dir=outputs/run")
     if example is None:

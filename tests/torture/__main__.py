@@ -1,8 +1,8 @@
-"""`make torture`: what breaks the product, for some ten minutes; one line of figures, or the faults.
+"""`make torture`: tries to break the software for about ten minutes; prints a summary or the faults.
 
 python tests/torture                       all parts, for TORTURE_MINUTES, with TORTURE_SEED
 python tests/torture PART                  one part: kills, faults, records or hostile
-python tests/torture PART CASE             one case again, as a fault names it
+python tests/torture PART CASE             one case again, as the report of a fault names it
 """
 
 from __future__ import annotations
@@ -17,39 +17,41 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-os.environ["OMP_NUM_THREADS"] = "1"  # before torch is loaded: results to the bit, and two parts at once
+os.environ["OMP_NUM_THREADS"] = (
+    "1"  # before torch is loaded: bit-equal results, and two parts side by side
+)
 
-PARTS = {  # share of the time; what their cases are
+PARTS = {  # share of the time, and a name for the cases
     "kills": (1.0, "kills of sweeps"),
     "faults": (0.45, "faults at file operations"),
     "records": (0.35, "records changed"),
     "hostile": (0.2, "hostile folders"),
 }
 LANES = (("kills",), ("faults", "records", "hostile"))  # side by side, for two cores
-MARK = "figures: "
+MARK = "counts: "  # begins the line with a part's counts
 
 
 def main() -> int:
-    """Try what was typed; 1 if there was a fault."""
+    """Run the parts or the part that was typed; 1 if there was a fault."""
     seed = int(os.environ.get("TORTURE_SEED") or 0)
     minutes = float(os.environ.get("TORTURE_MINUTES") or 10)
-    words = sys.argv[1:]
-    if words:
-        return _try_part(words[0], seed, minutes, int(words[1]) if words[1:] else None)
+    arguments = sys.argv[1:]
+    if arguments:
+        return _run_part(arguments[0], seed, minutes, int(arguments[1]) if arguments[1:] else None)
     print(f"torture: seed {seed}, {minutes:g} minutes", flush=True)
-    begun = time.monotonic()
+    started = time.monotonic()
     with ThreadPoolExecutor(len(LANES)) as pool:
         lanes = list(pool.map(lambda lane: [_start_part(part, seed, minutes) for part in lane], LANES))
     results = [result for lane in lanes for result in lane]
-    figures = "; ".join(f"{found['cases']:,} {PARTS[found['part']][1]}" for found in results)
+    counts = "; ".join(f"{found['cases']:,} {PARTS[found['part']][1]}" for found in results)
     faults = sum(found["faults"] for found in results)
-    took = (time.monotonic() - begun) / 60
-    print(f"torture: seed {seed}, {took:.1f} minutes: {figures}; {faults or 'no'} faults")
+    took = (time.monotonic() - started) / 60
+    print(f"torture: seed {seed}, {took:.1f} minutes: {counts}; {faults or 'no'} faults")
     return 1 if faults else 0
 
 
 def _start_part(part: str, seed: int, minutes: float) -> dict[str, Any]:
-    """Run a part in a process of its own, and show what it says but its figures."""
+    """Run a part in a process of its own, and print its output except its counts."""
     command = [sys.executable, str(Path(__file__).parent), part]
     environment = {**os.environ, "TORTURE_SEED": str(seed), "TORTURE_MINUTES": str(minutes)}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
@@ -65,7 +67,7 @@ def _start_part(part: str, seed: int, minutes: float) -> dict[str, Any]:
     return found
 
 
-def _try_part(part: str, seed: int, minutes: float, only: int | None) -> int:
+def _run_part(part: str, seed: int, minutes: float, only: int | None) -> int:
     import importlib
 
     from case import Fault
@@ -83,7 +85,7 @@ def _try_part(part: str, seed: int, minutes: float, only: int | None) -> int:
                 print(f"fault: {part} {number}, {what}: {fault}")
                 print(f"again: TORTURE_SEED={seed} python tests/torture {part} {number}", flush=True)
     if not tried:
-        print(f"fault: {part}: nothing was tried within the time")
+        print(f"fault: {part}: no case was tried within the time")
         faults = 1
     print(MARK + json.dumps({"cases": tried, "faults": faults}), flush=True)
     return 1 if faults else 0

@@ -1,4 +1,4 @@
-"""One case of the campaign: its chance, the process it is tried in, and what it found."""
+"""One case: its random numbers, the process it runs in, and the fault it finds."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-MEMORY = 4 << 30  # bytes that a case may take beyond what its process has
+MEMORY = 4 << 30  # bytes that a case may use in addition to what its process has
 TRACES = ("Traceback (most recent call last)", "--- Logging error ---", "Exception ignored in")
 
 
 class Fault(Exception):
-    """What a case shows to be wrong."""
+    """Something that a case has shown to be wrong."""
 
 
 @dataclass(frozen=True)
@@ -28,29 +28,29 @@ class Ended:
     """How a process of a case ended.
 
     Attributes:
-        status: its exit status; negative for a signal, None if it had to be killed after `timeout`.
-        said: what it wrote to standard output and error.
+        status: its exit status; negative for a signal, None if it was killed after `timeout`.
+        said: its standard output and error.
     """
 
     status: int | None
     said: str
 
     def without_traces(self) -> Ended:
-        """The same, if it ended in time and without a traceback. Raises Fault."""
+        """This object; raises Fault if the process did not end in time, or printed a traceback."""
         if self.status is None:
-            raise Fault(f"it did not end; it said: {self.said[-2000:]!r}")
+            raise Fault(f"it did not end; its output: {self.said[-2000:]!r}")
         if any(trace in self.said for trace in TRACES):
             raise Fault(f"status {self.status}, and a traceback:\n{self.said[-4000:]}")
         return self
 
 
-def chance(seed: int, part: str, number: int) -> random.Random:
-    """The random numbers of one case, which do not depend on the cases before it."""
+def random_numbers(seed: int, part: str, number: int) -> random.Random:
+    """The random numbers of one case, independent of the cases before it."""
     return random.Random(f"{seed} {part} {number}")
 
 
 def until(deadline: float, numbers: Iterator[int]) -> Iterator[int]:
-    """Numbers of cases, as long as there is time."""
+    """The numbers of cases, until the deadline."""
     for number in numbers:
         if time.monotonic() > deadline:
             return
@@ -60,14 +60,14 @@ def until(deadline: float, numbers: Iterator[int]) -> Iterator[int]:
 def in_child(function: Callable[[], int | None], folder: Path, timeout: float = 240) -> Ended:
     """Call a function in a forked process, whose working folder is `folder`.
 
-    A fork has all modules loaded, which saves most of what a run of a second would take.
+    A fork has all modules loaded: this saves most of the time of a run that takes a second.
     """
     folder.mkdir(parents=True, exist_ok=True)
     output = folder.with_name(f"{folder.name}.output")
     sys.stdout.flush()
     child = os.fork()
     if not child:
-        _be_the_child(function, folder, output)
+        _run_in_child(function, folder, output)
     deadline = time.monotonic() + timeout
     status: int | None = None
     while status is None and time.monotonic() < deadline:
@@ -82,25 +82,25 @@ def in_child(function: Callable[[], int | None], folder: Path, timeout: float = 
     return Ended(status, output.read_text(encoding="utf-8", errors="replace"))
 
 
-def warm(function: Callable[[], int | None], folder: Path) -> Ended:
-    """Call a function in a child, and import here what it imported, for the children to come."""
+def preload(function: Callable[[], int | None], folder: Path) -> Ended:
+    """Call a function in a child process, and import here what it imported, for the next children."""
     names = folder.with_name(f"{folder.name}.modules")
 
-    def noting() -> int | None:
+    def note_modules() -> int | None:
         before = set(sys.modules)
         try:
             return function()
         finally:
             names.write_text("\n".join(sorted(set(sys.modules) - before)))
 
-    ended = in_child(noting, folder)
+    ended = in_child(note_modules, folder)
     for name in names.read_text().split():
-        with contextlib.suppress(Exception):  # some can be imported by others only
+        with contextlib.suppress(Exception):  # some modules can be imported by other modules only
             importlib.import_module(name)
     return ended
 
 
-def _be_the_child(function: Callable[[], int | None], folder: Path, output: Path) -> None:
+def _run_in_child(function: Callable[[], int | None], folder: Path, output: Path) -> None:
     try:
         os.setsid()
         os.chdir(folder)

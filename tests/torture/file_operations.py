@@ -1,4 +1,4 @@
-"""Counts what a process does to files below a folder, and lets one of these operations go wrong."""
+"""Counts the file operations of a process below a folder, and lets one of them fail."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 class FileOperations:
-    """From now on, in this process: the `at`-th operation kills it, or finds the disk full.
+    """From now on, the `at`-th file operation of this process kills it, or finds the disk full.
 
-    Operations are what changes a folder: to open a file for writing, to write to it, to fsync it, to
-    rename, link or remove it, to make a folder. Python announces most of them to its audit hooks.
+    File operations are those that change a folder: opening a file for writing, writing, fsync,
+    renaming, linking or removing it, making a folder. Python reports most of them to its audit hooks.
 
     Args:
         folder: operations elsewhere do not count.
-        at: the operation that goes wrong, from 1; None for none.
-        kill: whether the process dies there, in the middle of a write; else the disk is full from there
-            on for all that need space.
+        at: the operation that fails, from 1; None for none.
+        kill: whether the process is killed there, in the middle of a write; else the disk is full from
+            there on.
     """
 
     def __init__(self, folder: Path, at: int | None = None, kill: bool = False) -> None:
@@ -37,7 +37,7 @@ class FileOperations:
         os.fsync, os.write = self.fsync, self.write
 
     def step(self, operation: str) -> None:
-        """Count an operation, and let it go wrong if it is its turn."""
+        """Count an operation; let it fail if it is the `at`-th."""
         self.count += 1
         if self.at is None or self.count < self.at:
             return
@@ -47,19 +47,19 @@ class FileOperations:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def fsync(self, descriptor: int) -> None:
-        """As os.fsync."""
+        """os.fsync, counted."""
         if self._is_below(_path(descriptor)):
             self.step("fsync")
         self._fsync(descriptor)
 
     def write(self, descriptor: int, data: Any) -> int:
-        """As os.write."""
+        """os.write, counted."""
         if self._is_below(_path(descriptor)):
             self.step("write")
         return self._write(descriptor, data)
 
     def open(self, file: Any, mode: str = "r", *words: Any, **options: Any) -> Any:
-        """As open; but each write of the file counts."""
+        """open, with every write to the file counted."""
         stream = self._open(file, mode, *words, **options)
         writes = not isinstance(file, int) and set(mode) & set("wax+")
         if not writes or not self._is_below(file):
@@ -85,7 +85,7 @@ class FileOperations:
 
 
 class _Counted(io.RawIOBase):
-    """A file whose writes count; `owner` is closed with it."""
+    """A file whose writes are counted; `owner` is closed with it."""
 
     def __init__(self, operations: FileOperations, descriptor: int, owner: Any) -> None:
         self._operations, self._descriptor, self._owner = operations, descriptor, owner

@@ -1,4 +1,4 @@
-"""Folders as nobody should have them: pipes, links in circles, odd names, endless or locked files."""
+"""Hostile folders: pipes, circular links, odd names, files that are endless or not readable."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import records
-from case import Fault, chance, in_child, until, warm
+from case import Fault, in_child, preload, random_numbers, until
 
-STRANGER = 12345  # a user who may read none of our locked files
+STRANGER = 12345  # a user without permission to read our locked files
 NAMES = (
     *("a[b]", "[b]x", "[red]x", "a b", "-x", "=1+1", "%d", "{x}", "~", "a'b\"c", "a\nb", "\x1b[2J\x07"),
     *("é", "\u202eabc", "x" * 250, "año", "a=1,b=2", "*", "?", "$HOME", "`id`", "a;b", "#", "!", "\\"),
@@ -38,7 +38,7 @@ def _folder_instead(path: Path) -> None:
 def _endless(path: Path) -> None:
     path.unlink(missing_ok=True)
     with path.open("wb") as file:
-        file.truncate(1 << 36)  # 64 GiB of zeros that take no room
+        file.truncate(1 << 36)  # 64 GiB of zeros that need no space
 
 
 def _long_table(path: Path) -> None:
@@ -79,7 +79,7 @@ def _of_file(harm: Callable[..., None], name: str, *words: Any) -> Callable[[Pat
 
 
 def _all() -> dict[str, Callable[[Path], None]]:
-    """What is done to a run's folder, by what it is called."""
+    """Description -> what is done to a run's folder."""
     harms: dict[str, Callable[[Path], None]] = {
         "links in a circle": _loops,
         "200 folders in each other": _deep_folders,
@@ -105,15 +105,17 @@ def _all() -> dict[str, Callable[[Path], None]]:
 def cases(
     seed: int, scratch: Path, deadline: float, only: int | None
 ) -> Iterator[tuple[int, str, Any]]:
-    """Each case is one folder and all commands that read it."""
+    """Each case is one hostile folder, read by all commands."""
     made = in_child(records._make, scratch / "made")
     if made.status:
-        raise SystemExit(f"the records cannot be made: {made.said}")
+        raise SystemExit(f"the records could not be made: {made.said}")
     for line in _lines("outputs/mine/growth_rate=4", "outputs/mine/growth_rate=6"):
-        warm(partial(_type, line, os.getuid()), scratch / "made")  # STRANGER may not read the modules
+        preload(
+            partial(_type, line, os.getuid()), scratch / "made"
+        )  # STRANGER may not read the modules
     harms, sweep = list(_all().items()), scratch / "made/outputs/mine"
     numbers = list(range(len(harms)))
-    chance(seed, "hostile", 0).shuffle(numbers)  # where time is short, others the next time
+    random_numbers(seed, "hostile", 0).shuffle(numbers)  # if time is short, another seed tries others
     for number in [only] if only is not None else until(deadline, iter(numbers)):
         what, harm = harms[number]
         yield number, what, partial(_try, what, harm, sweep, scratch / str(number))
@@ -139,7 +141,7 @@ def _try(what: str, harm: Callable[[Path], None], sweep: Path, folder: Path) -> 
 
 
 def _lines(run: str, other: str) -> list[list[str]]:
-    """What one types about a run that was harmed."""
+    """Commands that read a run whose folder was changed."""
     return [
         ["densenet-results", "table", "outputs"],
         ["densenet-results", "table", "outputs/mine", "--format", "csv"],

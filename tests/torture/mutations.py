@@ -1,4 +1,4 @@
-"""Random changes of a file: of its values, if they can be read, or of its bytes."""
+"""Random changes of a file: of its values, or of its bytes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ VALUES: tuple[Any, ...] = (
         _deep(60),
     ),
 )
-TEXTS = (  # as they stand in a file: odd JSON, or none
+TEXTS = (  # written as they are: odd or invalid JSON
     *("NaN", "Infinity", "-Infinity", "1e999", "9" * 5000, "[" * 100_000, "[" * 2000 + "]" * 2000),
     *('{"a":' * 2000 + "1" + "}" * 2000, '"\\ud800"', '{"a": 1, "a": [2]}'),
 )
@@ -65,30 +65,28 @@ YAML_TEXTS = (
 )
 
 
-def mutate(path: Path, random_numbers: random.Random) -> None:
+def mutate(path: Path, chance: random.Random) -> None:
     """Change a file in one place or several, in a way that some program or disk might."""
-    how = random_numbers.random()
+    how = chance.random()
     if how < 0.25:
-        _bytes(path, random_numbers)
+        _bytes(path, chance)
     elif path.suffix == ".csv":
-        _cells(path, random_numbers)
+        _cells(path, chance)
     elif path.suffix == ".yaml" and how < 0.4:
-        path.write_text(random_numbers.choice(YAML_TEXTS))
+        path.write_text(chance.choice(YAML_TEXTS))
     else:
-        for _ in range(random_numbers.choice([1, 1, 2, 4])):
+        for _ in range(chance.choice([1, 1, 2, 4])):
             with contextlib.suppress(
                 ValueError, yaml.YAMLError, RecursionError
-            ):  # changed beyond reading
-                _value(path, random_numbers)
+            ):  # it was changed so much that it cannot be read
+                _value(path, chance)
 
 
-def _bytes(path: Path, random_numbers: random.Random) -> None:
+def _bytes(path: Path, chance: random.Random) -> None:
     content = path.read_bytes()
-    place = random_numbers.randrange(len(content) + 1)
-    some = bytes(random_numbers.randrange(256) for _ in range(random_numbers.randint(1, 20)))
-    change = random_numbers.choice(
-        ["cut", "flip", "insert", "zeros", "empty", "utf-16", "bom", "twice"]
-    )
+    place = chance.randrange(len(content) + 1)
+    some = bytes(chance.randrange(256) for _ in range(chance.randint(1, 20)))
+    change = chance.choice(["cut", "flip", "insert", "zeros", "empty", "utf-16", "bom", "twice"])
     if change == "cut":
         content = content[:place]
     elif change == "flip":
@@ -108,50 +106,50 @@ def _bytes(path: Path, random_numbers: random.Random) -> None:
     path.write_bytes(content)
 
 
-def _cells(path: Path, random_numbers: random.Random) -> None:
+def _cells(path: Path, chance: random.Random) -> None:
     rows = list(csv.reader(io.StringIO(path.read_text(errors="replace").replace("\0", ""))))
     if not rows:
         return
-    row = random_numbers.choice(rows)
-    change = random_numbers.choice(["cell", "cell", "cell", "more", "fewer", "no head", "many", "head"])
+    row = chance.choice(rows)
+    change = chance.choice(["cell", "cell", "cell", "more", "fewer", "no head", "many", "head"])
     if change == "cell" and row:
-        row[random_numbers.randrange(len(row))] = random_numbers.choice(CELLS)
+        row[chance.randrange(len(row))] = chance.choice(CELLS)
     elif change == "more":
-        row.append(random_numbers.choice(CELLS))
+        row.append(chance.choice(CELLS))
     elif change == "fewer" and row:
         row.pop()
     elif change == "no head":
         del rows[0]
     elif change == "many":
-        rows += [random_numbers.choice(rows)] * 3000
+        rows += [chance.choice(rows)] * 3000
     elif change == "head" and rows[0]:
-        rows[0][random_numbers.randrange(len(rows[0]))] = random_numbers.choice(rows[0])
+        rows[0][chance.randrange(len(rows[0]))] = chance.choice(rows[0])
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     path.write_bytes(text.getvalue().encode(errors="surrogatepass"))
 
 
-def _value(path: Path, random_numbers: random.Random) -> None:
+def _value(path: Path, chance: random.Random) -> None:
     text = path.read_text(encoding="utf-8")
     is_json = path.suffix == ".json"
     content = json.loads(text) if is_json else yaml.safe_load(text)
     holder = {"": content}
     places = _places(holder)
-    if random_numbers.random() < 0.5:  # what is read most often does not lie deep
+    if chance.random() < 0.5:  # most keys that are read are at the top
         places = [(node, key) for node, key in places if node is content] or places
-    node, key = random_numbers.choice(places)
-    value = random_numbers.choice(VALUES)
-    change = random_numbers.choice(["set", "set", "set", "delete", "rename", "text"])
+    node, key = chance.choice(places)
+    value = chance.choice(VALUES)
+    change = chance.choice(["set", "set", "set", "delete", "rename", "text"])
     if change == "set" or key == "":
         node[key] = value
     elif change == "delete":
         del node[key]
     elif change == "rename" and isinstance(node, dict):
-        node[random_numbers.choice(["", "x", "\ud800", "_target_", "9", "state"])] = node.pop(key)
+        node[chance.choice(["", "x", "\ud800", "_target_", "9", "state"])] = node.pop(key)
     else:
         node[key] = "THE TEXT"
     written = json.dumps(holder[""]) if is_json else yaml.safe_dump(holder[""], sort_keys=False)
-    text = random_numbers.choice(TEXTS)
+    text = chance.choice(TEXTS)
     written = written.replace('"THE TEXT"', text).replace("THE TEXT", text)
     path.write_bytes(written.encode(errors="surrogatepass"))
 

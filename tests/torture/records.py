@@ -1,4 +1,4 @@
-"""Records whose files were changed at random, read by every command that reads records."""
+"""Records whose files are changed at random, read by every command that reads records."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 
 import mutations
 import tiny_sweep
-from case import TRACES, Fault, chance, in_child, until
+from case import TRACES, Fault, in_child, random_numbers, until
 
 from densenet_cli.commands import results as cli
 from densenet_cli.config import resolvers
@@ -26,8 +26,8 @@ from densenet_cli.record.run_record import read_config
 from densenet_cli.record.sweep_file import read_sweep
 from densenet_cli.sweep import jobs
 
-BATCH = 50  # cases that one process tries; what kills it is then one of few
-PATIENCE_S = 60
+BATCH = 50  # cases per process: if it dies, one of these is the cause
+TIMEOUT_S = 60  # of one command
 WORDS = [
     *tiny_sweep.WORDS,
     "++trainer.limit_train_batches=2",
@@ -40,23 +40,23 @@ MUTATED = {"run.json": 8, "metrics.csv": 3, "config.yaml": 1, "overrides.yaml": 
 def cases(
     seed: int, scratch: Path, deadline: float, only: int | None
 ) -> Iterator[tuple[int, str, Any]]:
-    """Each case is one record that is changed and read; its number, what it is, and what tries it."""
+    """Each case is one record that is changed and read: its number, a description, and a function."""
     made = in_child(_make, scratch / "made")
     if made.status:
-        raise SystemExit(f"the records cannot be made: {made.said}")
+        raise SystemExit(f"the records could not be made: {made.said}")
     sweep = scratch / "made/outputs/mine"
     if only is not None:
         yield only, "a changed record", partial(_in_process, seed, sweep, [only], scratch / "one")
         return
-    begins = iter(range(0, sys.maxsize, BATCH))
-    for begin in until(deadline, begins):
-        numbers = list(range(begin, begin + BATCH))
-        yield begin, "changed records", partial(_in_process, seed, sweep, numbers, scratch / "batch")
+    first_numbers = iter(range(0, sys.maxsize, BATCH))
+    for first in until(deadline, first_numbers):
+        numbers = list(range(first, first + BATCH))
+        yield first, "changed records", partial(_in_process, seed, sweep, numbers, scratch / "batch")
 
 
 def _in_process(seed: int, sweep: Path, numbers: list[int], folder: Path) -> int:
-    """Try cases in a process of their own; how many."""
-    ended = in_child(partial(_try_all, seed, sweep, numbers), folder, timeout=len(numbers) * PATIENCE_S)
+    """Try cases in a process of their own; their number."""
+    ended = in_child(partial(_try_all, seed, sweep, numbers), folder, timeout=len(numbers) * TIMEOUT_S)
     shutil.rmtree(folder)
     if ended.status:
         raise Fault(f"status {ended.status}: {ended.said[-6000:]}")
@@ -66,12 +66,12 @@ def _in_process(seed: int, sweep: Path, numbers: list[int], folder: Path) -> int
 def _try_all(seed: int, sweep: Path, numbers: list[int]) -> int:
     from densenet_cli.results.plots import write  # noqa: F401 -- loaded once
 
-    signal.signal(signal.SIGALRM, _too_long)
+    signal.signal(signal.SIGALRM, _on_timeout)
     for number in numbers:
         copy = Path(f"outputs{number}")
         shutil.copytree(sweep, copy / "mine")
         try:
-            _try(chance(seed, "records", number), copy / "mine")
+            _try(random_numbers(seed, "records", number), copy / "mine")
         except BaseException as error:
             kept = sorted(str(path) for path in copy.rglob("run.json"))
             raise Fault(f"records {number}: {error!r} ({' '.join(kept)})") from error
@@ -79,27 +79,25 @@ def _try_all(seed: int, sweep: Path, numbers: list[int]) -> int:
     return 0
 
 
-def _too_long(number: int, frame: object) -> None:
-    raise TimeoutError(f"more than {PATIENCE_S} s")
+def _on_timeout(number: int, frame: object) -> None:
+    raise TimeoutError(f"more than {TIMEOUT_S} s")
 
 
-def _try(random_numbers: random.Random, sweep: Path) -> None:
+def _try(chance: random.Random, sweep: Path) -> None:
     runs = sorted(path.parent for path in sweep.glob("*/run.json"))
-    for _ in range(random_numbers.choice([1, 1, 1, 2])):
-        (name,) = random_numbers.choices(list(MUTATED), list(MUTATED.values()))
-        path = random_numbers.choice(runs) / name
-        mutations.mutate(path, random_numbers)
-    readers = _readers(sweep, runs, random_numbers)
-    for reader in random_numbers.sample(readers, k=4):
-        signal.alarm(PATIENCE_S)
+    for _ in range(chance.choice([1, 1, 1, 2])):
+        (name,) = chance.choices(list(MUTATED), list(MUTATED.values()))
+        path = chance.choice(runs) / name
+        mutations.mutate(path, chance)
+    readers = _readers(sweep, runs, chance)
+    for reader in chance.sample(readers, k=4):
+        signal.alarm(TIMEOUT_S)
         reader()
         signal.alarm(0)
 
 
-def _readers(
-    sweep: Path, runs: list[Path], random_numbers: random.Random
-) -> list[Callable[[], object]]:
-    form = random_numbers.choice(["rich", "markdown", "latex", "csv", "json"])
+def _readers(sweep: Path, runs: list[Path], chance: random.Random) -> list[Callable[[], object]]:
+    form = chance.choice(["rich", "markdown", "latex", "csv", "json"])
     words = [
         ["table", str(sweep), "--format", form],
         ["table", str(sweep), "--paper", "--group-by", "model.growth_rate", "--sort", "-error"],
@@ -108,7 +106,7 @@ def _readers(
         ["compare", str(runs[0]), str(runs[1])],
         ["compare", str(runs[1]), str(runs[0])],
     ]
-    if random_numbers.random() < 0.02:  # seconds, where the others take milliseconds
+    if chance.random() < 0.02:  # these take seconds, the others milliseconds
         words = [
             ["report", str(sweep), "--output", "page.html"],
             ["plot", str(sweep), "--output", "figures"],
@@ -116,11 +114,11 @@ def _readers(
         words.append(["watch", str(sweep), "--once"])
     readers: list[Callable[[], object]] = [partial(_type, line) for line in words]
     ours = [partial(read_config, run) for run in runs] + [partial(read_sweep, sweep)]
-    return readers + [partial(_without, one) for one in ours]
+    return readers + [partial(_read, one) for one in ours]
 
 
 def _type(words: list[str]) -> None:
-    """Type densenet-results: whatever it meets, it says it in its own words."""
+    """Call densenet-results; raise Fault if it prints a traceback."""
     sys.argv = ["densenet-results", *words]
     said = io.StringIO()
     try:
@@ -134,7 +132,7 @@ def _type(words: list[str]) -> None:
         raise Fault(f"densenet-results {' '.join(words)}: {said.getvalue()}")
 
 
-def _without(reader: Callable[[], object]) -> None:
+def _read(reader: Callable[[], object]) -> None:
     try:
         reader()
     except UserError:
@@ -142,7 +140,7 @@ def _without(reader: Callable[[], object]) -> None:
 
 
 def _make() -> int:
-    """Two finished runs of one sweep."""
+    """Make two finished runs of one sweep."""
     from densenet_cli.run.execute import execute
 
     resolvers.register()

@@ -1,4 +1,4 @@
-"""The runs that are tortured, what they leave, and whether two of them left the same."""
+"""The small runs used here, and whether two of them have left the same files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from case import Fault
 
-# Checkpoints within epochs too, and a best.ckpt beside the last.ckpt.
+# With checkpoints within epochs, and held-out images, so that best.ckpt and last.ckpt differ.
 WORDS = [
     *("experiment=quickstart", "model.depth=10", "model.growth_rate=4", "model.dropout=0.1"),
     *("epochs=2", "data.validation=99", "trainer=cpu", "next_steps=[]", "checkpoint_minutes=0.00001"),
@@ -17,7 +17,7 @@ WORDS = [
 
 
 def left(folder: Path) -> dict[str, Any]:
-    """What a finished run left that does not depend on its speed. Raises Fault if it is not done."""
+    """What a finished run has written, without its speed. Raises Fault if the run is not done."""
     try:
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         rows = (folder / "metrics.csv").read_text(encoding="utf-8").splitlines()
@@ -34,18 +34,20 @@ def left(folder: Path) -> dict[str, Any]:
     return found
 
 
-def compare(folder: Path, unbroken: dict[str, Any]) -> None:
-    """Raise Fault unless a run left, to the bit, what the unbroken one did, and nothing besides."""
+def compare(folder: Path, uninterrupted: dict[str, Any]) -> None:
+    """Raise Fault unless a run has written the same bits as the uninterrupted one, and nothing else."""
     found = left(folder)
-    if found.keys() != unbroken.keys():
-        raise Fault(f"{folder.name} left {sorted(found.keys() ^ unbroken.keys())[:3]} more or less")
-    for name, value in unbroken.items():
+    if found.keys() != uninterrupted.keys():
+        raise Fault(
+            f"{folder.name} has other tensors: {sorted(found.keys() ^ uninterrupted.keys())[:3]}"
+        )
+    for name, value in uninterrupted.items():
         same = torch.equal(value, found[name]) if torch.is_tensor(value) else value == found[name]
         if not same:
-            raise Fault(f"{folder.name} differs from the unbroken run: {name}")
+            raise Fault(f"{folder.name} differs from the uninterrupted run in {name}")
     more = [str(path.relative_to(folder)) for path in folder.rglob("*") if _is_left_over(path)]
     if more:
-        raise Fault(f"{folder.name} holds what a dead process left: {' '.join(more)}")
+        raise Fault(f"{folder.name} contains files of a dead process: {' '.join(more)}")
 
 
 def _is_left_over(path: Path) -> bool:
