@@ -10,12 +10,10 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from densenet_cli.training.checkpoints import is_evaluated, is_repeated_end
+from densenet_cli.training.progress_bars import ProgressBars
 from densenet_cli.units import duration
-
-REFRESH_S = 0.5  # the bars show the loss, and a GPU must wait while it is read
 
 log = logging.getLogger(__name__)
 
@@ -46,25 +44,22 @@ class TrainingProgress(Checkpoint):
     ) -> None:
         self.console, self.evaluation_split = console, evaluation_split
         self.on_epoch = on_epoch
-        self.bars = bars and console is not None and console.is_terminal
+        self.draws_bars = bars and console is not None and console.is_terminal
         self.rows: list[dict[str, Any]] = []
         self.train_seconds = 0.0
         self.train_images = 0
-        self._progress: Progress | None = None
+        self._bars: ProgressBars | None = None
         self._epoch_started: float | None = None
         self._epoch_train_seconds = 0.0
         self._epoch_images = 0
-        self._shown_at = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the bars; a resumed epoch continues where it was."""
-        if self.bars:
-            self._progress = _bars(self.console)
-            self._epochs = self._progress.add_task(
-                "epochs", total=trainer.max_epochs, completed=trainer.current_epoch, note=""
-            )
-            self._batches = self._progress.add_task("batches", total=None, note="")
-            self._progress.start()
+        """Draw the bars; say where a resumed run continues."""
+        epochs, completed = trainer.max_epochs or 0, trainer.current_epoch
+        if self.console is not None and trainer.ckpt_path is not None and completed < epochs:
+            self.console.print(f"resuming at epoch {completed + 1}", highlight=False)
+        if self.console is not None and self.draws_bars:
+            self._bars = ProgressBars(self.console, epochs, completed)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -76,18 +71,16 @@ class TrainingProgress(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Count the images; show the loss every REFRESH_S seconds."""
+        """Count the images; now and then show loss, speed and time left."""
         self._epoch_images += len(batch[1]) * trainer.world_size
         self._epoch_train_seconds = time.monotonic() - (self._epoch_started or 0)
-        if self._progress is None or time.monotonic() - self._shown_at < REFRESH_S:
+        if self._bars is None or not self._bars.are_due():
             return
-        self._shown_at = time.monotonic()
         done, total = batch_idx + 1, int(trainer.num_training_batches)
-        speed = self._epoch_images / max(self._epoch_train_seconds, 1e-9)
-        note = f"loss {float(outputs['loss']):.3f}  {speed:,.0f} images/s"
-        self._progress.update(self._batches, description="train", completed=done, total=total)
-        self._progress.update(self._batches, note=note)
-        self._show_time_left(trainer, done / total)
+        loss = float(outputs["loss"])
+        self._bars.show_batches("train", done, total, f"loss {loss:.3f}  {self._speed():,.0f} images/s")
+        completed = trainer.current_epoch + done / total
+        self._bars.show_epochs(completed, f"{duration(self._time_left(trainer, done / total))} left")
 
     def on_validation_batch_end(
         self,
@@ -99,35 +92,24 @@ class TrainingProgress(Checkpoint):
         dataloader_idx: int = 0,
     ) -> None:
         """Show the progress of the evaluation."""
-        total = trainer.num_val_batches[0] if trainer.num_val_batches else None
-        self._show_evaluation(self.evaluation_split, batch_idx + 1, total)
+        if self._bars is not None and self._bars.are_due():
+            total = trainer.num_val_batches[0] if trainer.num_val_batches else None
+            self._bars.show_batches(self.evaluation_split, batch_idx + 1, total)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the epoch's row, and print it as a line."""
         if is_repeated_end(pl_module):
             return
-        metrics = {
-            name.replace("/", "_"): float(value)
-            for name, value in trainer.callback_metrics.items()
-            if is_evaluated(pl_module) or not name.startswith(self.evaluation_split)
-        }
-        seconds = time.monotonic() - (self._epoch_started or time.monotonic())
-        speed = self._epoch_images / max(self._epoch_train_seconds, 1e-9)
-        learning_rate = float(f"{metrics.pop('learning_rate'):.6g}")
-        row = {"epoch": trainer.current_epoch + 1, "learning_rate": learning_rate}
-        for name, value in sorted(metrics.items(), reverse=True):
-            row[name] = round(value, 4 if name.endswith("error") else 6)
-        row |= {"images_per_second": round(speed, 1), "seconds": round(seconds, 2)}
-        self.rows.append(row)
+        self.rows.append(self._row(trainer, pl_module))
         self.train_seconds += self._epoch_train_seconds
         self.train_images += self._epoch_images
-        line = self._line(row, int(trainer.max_epochs or 0))
+        self._epoch_started, self._epoch_train_seconds, self._epoch_images = None, 0.0, 0
+        line = self._line(self.rows[-1], trainer.max_epochs or 0)
         log.info(line)
         if self.console is not None:
             self.console.print(line, highlight=False, soft_wrap=True)
-        if self._progress is not None:
-            self._progress.update(self._epochs, completed=trainer.current_epoch + 1)
-        self._begin_clocks()
+        if self._bars is not None:
+            self._bars.show_epochs(trainer.current_epoch + 1)
         self.on_epoch(self)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -142,9 +124,9 @@ class TrainingProgress(Checkpoint):
 
     def close(self) -> None:
         """Remove the bars."""
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
+        if self._bars is not None:
+            self._bars.close()
+            self._bars = None
 
     def state_dict(self) -> dict[str, Any]:
         """The rows so far, and the sums of the epoch that is not complete."""
@@ -164,25 +146,28 @@ class TrainingProgress(Checkpoint):
         self._epoch_train_seconds = state_dict["epoch_train_seconds"]
         self._epoch_images = state_dict["epoch_images"]
 
-    def _begin_clocks(self) -> None:
-        self._epoch_started = None
-        self._epoch_train_seconds = 0.0
-        self._epoch_images = 0
+    def _speed(self) -> float:
+        """Training images per second in this epoch."""
+        return self._epoch_images / max(self._epoch_train_seconds, 1e-9)
 
-    def _show_evaluation(self, split: str, done: int, total: Any) -> None:
-        if self._progress is not None and time.monotonic() - self._shown_at >= REFRESH_S:
-            self._shown_at = time.monotonic()
-            self._progress.update(
-                self._batches, description=split, completed=done, total=total, note=""
-            )
-
-    def _show_time_left(self, trainer: Trainer, done_of_epoch: float) -> None:
-        assert self._progress is not None
+    def _time_left(self, trainer: Trainer, done_of_epoch: float) -> float:
+        """Seconds until the last epoch ends, if all take as long as the last one did."""
         epochs_left = (trainer.max_epochs or 0) - trainer.current_epoch - done_of_epoch
-        recent = self.rows[-1]["seconds"] if self.rows else None
-        epoch_s = recent or self._epoch_train_seconds / max(done_of_epoch, 1e-9)
-        note = f"{duration(epochs_left * epoch_s)} left"
-        self._progress.update(self._epochs, completed=trainer.current_epoch + done_of_epoch, note=note)
+        last = self.rows[-1]["seconds"] if self.rows else None
+        return epochs_left * (last or self._epoch_train_seconds / max(done_of_epoch, 1e-9))
+
+    def _row(self, trainer: Trainer, module: LightningModule) -> dict[str, Any]:
+        metrics = {
+            name.replace("/", "_"): float(value)
+            for name, value in trainer.callback_metrics.items()
+            if is_evaluated(module) or not name.startswith(self.evaluation_split)
+        }
+        learning_rate = float(f"{metrics.pop('learning_rate'):.6g}")
+        row = {"epoch": trainer.current_epoch + 1, "learning_rate": learning_rate}
+        for name, value in sorted(metrics.items(), reverse=True):
+            row[name] = round(value, 4 if name.endswith("error") else 6)
+        seconds = time.monotonic() - (self._epoch_started or time.monotonic())
+        return row | {"images_per_second": round(self._speed(), 1), "seconds": round(seconds, 2)}
 
     def _line(self, row: dict[str, Any], epochs: int) -> str:
         parts = [f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}"]
@@ -195,15 +180,3 @@ class TrainingProgress(Checkpoint):
         parts.append(f"{row['images_per_second']:,.0f} images/s")
         parts.append(duration(row["seconds"]))
         return "  ".join(parts)
-
-
-def _bars(console: Console | None) -> Progress:
-    return Progress(
-        TextColumn("{task.description:<10}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-        console=console,
-        transient=True,
-        refresh_per_second=4,
-    )
