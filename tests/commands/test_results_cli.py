@@ -25,7 +25,7 @@ def typed(*words, **options):
     )
 
 
-def test_nothing_typed_is_answered_with_help_and_examples():
+def test_without_arguments_help_and_examples_are_shown():
     answer = typed()
     assert answer.returncode == 0
     assert answer.stdout == typed("--help").stdout
@@ -51,7 +51,7 @@ def test_several_folders_and_options_together(tmp_path):
     assert second.startswith("| k=12, C10+ | C10+ | 4.00 |")
 
 
-def test_a_damaged_record_is_named_beside_the_table(tmp_path):
+def test_a_damaged_record_is_reported_beside_the_table(tmp_path):
     write(tmp_path / "good")
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad/run.json").write_text("{")
@@ -70,7 +70,7 @@ def test_a_damaged_record_is_named_beside_the_table(tmp_path):
         (["compare", "a", "b"], "a holds no run: there is no run.json in it"),
     ],
 )
-def test_what_is_wrong_is_one_message(tmp_path, words, message):
+def test_an_error_is_one_message(tmp_path, words, message):
     answer = typed(*words, cwd=tmp_path)
     assert answer.returncode == 1
     assert answer.stderr.startswith(f"densenet-results: {message}")
@@ -88,14 +88,14 @@ def test_what_is_wrong_is_one_message(tmp_path, words, message):
         (["compare", "a"], "the following arguments are required: b"),
     ],
 )
-def test_words_that_cannot_be_read_are_answered_with_the_usage(words, message):
+def test_wrong_arguments_are_answered_with_the_usage(words, message):
     answer = typed(*words)
     assert answer.returncode == 2
     assert message in answer.stderr
     assert answer.stderr.startswith("usage: densenet-results")
 
 
-def test_a_reader_that_has_seen_enough_ends_it_quietly(tmp_path):
+def test_it_ends_quietly_when_its_reader_ends(tmp_path):
     for index in range(300):
         write(tmp_path / str(index), model__growth_rate=index + 1)
     line = f"{' '.join(COMMAND)} table {tmp_path} --format csv | head -1"
@@ -126,7 +126,7 @@ def test_tables_need_neither_torch_nor_matplotlib(tmp_path):
 
 
 @pytest.mark.parametrize("words", ["table . --format csv", "compare a b", "watch .", "table --help"])
-def test_what_prints_ends_with_its_reader(words, without_reader, tmp_path):
+def test_commands_that_print_end_with_their_reader(words, without_reader, tmp_path):
     write(tmp_path / "a", 4.0)
     write(tmp_path / "b", 5.0, seed=1)
     answer = without_reader("densenet_cli.commands.results", *words.split())
@@ -139,7 +139,7 @@ def test_what_prints_ends_with_its_reader(words, without_reader, tmp_path):
     assert (answer.returncode, answer.stderr) == (1, said)
 
 
-def test_figures_are_finished_without_reader(without_reader, tmp_path):
+def test_figures_are_finished_without_a_reader(without_reader, tmp_path):
     write(tmp_path / "a", 4.0)
     words = ["plot", "a", "--format", "png,svg", "--kind", "error_parameters"]
     answer = without_reader("densenet_cli.commands.results", *words)
@@ -147,7 +147,7 @@ def test_figures_are_finished_without_reader(without_reader, tmp_path):
     assert {path.suffix for path in (tmp_path / "figures").iterdir()} == {".png", ".svg", ".csv"}
 
 
-def test_a_copied_sweep_and_a_command_typed_twice_count_once_and_are_named(tmp_path):
+def test_copied_and_repeated_runs_count_once_and_are_reported(tmp_path):
     for seed, error in ((0, 4.0), (1, 5.0)):
         ended = f"2026-11-22T12:0{seed}:00+00:00"
         write(tmp_path / f"outputs/sweep/seed={seed}", error, seed=seed, ended=ended)
@@ -175,7 +175,7 @@ def test_a_copied_sweep_and_a_command_typed_twice_count_once_and_are_named(tmp_p
     assert page.count(">repeated<") == 3
 
 
-def test_published_runs_are_shown_only_where_they_are_named(tmp_path):
+def test_published_runs_are_shown_only_if_named(tmp_path):
     write(tmp_path / "outputs/mine", 4.0)
     write(tmp_path / "outputs/study/a", 9.0, model__growth_rate=24)
     (tmp_path / "outputs/study/.published").touch()

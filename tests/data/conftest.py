@@ -1,4 +1,4 @@
-"""Small files of the published kinds, and a web server on this machine that offers them."""
+"""Small files in the published formats, and a web server on this machine that offers them."""
 
 import functools
 import hashlib

@@ -30,7 +30,7 @@ def random_images(count, height, width):
     return torch.randint(0, 256, (count, height, width, 3), dtype=torch.uint8, generator=generator)
 
 
-def test_normalising_takes_bytes_to_mean_zero_and_std_one():
+def test_normalised_images_have_mean_zero_and_std_one():
     images = random_images(5, 7, 9)
     mean, std = [0.1, 0.5, 0.9], [0.2, 0.3, 0.4]
     found = normalised(images, scale(mean, std, 9))
@@ -86,7 +86,7 @@ def test_the_border_is_the_mean_colour():
     torch.testing.assert_close(border, torch.tensor(mean).expand_as(border))
 
 
-def test_jitter_is_pillows_while_nothing_is_clipped():
+def test_jitter_equals_that_of_pillow_if_nothing_is_clipped():
     image = random_images(1, 12, 10) // 8 + 100  # 100..131
     draws = random_draws(40)
     images = image.float().expand(40, -1, -1, -1).contiguous()
@@ -123,7 +123,7 @@ def test_brightness_contrast_and_saturation_change_by_two_fifths_independently()
     torch.testing.assert_close(changes.std(1), torch.full((3,), 0.231), atol=4e-3, rtol=0)
 
 
-def test_light_changes_as_the_colours_of_imagenet_do():
+def test_lighting_varies_as_the_colours_of_imagenet_do():
     changes = lighting(random_draws(200_000))
     vectors = torch.tensor(
         [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
@@ -134,7 +134,7 @@ def test_light_changes_as_the_colours_of_imagenet_do():
     torch.testing.assert_close(changes.T.cov(), expected, atol=1e-6, rtol=0.02)
 
 
-def test_images_are_changed_alike_alone_and_in_a_batch():
+def test_an_image_is_augmented_alike_alone_and_in_a_batch():
     images, draws = random_images(6, 8, 8), random_draws(6)
     to_numbers = scale([0.2, 0.5, 0.7], [0.2, 0.2, 0.2], 8)
 

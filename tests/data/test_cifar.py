@@ -39,7 +39,7 @@ def test_images_and_labels_are_read_in_the_order_of_the_files(cifar_root):
     assert labels.tolist() == [0, 3]
 
 
-def test_cifar100_takes_the_fine_labels(tmp_path):
+def test_cifar100_uses_the_fine_labels(tmp_path):
     folder = tmp_path / "cifar-100-python"
     folder.mkdir()
     for name, images in (("train", 200), ("test", 100)):
@@ -66,7 +66,7 @@ def test_images_are_flipped_and_shifted(cifar_root):
 
 
 @pytest.mark.parametrize(("protocol", "form"), [(2, list), (3, np.array), (5, np.array)])
-def test_files_that_were_remade_can_be_read(cifar_root, protocol, form):
+def test_files_of_other_pickle_protocols_can_be_read(cifar_root, protocol, form):
     path = cifar_root / "cifar-10-batches-py" / "test_batch"
     content = pickle.loads(path.read_bytes())
     content["labels"] = form(content["labels"])
@@ -88,7 +88,7 @@ def test_a_file_that_would_run_code_is_refused(cifar_root, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, 40_000])
-def test_a_truncated_file_is_named(cifar_root, keep):
+def test_a_truncated_file_is_refused(cifar_root, keep):
     path = cifar_root / "cifar-10-batches-py" / "data_batch_4"
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(UserError, match=f"{path} cannot be read"):
@@ -108,13 +108,13 @@ def test_a_truncated_file_is_named(cifar_root, keep):
         ({"labels": [-1] * 20}, "labels must be from 0 to 9"),
     ],
 )
-def test_a_file_that_holds_something_else_is_named(cifar_root, changes, message):
+def test_a_file_with_other_content_is_refused(cifar_root, changes, message):
     path = rewrite(cifar_root, "data_batch_2", **changes)
     with pytest.raises(UserError, match=f"{path}.*{message}"):
         cifar(cifar_root)
 
 
-def test_the_names_must_be_those_of_ten_classes(cifar_root):
+def test_there_must_be_ten_class_names(cifar_root):
     path = rewrite(cifar_root, "batches.meta", label_names=["cat", "dog"])
     with pytest.raises(UserError, match=f"{path} does not name the 10 classes"):
         cifar(cifar_root)
@@ -123,7 +123,7 @@ def test_the_names_must_be_those_of_ten_classes(cifar_root):
         read_pickle(path)
 
 
-def test_other_colours_than_the_published_ones_are_warned_of_once(cifar_root, caplog):
+def test_one_warning_about_colours_unlike_the_published_ones(cifar_root, caplog):
     for name in [f"data_batch_{part}" for part in range(1, 6)]:
         rewrite(cifar_root, name, data=np.full((20, 3072), 250, np.uint8))
     with caplog.at_level(logging.WARNING):
@@ -137,7 +137,7 @@ def test_other_colours_than_the_published_ones_are_warned_of_once(cifar_root, ca
     assert not caplog.records
 
 
-def test_colours_near_the_published_ones_are_not_warned_of(cifar_root, caplog):
+def test_no_warning_about_colours_near_the_published_ones(cifar_root, caplog):
     with caplog.at_level(logging.WARNING):
         cifar(cifar_root)  # random bytes: mean .5, std .29; 100 images allow .1
     assert not caplog.records

@@ -46,7 +46,7 @@ def test_the_file_and_the_class_have_the_same_defaults(name):
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "svhn"])
-def test_downloads_go_to_a_folder_that_one_variable_moves(name, monkeypatch):
+def test_downloads_go_to_a_folder_set_by_one_variable(name, monkeypatch):
     monkeypatch.delenv("DENSENET_DATA", raising=False)
     assert composed(name).root == "~/.cache/densenet-cli"
     monkeypatch.setenv("DENSENET_DATA", "/elsewhere")
@@ -54,7 +54,7 @@ def test_downloads_go_to_a_folder_that_one_variable_moves(name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_data_file_begins_with_what_it_is(name):
+def test_every_data_file_begins_with_a_description(name):
     first = (CONF / "data" / f"{name}.yaml").read_text().splitlines()[0]
     assert first.startswith("# ")
     assert len(first) > 40

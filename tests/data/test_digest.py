@@ -1,4 +1,4 @@
-"""The digest that stands for the images of a data set."""
+"""The digest that identifies the images of a data set."""
 
 import os
 import re
@@ -30,7 +30,7 @@ def photos():
     return folder("photos").digest()
 
 
-def test_a_folder_has_one_digest_wherever_it_lies(photos, tmp_path, monkeypatch):
+def test_the_digest_of_a_folder_does_not_depend_on_its_location(photos, tmp_path, monkeypatch):
     assert re.fullmatch("[0-9a-f]{12}", photos)
     shutil.copytree("photos", tmp_path / "elsewhere/p")
     for path in Path("elsewhere").rglob("*.jpg"):
@@ -59,12 +59,12 @@ def test_another_folder_has_another_digest(photos, change):
     assert folder("photos").digest() != photos
 
 
-def test_seed_and_augmentation_change_no_digest(photos):
+def test_seed_and_augmentation_do_not_change_the_digest(photos):
     options = {"batch_size": 9, "image_size": 8, "seed": 5, "augment": False, "validation": 2}
     assert ImageFolder("photos", **options, check=False).digest() == photos
 
 
-def test_official_files_are_known_without_being_read(cifar_release, cifar_root):
+def test_official_files_have_a_digest_without_being_read(cifar_release, cifar_root):
     known = Cifar10(str(cifar_root / "nowhere"), batch_size=4).digest()
     assert Cifar10(str(cifar_root), batch_size=4, verify=False).digest() == known
     batch = cifar_root / "cifar-10-batches-py/data_batch_3"

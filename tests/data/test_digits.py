@@ -11,7 +11,7 @@ def digits(**options):
     return data
 
 
-def test_the_split_is_fixed_and_has_all_classes_alike():
+def test_the_split_is_fixed_and_has_equal_shares_of_all_classes():
     data = digits(seed=1)
     train, test = data._contents.train.source, data._contents.test.source
     assert (len(train.images), len(test.images)) == (1437, 360)

@@ -39,7 +39,7 @@ def test_a_missing_set_is_downloaded_and_unpacked_once(tmp_path, server):
     assert not left_over(root)
 
 
-def test_what_is_there_is_taken_without_network_lock_or_writing(cifar_root, monkeypatch):
+def test_existing_files_are_used_without_network_lock_or_writing(cifar_root, monkeypatch):
     monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: pytest.fail("asked the net"))
     monkeypatch.setattr(download, "FileLock", lambda *_: pytest.fail("locked"))
     before = sorted(os.walk(cifar_root))
@@ -47,7 +47,7 @@ def test_what_is_there_is_taken_without_network_lock_or_writing(cifar_root, monk
     assert sorted(os.walk(cifar_root)) == before
 
 
-def test_an_archive_that_was_put_there_is_unpacked_even_without_download(tmp_path, release, server):
+def test_an_existing_archive_is_unpacked_even_without_download(tmp_path, release, server):
     root = tmp_path / "byhand"
     root.mkdir()
     shutil.copy(release, root)
@@ -56,7 +56,7 @@ def test_an_archive_that_was_put_there_is_unpacked_even_without_download(tmp_pat
 
 
 @pytest.mark.parametrize("damage", ["truncated", "altered", "partial"])
-def test_a_broken_archive_is_never_taken_and_fetched_again(tmp_path, release, damage):
+def test_a_broken_archive_is_never_used_and_is_downloaded_again(tmp_path, release, damage):
     root = tmp_path / "broken"
     root.mkdir()
     content = release.read_bytes()
@@ -74,7 +74,7 @@ def test_a_broken_archive_is_never_taken_and_fetched_again(tmp_path, release, da
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs fork")
-def test_a_killed_unpacking_is_never_taken_as_whole(tmp_path):
+def test_an_interrupted_unpacking_is_never_used(tmp_path):
     root = tmp_path / "killed"
 
     def die_at_the_fourth_file():
@@ -99,7 +99,7 @@ def test_a_killed_unpacking_is_never_taken_as_whole(tmp_path):
     assert not left_over(root)
 
 
-def test_a_download_with_a_wrong_checksum_is_thrown_away(tmp_path, release, cifar_root):
+def test_a_download_with_a_wrong_checksum_is_deleted(tmp_path, release, cifar_root):
     whole = release.read_bytes()
     release.write_bytes(whole[:-100])
     root = tmp_path / "wrong"
@@ -136,7 +136,7 @@ def test_a_missing_folder_is_named_with_the_file_that_is_expected(tmp_path):
         cifar("./nowhere/", download=False)
 
 
-def test_a_file_that_may_not_be_read_is_named(cifar_root, monkeypatch):
+def test_a_file_without_permission_is_named(cifar_root, monkeypatch):
     path = cifar_root / FOLDER / "data_batch_1"
 
     def denied(_):
@@ -147,7 +147,7 @@ def test_a_file_that_may_not_be_read_is_named(cifar_root, monkeypatch):
         cifar(cifar_root)
 
 
-def test_files_with_other_checksums_can_be_taken_as_they_are(cifar_root):
+def test_files_with_other_checksums_can_be_used_as_they_are(cifar_root):
     path = cifar_root / FOLDER / "test_batch"
     path.write_bytes((cifar_root / FOLDER / "data_batch_1").read_bytes())
     with pytest.raises(OptionError, match=r"checksum differs.*data\.verify=false"):
@@ -156,7 +156,7 @@ def test_files_with_other_checksums_can_be_taken_as_they_are(cifar_root):
 
 
 @pytest.mark.parametrize("trouble", ["no server", "no file", "silence"])
-def test_without_a_network_the_message_says_what_to_fetch(
+def test_without_a_network_the_message_says_what_to_download(
     tmp_path, server, release, trouble, monkeypatch
 ):
     if trouble == "no server":
@@ -198,7 +198,7 @@ def test_an_archive_without_the_files_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE])
-def test_members_that_are_no_files_are_refused(tmp_path, kind):
+def test_archive_members_that_are_not_files_are_refused(tmp_path, kind):
     root = tmp_path / "links"
     root.mkdir()
     with tarfile.open(root / ARCHIVE, "w:gz") as tar:
@@ -235,7 +235,7 @@ def test_of_several_processes_one_downloads(tmp_path, server):
     assert server.requests == [f"/{ARCHIVE}"]
 
 
-def test_files_without_an_archive_are_fetched_one_by_one(tmp_path, svhn_release, server):
+def test_files_without_an_archive_are_downloaded_one_by_one(tmp_path, svhn_release, server):
     root = tmp_path / "svhn"
     data = Svhn(str(root), 16, validation=0)
     data.prepare()

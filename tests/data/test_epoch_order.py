@@ -17,7 +17,7 @@ def flat(batches):
     return [ticket for batch in batches for ticket in batch]
 
 
-def test_an_epoch_holds_every_image_once_in_batches_with_a_short_last_one():
+def test_an_epoch_has_every_image_once_in_batches_with_a_smaller_last_one():
     batches = epoch(EpochOrder(50, 12, seed=0), 3)
     assert [len(batch) for batch in batches] == [12, 12, 12, 12, 2]
     assert sorted(index for index, _ in flat(batches)) == list(range(50))
@@ -25,7 +25,7 @@ def test_an_epoch_holds_every_image_once_in_batches_with_a_short_last_one():
     assert all(0 <= draw < 2**63 for _, draw in flat(batches))
 
 
-def test_order_and_draws_depend_on_seed_and_epoch_alone():
+def test_order_and_draws_depend_only_on_seed_and_epoch():
     order = EpochOrder(50, 12, seed=7)
     first = epoch(order, 2)
     epoch(order, 5)
@@ -42,12 +42,12 @@ def test_other_epochs_and_seeds_have_other_orders_and_draws(other):
     assert not set(draws) & set(other_draws)
 
 
-def test_neighbouring_seeds_and_epochs_never_share_a_stream():
+def test_neighbouring_seeds_and_epochs_never_share_an_order():
     low = {mixed(seed, number) % 2**32 for seed in range(30) for number in range(300)}
     assert len(low) >= 9000 - 3  # 9,000 of 2**32 numbers: 0.01 pairs expected
 
 
-def test_the_stream_of_a_seed_stays_the_same_in_every_version():
+def test_the_order_of_a_seed_is_the_same_in_every_version():
     # printf "0 0" | sha256sum: the first eight bytes, lowest first
     assert mixed(0, 0) == 0xFBF5BC87F9053393
     assert mixed(1, 299) == 0xFAA907A63BA74EA8
@@ -71,7 +71,7 @@ def test_the_last_batch_is_cut_to_a_multiple_of_the_ranks(ranks, last):
         assert len(order) == len(sizes)
 
 
-def test_a_resumed_epoch_begins_at_its_batch_and_later_ones_at_the_first():
+def test_a_resumed_epoch_starts_at_its_batch_and_later_ones_at_the_first():
     order = EpochOrder(50, 12, seed=1)
     whole = {number: epoch(order, number) for number in (0, 2, 3)}
     order.start_at(2, 3)

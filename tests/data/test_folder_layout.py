@@ -42,7 +42,7 @@ def test_three_folders_are_the_three_splits(tmp_path):
         folder(root, validation=2)
 
 
-def test_training_images_can_be_held_out_alike_in_their_classes(tmp_path):
+def test_held_out_images_have_equal_shares_of_all_classes(tmp_path):
     data = folder(fill(tmp_path / "a", 10), validation=6, seed=1)
     assert data.sizes == {"train": 24, "validation": 6, "test": 30}
     assert data._contents.validation.labels.tolist() == [0, 0, 1, 1, 2, 2]
@@ -80,14 +80,14 @@ def test_a_train_folder_alone_is_split_itself(tmp_path):
     assert data.sizes == {"train": 12, "validation": 0, "test": 3}
 
 
-def test_classes_that_look_alike_are_named(tmp_path, caplog):
+def test_classes_with_similar_names_are_reported(tmp_path, caplog):
     root = fill(tmp_path / "a", 2, ("ant", "Ant", "a\u00f1o", "an\u0303o"), ("",))
     assert folder(root).num_classes == 4
     assert "Ant and ant are different classes with similar names" in caplog.text
     assert "an\u0303o and a\u00f1o are different classes" in caplog.text
 
 
-def test_folders_that_are_not_as_they_should_be_are_named(tmp_path):
+def test_missing_or_ambiguous_folders_are_refused(tmp_path):
     assert_refused(tmp_path / "none", "root=.*none: is not a folder")
     write(tmp_path / "file.png")
     assert_refused(tmp_path / "file.png", "is not a folder")
@@ -103,7 +103,7 @@ def test_folders_that_are_not_as_they_should_be_are_named(tmp_path):
     assert_refused(tmp_path / "twice", "has two folders for one split: val and validation")
 
 
-def test_classes_that_do_not_agree_are_named(tmp_path):
+def test_classes_that_training_does_not_have_are_named(tmp_path):
     root = fill(tmp_path / "a", 2)
     write(root / "test" / "dog" / "0.png")
     write(root / "test" / "eel" / "0.png")

@@ -25,7 +25,7 @@ def break_three(root):
     return [*paths, link]
 
 
-def test_all_broken_files_are_named_at_once(tmp_path):
+def test_all_broken_files_are_reported_at_once(tmp_path):
     root = fill(tmp_path / "a", 2)
     broken = break_three(root)
     for _ in range(2):  # a broken file is not forgotten
@@ -59,7 +59,7 @@ def test_without_a_check_a_broken_file_is_named_when_it_is_read(tmp_path):
         assert path.exists()
 
 
-def test_large_pictures_are_not_called_broken(tmp_path):
+def test_large_images_are_not_called_broken(tmp_path):
     root = fill(tmp_path / "a", 2)
     huge = root / "train" / "ant" / "huge.png"
     Image.new("1", (20_000, 10_000)).save(huge)
@@ -116,7 +116,7 @@ def test_pngs_with_long_texts_are_read(tmp_path, chunk):
     assert folder(root, max_pixels=None).sizes["train"] == 7
 
 
-def test_pictures_in_training_and_elsewhere_are_counted_once(tmp_path, caplog):
+def test_training_images_in_other_splits_are_reported_once(tmp_path, caplog):
     root = fill(tmp_path / "a", 3, splits=("train", "val", "test"))
     shutil.copy(root / "train" / "bee" / "1.png", root / "test" / "ant" / "same.png")
     shutil.copy(root / "train" / "bee" / "2.png", root / "test" / "bee" / "same.png")
@@ -134,7 +134,7 @@ def test_pictures_in_training_and_elsewhere_are_counted_once(tmp_path, caplog):
     assert not [record for record in caplog.records if record.levelno == logging.WARNING]
 
 
-def test_held_out_pictures_that_are_test_pictures_are_named(tmp_path, caplog):
+def test_held_out_images_that_are_test_images_are_reported(tmp_path, caplog):
     root = fill(tmp_path / "a", 3, splits=("train", "val", "test"))
     shutil.copy(root / "test" / "bee" / "2.png", root / "val" / "bee" / "same.png")
     folder(root)
@@ -145,7 +145,7 @@ def test_held_out_pictures_that_are_test_pictures_are_named(tmp_path, caplog):
     )
 
 
-def test_pictures_that_are_split_are_compared_too(tmp_path, caplog):
+def test_duplicates_are_reported_if_the_split_is_ours(tmp_path, caplog):
     root = fill(tmp_path / "a", 5, splits=("",))
     for path in list(root.glob("*/*.png")):
         shutil.copy(path, path.with_name(f"copy-{path.name}"))
@@ -182,7 +182,7 @@ def test_good_files_are_decoded_once_until_they_change(tmp_path, monkeypatch):
     assert sorted(decoded) == sorted(map(str, [changed, added, touched]))
 
 
-def test_the_check_works_where_nothing_can_be_noted(tmp_path, monkeypatch):
+def test_the_check_works_without_a_cache(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     root = fill(tmp_path / "a", 2)
@@ -192,7 +192,7 @@ def test_the_check_works_where_nothing_can_be_noted(tmp_path, monkeypatch):
         folder(root)
 
 
-def test_a_damaged_note_is_ignored(tmp_path, cache):
+def test_a_damaged_cache_is_ignored(tmp_path, cache):
     root = fill(tmp_path / "a", 2)
     folder(root)
     (note,) = cache.rglob("*.npy")

@@ -1,4 +1,4 @@
-"""What all data sets promise, tried on the digits."""
+"""What all data sets guarantee, tested with the digits."""
 
 from types import SimpleNamespace
 
@@ -19,7 +19,7 @@ def digits(**options):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_batches_depend_on_seed_and_epoch_alone(workers):
+def test_batches_depend_only_on_seed_and_epoch(workers):
     expected = training_batches(digits(), 2)
     data = digits(num_workers=workers)
     training_batches(data, 0)
@@ -129,7 +129,7 @@ def test_an_option_that_breaks_its_rule_is_named(key, value, rule):
     assert caught.value.key == key
 
 
-def test_a_batch_no_device_can_share_is_refused():
+def test_a_batch_that_devices_cannot_share_is_refused():
     data = digits(batch_size=7)
     data.trainer = SimpleNamespace(global_rank=0, world_size=2)
     with pytest.raises(OptionError, match=r"batch_size=7: must be a multiple of 2"):
@@ -176,7 +176,7 @@ def fit(recorder, data, checkpoint=None):
 @pytest.mark.parametrize(
     ("save_at", "resume_at"), [((1, 0), (1, 1)), ((1, 1), (1, 2)), ((0, 2), (1, 0))]
 )
-def test_a_resumed_run_sees_the_batches_the_unbroken_one_saw(save_at, resume_at, workers, tmp_path):
+def test_a_resumed_run_sees_the_batches_of_an_uninterrupted_one(save_at, resume_at, workers, tmp_path):
     checkpoint = str(tmp_path / "last.ckpt")
     unbroken = fit(Recorder(save_at, checkpoint), digits(num_workers=workers))
     assert [entry[:2] for entry in unbroken] == [(e, b) for e in range(3) for b in range(3)]

@@ -27,7 +27,7 @@ def test_any_image_file_counts_and_others_do_not(tmp_path):
 
 
 @pytest.mark.parametrize("split", ["", "train"])
-def test_folders_that_hold_themselves_are_searched_once(tmp_path, split, caplog):
+def test_folders_that_contain_themselves_are_searched_once(tmp_path, split, caplog):
     root = fill(tmp_path / "a", 5, splits=("train", "test") if split else ("",))
     plain = {name: names(getattr(folder(root)._contents, name)) for name in ("train", "test")}
     ant = root / split / "ant"
@@ -74,7 +74,7 @@ def test_only_regular_files_are_read(tmp_path, caplog):
     assert f"links to nothing: 1 ({root}/train/ant/notes.txt)" in caplog.text
 
 
-def test_what_systems_leave_beside_pictures_is_left_out_and_said(tmp_path, caplog):
+def test_files_of_operating_systems_are_left_out_and_reported(tmp_path, caplog):
     root = fill(tmp_path / "a", 2)
     thumbs = ("@eaDir", ".@__thumb", "__MACOSX", ".thumbnails", ".ipynb_checkpoints", "#recycle")
     for name in thumbs:
@@ -90,7 +90,7 @@ def test_what_systems_leave_beside_pictures_is_left_out_and_said(tmp_path, caplo
     assert "@eaDir 3" in caplog.text
 
 
-def test_every_kind_that_pillow_reads_counts_and_the_rest_is_said(tmp_path, caplog):
+def test_all_formats_of_pillow_are_read_and_other_files_are_reported(tmp_path, caplog):
     root = fill(tmp_path / "a", 2)
     suffixes = ["gif", "jfif", "JPE", "webp", "bmp", "tiff", "ppm", "pgm", "tga", "ico"]
     suffixes += [

@@ -22,7 +22,7 @@ def test_batches_have_one_size_whatever_the_files_have(tmp_path):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_augmentation_depends_on_seed_and_epoch_alone(tmp_path, workers):
+def test_augmentation_depends_only_on_seed_and_epoch(tmp_path, workers):
     root = fill(tmp_path / "a", 4)
     expected = training_batches(folder(root), 1)
     data = folder(root, num_workers=workers)
@@ -55,7 +55,7 @@ def test_statistics_that_are_not_measured(tmp_path, normalise, mean):
     assert data.statistics["mean"][0] == mean
 
 
-def test_measured_statistics_are_those_of_training_images_as_they_are_tested(tmp_path):
+def test_measured_statistics_are_those_of_training_images_without_augmentation(tmp_path):
     data = folder(fill(tmp_path / "a", 3), normalise="mean_std", validation=3)
     plain = folder(tmp_path / "a", normalise="scale", validation=3, augment=False)
     pixels = torch.cat([images for images, _ in training_batches(plain, 0)]).double()
@@ -86,7 +86,7 @@ def test_a_folder_must_be_given():
         ImageFolder(None, 8)
 
 
-def test_workers_are_at_most_the_cores_and_eight(tmp_path, monkeypatch):
+def test_there_are_at_most_eight_workers_and_one_per_core(tmp_path, monkeypatch):
     monkeypatch.setattr("densenet_cli.data.image_folder.usable_cores", lambda: 64)
     data = folder(fill(tmp_path / "a", 2), num_workers=None)
     assert data.workers() == 8

@@ -1,4 +1,4 @@
-"""Loader workers: no batch is lost, whatever fails in them, and the run alone ends them."""
+"""Loader workers: no batch is lost, whatever fails in them, and only the run ends them."""
 
 import contextlib
 import json
@@ -62,7 +62,7 @@ def test_without_shared_memory_batches_come_through_pipes(monkeypatch, caplog):
     assert "torch_1" not in message
 
 
-def test_workers_that_cannot_be_started_are_told_of(monkeypatch):
+def test_workers_that_cannot_be_started_are_reported(monkeypatch):
     def queue():
         raise OSError(28, os.strerror(28))
 
@@ -71,12 +71,12 @@ def test_workers_that_cannot_be_started_are_told_of(monkeypatch):
         next(iter(loader(range(5))))
 
 
-def test_what_a_user_can_mend_is_said_in_his_words():
+def test_a_users_error_is_shown_as_it_is():
     with pytest.raises(UserError, match=r"^13\.png cannot be read$"):
         list(loader([12, 13], split=Numbers(UserError("13.png cannot be read"))))
 
 
-def test_another_error_is_told_in_a_line_and_its_traceback_is_kept():
+def test_another_error_is_one_line_and_its_traceback_is_kept():
     class Unpicklable(Exception):
         def __reduce__(self):
             raise TypeError
@@ -90,7 +90,7 @@ def test_another_error_is_told_in_a_line_and_its_traceback_is_kept():
 WORDS = [*TINY_PHOTOS, "hydra.run.dir=outputs/mine"]
 
 
-def test_a_broken_image_is_one_line_and_stands_in_the_record(photos, typed, tmp_path):
+def test_a_broken_image_is_one_line_and_is_recorded(photos, typed, tmp_path):
     for path in photos.glob("cat/*"):
         path.write_bytes(path.read_bytes()[:100])
     status, message = typed(*WORDS, "epochs=1", "data.check=false")
@@ -104,7 +104,7 @@ def test_a_broken_image_is_one_line_and_stands_in_the_record(photos, typed, tmp_
 @pytest.mark.slow
 @LINUX
 @pytest.mark.usefixtures("photos")
-def test_a_signal_to_all_processes_of_a_run_is_the_runs_alone(tmp_path):
+def test_workers_ignore_a_signal_to_all_processes_of_a_run(tmp_path):
     process = _begun(tmp_path, *WORDS, "epochs=300")
     os.killpg(process.pid, signal.SIGTERM)
     _, said = process.communicate(timeout=60)
@@ -152,7 +152,7 @@ def _begun(folder, *words):
 
 @LINUX
 @pytest.mark.usefixtures("photos")
-def test_a_run_goes_on_in_a_container_with_little_shared_memory(tmp_path):
+def test_a_run_works_in_a_container_with_little_shared_memory(tmp_path):
     """A private /dev/shm of 128 KiB: four batches of two workers do not fit."""
     alone = [shutil.which("unshare") or "unshare", "--map-root-user", "--mount"]
     mount = "mount -t tmpfs -o size=128k tmpfs /dev/shm"

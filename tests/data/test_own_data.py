@@ -64,7 +64,7 @@ def test_it_runs_in_a_sweep_with_workers_and_again_when_its_images_change(comman
 
 
 @pytest.mark.usefixtures("_mine")
-def test_it_is_resumed_on_the_same_images_alone(command, broken_off):
+def test_it_is_resumed_only_on_the_same_images(command, broken_off):
     status, hint = broken_off(
         *WORDS,
         *("epochs=20", "hydra.run.dir=outputs/run"),

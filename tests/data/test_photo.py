@@ -40,7 +40,7 @@ def difference(found, expected):
         ("YCbCr", "jpg", 12), ("RGBA", "png", 0), ("RGBA", "webp", 12), ("P", "png", 60),
     ],
 )  # fmt: skip
-def test_colour_pictures_of_every_mode_look_alike(mode, suffix, error, tmp_path):
+def test_colour_images_of_every_mode_look_alike(mode, suffix, error, tmp_path):
     found = read(colour_picture().convert(mode), tmp_path / f"a.{suffix}")
     assert found.shape == (30, 40, 3)
     assert found.dtype == np.uint8
@@ -68,7 +68,7 @@ def test_grey_of_sixteen_bits_is_scaled_not_clipped(mode, suffix, tmp_path):
     assert (read(image, tmp_path / f"a.{suffix}")[..., 1] == GRADIENT).all()
 
 
-def test_what_is_transparent_is_white(tmp_path):
+def test_transparent_parts_become_white(tmp_path):
     pixels = np.zeros((4, 4, 4), np.uint8)
     pixels[..., 3] = [[0, 255, 128, 0]]
     found = read(Image.fromarray(pixels), tmp_path / "a.png")
@@ -211,7 +211,7 @@ def test_jpeg_files_are_decoded_as_pillow_does_and_cut_off_ones_refused(tmp_path
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50_000), (30_000, 3), (7, 9)])
-def test_photos_of_any_shape_can_be_cut(size, tmp_path):
+def test_photos_of_any_shape_can_be_cropped(size, tmp_path):
     path = tmp_path / "a.png"
     Image.new("RGB", size, "red").save(path)
     for seed in range(5):
@@ -234,7 +234,7 @@ def test_random_boxes_have_the_areas_and_ratios_of_the_recipe():
     assert 0.4 < np.mean(ratios > 1) < 0.6
 
 
-def test_chance_decides_all(tmp_path):
+def test_the_random_generator_decides_the_crop(tmp_path):
     path = tmp_path / "a.png"
     colour_picture().resize((90, 60)).save(path)
 

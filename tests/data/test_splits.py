@@ -15,7 +15,7 @@ def test_splits_share_nothing_and_miss_nothing(images):
     assert list(kept) == sorted(kept)
 
 
-def test_each_class_gives_its_proportion():
+def test_each_class_gives_its_share():
     _, aside = stratified(LABELS, 32)
     assert list(np.bincount(LABELS[aside], minlength=4)) == [20, 10, 2, 0]
 

@@ -44,7 +44,7 @@ def test_the_papers_settings_are_the_defaults(svhn_release):
         data.prepare()
 
 
-def test_images_are_divided_by_255_only(svhn_release):
+def test_images_are_only_divided_by_255(svhn_release):
     data = svhn(svhn_release, validation=8)
     assert data.sizes == {"train": 72, "validation": 8, "test": 20}
     raw, _ = data._contents.test[np.array([(row, 0) for row in range(16)])]
@@ -61,7 +61,7 @@ def test_digits_are_shifted_but_not_mirrored(svhn_release):
 
 
 @pytest.mark.parametrize("keep", [0, 50, 1000])
-def test_a_truncated_file_is_named(svhn_release, keep):
+def test_a_truncated_file_is_refused(svhn_release, keep):
     path = svhn_release / "test_32x32.mat"
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(UserError, match=f"{path} cannot be read"):
@@ -79,7 +79,7 @@ def test_a_truncated_file_is_named(svhn_release, keep):
         ({"X": np.zeros((32, 32, 3, 5), np.uint8), "y": np.full((5, 1), 11)}, "from 1 to 10"),
     ],
 )
-def test_a_file_that_holds_something_else_is_named(svhn_release, content, message):
+def test_a_file_with_other_content_is_refused(svhn_release, content, message):
     path = svhn_release / "test_32x32.mat"
     scipy.io.savemat(path, content)
     with pytest.raises(UserError, match=rf"{path} cannot be read \(.*{message}"):

@@ -1,4 +1,4 @@
-"""The batches of a training epoch, as a network would get them."""
+"""The batches of a training epoch, as the network gets them."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""Figures are drawn by our own settings alone; those of the user neither break nor change them."""
+"""Figures use our own matplotlib settings; those of the user neither break nor change them."""
 
 import os
 import subprocess
@@ -82,7 +82,7 @@ def _runs(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["here", *SLOW])
-def test_settings_of_the_user_change_no_byte_of_a_figure(place, expected, tmp_path):
+def test_matplotlib_settings_of_the_user_do_not_change_a_figure(place, expected, tmp_path):
     _runs(tmp_path)
     environment = {"MPLBACKEND": "no-such-backend"}
     file = tmp_path / "matplotlibrc"
@@ -97,7 +97,7 @@ def test_settings_of_the_user_change_no_byte_of_a_figure(place, expected, tmp_pa
 
 
 @pytest.mark.slow
-def test_settings_made_before_change_no_figure_of_an_analysis(tmp_path):
+def test_matplotlib_settings_made_before_do_not_change_a_figure(tmp_path):
     def drawn(folder):
         layers = [LayerGradient(f"layer {place}", 1.0 / place, 0.1, 2.0 / place) for place in (1, 2, 3)]
         drawing = figure.draw({NetworkLabel("a_b $x$", "ResNet"): layers})

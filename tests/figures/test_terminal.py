@@ -1,4 +1,4 @@
-"""The one style of tables: text wraps, numbers do not, nothing a record holds acts on the terminal."""
+"""Tables: text wraps, numbers do not, and text from records has no effect on the terminal."""
 
 import io
 

@@ -24,7 +24,7 @@ def compared(tmp_path, capsys):
     return run
 
 
-def test_nothing_but_the_seed(compared):
+def test_runs_that_differ_only_in_the_seed(compared):
     lines = compared((4.5, {}), (4.8, {"seed": 1}))
     assert "Only the seed differs." in lines
     assert "seed 0 1" in lines
@@ -69,7 +69,7 @@ def test_other_images_are_a_warning(compared):
     assert "sizes.train 50000 45000" in lines
 
 
-def test_images_are_compared_by_their_digests(compared):
+def test_images_are_compared_by_digest(compared):
     data = fields()["data"]
     one, other = ({"data": data | {"digest": digest}} for digest in ("aaaaaaaaaaaa", "bbbbbbbbbbbb"))
     lines = compared((4.5, one), (4.5, other))
@@ -86,12 +86,12 @@ def test_images_with_another_mean_are_other_images(compared):
     assert "The images differ, so the errors cannot be compared." in lines
 
 
-def test_the_lowest_test_error_is_marked_as_no_result(compared):
+def test_the_lowest_test_error_is_marked_as_not_to_be_reported(compared):
     lines = compared((4.5, {}), (4.8, {}))
     assert "lowest test error, not to be reported, % 4.30 4.60 +0.30" in lines
 
 
-def test_an_unfinished_run_says_so(compared):
+def test_an_unfinished_run_is_shown_as_such(compared):
     lines = compared((4.5, {}), (None, {"state": "failed", "error": "out of memory", "results": {}}))
     assert any(line.endswith("/b (failed: out of memory)") for line in lines)
     assert "test error, % 4.50 –" in lines
@@ -106,7 +106,7 @@ def test_the_errors_after_each_epoch(compared):
     assert lines[at + 6 :] == [""]
 
 
-def test_of_many_epochs_some_and_the_last(compared):
+def test_many_epochs_are_thinned_out_and_the_last_is_shown(compared):
     text = "epoch,test_error\n" + "".join(f"{epoch},{90 - epoch / 5}\n" for epoch in range(1, 301))
     lines = compared((4.5, {}), (4.5, {}), metrics=(text, text))
     epochs = [
@@ -115,7 +115,7 @@ def test_of_many_epochs_some_and_the_last(compared):
     assert epochs == list(range(15, 301, 15))
 
 
-def test_a_folder_without_a_run_is_named(tmp_path):
+def test_a_folder_without_a_run_is_refused(tmp_path):
     write(tmp_path / "a")
     with pytest.raises(UserError, match=f"{tmp_path}/b holds no run"):
         show(tmp_path / "a", tmp_path / "b")

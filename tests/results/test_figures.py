@@ -1,4 +1,4 @@
-"""Figures show the means of finished runs, and nothing else; the same data give the same file."""
+"""Figures show only the means of finished runs; the same data give the same file."""
 
 import csv
 import itertools
@@ -109,7 +109,7 @@ def test_unfinished_runs_are_not_drawn():
     assert _drawn(plots.draw(_settings(), "error_parameters").figure.axes[0]) == {(769_162, 4.5)}
 
 
-def test_data_sets_have_panels_of_their_own():
+def test_each_data_set_has_its_own_panel():
     write(Path("runs/a"), 4.5)
     write(Path("runs/b"), 22.0, data___target_=CIFAR100)
     axes = plots.draw(_settings(), "error_parameters").figure.axes
@@ -117,7 +117,7 @@ def test_data_sets_have_panels_of_their_own():
     assert [_drawn(panel) for panel in axes] == [{(769_162, 4.5)}, {(769_162, 22.0)}]
 
 
-def test_a_line_joins_networks_that_differ_in_size_alone():
+def test_a_line_joins_networks_that_differ_only_in_size():
     for depth, size in ((40, 2e5), (100, 7e5)):
         for epochs in (10, 300):
             name = f"runs/{depth}-{epochs}"
@@ -155,7 +155,7 @@ def test_learning_curves_draw_error_and_loss():
     assert list(loss.get_lines()[0].get_ydata()) == [2.0, 1.0, 1.0]
 
 
-def test_a_damaged_metrics_file_is_named_and_costs_no_other_curve():
+def test_a_damaged_metrics_file_is_reported_and_other_curves_are_drawn():
     write(Path("runs/a"), 4.5)
     _metrics("runs/a", [60, 4.5], [2, 1])
     write(Path("runs/b"), 4.5, seed=1)
@@ -204,7 +204,7 @@ def test_heat_maps_do_not_mix_depths():
     assert titles == ["L=100, bottleneck, C10+", "L=40, bottleneck, C10+"]
 
 
-def test_devices_are_never_mixed():
+def test_each_device_has_its_own_bars():
     write(Path("runs/a"), 4.5, seconds=7200.0)
     write(Path("runs/b"), 4.5, seed=1, seconds=14400.0)
     write(Path("runs/c"), 4.5, seed=2, seconds=720_000.0, device="a CPU")
@@ -260,7 +260,7 @@ def test_the_same_data_give_the_same_file():
         assert Path("one", name).read_bytes() == Path("two", name).read_bytes(), name
 
 
-def test_points_lie_beside_the_figure():
+def test_the_points_are_saved_beside_the_figure():
     _two_families()
     plots.write(_settings(), ["error_parameters"], Path("out"))
     rows = list(csv.DictReader(Path("out/error_parameters.csv").read_text().splitlines()))
@@ -269,7 +269,7 @@ def test_points_lie_beside_the_figure():
     assert float(rows[0]["parameters"]) == 769_162
 
 
-def test_without_a_kind_all_that_the_data_allow_is_drawn():
+def test_without_a_kind_all_figures_with_data_are_drawn():
     _two_families()
     names = {path.name for path in plots.write(_settings(), (), Path("out"))}
     drawn = {"error_parameters", "error_multiply_adds", "training_time", "memory"}
@@ -300,21 +300,21 @@ def test_without_finished_runs_nothing_is_drawn():
         plots.write(_settings(), (), Path("out"))
 
 
-def test_what_one_asked_for_is_written_whole_or_not_at_all():
+def test_if_one_figure_cannot_be_drawn_none_is_written():
     _two_families()
     with pytest.raises(UserError, match="--kind=growth_compression"):
         plots.write(_settings(), ["memory", "growth_compression"], Path("out"))
     assert not Path("out").exists()
 
 
-def test_words_of_a_record_are_no_formulas():
+def test_text_of_a_record_is_no_formula():
     data = {**fields()["data"], "name": r"$\bad$"}
     write(Path("runs/a"), 4.5, device=r"$\frac{ costs $5", data=data, data___target_="x.Y")
     assert plots.draw(_settings(), "memory").points[0]["device"].startswith(r"$\frac{")
     plots.write(_settings(), ["memory", "error_parameters"], Path("out"))
 
 
-def test_families_are_told_apart_without_colour():
+def test_families_differ_without_colour():
     many = [*style.FAMILIES, *(f"network {number}" for number in range(6))]
     marks = style.marks(many).values()
     assert len({mark.marker for mark in marks}) == len(many)
@@ -322,7 +322,7 @@ def test_families_are_told_apart_without_colour():
     assert len({mark.marker for mark in own}) == len({str(mark.line) for mark in own}) == len(own)
 
 
-def test_labels_do_not_lie_on_one_another():
+def test_labels_do_not_overlap():
     for number in range(25):
         options = {"model__growth_rate": 12 + number, "parameters": 500_000 + 9_000 * number}
         write(Path(f"runs/{number}"), 5.0 - 0.01 * number, **options)

@@ -83,13 +83,13 @@ def test_the_recipes_of_densenet_run_match_table_2(config, model, column, error)
         (["++trainer.accumulate_grad_batches=2"], "accumulate_grad_batches=2"),
     ],
 )
-def test_one_departure_from_the_protocol_is_named_and_leaves_the_figure_out(config, words, reason):
+def test_a_difference_from_the_protocol_is_named_and_prevents_a_comparison(config, words, reason):
     found = compare(setting_of(config(*words)))
     assert (found.published, found.difference) == (None, None)
     assert reason in found.reason
 
 
-def test_another_recipe_is_told_in_a_few_words(config):
+def test_another_recipe_is_described_in_a_few_words(config):
     reason = compare(setting_of(config("recipe=one_cycle", "epochs=5"))).reason
     assert (
         reason == "5 epochs, the paper 300; weight_decay=0.0005, the paper 0.0001; one-cycle schedule"
@@ -102,7 +102,7 @@ def test_fewer_training_images_are_named(config):
     )
 
 
-def test_what_decides_no_result_is_no_departure(config):
+def test_options_without_effect_on_results_may_differ(config):
     words = [
         "seed=3",
         "data.root=elsewhere",
@@ -135,13 +135,13 @@ def test_imagenet_with_its_top5_error(config):
         ("model=preact_resnet_164 recipe=resnet", "64,000 iterations rather than epochs"),
     ],
 )
-def test_a_protocol_that_no_option_can_say_never_matches(config, words, reason):
+def test_a_protocol_that_options_cannot_express_never_matches(config, words, reason):
     found = compare(setting_of(config(*words.split())))
     assert found.published is None
     assert reason in found.reason
 
 
-def test_the_nearest_of_two_protocols_is_told(config):
+def test_differences_from_the_nearest_protocol_are_listed(config):
     words = ["model=preact_resnet_1001", "recipe=resnet", "recipe.optimizer.nesterov=false"]
     of_64 = compare(setting_of(config(*words, "recipe.batch_size=64"))).reason
     of_128 = compare(setting_of(config(*words))).reason
@@ -159,7 +159,7 @@ def test_nothing_unfinished_or_averaged_is_compared(config):
     assert compare(settings(runs, ["family"])[0]).reason == "averaged over model.depth"
 
 
-def test_every_figure_names_its_source_and_protocol():
+def test_every_published_error_has_a_source_and_a_protocol():
     figures = published()
     assert len({(item.source, item.network, item.data, item.error) for item in figures}) == len(figures)
     for item in figures:

@@ -1,4 +1,4 @@
-"""Records are found and read; a damaged or foreign one is named, and nothing else is lost."""
+"""Records are found and read; a damaged or foreign one is reported, and the others are read."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_folder_that_does_not_exist_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("text", DAMAGED.values(), ids=DAMAGED.keys())
-def test_a_damaged_or_foreign_record_is_named_and_nothing_else_lost(tmp_path, text):
+def test_a_damaged_or_foreign_record_is_reported_and_others_are_read(tmp_path, text):
     write(tmp_path / "before"), write(tmp_path / "later")
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged/run.json").write_text(text)
@@ -94,7 +94,7 @@ def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
     ]
 
 
-def test_odd_options_in_a_record_break_no_table(tmp_path):
+def test_strange_options_in_a_record_break_no_table(tmp_path):
     odd = fields()
     odd["config"]["model"] |= {"depth": [1], "compression": "half", "block_config": {"a": 1}}
     odd["config"]["recipe"] |= {"optimizer": None, "schedule": 3}
@@ -159,7 +159,7 @@ NO_PLAIN_DATA = ("seconds", "results.test_loss", "peak_memory_bytes", "config.mo
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_an_odd_field_is_named_and_nothing_else_lost(tmp_path, name):
+def test_a_wrong_field_is_reported_and_other_records_are_read(tmp_path, name):
     write(tmp_path / "good"), write(tmp_path / "odd")
     odd = fields()
     node = odd
@@ -175,7 +175,7 @@ def test_an_odd_field_is_named_and_nothing_else_lost(tmp_path, name):
     assert item.reason.startswith("cannot be read: " if name in NO_PLAIN_DATA else f"holds {name}=")
 
 
-def test_keys_that_nobody_knows_are_allowed(tmp_path):
+def test_unknown_keys_are_allowed(tmp_path):
     folder = write(tmp_path / "run", digest="0a", results={"test_error": 4.5, "calibration": 0.1})
     assert read_run(folder).fields["digest"] == "0a"
 
@@ -188,7 +188,7 @@ def test_a_lone_surrogate_in_a_record_is_kept_and_can_be_written_again(tmp_path)
 
 @pytest.mark.parametrize("name", ["run.json", "metrics.csv", "sweep.yaml", "config.yaml"])
 @pytest.mark.parametrize("kind", ["pipe", "device", "folder", "large", "loop"])
-def test_what_is_no_file_of_ours_is_refused_at_once(tmp_path, name, kind):
+def test_pipes_devices_and_huge_files_are_refused_at_once(tmp_path, name, kind):
     folder = write(tmp_path / "run")
     (folder / name).unlink(missing_ok=True)
     if kind == "pipe":
@@ -283,7 +283,7 @@ def test_a_damaged_metrics_file_is_named(tmp_path, content):
         read_metrics(run)
 
 
-def test_a_run_that_gives_no_sign_of_life_is_broken_off(tmp_path):
+def test_a_run_without_sign_of_life_is_killed(tmp_path):
     folder = write(tmp_path, state="running")
     assert read_run(folder).status == "killed"
     (folder / ".alive").touch()
@@ -293,7 +293,7 @@ def test_a_run_that_gives_no_sign_of_life_is_broken_off(tmp_path):
     assert read_run(folder).status == "killed"
 
 
-def test_only_a_run_that_says_running_can_be_broken_off():
+def test_only_a_run_recorded_as_running_can_be_killed():
     assert [Run(Path(), fields(state=state)).status for state in ("done", "failed")] == [
         "done",
         "failed",

@@ -1,4 +1,4 @@
-"""The report is one page that shows all records, obeys none of their words, and asks for nothing."""
+"""The report is one page with all records. Their text is never markup, and the page loads nothing."""
 
 import html
 import json
@@ -86,7 +86,7 @@ def test_everything_is_on_the_page():
 
 
 @pytest.mark.usefixtures("_sweep")
-def test_published_figures_stand_beside_runs_of_the_same_protocol():
+def test_runs_are_compared_with_published_errors_of_the_same_protocol():
     words = " ".join(_page().text.split())
     assert "Published: 4.51 %" in words
     assert "ours differs by +0.16" in words
@@ -130,7 +130,7 @@ def test_figures_take_the_colours_of_the_page():
     assert "#1d1d21" not in drawings
 
 
-def test_words_of_a_record_are_shown_and_never_obeyed():
+def test_text_of_a_record_is_shown_and_is_never_markup():
     write(Path("runs/a"), 4.5, host=EVIL, git=EVIL, device=EVIL, overrides=[EVIL], seed=1)
     write(Path("runs/b"), 4.5, state="failed", error=EVIL, versions={EVIL: EVIL})
     write(Path("runs/c"), 4.5, model={"_target_": EVIL, "name": EVIL}, precision=EVIL)
@@ -166,7 +166,7 @@ def test_columns_are_sorted_by_numbers_not_by_what_is_shown():
     assert {"9.5", "10.5", "769162.0", "1727962.0", ""} <= set(keys)
 
 
-def test_a_page_of_nothing_but_failures_is_written():
+def test_a_page_of_failed_runs_only_is_written():
     write(Path("runs/a"), 4.5, state="failed", error="OSError: no space left")
     page = _page()
     assert "0 of 1 run finished" in page.text

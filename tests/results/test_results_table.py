@@ -1,4 +1,4 @@
-"""The table: what is shown, in which order, what is said below, and how it is written."""
+"""The table: its columns, the order of its rows, its notes and its formats."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def column(found, heading):
     return [cells[index] for cells in found.rows]
 
 
-def test_one_row_a_setting_with_mean_deviation_and_n():
+def test_one_row_per_setting_with_mean_deviation_and_n():
     found = shown(run(4.4, seed=0), run(4.5, seed=1), run(4.9, seed=2))
     assert found.headings == [
         "network", "data", "error %", "n", "best %",
@@ -66,7 +66,7 @@ def test_a_setting_without_a_finished_run_has_a_row_too():
     assert column(found, "error %") == ["4.50", ""]
 
 
-def test_the_last_epochs_error_stands_beside_one_chosen_by_validation():
+def test_the_error_of_the_last_epoch_is_shown_if_validation_chose_another():
     record = fields(4.4, recipe__report="best")
     record["results"] |= {"test_error_last": 4.7, "best_on_test": False, "validation_error_best": 4.1}
     record["results"]["reported"] = "best"
@@ -84,7 +84,7 @@ def test_top5_errors_only_of_many_classes():
     assert column(shown(Run(Path("run"), record)), "top-5 %") == ["0.10"]
 
 
-def test_what_does_not_compare_is_said():
+def test_a_note_says_what_cannot_be_compared():
     found = shown(run(4.5), run(4.6, seed=1, device="Xeon, 2 threads", device_type="cpu"))
     assert column(found, "memory") == ["2.82 GB ‡"]
     assert (
@@ -97,7 +97,7 @@ def test_what_does_not_compare_is_said():
     )
 
 
-def test_grouped_rows_say_over_what_they_average():
+def test_a_note_says_what_grouped_rows_average_over():
     runs = [run(4.0), run(5.0, model__depth=40)]
     found = table(rows(settings(runs, ["model.growth_rate"])))
     assert found.rows[0][:4] == ["k=12", "C10+", "4.50 ± 0.71", "2"]
@@ -108,7 +108,7 @@ def test_grouped_rows_say_over_what_they_average():
     assert "Each row averages over different values of model.depth." in found.notes
 
 
-def test_published_figures_stand_beside_with_the_difference_or_a_reason():
+def test_published_errors_are_shown_with_the_difference_or_a_reason():
     found = shown(run(4.6), run(5.3, epochs=5), paper=True)
     assert column(found, "published %") == ["4.51", ""]
     assert column(found, "ours − published") == ["+0.09", ""]
@@ -117,7 +117,7 @@ def test_published_figures_stand_beside_with_the_difference_or_a_reason():
     assert reason in found.notes
 
 
-def test_what_else_differs_from_the_published_runs_is_said():
+def test_notes_say_what_else_differs_from_the_published_runs():
     found = shown(run(4.6, precision="bf16-mixed", data__verify=False), paper=True)
     assert "Our runs used bf16-mixed, the published ones 32 bits." in found.notes
     assert (
@@ -125,7 +125,7 @@ def test_what_else_differs_from_the_published_runs_is_said():
     )
 
 
-def test_rows_come_as_in_the_papers_or_as_asked_for():
+def test_rows_are_ordered_as_in_papers_or_by_a_column():
     runs = [
         run(5.0, model=RESNET, parameters=1_700_000),
         run(3.0, parameters=27_000_000, model__growth_rate=24),
@@ -145,12 +145,12 @@ def test_rows_come_as_in_the_papers_or_as_asked_for():
     assert column(shown(*runs, sort="-error"), "network") == falling
 
 
-def test_a_wrong_column_to_sort_by_is_answered_with_the_right_ones():
+def test_an_unknown_column_to_sort_by_is_refused_with_the_known_ones():
     with pytest.raises(UserError, match=r"--sort=-eror: must be one of .*; for example --sort=error"):
         shown(run(), sort="-eror")
 
 
-def test_csv_holds_all_numbers_under_stable_names():
+def test_csv_has_all_numbers_in_columns_of_fixed_names():
     runs = [run(4.4, seed=0), run(4.9, seed=1), run(9.0, seed=2, state="failed")]
     other = run(6.0, model__growth_rate=24)
     first, second = csv.DictReader(io.StringIO(formats.as_csv(rows(settings([*runs, other])))))
@@ -165,7 +165,7 @@ def test_csv_holds_all_numbers_under_stable_names():
     assert first["best_on_test"] == "True"
 
 
-def test_json_holds_every_run():
+def test_json_has_every_run():
     failed = run(9.0, seed=1, state="failed", error="out of memory", seconds=float("nan"))
     (row,) = json.loads(formats.as_json(rows(settings([run(4.4), failed]), paper=True)))
     assert row["error_percent_mean"] == 4.4
@@ -204,7 +204,7 @@ def drawn(found, width):
     return console.export_text()
 
 
-def test_a_narrow_terminal_goes_without_some_columns_and_says_so():
+def test_a_narrow_terminal_omits_some_columns_and_names_them():
     found = shown(run(4.4), run(model=RESNET))
     assert "too narrow" not in drawn(found, 140)
     text = drawn(found, 80)

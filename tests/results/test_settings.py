@@ -1,4 +1,4 @@
-"""Runs become settings: only finished runs are averaged, and each setting says what is its own."""
+"""Runs become settings: only finished runs are averaged, and titles have the options that differ."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_mean_and_sample_standard_deviation_over_seeds():
     assert setting.best_on_test
 
 
-def test_one_run_has_no_deviation_and_none_no_mean():
+def test_one_run_has_no_deviation_and_no_run_has_no_mean():
     (setting,) = settings([run(4.5)])
     assert (setting.mean("error"), setting.std("error")) == (4.5, None)
     (setting,) = settings([run(4.5, state="failed")])
@@ -48,7 +48,7 @@ def test_one_run_has_no_deviation_and_none_no_mean():
 
 
 @pytest.mark.parametrize("state", ["failed", "interrupted", "running"])
-def test_what_is_not_finished_is_counted_and_never_averaged(state):
+def test_unfinished_runs_are_counted_and_never_averaged(state):
     (setting,) = settings([run(4.5, seed=0), run(99.0, seed=1, state=state)])
     assert setting.mean("error") == 4.5
     assert setting.counts == {"done": 1, "killed" if state == "running" else state: 1}
@@ -64,7 +64,7 @@ def test_the_validation_error_is_that_of_the_epoch_tested():
     assert setting.mean("validation_error") == 5.0
 
 
-def test_a_title_tells_what_differs_and_nothing_else():
+def test_a_title_has_the_options_that_differ_and_no_others():
     assert titles(run()) == ["DenseNet-BC (L=100, k=12)"]
     assert titles(run(model__compression=0.5), run(model__compression=0.8)) == [
         "DenseNet-BC (L=100, k=12), θ=0.5",
@@ -76,7 +76,7 @@ def test_a_title_tells_what_differs_and_nothing_else():
     ]
 
 
-def test_a_title_tells_no_option_of_another_kind_of_network_or_schedule():
+def test_a_title_has_no_option_of_another_kind_of_network_or_schedule():
     assert titles(run(), run(model=RESNET)) == ["DenseNet-BC (L=100, k=12)", "ResNet-110"]
     assert titles(run(), run(recipe__schedule=ONE_CYCLE)) == [
         "DenseNet-BC (L=100, k=12), step schedule",
@@ -89,7 +89,7 @@ def test_a_title_tells_no_option_of_another_kind_of_network_or_schedule():
     ]
 
 
-def test_of_one_seed_the_run_that_ended_first_counts():
+def test_of_several_runs_of_a_seed_the_first_to_end_counts():
     late = run(9.0, ended="2026-11-22T12:00:00+01:00")
     first = run(4.0, ended="2026-11-22T10:30:00+00:00")
     unfinished = run(1.0, state="failed", ended="2026-11-20T00:00:00+00:00")
@@ -99,13 +99,13 @@ def test_of_one_seed_the_run_that_ended_first_counts():
     assert found.repeats == {late: first, undated: first}
 
 
-def test_what_decides_no_result_makes_no_setting():
+def test_options_without_effect_on_results_make_no_new_setting():
     here = run(data__root="here")
     there = run(data__root="there", data__num_workers=4, seed=1)
     assert [setting.n for setting in settings([here, there])] == [2]
 
 
-def test_options_that_differ_are_told():
+def test_options_that_differ_are_listed():
     first, second = settings([run(model__growth_rate=12), run(model__growth_rate=24)])
     assert first.options == {"model.growth_rate": 12}
     assert second.options == {"model.growth_rate": 24}
@@ -135,7 +135,7 @@ def test_imagenet_is_known_by_its_images():
     assert settings([Run(Path("run"), record)])[0].data == "image_folder+"
 
 
-def test_grouping_averages_over_all_else_and_says_over_what():
+def test_grouping_averages_over_all_other_options_and_lists_them():
     runs = [
         run(5.0, model__growth_rate=12, model__compression=0.5),
         run(5.2, model__growth_rate=12, model__compression=1.0, seed=1),
@@ -149,14 +149,14 @@ def test_grouping_averages_over_all_else_and_says_over_what():
     assert twenty_four.averaged_over == ()
 
 
-def test_grouping_by_family_and_by_an_option_that_some_lack():
+def test_grouping_by_family_and_by_an_option_that_some_runs_lack():
     runs = [run(), run(model__depth=40), run(model=RESNET)]
     assert [(s.title, s.n) for s in settings(runs, ["family"])] == [("DenseNet-BC", 2), ("ResNet", 1)]
     named = [setting.title for setting in settings(runs, ["model.growth_rate"])]
     assert named == ["k=12", "without model.growth_rate"]
 
 
-def test_an_unknown_option_to_group_by_is_answered_with_the_right_one():
+def test_an_unknown_option_to_group_by_is_refused_with_a_known_one():
     with pytest.raises(
         UserError, match=r"no run has such an option; .* --group-by=model\.growth_rate$"
     ):
@@ -182,21 +182,21 @@ def test_runs_on_different_images_are_not_averaged():
     ]
 
 
-def test_images_that_are_not_known_may_be_the_same():
+def test_unknown_images_may_be_the_same():
     (setting,) = settings([on("aaaaaaaaaaaa", 4.0), on(None, 5.0, seed=1)])
     assert (setting.mean("error"), setting.title) == (4.5, "DenseNet-BC (L=100, k=12)")
     (setting,) = settings([on("aaaaaaaaaaaa", 4.0), on("aaaaaaaaaaaa", 5.0, seed=1)])
     assert setting.mean("error") == 4.5
 
 
-def test_titles_tell_that_two_networks_were_trained_on_different_images():
+def test_titles_distinguish_networks_trained_on_different_images():
     runs = [on("aaaaaaaaaaaa"), on("bbbbbbbbbbbb", model=RESNET)]
     assert titles(*runs) == ["DenseNet-BC (L=100, k=12), images aaaaaa", "ResNet-110, images bbbbbb"]
     cifar100 = {"data___target_": "densenet_cli.data.cifar.Cifar100"}
     assert titles(runs[0], on("bbbbbbbbbbbb", **cifar100)) == 2 * ["DenseNet-BC (L=100, k=12)"]
 
 
-def test_what_is_grouped_over_different_images_says_so():
+def test_a_group_over_different_images_lists_images_as_averaged_over():
     runs = [on("aaaaaaaaaaaa"), on("bbbbbbbbbbbb", seed=1)]
     (setting,) = settings(runs, ["network"])
     assert setting.averaged_over == ("images",)

@@ -1,4 +1,4 @@
-"""Networks in the order in which their systems first appeared: the table of them, and the figure."""
+"""Networks by the year in which they first appeared: the table and the figure."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def choice(name):
     return found | content
 
 
-def test_each_family_of_history_is_one_that_a_choice_of_model_makes():
+def test_each_family_of_a_system_is_that_of_a_model_config():
     names = [path.relative_to(CONF / "model").with_suffix("") for path in CONF.glob("model/**/*.yaml")]
     made = {family(choice(name)) for name in names}
     made |= {family(choice("densenet_bc") | {"compression": 1.0})}
@@ -92,7 +92,7 @@ def test_each_family_of_history_is_one_that_a_choice_of_model_makes():
     assert set(known) <= made
 
 
-def test_years_are_those_of_the_documents():
+def test_years_are_those_of_the_papers():
     months = []
     for system in systems.systems():
         if arxiv := re.fullmatch(r"arXiv:(\d\d)(\d\d)\.\d+", system.source):
@@ -114,7 +114,7 @@ def test_an_entry_that_is_not_a_system_is_refused(tmp_path, monkeypatch):
             systems.systems.__wrapped__()
 
 
-def test_rows_come_by_year_and_those_without_one_go_last():
+def test_rows_are_ordered_by_year_and_those_without_one_go_last():
     found = table(rows(of(OURS, RESNET, HIGHWAY, ALEXNET, VGG, LENET, STOCHASTIC_DEPTH), years=True))
     assert found.headings[:3] == ["year", "system", "network"]
     assert [cells[:3] for cells in found.rows] == [
@@ -130,7 +130,7 @@ def test_rows_come_by_year_and_those_without_one_go_last():
     assert "LeNet-5, Proceedings of the IEEE 86; AlexNet, NeurIPS 2012; VGG, arXiv:1409.1556; " in note
 
 
-def test_rows_of_one_year_and_system_come_as_in_the_papers():
+def test_rows_of_one_year_and_system_are_ordered_as_in_papers():
     large, small = (fields(5.0, model=RESNET | {"depth": d}, parameters=d) for d in (110, 20))
     found = table(rows(settings([Run(Path("a"), large), Run(Path("b"), small)]), years=True))
     assert column(found, "network") == ["ResNet-20", "ResNet-110"]
@@ -144,12 +144,12 @@ def test_another_order_can_be_asked_for():
     assert order(*models, years=True, sort="system") == by_name
 
 
-def test_who_sorts_by_year_sees_it():
+def test_sorting_by_year_shows_the_year():
     assert table(rows(of(VGG, LENET), sort="year")).rows[0][:2] == ["1998", "LeNet-5"]
     assert "year" not in table(rows(of(VGG, LENET), sort="error")).headings
 
 
-def test_years_and_published_figures_stand_together():
+def test_years_and_published_errors_are_shown_together():
     runs = [Run(Path("a"), fields(4.6)), Run(Path("b"), fields(9.0, model=LENET))]
     found = table(rows(settings(runs), paper=True, years=True))
     assert column(found, "year") == ["1998", "2016"]
@@ -191,7 +191,7 @@ def test_csv_and_json_have_year_system_and_source(years):
         assert [row[name] for name in names] == [str(same[name] or "") for name in names]
 
 
-def test_the_figure_has_a_column_a_network_in_order_of_appearance():
+def test_the_figure_has_a_column_per_network_in_order_of_appearance():
     for number, (model, error) in enumerate(
         [(VGG, 12.0), (LENET, 45.0), (HIGHWAY, 25.0), (RESNET, 10.0), (RESNET | {"depth": 20}, 17.0)]
     ):
@@ -234,7 +234,7 @@ def test_each_network_of_the_sweep_is_named_in_its_column(errors):
     assert centres == pytest.approx(dots, abs=1)
 
 
-def test_families_of_no_known_year_are_left_out_and_named():
+def test_families_of_unknown_year_are_left_out_and_named():
     write_runs([LENET, ALEXNET, VGG, OURS], [10, 10, 10, 10])
     drawn = drawing()
     assert [point["system"] for point in drawn.points] == ["LeNet-5", "AlexNet", "VGG"]
@@ -255,13 +255,13 @@ def test_without_three_years_on_one_data_set_there_is_no_figure():
     assert {point["data"] for point in drawing().points} == {"C10+"}
 
 
-def test_of_a_network_the_setting_of_lowest_error_is_drawn():
+def test_of_each_network_the_setting_with_the_lowest_error_is_drawn():
     write_runs([LENET, VGG, RESNET], [10, 10, 10])
     write(Path("runs/better"), 8.0, model=VGG, epochs=5)
     assert [point["error_percent_mean"] for point in drawing().points] == [10, 8, 10]
 
 
-def test_of_too_many_networks_the_best_of_each_system_is_drawn():
+def test_of_many_networks_the_best_of_each_system_is_drawn():
     depths = range(1, SHOWN + 1)
     resnets = [RESNET | {"depth": depth} for depth in depths]
     write_runs([LENET, VGG, *resnets], [10, 10, *(40 - depth for depth in depths)])

@@ -1,4 +1,4 @@
-"""A sweep's live table, from records alone."""
+"""The live table of a sweep, from its records."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def text(folder: Path) -> str:
     return " ".join(console.export_text().split())
 
 
-def test_a_running_job_with_its_epoch_error_speed_and_time_left(tmp_path):
+def test_a_running_run_has_epoch_error_speed_and_time_left(tmp_path):
     running(tmp_path / "k=12", seconds_ago=30)
     (run,) = read_progress(tmp_path)
     assert (run.name, run.status, run.epoch, run.epochs) == ("k=12", "running", 4, 10)
@@ -49,7 +49,7 @@ def test_a_running_job_with_its_epoch_error_speed_and_time_left(tmp_path):
     assert run.seconds_left == pytest.approx(6 * 110 - 30, abs=2)  # the last three took 110 s each
 
 
-def test_each_state_is_told(tmp_path):
+def test_each_state_is_shown(tmp_path):
     running(tmp_path / "a")
     write(tmp_path / "b", 4.5)
     write(tmp_path / "c", state="failed", error="CUDA out of memory.", results={})
@@ -110,7 +110,7 @@ def test_when_all_will_be_done(runs, expected):
     assert seconds_left(runs) == expected
 
 
-def test_the_header_tells_when_all_will_be_done():
+def test_the_header_says_when_all_will_be_done():
     line = summary([of("running", 40, 3600), of("done", 100)])
     moment = datetime.now() + timedelta(seconds=3600)
     assert line.startswith("2 runs: 1 running, 1 done; all done in about 1:00:00 h, at ")
@@ -129,7 +129,7 @@ def test_a_damaged_plan_is_named(tmp_path, content):
         watch(tmp_path)
 
 
-def test_it_leaves_when_all_are_done(tmp_path, monkeypatch, capsys):
+def test_it_ends_when_all_runs_are_done(tmp_path, monkeypatch, capsys):
     write(tmp_path / "a")
     write(tmp_path / "b", state="failed", error="no")
     waited = []
@@ -153,7 +153,7 @@ def test_it_follows_the_records(tmp_path, monkeypatch, capsys):
     assert "1 run: 1 done" in capsys.readouterr().out
 
 
-def test_ctrl_c_leaves_it_with_the_last_view(tmp_path, monkeypatch, capsys):
+def test_ctrl_c_ends_it_with_the_last_view(tmp_path, monkeypatch, capsys):
     running(tmp_path / "a")
 
     def sleep(seconds: float) -> None:
@@ -164,13 +164,13 @@ def test_ctrl_c_leaves_it_with_the_last_view(tmp_path, monkeypatch, capsys):
     assert "1 run: 1 running" in capsys.readouterr().out
 
 
-def test_once_shows_a_running_sweep_and_leaves(tmp_path, capsys):
+def test_once_shows_a_running_sweep_and_ends(tmp_path, capsys):
     running(tmp_path / "a")
     watch(tmp_path, interval=3600, once=True)
     assert "1 run: 1 running" in capsys.readouterr().out
 
 
-def test_a_time_left_beyond_all_dates_is_left_out(tmp_path):
+def test_a_time_left_beyond_all_dates_is_not_shown(tmp_path):
     folder = running(tmp_path / "a")
     (folder / "metrics.csv").write_text("epoch,seconds\n1,1e10\n")
     (run,) = read_progress(tmp_path)
