@@ -1,10 +1,11 @@
-# Two commands set up everything: `make run`, `make test`.
+# `make run` and `make test` also install all that they need into $(VENV).
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+HYDRA_NEXT = $(CURDIR)/build/hydra-next
 INSTALLED = $(VENV)/installed
 
-.PHONY: run test test-all torture bench bench-gpu check smoke install clean
+.PHONY: run test test-all test-hydra-next torture bench bench-gpu check smoke install clean
 
 run: $(INSTALLED) ## train and test a DenseNet on the embedded digits
 	$(BIN)/densenet-run experiment=quickstart
@@ -16,15 +17,19 @@ test: $(INSTALLED) ## the fast tests
 test-all: $(INSTALLED) ## all tests
 	$(BIN)/python -m pytest -q -n 2 -m ''
 
-torture: $(INSTALLED) ## kills, full disks, damaged records and odd folders, for TORTURE_MINUTES (10)
+test-hydra-next: $(INSTALLED) ## the fast tests with the release candidate of Hydra's next version
+	$(BIN)/pip install --quiet --upgrade --target $(HYDRA_NEXT) 'hydra-core==1.4.0rc3'
+	PYTHONPATH=$(HYDRA_NEXT) $(BIN)/python -m pytest -q -n 2
+
+torture: $(INSTALLED) ## kills, full disks, damaged records and odd names, for TORTURE_MINUTES (10)
 	$(BIN)/python tests/torture
 
-bench: $(INSTALLED) ## how fast 10,000 records are tabulated, input is made, networks train and evaluate
+bench: $(INSTALLED) ## time to tabulate 10,000 records, to load images, to train and evaluate networks
 	$(BIN)/python tests/benchmarks/bench_results.py
 	$(BIN)/python tests/benchmarks/bench_input.py
 	$(BIN)/python tests/benchmarks/bench_networks.py
 
-bench-gpu: $(INSTALLED) ## whether the fused DenseNet is right and fast on a GPU
+bench-gpu: $(INSTALLED) ## correctness and speed of the fused DenseNet on a GPU
 	$(BIN)/python tests/benchmarks/bench_gpu.py
 
 check: $(INSTALLED) ## style and types
@@ -32,16 +37,16 @@ check: $(INSTALLED) ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-smoke: $(INSTALLED) ## one epoch, seconds
+smoke: $(INSTALLED) ## one epoch: seconds
 	$(BIN)/densenet-run experiment=quickstart model.depth=10 epochs=1
 
-install: $(INSTALLED) ## the virtual environment, with all that developing needs
+install: $(INSTALLED) ## the virtual environment, with the tools for development
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
 
-clean: ## everything made here but outputs/
+clean: ## remove everything that make has made, except outputs/
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""The three commands as they are installed: each begins before it loads anything that takes time."""
+"""The three commands: what is typed -> one call. Nothing else imports this package."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def densenet_run() -> None:
 
 
 def densenet_results() -> None:
-    """Show what was trained."""
+    """Show the results of runs."""
     begin("densenet-results")
     from densenet_cli.commands.results import main
 
@@ -22,7 +22,7 @@ def densenet_results() -> None:
 
 
 def densenet_model() -> None:
-    """Look at networks, and use them."""
+    """Examine networks, and use them."""
     begin("densenet-model")
     from densenet_cli.commands.model import main
 

@@ -18,7 +18,7 @@ from densenet_cli.config import known_keys, resolvers
 from densenet_cli.config.compose import CONF, VERSION_BASE, as_trained, compose, composing, resolved
 from densenet_cli.config.errors import explain
 from densenet_cli.config.overrides import key, refuse_empty, value, with_quoted_paths
-from densenet_cli.config.trust import Trust, check_words
+from densenet_cli.config.trust import Trust, check_stored_overrides
 from densenet_cli.options import UserError
 from densenet_cli.plain_text import Parser
 from densenet_cli.process import ranks
@@ -164,7 +164,9 @@ def _resume(folder: Path, overrides: list[str], trust: Trust) -> int:
             raise UserError(f"{override}: {rule}")
     if changes:
         kept = [one for one in before if key(one) in KEPT and key(one) not in map(key, changes)]
-        check_words(kept, folder / "overrides.yaml", "if it is meant to be there, type it too")
+        check_stored_overrides(
+            kept, folder / "overrides.yaml", "if it is meant to be there, type it too"
+        )
         with composing():
             composed = resolved(compose([*kept, *changes]))
         for name in map(key, changes):

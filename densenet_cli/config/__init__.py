@@ -1,1 +1,1 @@
-"""The words a user typed -> one resolved, checked configuration; nothing is built or run here."""
+"""What a user types -> one resolved, checked configuration, and the objects that it describes."""

@@ -1,4 +1,4 @@
-"""Makes what a section of the configuration describes by its `_target_`."""
+"""Builds what a section of the configuration describes: calls its `_target_` with its options."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def build(section: str, options: dict[str, Any], **given: Any) -> Any:
     Args:
         section: the section's name, for messages: a wrong option is called `section.option`.
         options: `_target_` and its arguments.
-        given: further arguments, which no user types.
+        given: further arguments, which are no options.
 
     Raises:
-        UserError: if the target can't be found, has no such option, or refuses a value.
+        UserError: if there is no such target, or it has no such option or refuses a value.
     """
     _check_names(section, options, given)
     try:
@@ -37,13 +37,13 @@ def build(section: str, options: dict[str, Any], **given: Any) -> Any:
 
 
 def build_later(section: str, options: dict[str, Any]) -> functools.partial[Any]:
-    """The section's target with its options set, waiting for its first argument."""
+    """The section's target as a function of its first argument, with the options already set."""
     return build(section, {**options, "_partial_": True})
 
 
 @contextlib.contextmanager
 def naming(section: str) -> Iterator[None]:
-    """Call a wrong option by its full name, `section.option`, as it is typed."""
+    """Within, errors name an option in full, `section.option`, as it is typed."""
     try:
         yield
     except OptionError as error:
@@ -51,18 +51,18 @@ def naming(section: str) -> Iterator[None]:
 
 
 def refuse_name(section: str, name: str, value: Any, names: Iterable[str], target: str = "it") -> None:
-    """Raise OptionError: the section has no option of this name; say which was likely meant."""
+    """Raise OptionError: the section has no option of this name; one of `names` was likely meant."""
     near = nearest(name, names := sorted(names))
     hint = f"did you mean {section}.{near}?" if near else f"{target} has " + ", ".join(names)
-    rule = f"there is no such option; {hint} (remove one by typing ~{section}.{name})"
+    rule = f"there is no such option; {hint} (~{section}.{name} removes it)"
     raise OptionError(f"{section}.{name}", value, rule)
 
 
 def _made(options: dict[str, Any], path: str = "") -> Any:
-    """What a target makes of its options, those that are targets themselves being made before it.
+    """Call a target with its options. Options that have a target themselves are built first.
 
-    Hydra's `instantiate` is not used because it would resolve interpolations once more: a folder called
-    ${x} would be looked up, and what was read from a file could call OmegaConf's resolvers.
+    Hydra's `instantiate` is not used because it resolves interpolations again: it would replace ${x} in
+    the name of a folder, and text from a file could call OmegaConf's resolvers.
     """
     target = _locate(path, options)
     arguments = {name: _value(item, f"{path}{name}.") for name, item in options.items()}
@@ -103,5 +103,5 @@ def _locate(path: str, options: dict[str, Any]) -> Any:
     try:
         return pkgutil.resolve_name(name)
     except (ValueError, ImportError, AttributeError):
-        rule = "is no Python function or class that can be imported"
+        rule = "must be a Python function or class that can be imported"
         raise OptionError(f"{path}_target_", name, rule) from None

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from densenet_cli.config import known_keys
 from densenet_cli.config.overrides import key, quoted, value
-from densenet_cli.config.trust import check_words
+from densenet_cli.config.trust import check_stored_overrides
 from densenet_cli.options import UserError
 from densenet_cli.record import schema
 from densenet_cli.record.run_record import read_config
@@ -92,5 +92,5 @@ def as_trained(overrides: list[str]) -> list[str]:
     _, before = read_config(folder)
     typed = {key(override) for override in overrides}
     kept = [one for one in before if not {key(one), key(one).partition(".")[0]} & typed]
-    check_words(kept, folder / "overrides.yaml", "if it is meant to be there, type it too")
+    check_stored_overrides(kept, folder / "overrides.yaml", "if it is meant to be there, type it too")
     return kept + overrides

@@ -1,4 +1,4 @@
-"""The functions that files in conf/ may call, as in `${run_folder:}`."""
+"""Functions that configuration files call, as in `${run_folder:}`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from densenet_cli.process.ranks import launch_id
 
 
 def run_folder() -> str:
-    """A folder below outputs/ that no other run has.
+    """A folder below outputs/ that no other run uses.
 
-    Processes that torchrun or srun started together get one folder, named by what they share, so that
-    a job started again under the same name finds its checkpoints.
+    Processes that torchrun or srun started together share one folder, named after their launch, so
+    that a job that is started again under the same name finds its checkpoints.
     """
     shared = launch_id()
     if shared is not None:
@@ -31,13 +31,13 @@ def dropout_without_augmentation(augment: object) -> float:
 
 
 def slurm_nodes() -> int:
-    """The number of nodes of the SLURM job; 1 outside one."""
+    """The number of nodes of the SLURM job; 1 without SLURM."""
     return int(os.environ.get("SLURM_NNODES", "1"))
 
 
 def register() -> None:
     """Make the functions known to OmegaConf."""
-    # OmegaConf 2.4 has given the one function the name of the other.
+    # In OmegaConf 2.4 register_resolver is what register_new_resolver was before.
     before = omegaconf.__version__.startswith("2.3.")
     add: Any = OmegaConf.register_new_resolver if before else OmegaConf.register_resolver
     add("run_folder", run_folder, use_cache=True, replace=True)

@@ -1,8 +1,8 @@
-"""What may be built from a configuration that was read back from a run's or a sweep's folder.
+"""What may be built from a configuration that is read from the folder of a run or a sweep.
 
-What a user types is his own and may name any class or function. A folder may come from someone else.
-Of what is read from it only the targets listed here are built, each in its own section and with plain
-values, and besides them what the user names in the command itself.
+What users type may name any class or function. A folder may come from someone else: from it only the
+targets listed here are built, each in its own section and with plain values, and those targets that the
+user names in the same command (trust=, --trust, or an override).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from densenet_cli.options import UserError, shown
 from densenet_cli.record import schema
 
 _MODELS = "densenet_cli.models"
-_TORCHVISION = "torchvision.models."  # with the name of one of its classification networks
-TARGETS = {  # section -> what a file may build there
+_TORCHVISION = "torchvision.models."  # followed by the name of a classification network
+TARGETS = {  # section -> targets that a file may name there
     "model": {
         f"{_MODELS}.densenet.DenseNet",
         f"{_MODELS}.resnet.ResNet",
@@ -75,7 +75,7 @@ TARGETS = {  # section -> what a file may build there
         for name in ("CSVLogger", "CometLogger", "MLFlowLogger", "TensorBoardLogger", "WandbLogger")
     },
 }
-# What a file may say to Hydra: none of it names a program, a class or a folder of further files.
+# The options of Hydra that a file may set: none of them names a program, a class or a folder.
 HYDRA_KEYS = {
     *("hydra/launcher", "hydra/sweeper", "hydra.sweep.dir"),
     *(f"hydra.sweeper.{name}" for name in ("trials", "sampler", "seed")),
@@ -94,10 +94,10 @@ _TARGET = re.compile(r"""\b_target_["']?\s*[=:]\s*["']?([\w.]+)""")  # as typed,
 
 
 class Refused(UserError):
-    """A file names what is neither listed here nor trusted.
+    """A file names a target that is neither listed here nor trusted.
 
     Attributes:
-        target: what would be built.
+        target: its name, as read.
     """
 
     def __init__(self, message: str, target: Any) -> None:
@@ -107,11 +107,11 @@ class Refused(UserError):
 
 @dataclass(frozen=True)
 class Trust:
-    """What a user has named in this very command, which files may therefore name too.
+    """The targets that a user has named in the present command, so that files may name them too.
 
     Attributes:
-        names: classes and functions, or packages with all that is in them, that he says he trusts.
-        typed: further names in what he typed for other ends, such as model._target_=mine.Net.
+        names: classes, functions, and packages with everything in them, typed as trusted.
+        typed: targets of other overrides, such as mine.Net in model._target_=mine.Net.
         how: how `names` are typed: "trust=" or "--trust ".
     """
 
@@ -120,16 +120,16 @@ class Trust:
     how: str = "trust="
 
     @classmethod
-    def of(cls, names: Sequence[str], words: Sequence[str], config_dir: str | None) -> Trust:
-        """What the words of densenet-run and the files of a typed --config-dir name."""
+    def of(cls, names: Sequence[str], overrides: Sequence[str], config_dir: str | None) -> Trust:
+        """What a command trusts: `names`, and the targets in its overrides and its --config-dir."""
         files = sorted(Path(config_dir).rglob("*.yaml")) if config_dir else []
-        # A folder that is read must not trust itself, whatever it is called.
-        texts = [word for word in words if word.partition("=")[0] not in ("resume", "checkpoint")]
+        # The name of a folder must not make its content trusted.
+        texts = [one for one in overrides if one.partition("=")[0] not in ("resume", "checkpoint")]
         texts += [file.read_text("utf-8", errors="replace") for file in files]
         return cls(tuple(names), frozenset(name for text in texts for name in _TARGET.findall(text)))
 
     def covers(self, target: Any) -> bool:
-        """Whether the user has named a target."""
+        """Whether the user trusts a target."""
         return isinstance(target, str) and (
             target in self.typed
             or any(target == name or target.startswith(f"{name}.") for name in self.names)
@@ -138,15 +138,15 @@ class Trust:
     def check(
         self, config: dict[str, Any], source: Path, sections: Iterable[str] = tuple(TARGETS)
     ) -> None:
-        """Check what is to be built from a resolved configuration.
+        """Check the targets of a resolved configuration before they are built.
 
         Args:
-            config: as it was read, or as words that were read make it.
-            source: the file or folder, for the message.
+            config: as read from a file, or composed from overrides that were read.
+            source: that file or its folder, for the message.
             sections: those that will be built.
 
         Raises:
-            UserError: a section would build something that is neither listed here nor trusted.
+            UserError: if a section has a target that is neither listed here nor trusted.
         """
         for section in sections:
             node: Any = config
@@ -165,14 +165,14 @@ class Trust:
         for name, value in options.items():
             if name != "_target_":
                 if not trusted and str(name).startswith("_"):
-                    raise UserError(f"{source}: {section}.{name}: is not taken from a file")
+                    raise UserError(f"{source}: {section}.{name}: must not be set by a file")
                 if (section, name) == ("recipe.schedule", "schedulers") and not trusted:
                     self._check_parts(section, value, source)
                 else:
                     self._check_value(f"{section}.{name}", value, trusted, source)
 
     def _check_parts(self, section: str, parts: Any, source: Path) -> None:
-        """Check the schedules of which one is composed, each as if it stood alone."""
+        """Check each of the schedules that a schedule is composed of."""
         for part in parts if isinstance(parts, list) else [parts]:
             if not isinstance(part, dict):
                 raise UserError(
@@ -181,12 +181,12 @@ class Trust:
             self._check_section(section, part, source)
 
     def _check_value(self, name: str, value: Any, trusted: bool, source: Path) -> None:
-        """Check an option of a target, which must be a plain value unless that target is trusted."""
+        """Check an option of a target: a plain value, unless the target is trusted."""
         if isinstance(value, dict):
             if "_target_" in value and not self.covers(value["_target_"]):
                 raise self._refusal(f"{name}._target_", value["_target_"], source)
             if "_target_" not in value and not trusted:
-                rule = "must be a plain value, or a list of them, where it is read from a file"
+                rule = "must be a plain value or a list of them, since it is read from a file"
                 raise UserError(f"{source}: {name}={shown(value)}: {rule}")
             for key, item in value.items():
                 self._check_value(f"{name}.{key}", item, True, source)
@@ -195,20 +195,20 @@ class Trust:
                 self._check_value(f"{name}.{number}", item, trusted, source)
 
     def _refusal(self, key: str, target: Any, source: Path) -> Refused:
-        rule = "is not among what is built from a file, which could run code of someone else's"
-        how = f"; if it is yours, type {self.how}{target} besides"
+        rule = "is not built, since it is read from a file and could be somebody else's code"
+        how = f"; if you trust it, type {self.how}{target} too"
         return Refused(f"{source}: {key}={shown(target)}: {rule}{how if target else ''}", target)
 
 
-def words_of_trust(config: dict[str, Any], trust: Trust = Trust()) -> list[str]:
-    """What must be typed besides resume= where it will read a configuration from a folder.
+def trust_override(config: dict[str, Any], trust: Trust = Trust()) -> list[str]:
+    """The trust= that must be typed with resume= for a run with this configuration.
 
     Args:
         config: a resolved configuration.
-        trust: what the command that reads it will trust without these words.
+        trust: what the command will trust anyway.
 
     Returns:
-        A word such as "trust=mine.Net", or none if all that is built is listed here.
+        For example ["trust=mine.Net"]; [] if every target is listed here, or if no trust= helps.
     """
     names: list[str] = []
     while True:
@@ -216,7 +216,7 @@ def words_of_trust(config: dict[str, Any], trust: Trust = Trust()) -> list[str]:
             Trust(tuple(names), trust.typed).check(config, Path())
         except Refused as refused:
             if not isinstance(refused.target, str) or refused.target in names:
-                return []  # no word would help
+                return []
             names.append(refused.target)
         except UserError:
             return []
@@ -224,42 +224,42 @@ def words_of_trust(config: dict[str, Any], trust: Trust = Trust()) -> list[str]:
             return [f"trust={','.join(names)}"] if names else []
 
 
-def check_words(words: Iterable[str], source: Path, otherwise: str) -> None:
-    """Check words that were read from a file before they are put among those that were typed.
+def check_stored_overrides(overrides: Iterable[str], source: Path, otherwise: str) -> None:
+    """Check overrides that were read from a file, before they are composed with those typed.
 
-    Their targets are checked in the configuration that they make; see `Trust.check`.
+    Their targets are checked afterwards, in the configuration composed from them; see `Trust.check`.
 
     Args:
-        words: as they were read.
+        overrides: as read.
         source: the file, for the message.
-        otherwise: what a user types who wants such a word, as the end of a sentence.
+        otherwise: what to type if such an override is meant, as the end of a sentence.
 
     Raises:
-        UserError: a word cannot be read, or reaches for more than the options of a run or a sweep.
+        UserError: if an override cannot be read, or sets more than the options of a run or a sweep.
     """
     parser = OverridesParser.create()
-    for word in words:
+    for override in overrides:
         try:
-            reason = _reach(word, parser.parse_override(word))
+            reason = _refusal(override, parser.parse_override(override))
         except HydraException:
             reason = "cannot be read as key=value"
         if reason is not None:
-            raise UserError(f"{source}: {word}: {reason}; {otherwise}")
+            raise UserError(f"{source}: {override}: {reason}; {otherwise}")
 
 
-def _reach(word: str, override: Override) -> str | None:
-    """What a word does that only a typed word may do; None if it does nothing of the kind."""
-    key, value = override.key_or_group, word.partition("=")[2]
+def _refusal(text: str, override: Override) -> str | None:
+    """Why an override must be typed and not read from a file; None if it may be read."""
+    key, value = override.key_or_group, text.partition("=")[2]
     section = key.partition(".")[0].partition("/")[0]
     if override.package is not None or ".." in key:
-        return "puts a choice in another place"
+        return "puts a choice into another section"
     if section == "hydra" and key not in HYDRA_KEYS and not key.startswith("hydra.sweeper.params."):
-        return "may run a program, and is taken only from what you type"
+        return "may run a program, and therefore must be typed"
     is_choice = "." not in key and key not in schema.TOP
     if is_choice and re.search(r"\.\.|\\|(^|[^\w])/", value):
-        return "names a file outside the folder of choices"
-    if "${" in re.sub(r"\$\{[\w.]+\}", "", word):
-        return "calls a function, and is taken only from what you type"
+        return "names a file outside the configuration folder"
+    if "${" in re.sub(r"\$\{[\w.]+\}", "", text):
+        return "calls a function, and therefore must be typed"
     return None
 
 
@@ -270,6 +270,6 @@ def _is_listed(section: str, target: Any) -> bool:
         return True
     if section != "model" or not target.startswith(_TORCHVISION):
         return False
-    from torchvision import models  # slow to import, and seldom needed
+    from torchvision import models  # slow to import, and rarely needed
 
     return target.removeprefix(_TORCHVISION) in models.list_models(module=models)

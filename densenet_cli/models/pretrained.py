@@ -113,7 +113,8 @@ def _compare(weights: str, own: dict[str, Tensor], found: dict[str, Tensor], kep
 def _read(path: Path) -> tuple[dict[str, Tensor], Sequence[str] | None]:
     """The weights in a file, and the classes that they are for, if it knows them."""
     if not path.is_file():
-        rule = f"there is no such file; it may also be {' or '.join(LIBRARIES)}"
+        what = "is a folder, not a file" if path.is_dir() else "there is no such file"
+        rule = f"{what}; it may also be {' or '.join(LIBRARIES)}"
         raise OptionError("weights", path, rule, "densenet121.pth").within("pretrained")
     try:
         content = _of_safetensors(path) if path.suffix == ".safetensors" else read_tensors(path)

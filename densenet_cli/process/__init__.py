@@ -1,1 +1,1 @@
-"""How our processes start, tell each other apart, print and end."""
+"""How the processes of a command start, what they print to, and how they stop."""

@@ -1,9 +1,9 @@
-"""Python processes that import what their parent imports, whatever lies in the working folder.
+"""Starts Python processes that import the same modules as their parent.
 
-`python -m` and `python -c` search the working folder first, so that a user's random.py would be run in
-the place of Python's own. So this file is started instead, as a script, and begins by searching what
-its parent searches. Lightning starts the further processes of a run by typing the first one's command
-again; that is this script too.
+`python -m` and `python -c` search the working folder first, so that a file random.py there would
+replace Python's own module. Therefore this file is started as a script, which takes over its parent's
+search path. Lightning starts the further processes of a run by the command of the first one, which is
+this script too.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from __future__ import annotations
 import os
 import sys
 
-PATH = "DENSENET_CLI_PATH"  # the environment variable that passes the path on
+PATH = "DENSENET_CLI_PATH"  # the environment variable that holds the parent's search path
 
 
 def command(function: str, *words: str) -> list[str]:
-    """What to type for a function of ours, named as "module:function", to be called with words."""
+    """The command line that calls a function, named as "module:function", with a list of words."""
     return [sys.executable, os.path.abspath(__file__), function, *words]
 
 
 def environment() -> dict[str, str]:
-    """The environment of such a process."""
+    """The environment that such a process needs."""
     return {**os.environ, PATH: os.pathsep.join(map(os.path.abspath, sys.path))}
 
 
@@ -32,7 +32,7 @@ if __name__ == "__main__":
 
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     sys.path.insert(0, os.path.dirname(package))
-    importlib.import_module("densenet_cli")  # the same copy of it as the parent's
+    importlib.import_module("densenet_cli")  # the same copy as in the parent
     del sys.path[0]
     name, _, called = sys.argv[1].partition(":")
     getattr(importlib.import_module(name), called)(sys.argv[2:])

@@ -1,4 +1,4 @@
-"""What a process of one of our commands does first of all."""
+"""What each command does first: before torch is imported, and before anything can fail."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import signal
 import sys
 from types import FrameType, TracebackType
 
-# How the system's loader of libraries says that memory is short; Python then raises an ImportError.
+# What the dynamic linker says if there is too little memory; Python then raises an ImportError.
 NO_MEMORY = re.compile(
     r"[^\s:]*:? ?(failed to map segment|cannot allocate memory)[^\n]*", re.IGNORECASE
 )
 
 
 def begin(command: str) -> None:
-    """Let the command load and end in order.
+    """Prepare the process of a command.
 
-    No file in the working folder hides a module, Ctrl-C ends the command without a word, and too
-    little memory is one message.
+    Files in the working folder replace no modules, Ctrl-C ends the command without a traceback, and
+    too little memory is reported in one message.
 
     Args:
-        command: as it is typed.
+        command: its name, as typed.
     """
 
     def report(
@@ -39,16 +39,16 @@ def begin(command: str) -> None:
     as_module = getattr(sys.modules["__main__"], "__spec__", None) is not None  # python -m
     if as_module and not getattr(sys.flags, "safe_path", False):
         sys.path.append(sys.path.pop(0))  # the working folder
-    os.environ.setdefault("PYTHONSAFEPATH", "1")  # the same for processes that libraries start
+    os.environ.setdefault("PYTHONSAFEPATH", "1")  # for processes that libraries start
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored
         signal.signal(signal.SIGINT, _interrupt)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Obey Ctrl-C; at once if it is the second one, or if a module is loading.
+    """Raise KeyboardInterrupt; at the second Ctrl-C, or while a module is imported, end at once.
 
-    A module that is interrupted may hide the KeyboardInterrupt behind an error of its own, and Python
-    cannot raise it in all that runs as it ends; it then prints "Exception ignored in ...".
+    Some modules turn a KeyboardInterrupt during their import into other errors; and where Python cannot
+    raise it, as while it ends, it prints "Exception ignored in ...".
     """
     signal.signal(number, lambda number, frame: os._exit(128 + number))
     while frame is not None:
@@ -59,13 +59,13 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def too_little_memory(error: BaseException | None) -> str | None:
-    """What to tell a user if an error, or what it came of, means that memory is short; else None."""
+    """The message for an error that was caused by too little memory; None for any other error."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     limited = limit != resource.RLIM_INFINITY
     while error is not None:
         found = NO_MEMORY.search(str(error))
         short = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
-        short |= isinstance(error, SystemError) and limited  # from modules that do not foresee it
+        short |= isinstance(error, SystemError) and limited  # from extension modules that do not check
         if found or short:
             reason = found[0] if found else str(error) or type(error).__name__
             rule = f"; ulimit -v allows {limit / 1e6:,.0f} MB" if limited else ""

@@ -1,18 +1,18 @@
-"""The signals by which a run is asked to save its state and stop."""
+"""The signals that make a run save its state and stop."""
 
 from __future__ import annotations
 
 import signal
 
-INTERRUPTED = (129, 130, 143)  # exit statuses of a run that a signal has stopped: 128 + its number
+INTERRUPTED = (129, 130, 143)  # exit statuses of a run stopped by one of them: 128 + its number
 
 
 def stop_signals() -> tuple[signal.Signals, ...]:
-    """Ctrl-C (SIGINT), SIGTERM and, when its terminal is closed, SIGHUP.
+    """SIGINT (Ctrl-C), SIGTERM, and SIGHUP (the terminal is closed).
 
-    SIGHUP is left out while it is ignored: the user has started the command by `nohup`, or the like, so
-    that it outlives the terminal.
+    SIGHUP is left out while it is ignored: then `nohup` started the command, which must go on without
+    its terminal.
     """
     ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    asking = (signal.SIGINT, signal.SIGTERM)
-    return asking if ignored else (*asking, signal.SIGHUP)
+    always = (signal.SIGINT, signal.SIGTERM)
+    return always if ignored else (*always, signal.SIGHUP)

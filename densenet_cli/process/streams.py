@@ -1,8 +1,8 @@
-"""Standard output and standard error when nobody reads them, their disk is full, or they are closed.
+"""Standard output and error that cannot be written: closed, without a reader, or on a full disk.
 
-A terminal that is closed (EIO), a pipe whose reader has gone (EPIPE) or a full disk (ENOSPC) makes
-every `print`, log message, warning and progress bar fail, ours and those of all libraries, and at last
-the flush when Python ends. So this is settled once, where bytes leave the process.
+With a closed terminal (EIO), a pipe without a reader (EPIPE) or a full disk (ENOSPC) every `print`, log
+message, warning and progress bar fails, ours and those of all libraries, and finally the flush when
+Python ends. Therefore these errors are handled in one place, where bytes leave the process.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def say(message: str) -> None:
 
 
 def drop_what_cannot_be_written() -> None:
-    """From now on writing to standard output and error never fails: for commands that train.
+    """From now on, writing to standard output and error never fails. For commands that train.
 
-    What cannot be written is dropped; each later write is tried again, since a disk may get room.
+    What cannot be written is dropped. Later writes are tried again, since a disk may get free space.
     """
     _open_the_closed()
     for name in ("stdout", "stderr"):
@@ -37,13 +37,13 @@ def drop_what_cannot_be_written() -> None:
 
 
 class EndWithReader:
-    """While entered, the command ends once its output cannot be written: for commands that print.
+    """Within, the command ends as soon as its output cannot be written. For commands that print.
 
-    Where the reader of a pipe has gone, it ends without a word, as `cat FILE | head` does; otherwise
-    with a message. Standard error is treated as in `drop_what_cannot_be_written`.
+    If a pipe has lost its reader, it ends silently, like `cat FILE | head`; otherwise with a message.
+    Standard error is treated as by `drop_what_cannot_be_written`.
 
     Attributes:
-        at_once: False lets a command finish the files that it leaves, before it ends.
+        at_once: False lets a command first complete the files that it writes.
     """
 
     def __init__(self, command: str) -> None:
@@ -57,33 +57,33 @@ class EndWithReader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        sys.stdout.flush()  # when Python itself does it, it is too late to end quietly
+        sys.stdout.flush()  # Python's own flush, later, could not end silently
         if self._failure is not None and self._failure.errno != errno.EPIPE:
             self._end(self._failure)
 
     def _fail(self, error: OSError) -> None:
-        # All that is still to come, such as the flush when Python ends, has a place to go.
+        # Further output, such as the flush when Python ends, is discarded.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         self._failure = error
         if self.at_once:
             self._end(error)
 
     def _end(self, error: OSError) -> NoReturn:
-        # SystemExit, since an OSError would be taken for one of a file that the command reads.
+        # Not an OSError, which would be reported as one of a file that the command reads.
         if error.errno == errno.EPIPE:
             raise SystemExit(READER_GONE)
         raise SystemExit(f"{self.command}: standard output cannot be written: {error.strerror}")
 
 
 class _Descriptor(io.FileIO):
-    """A file descriptor; `on_failure` is called with the error of each write that fails."""
+    """A file descriptor that passes the error of each failed write to `on_failure`."""
 
     def __init__(self, number: int, on_failure: Callable[[OSError], None]) -> None:
         super().__init__(number, "w", closefd=False)
         self._on_failure = on_failure
 
     def write(self, data: Any) -> int:
-        """Write bytes; how many of them are settled, being written or dropped."""
+        """Write bytes; return how many were written or dropped."""
         while True:
             try:
                 written = super().write(data)
@@ -96,9 +96,9 @@ class _Descriptor(io.FileIO):
 
 
 def _open_the_closed() -> None:
-    """Open the null device where a standard descriptor is closed (`2>&-`).
+    """Open the null device in place of closed standard descriptors (`2>&-`).
 
-    Else the next file opened gets that number, and takes what is written to standard error.
+    Otherwise the next file that is opened gets that number, and standard error is written to it.
     """
     for number, mode in enumerate((os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)):
         try:
@@ -108,7 +108,7 @@ def _open_the_closed() -> None:
 
 
 def _replace(name: str, on_failure: Callable[[OSError], None]) -> None:
-    """Put a stream over the descriptor in the place of Python's own, where that is in its place."""
+    """Replace Python's own stream by one whose failed writes go to `on_failure`."""
     number, stream = {"stdout": 1, "stderr": 2}[name], getattr(sys, name)
     if stream is not None:
         try:
@@ -116,7 +116,7 @@ def _replace(name: str, on_failure: Callable[[OSError], None]) -> None:
         except (OSError, ValueError):
             is_pythons_own = False
         if not is_pythons_own:
-            return  # somebody else, such as pytest, takes what we print
+            return  # somebody else, such as pytest, has replaced it already
         with contextlib.suppress(OSError):
             stream.flush()
     raw = _Descriptor(number, on_failure)
@@ -125,7 +125,7 @@ def _replace(name: str, on_failure: Callable[[OSError], None]) -> None:
     new = io.TextIOWrapper(
         raw if unbuffered else io.BufferedWriter(raw),
         encoding=getattr(stream, "encoding", "utf-8"),
-        # What a terminal has no letter for is shown as an escape, as Python does on standard error.
+        # Characters that a terminal cannot show are written as escapes, as on standard error.
         errors="backslashreplace" if errors == "strict" else errors,
         line_buffering=getattr(stream, "line_buffering", True),
         write_through=getattr(stream, "write_through", False),

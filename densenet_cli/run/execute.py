@@ -121,9 +121,9 @@ def _record_interruption(
     if not ranks.is_first_process():
         return 0  # else Lightning would kill the first process
     record.update(state="interrupted", ended=now())
-    from densenet_cli.config.trust import words_of_trust  # loads Hydra's parser of overrides
+    from densenet_cli.config.trust import trust_override  # loads Hydra's parser of overrides
 
-    again = ["densenet-run", f"resume={summary.relative(record.folder)}", *words_of_trust(config)]
+    again = ["densenet-run", f"resume={summary.relative(record.folder)}", *trust_override(config)]
     say(f"interrupted; resume with: {shlex.join(again)}")
     return stop.exit_status if isinstance(stop, Interrupted) else 130
 

@@ -16,7 +16,7 @@ from densenet_cli.config import known_keys
 from densenet_cli.config.compose import as_trained, compose, resolved
 from densenet_cli.config.errors import explain
 from densenet_cli.config.overrides import key
-from densenet_cli.config.trust import Trust, check_words
+from densenet_cli.config.trust import Trust, check_stored_overrides
 from densenet_cli.options import OptionError, UserError, shown, switch
 from densenet_cli.record.identity import identity
 from densenet_cli.record.sweep_file import SweepFile, read_sweep, write_sweep
@@ -87,7 +87,7 @@ def compose_sweep(
     jobs: dict[str, Job] = {}
     for name, typed, of_job in zip(job_names(of_jobs), as_typed, of_jobs, strict=True):
         if source is not None:
-            check_words(typed, source, TYPE_AGAIN)
+            check_stored_overrides(typed, source, TYPE_AGAIN)
         config = compose_job(of_job, grid.search_path(overrides))
         if source is not None or of_job != typed:
             trust.check(config, source or Path(config["checkpoint"]).parent.parent)

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from densenet_cli.config.compose import composing
 from densenet_cli.config.overrides import key, quoted, value
-from densenet_cli.config.trust import Trust, check_words
+from densenet_cli.config.trust import Trust, check_stored_overrides
 from densenet_cli.options import UserError, nearest
 from densenet_cli.plain_text import counted
 from densenet_cli.process.streams import say
@@ -119,7 +119,7 @@ def _stored_commands(folder: Path, typed: list[str], own: list[str]) -> list[lis
     now = {key(override) for override in [*own, *others]}
     kept = [[override for override in command if key(override) not in now] for command in commands]
     for command in kept:
-        check_words(command, folder / SWEEP_FILE, jobs.TYPE_AGAIN)
+        check_stored_overrides(command, folder / SWEEP_FILE, jobs.TYPE_AGAIN)
     here = f"hydra.sweep.dir={quoted(str(folder))}"
     return [[*command, here, *others] for command in kept]
 

@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from omegaconf import DictConfig, OmegaConf
 
 from densenet_cli.config.build import build, naming
-from densenet_cli.config.trust import Trust, check_words
+from densenet_cli.config.trust import Trust, check_stored_overrides
 from densenet_cli.files.lock import FolderInUse, is_locked, lock_folder
 from densenet_cli.files.plain_file import UnreadableFile
 from densenet_cli.options import OptionError, UserError, choice, not_installed, whole_number
@@ -117,7 +117,7 @@ class Search(Runner):
             raise OptionError("model.growth_rate", 12, rule, "12,24,40")
         self.search_path, self.trust, self.source = search_path, trust, source
         if source is not None:
-            check_words(typed, source, jobs.TYPE_AGAIN)
+            check_stored_overrides(typed, source, jobs.TYPE_AGAIN)
         self.config = config = self._compose(self.fixed)
         if config["data"].get("validation") == 0 and not _has_validation_images(config["data"]):
             rule = "a search needs validation images, since it must not choose by the test images"

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from densenet_cli.config.trust import Trust, words_of_trust
+from densenet_cli.config.trust import Trust, trust_override
 from densenet_cli.options import UserError
 from densenet_cli.plain_text import counted, first_line, printable
 from densenet_cli.record.run_record import RunRecord
@@ -148,7 +148,7 @@ class SweepStatus:
             words.append(f"--config-dir={printable(relative(Path(own)))}")
             trust = Trust.of((), (), own)
         for job in self.jobs:
-            words += [word for word in words_of_trust(job.config, trust) if word not in words]
+            words += [word for word in trust_override(job.config, trust) if word not in words]
         return shlex.join(["densenet-run", *words])
 
 

@@ -16,7 +16,7 @@ from tiny_run import TINY
 
 from densenet_cli.commands import model as model_cli
 from densenet_cli.config.compose import CONF
-from densenet_cli.config.trust import TARGETS, Trust, check_words, words_of_trust
+from densenet_cli.config.trust import TARGETS, Trust, check_stored_overrides, trust_override
 from densenet_cli.inference import trained_network
 from densenet_cli.options import UserError
 
@@ -116,9 +116,9 @@ WORDS = [  # in overrides.yaml, or among the commands of a sweep.yaml
     ("hydra.job_logging.root.level=1", "may run a program"),
     ("+hydra.launcher.setup=[touch EXECUTED]", "may run a program"),
     ("+hydra.job.env_set.PATH=here", "may run a program"),
-    ("model=../../planted", "outside the folder of choices"),
-    ("experiment=/planted", "outside the folder of choices"),
-    ("+model@hydra.launcher=timm", "in another place"),
+    ("model=../../planted", "outside the configuration folder"),
+    ("experiment=/planted", "outside the configuration folder"),
+    ("+model@hydra.launcher=timm", "into another section"),
     ("--config-dir=mine", "cannot be read"),
 ]
 
@@ -175,14 +175,14 @@ def test_what_the_user_trusts_by_name_is_built(run, typed, monkeypatch, capsys):
     for words in (["resume=outputs/run"], ["task=test", checkpoint]):
         status, message = typed(*words, "trust=other")
         assert status == 1
-        assert "if it is yours, type trust=mine.Net besides" in message
+        assert "if you trust it, type trust=mine.Net too" in message
         assert typed(*words, "trust=other,mine")[0] == 0
     assert typed("task=test", checkpoint, "model._target_=mine.Net")[0] == 0  # typed words are free
     assert trained_network.load(run, trust=Trust(("mine.Net",))).image_size == (8, 8)
-    with pytest.raises(UserError, match=r"type --trust mine\.Net besides"):
+    with pytest.raises(UserError, match=r"type --trust mine\.Net too"):
         trained_network.load(run, trust=Trust(("min",), how="--trust "))
     monkeypatch.setattr("sys.argv", ["densenet-model", "export", str(run), "--format", "safetensors"])
-    with pytest.raises(SystemExit, match=r"type --trust mine\.Net besides"):
+    with pytest.raises(SystemExit, match=r"type --trust mine\.Net too"):
         model_cli.main()
 
 
@@ -198,7 +198,7 @@ def test_what_the_user_trusts_by_name_is_built(run, typed, monkeypatch, capsys):
 )
 def test_a_hint_to_go_on_names_what_must_be_trusted(config, words, typed_besides, expected):
     trust = Trust.of((), typed_besides, None)
-    assert words_of_trust(config(*TINY, *words), trust) == expected
+    assert trust_override(config(*TINY, *words), trust) == expected
 
 
 def test_a_run_of_ones_own_choices_is_tested_and_gone_on_with(typed, tmp_path):
@@ -280,7 +280,7 @@ def test_choices_of_ones_own_are_typed_again(typed, tmp_path):
     ],
 )
 def test_words_of_every_day_are_taken_from_files(word):
-    check_words([word], Path("sweep.yaml"), "type it besides")
+    check_stored_overrides([word], Path("sweep.yaml"), "type it besides")
 
 
 def test_the_list_holds_all_that_the_configuration_can_build():
