@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """densenet-model summary|predict|evaluate|export|reuse|lesions|gradients|depth|maps|..."""
+    """densenet-model list|summary|predict|evaluate|export|reuse|lesions|gradients|depth|maps|..."""
     with EndWithReader("densenet-model") as ending:
         _run_command(ending)
 
@@ -45,7 +45,8 @@ def _run_command(ending: EndWithReader) -> None:
         return
     ending.at_once = getattr(args, "output", None) is None  # else the command must finish its files
     with errors_as_messages("densenet-model", lambda error: _explain(error, args)):
-        load_lightning()  # all commands need it
+        if args.command != "list":
+            load_lightning()  # before anything that imports it
         sys.exit(COMMANDS[args.command](args) or 0)
 
 
@@ -53,6 +54,12 @@ def _explain(error: Exception, args: argparse.Namespace) -> str | None:
     from densenet_cli.config.errors import explain
 
     return explain(error, getattr(args, "overrides", []))
+
+
+def _list(args: argparse.Namespace) -> None:
+    from densenet_cli.inference import network_list
+
+    network_list.show(args.format, args.config_dir)
 
 
 def _summary(args: argparse.Namespace) -> None:
@@ -181,6 +188,7 @@ def _opened(path: Path | None) -> Iterator[TextIO]:
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
+    "list": _list,
     "summary": _summary,
     "predict": _predict,
     "evaluate": _evaluate,

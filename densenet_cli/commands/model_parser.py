@@ -11,6 +11,7 @@ ENDINGS = {"onnx": ".onnx", "torch-export": ".pt2", "safetensors": ".safetensors
 DESCRIPTION = "Inspect networks, and use the networks that densenet-run has trained."
 EXAMPLES = """\
 examples:
+  densenet-model list
   densenet-model summary model=densenet_bc_100 model.growth_rate=24 model.compression=0.7
   densenet-model summary model=densenet_121 --image-size 224 --classes 1000
   densenet-model predict outputs/RUN photo.jpg holiday/
@@ -27,6 +28,7 @@ folder stands for the checkpoint whose results the run reports. Images are cropp
 the run. To see the options of a command type densenet-model COMMAND --help.
 """
 SUMMARIES = {
+    "list": "the networks that model= knows, with parameters and multiply-adds",
     "summary": "the layers of a network: shapes, parameters, multiply-adds, time, memory",
     "predict": "the classes that a trained network predicts for images",
     "evaluate": "the error of a trained network on other images of its classes",
@@ -63,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     }
     for name, number in STUDIES.items():
         _add_runs(commands[name], number)
+    _add_list(commands["list"])
     _add_summary(commands["summary"])
     _add_predict(commands["predict"])
     _add_evaluate(commands["evaluate"])
@@ -84,6 +87,11 @@ def parser() -> argparse.ArgumentParser:
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
     return argparse.RawDescriptionHelpFormatter(prog, max_help_position=30)
+
+
+def _add_list(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--format", choices=("table", "csv", "json"), default="table")
+    _add_config_dir(command)
 
 
 def _add_summary(command: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""densenet-model summary and list."""
+"""densenet-model summary."""
 
 
 def test_summary_counts_as_the_records_do(densenet_model):

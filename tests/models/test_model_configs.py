@@ -9,7 +9,8 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import get_object, instantiate
 
-from densenet_cli.models.cost import count_parameters
+from densenet_cli.inference.network_list import FIRST_LINE
+from densenet_cli.models import cost
 
 CONF = Path(__file__).parents[2] / "conf"
 FOLDER = CONF / "model"
@@ -76,32 +77,34 @@ def test_no_network_of_the_papers_is_missing():
     assert set(NAMED) <= set(MODELS)
 
 
-def stated_size(name):
-    """Parameters and classes in the first line of the file."""
-    match = re.search(r": ([\d,]+) parameters \(([\d,]+) classes\)$", first_line(name))
-    return tuple(int(text.replace(",", "")) for text in match.groups())
+def stated(name):
+    """Parameters, multiply-adds, classes, height and width in the first line of the file."""
+    match = FIRST_LINE.fullmatch(first_line(name))
+    keys = ("parameters", "multiply_adds", "classes", "height", "width")
+    return tuple(int(match[key].replace(",", "")) for key in keys)
 
 
-def assert_gives_logits(network, num_classes):
-    size = 224 if num_classes == 1000 else 32
-    images = torch.empty(2, 3, size, size, device="meta")
-    assert network(images).shape == (2, num_classes)
+def assert_costs_what_is_stated(network, multiply_adds, classes, size):
+    images = torch.empty(2, 3, *size, device="meta")
+    assert network(images).shape == (2, classes)
+    assert cost.multiply_adds(network, size) == multiply_adds
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_file_builds_the_network_that_its_first_line_counts(name):
-    parameters, num_classes = stated_size(name)
-    network = built(name, num_classes=num_classes)
-    assert count_parameters(network) == parameters
+    parameters, multiply_adds, classes, *size = stated(name)
+    network = built(name, num_classes=classes)
+    assert cost.count_parameters(network) == parameters
     if not DEEPEST.search(name):
-        assert_gives_logits(network, num_classes)
+        assert_costs_what_is_stated(network, multiply_adds, classes, tuple(size))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(filter(DEEPEST.search, MODELS)))
-def test_deepest_networks_give_logits_too(name):
-    num_classes = stated_size(name)[1]
-    assert_gives_logits(built(name, num_classes=num_classes), num_classes)
+def test_deepest_networks_cost_what_their_first_lines_count_too(name):
+    _, multiply_adds, classes, *size = stated(name)
+    network = built(name, num_classes=classes)
+    assert_costs_what_is_stated(network, multiply_adds, classes, tuple(size))
 
 
 @pytest.mark.parametrize("name", MODELS)
