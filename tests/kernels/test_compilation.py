@@ -1,5 +1,6 @@
 """The compiled library on processors other than the one at hand."""
 
+import ctypes
 import platform
 import shlex
 import shutil
@@ -10,7 +11,7 @@ import torch
 from test_fused_densenet import NETWORKS, assert_as_near_to_the_truth, assert_close, pair, step
 
 from densenet_cli.kernels import selection
-from densenet_cli.kernels.cpu import compilation
+from densenet_cli.kernels.cpu import compilation, engine
 
 X86 = platform.machine() in ("x86_64", "AMD64")
 # SSE2 alone; AVX2 (Haswell, Zen); AVX-512; its bfloat16; AMX tiles.
@@ -34,6 +35,24 @@ def test_the_library_compiles_for(target):
         [*command, compilation.SOURCES / "kernels.cpp"], capture_output=True, text=True, check=False
     )
     assert answer.returncode == 0, f"{shlex.join(command)}: {answer.stderr}"
+
+
+@pytest.mark.parametrize("fields", ["swapped", "one less", "of another size"])
+def test_a_struct_that_differs_from_the_library_s_is_refused(fields):
+    library = compilation.load()
+    described = list(engine._MapWork._fields_)
+    if fields == "swapped":
+        described[0], described[1] = described[1], described[0]
+    elif fields == "one less":
+        described.pop()
+    else:
+        described[0] = (described[0][0], ctypes.c_int32 * 3)
+
+    class Other(ctypes.Structure):
+        _fields_ = tuple(described)
+
+    with pytest.raises(RuntimeError, match=r"src/calls\.h and cpu/engine\.py differ"):
+        engine.check_fields(library.densenet_map_work_fields, Other)
 
 
 @pytest.fixture

@@ -28,10 +28,16 @@ log = logging.getLogger(__name__)
 SOURCES = Path(__file__).parent / "src"
 NATIVE = "-mcpu=native" if platform.machine() in ("aarch64", "arm64") else "-march=native"
 # Hidden, so that libraries for two kinds of processor in one process do not share their variables.
-OPTIONS = (
-    *("-std=c++17", "-O3", NATIVE, "-fno-math-errno", "-fopenmp"),
-    *("-fvisibility=hidden", "-fPIC", "-shared"),
-)
+OPTIONS = [
+    "-std=c++17",
+    "-O3",
+    NATIVE,
+    "-fno-math-errno",
+    "-fopenmp",
+    "-fvisibility=hidden",
+    "-fPIC",
+    "-shared",
+]
 TIMEOUT_S = 600
 
 

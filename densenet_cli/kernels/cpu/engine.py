@@ -15,7 +15,7 @@ from densenet_cli.kernels.maps import REAL, BatchNorm, Maps, Norm
 ADDRESS, NUMBER = ctypes.c_void_p, ctypes.c_int64
 
 
-class _Convolution(ctypes.Structure):  # as in cpu/convolution.h
+class _Convolution(ctypes.Structure):  # as in src/calls.h
     _fields_ = (
         ("images", NUMBER), ("height", NUMBER), ("width", NUMBER),
         ("in_channels", NUMBER), ("out_channels", NUMBER), ("size", NUMBER), ("threads", NUMBER),
@@ -33,7 +33,7 @@ class _Convolution(ctypes.Structure):  # as in cpu/convolution.h
     )  # fmt: skip
 
 
-class _MapWork(ctypes.Structure):  # as in cpu/maps.h
+class _MapWork(ctypes.Structure):  # as in src/calls.h
     _fields_ = (
         ("images", NUMBER), ("height", NUMBER), ("width", NUMBER), ("channels", NUMBER),
         ("threads", NUMBER),
@@ -46,11 +46,17 @@ class _MapWork(ctypes.Structure):  # as in cpu/maps.h
     )  # fmt: skip
 
 
+class _Field(ctypes.Structure):  # as in src/calls.h
+    _fields_ = (("name", ctypes.c_char_p), ("offset", NUMBER))
+
+
 class CpuEngine:
     """Computes with the functions of `library` on torch's number of threads; see `Engine`."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
+        check_fields(library.densenet_convolution_fields, _Convolution)
+        check_fields(library.densenet_map_work_fields, _MapWork)
 
     def copy(self, values: Tensor, target: Maps) -> None:
         """Write values (N, C, H, W) into the first C columns of target."""
@@ -192,6 +198,23 @@ class CpuEngine:
     ) -> None:
         name = str(maps.values.dtype).removeprefix("torch.")
         getattr(self._library, f"{function}_{name}")(ctypes.byref(work), *map(NUMBER, counts))
+
+
+def check_fields(list_fields: Any, structure: type[ctypes.Structure]) -> None:
+    """Raise RuntimeError unless a struct of the library has the same fields in the same places.
+
+    Args:
+        list_fields: the library's function that lists the fields of its struct.
+        structure: the same struct as described here.
+    """
+    list_fields.restype = ctypes.POINTER(_Field)
+    theirs: dict[str, int] = {}
+    fields = list_fields()
+    while (field := fields[len(theirs)]).name is not None:
+        theirs[field.name.decode()] = field.offset
+    ours = {name: getattr(structure, name).offset for name, *_ in structure._fields_}
+    if (theirs, field.offset) != (ours, ctypes.sizeof(structure)):
+        raise RuntimeError(f"src/calls.h and cpu/engine.py differ: {theirs} and {ours}")
 
 
 def _address(tensor: Tensor, column: int) -> int:

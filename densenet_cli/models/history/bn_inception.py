@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
@@ -9,27 +11,51 @@ from torchvision.ops import Conv2dNormActivation
 from densenet_cli.models.initialisation import initialise
 from densenet_cli.options import whole_number
 
-# Channels of the modules 3a to 5b: of the 1x1; of the 3x3, reduced and then; of the two 3x3, reduced
-# and then; the pooling and its projection. Where the first and last are 0 the stride is 2.
-MODULES = (
-    (64, (64, 64), (64, 96), nn.AvgPool2d, 32),
-    (64, (64, 96), (64, 96), nn.AvgPool2d, 64),
-    (0, (128, 160), (64, 96), nn.MaxPool2d, 0),
-    (224, (64, 96), (96, 128), nn.AvgPool2d, 128),
-    (192, (96, 128), (96, 128), nn.AvgPool2d, 128),
-    (160, (128, 160), (128, 160), nn.AvgPool2d, 96),
-    (96, (128, 192), (160, 192), nn.AvgPool2d, 96),
-    (0, (128, 192), (192, 256), nn.MaxPool2d, 0),
-    (352, (192, 320), (160, 224), nn.AvgPool2d, 128),
-    (352, (192, 320), (192, 224), nn.MaxPool2d, 128),
-)
-# Of the small form: channels of the 1x1 and the 3x3 beside it; or of the 3x3 with stride 2 beside
-# the pooling.
-SMALL_MODULES = (
-    *((32, 32), (32, 48), 80),
-    *((112, 48), (96, 64), (80, 80), (48, 96), 96),
-    *((176, 160), (176, 160)),
-)
+
+class Widths(NamedTuple):
+    """Channels of one Inception module. One without 1x1 and projection halves height and width.
+
+    Attributes:
+        single: of the 1x1 convolution, 0 if there is none.
+        triple: of the 3x3 convolution, and of the 1x1 before it.
+        double: of the two 3x3 convolutions, and of the 1x1 before them.
+        pooling: the class of the pooling.
+        projected: of the 1x1 convolution after the pooling, 0 if there is none.
+    """
+
+    single: int
+    triple: tuple[int, int]
+    double: tuple[int, int]
+    pooling: type[nn.AvgPool2d] | type[nn.MaxPool2d]
+    projected: int
+
+
+MODULES = [  # 3a to 5b
+    Widths(64, (64, 64), (64, 96), nn.AvgPool2d, 32),
+    Widths(64, (64, 96), (64, 96), nn.AvgPool2d, 64),
+    Widths(0, (128, 160), (64, 96), nn.MaxPool2d, 0),
+    Widths(224, (64, 96), (96, 128), nn.AvgPool2d, 128),
+    Widths(192, (96, 128), (96, 128), nn.AvgPool2d, 128),
+    Widths(160, (128, 160), (128, 160), nn.AvgPool2d, 96),
+    Widths(96, (128, 192), (160, 192), nn.AvgPool2d, 96),
+    Widths(0, (128, 192), (192, 256), nn.MaxPool2d, 0),
+    Widths(352, (192, 320), (160, 224), nn.AvgPool2d, 128),
+    Widths(352, (192, 320), (192, 224), nn.MaxPool2d, 128),
+]
+# Of the small form: channels of the 1x1 and the 3x3 convolution of a module, or of the 3x3 convolution
+# of one that halves height and width.
+SMALL_MODULES: list[tuple[int, int] | int] = [
+    (32, 32),
+    (32, 48),
+    80,
+    (112, 48),
+    (96, 64),
+    (80, 80),
+    (48, 96),
+    96,
+    (176, 160),
+    (176, 160),
+]
 
 
 class Branches(nn.ModuleList):
@@ -58,14 +84,18 @@ class BNInception(nn.Module):
         whole_number("num_classes", num_classes, example=10)
         self.stem = nn.Sequential(
             nn.Conv2d(3, 24, kernel_size=7, stride=2, padding=3, groups=3, bias=False),
-            *(_convolution(24, 64, 1), nn.MaxPool2d(3, stride=2, padding=1)),
-            *(_convolution(64, 64, 1), _convolution(64, 192, 3)),
+            _convolution(24, 64, 1),
+            nn.MaxPool2d(3, stride=2, padding=1),
+            _convolution(64, 64, 1),
+            _convolution(64, 192, 3),
             nn.MaxPool2d(3, stride=2, padding=1),
         )
         modules, channels = [], 192
-        for single, triple, double, pooling, projected in MODULES:
-            modules.append(_module(channels, single, triple, double, pooling, projected))
-            channels = single + triple[1] + double[1] + (projected or channels)
+        for widths in MODULES:
+            modules.append(_module(channels, widths))
+            channels = (
+                widths.single + widths.triple[1] + widths.double[1] + (widths.projected or channels)
+            )
         self.inception = nn.Sequential(*modules)
         self.fc = nn.Linear(channels, num_classes)
         initialise(self)
@@ -116,31 +146,26 @@ def _convolution(in_channels: int, out_channels: int, side: int, stride: int = 1
     return Conv2dNormActivation(in_channels, out_channels, side, stride)
 
 
-def _module(
-    in_channels: int,
-    single: int,
-    triple: tuple[int, int],
-    double: tuple[int, int],
-    pooling: type[nn.AvgPool2d] | type[nn.MaxPool2d],
-    projected: int,
-) -> Branches:
-    """A row of MODULES."""
-    stride = 1 if projected else 2
-    pool: nn.Module = pooling(3, stride, padding=1)
-    if projected:
-        pool = nn.Sequential(pool, _convolution(in_channels, projected, 1))
-    return Branches(
-        [
-            *([_convolution(in_channels, single, 1)] if single else []),
-            nn.Sequential(
-                _convolution(in_channels, triple[0], 1),
-                _convolution(triple[0], triple[1], 3, stride),
-            ),
-            nn.Sequential(
-                _convolution(in_channels, double[0], 1),
-                _convolution(double[0], double[1], 3),
-                _convolution(double[1], double[1], 3, stride),
-            ),
-            pool,
-        ]
+def _module(in_channels: int, widths: Widths) -> Branches:
+    (reduced3, out3), (reduced5, out5) = widths.triple, widths.double
+    stride = 1 if widths.projected else 2
+    branches: list[nn.Module] = []
+    if widths.single:
+        branches.append(_convolution(in_channels, widths.single, 1))
+    branches.append(
+        nn.Sequential(_convolution(in_channels, reduced3, 1), _convolution(reduced3, out3, 3, stride))
     )
+    branches.append(
+        nn.Sequential(
+            _convolution(in_channels, reduced5, 1),
+            _convolution(reduced5, out5, 3),
+            _convolution(out5, out5, 3, stride),
+        )
+    )
+    pooling = widths.pooling(3, stride, padding=1)
+    if widths.projected:
+        projection = _convolution(in_channels, widths.projected, 1)
+        branches.append(nn.Sequential(pooling, projection))
+    else:
+        branches.append(pooling)
+    return Branches(branches)

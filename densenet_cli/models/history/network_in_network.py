@@ -30,9 +30,11 @@ class NetworkInNetwork(nn.Module):
         number("dropout", dropout, example=0.5, at_least=0, below=1)
         self.features = nn.Sequential(
             _mlpconv(3, (192, 160, 96), kernel_size=5),
-            *(_pooling(), nn.Dropout(dropout)),
+            _pooling(),
+            nn.Dropout(dropout),
             _mlpconv(96, (192, 192, 192), kernel_size=5),
-            *(_pooling(), nn.Dropout(dropout)),
+            _pooling(),
+            nn.Dropout(dropout),
             _mlpconv(192, (192, 192, num_classes), kernel_size=3),
         )
         for parameter in self.parameters():
@@ -47,9 +49,12 @@ def _mlpconv(in_channels: int, widths: tuple[int, int, int], kernel_size: int) -
     """A convolution that keeps the size, then two 1x1, a ReLU after each."""
     first, second, third = widths
     return nn.Sequential(
-        *(nn.Conv2d(in_channels, first, kernel_size, padding=kernel_size // 2), nn.ReLU()),
-        *(nn.Conv2d(first, second, kernel_size=1), nn.ReLU()),
-        *(nn.Conv2d(second, third, kernel_size=1), nn.ReLU()),
+        nn.Conv2d(in_channels, first, kernel_size, padding=kernel_size // 2),
+        nn.ReLU(),
+        nn.Conv2d(first, second, kernel_size=1),
+        nn.ReLU(),
+        nn.Conv2d(second, third, kernel_size=1),
+        nn.ReLU(),
     )
 
 

@@ -25,18 +25,29 @@ class ZFNet(nn.Module):
         whole_number("num_classes", num_classes, example=10)
         number("dropout", dropout, example=0.5, at_least=0, below=1)
         self.features = nn.Sequential(
-            *(nn.Conv2d(3, 96, kernel_size=7, stride=2, padding=1), nn.ReLU()),
-            *(_pooling(), _contrast_normalisation()),
-            *(nn.Conv2d(96, 256, kernel_size=5, stride=2), nn.ReLU()),
-            *(_pooling(), _contrast_normalisation()),
-            *(nn.Conv2d(256, 384, kernel_size=3, padding=1), nn.ReLU()),
-            *(nn.Conv2d(384, 384, kernel_size=3, padding=1), nn.ReLU()),
-            *(nn.Conv2d(384, 256, kernel_size=3, padding=1), nn.ReLU()),
+            nn.Conv2d(3, 96, kernel_size=7, stride=2, padding=1),
+            nn.ReLU(),
+            _pooling(),
+            _contrast_normalisation(),
+            nn.Conv2d(96, 256, kernel_size=5, stride=2),
+            nn.ReLU(),
+            _pooling(),
+            _contrast_normalisation(),
+            nn.Conv2d(256, 384, kernel_size=3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(384, 384, kernel_size=3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(384, 256, kernel_size=3, padding=1),
+            nn.ReLU(),
             _pooling(),
         )
         self.classifier = nn.Sequential(
-            *(nn.Linear(256 * 6 * 6, 4096), nn.ReLU(), nn.Dropout(dropout)),
-            *(nn.Linear(4096, 4096), nn.ReLU(), nn.Dropout(dropout)),
+            nn.Linear(256 * 6 * 6, 4096),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(4096, 4096),
+            nn.ReLU(),
+            nn.Dropout(dropout),
             nn.Linear(4096, num_classes),
         )
         for parameter in self.parameters():

@@ -9,40 +9,12 @@
 
 #include <cmath>
 
+#include "calls.h"
 #include "dropout.h"
 #include "products.h"
 #include "scratch.h"
 #include "statistics.h"
 #include "strips.h"
-
-// As densenet_cli/kernels/cpu/engine.py fills it. `real` is float, or double for maps in double.
-struct Convolution {
-    int64_t images, height, width;
-    int64_t in_channels, out_channels;
-    int64_t size;  // 1 or 3
-    int64_t threads;
-    const void* input;  // maps, input_pitch numbers a pixel
-    int64_t input_pitch;
-    const void *mean, *variance, *gamma, *beta;  // real (in_channels)
-    double epsilon;                              // added to the variance
-    const void* weight;                          // real (out_channels, size, size, in_channels)
-    void* output;                            // maps
-    int64_t output_pitch;
-    double dropout;
-    uint64_t seed;
-    void *output_mean, *output_variance;  // real (out_channels), or null: not wanted
-    // Backwards only. The gradient of the output is
-    // output_gradient + slope·(output - output_mean) + offset, the last two parts unless slope is null.
-    const void* output_gradient;  // maps, gradient_pitch numbers a pixel
-    int64_t output_gradient_pitch;
-    const void *slope, *offset;  // real (out_channels)
-    void* input_gradient;        // maps, like input: Σ of scale·gradient over all who read them
-    int64_t input_gradient_pitch;
-    int64_t accumulate;     // whether others have read the input, and added to its gradient, before
-    void* weight_gradient;  // real, like weight
-    void *gamma_gradient, *beta_gradient;  // real (in_channels)
-    void *input_slope, *input_offset;      // real (in_channels), or null: what this reader adds to them
-};
 
 template <class Stored>
 class NormalisedConvolution {

@@ -19,6 +19,9 @@ int densenet_start() {
     return 1;
 }
 
+const Field* densenet_convolution_fields() { return CONVOLUTION_FIELDS; }
+const Field* densenet_map_work_fields() { return MAP_WORK_FIELDS; }
+
 #define FOR_STORED(name, Stored)                                                                        \
     void convolve_##name(const Convolution* steps, int64_t count) { Chain<Stored>(steps, count).forward(); } \
     void convolve_backward_##name(const Convolution* steps, int64_t count) { Chain<Stored>(steps, count).backward(); } \

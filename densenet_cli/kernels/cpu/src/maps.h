@@ -5,26 +5,9 @@
 
 #include <vector>
 
+#include "calls.h"
 #include "statistics.h"
 #include "strips.h"
-
-// As densenet_cli/kernels/cpu/engine.py fills it. Maps hold a row a pixel, pitch numbers a row.
-struct MapWork {
-    int64_t images, height, width, channels, threads;
-    void* source;
-    int64_t source_pitch;
-    void* destination;
-    int64_t destination_pitch;
-    void *mean, *variance;       // real (channels): statistics of the destination, or null
-    const void *slope, *offset;  // real (channels) or null: the source is a gradient, which lacks
-    const void* maps;            // slope·(maps - mean) + offset
-    int64_t maps_pitch;
-    const void* input;  // maps that a batch norm read
-    int64_t input_pitch;
-    const void *input_mean, *rstd, *gamma, *beta;  // real (channels): that batch norm
-    void *gamma_gradient, *beta_gradient;          // real (channels)
-    void* choice;  // uint8 (pooled pixels, channels): which of the 3x3 pixels, row by row, was the largest
-};
 
 template <class Stored>
 class Maps {
