@@ -28,6 +28,7 @@ bench: $(INSTALLED) ## time to tabulate 10,000 records, to load images, to train
 	$(BIN)/python tests/benchmarks/bench_results.py
 	$(BIN)/python tests/benchmarks/bench_input.py
 	$(BIN)/python tests/benchmarks/bench_networks.py
+	$(BIN)/python tests/benchmarks/bench_libraries.py
 
 bench-gpu: $(INSTALLED) ## correctness and speed of the fused DenseNet on a GPU
 	$(BIN)/python tests/benchmarks/bench_gpu.py

@@ -1,4 +1,37 @@
-"""DenseNets computed faster: `fuse(network)` attaches the kernels to one, with the same numbers."""
+"""Kernels that compute DenseNets faster and in less memory than their modules, with the same numbers.
+
+    from densenet_cli.kernels import fuse
+    network = fuse(torchvision.models.densenet121())  # in place; `unfuse(network)` undoes it
+
+`fuse` takes the DenseNets of densenet_cli, torchvision, timm and MONAI (2-D) to a CPU or an NVIDIA GPU.
+densenet-run and densenet-model use it by themselves; see `trainer.implementation`.
+
+What costs time in a DenseNet is memory traffic, not multiplication: every layer reads all feature maps
+of its block. So the kernels touch these as rarely as possible:
+
+- The maps of a block lie in one buffer, channels last. A layer reads its first columns and writes the
+  next ones; nothing is concatenated.
+- Mean and variance of a map do not depend on who normalises it. They are measured once, while the map
+  is written, and serve all batch norms that read it.
+- Batch norm and ReLU are computed while a convolution reads the maps. Normalised maps are not stored:
+  the backward pass computes them again. Memory grows linearly with depth instead of quadratically.
+- The gradients of all readers of a map add up in one buffer. The part that comes from the statistics
+  of their batch norms is a linear function of the map, and is added once for all (`Maps.correction`).
+
+Where to read on:
+
+    fusion.py      attaches the kernels to a network
+    libraries.py   how the libraries build their DenseNets; checks.py: what the kernels cannot compute
+    trunk.py       the forward and backward pass as one autograd function, written for any engine
+    engine.py      the steps that an engine computes; maps.py: their feature maps and statistics
+    cpu/           the engine for CPUs: C++ that is compiled for the processor at first use
+    triton/        the engine for NVIDIA GPUs
+
+On CPUs the products use AMX or AVX512-BF16 for bfloat16 where the processor has them, else vectors of
+any width from SSE2 to AVX-512. On GPUs the kernels are faster than the modules only where steps are
+replayed as CUDA graphs, and compiling them takes up to half a minute; so they must be asked for.
+Measured figures are in tests/benchmarks/bench_networks.py.
+"""
 
 from densenet_cli.kernels.fusion import IMPLEMENTATIONS, attach, fuse, implementation, is_fused, unfuse
 

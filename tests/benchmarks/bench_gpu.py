@@ -55,7 +55,7 @@ def main() -> None:
     right = [is_right(network, "cuda") for network in CHECKED]
     for network in TIMED:
         terminal = console()
-        terminal.print(f"[bold]{network.title}, batch {network.batch}")
+        terminal.print(f"{network.title}, batch {network.batch}", style="bold")
         terminal.print(as_rich(timings(network, options.skip_compile), terminal))
     sys.exit(not all(right))
 
