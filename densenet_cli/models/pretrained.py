@@ -122,7 +122,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Sequence[str] | None]:
         raise UserError(f"pretrained.weights={path}: cannot be read: {error}") from error
     classes = _classes(content)
     if (found := find_weights(content)) is None:
-        raise UserError(f"pretrained.weights={path}: holds no state dict")
+        raise UserError(
+            f"pretrained.weights={path}: contains no weights (a state_dict of tensors by name)"
+        )
     weights, place = found
     if place in AVERAGES:
         log.info("pretrained.weights=%s: takes the averages that it calls %s", path, place)

@@ -130,8 +130,8 @@ def test_a_network_with_names_like_prefixes_keeps_them(tmp_path):
             {**WEIGHTS, **prefixed("module.", AVERAGE)},
             "two of its tensors are named features.conv0.weight",
         ),
-        ({"model": 3, "net": {}}, "holds no"),
-        ({"model": {"model": {"model": {"model": {"model": WEIGHTS}}}}}, "holds no"),
+        ({"model": 3, "net": {}}, "contains no weights"),
+        ({"model": {"model": {"model": {"model": {"model": WEIGHTS}}}}}, "contains no weights"),
     ],
 )
 def test_weights_that_are_not_clear_are_refused(content, said, tmp_path):
