@@ -78,7 +78,7 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
     """
     config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     assert isinstance(config, dict)
-    schema.check(config)
+    schema.check_config(config)
     known_keys.check(cfg)
     return {str(key): value for key, value in config.items() if key not in OF_SWEEPS}
 

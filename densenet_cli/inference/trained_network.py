@@ -15,7 +15,7 @@ from densenet_cli.config.build import build
 from densenet_cli.config.trust import Trust
 from densenet_cli.data.augmentation import Scale, normalised
 from densenet_cli.options import OptionError, UserError
-from densenet_cli.record.run_record import RunRecord, reported
+from densenet_cli.record.run_record import RunRecord, reported_checkpoint
 from densenet_cli.record.trained_on import other_classes
 from densenet_cli.training import devices
 from densenet_cli.training.checkpoints import load_checkpoint, load_weights
@@ -141,7 +141,7 @@ def _places(run: Path) -> tuple[Path, Path | None]:
 
 def _reported(folder: Path, fields: dict[str, Any]) -> Path:
     """The checkpoint whose results a run reports. Raises UserError if the run trained no network."""
-    name = reported(fields)
+    name = reported_checkpoint(fields)
     if name is None:
         raise UserError(f"{folder}: this run tested a network that another run trained; name that run")
     return folder / "checkpoints" / f"{name}.ckpt"

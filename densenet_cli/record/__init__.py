@@ -1,1 +1,1 @@
-"""What a run leaves on disk for others to read: its record, its identity and what it was trained on."""
+"""What a run leaves on disk for others to read: its record, its identity, what it was trained on."""

@@ -1,4 +1,4 @@
-"""In which options configurations differ, and how one says so in a few words."""
+"""The options in which configurations differ, and short phrases for them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from densenet_cli.options import shown
 from densenet_cli.plain_text import as_title, printable
 from densenet_cli.record.identity import SEEDS, flat, without_effect
 
-# These act through another option alone, which takes their value unless it is typed itself:
-# epochs, data.batch_size and model.dropout.
-ACT_THROUGH_ANOTHER = ("recipe.epochs", "recipe.batch_size", "recipe.dropout")
+# These only set the defaults of other options: of epochs, data.batch_size and model.dropout.
+DEFAULTS_OF_OTHERS = ("recipe.epochs", "recipe.batch_size", "recipe.dropout")
 PHRASES = {
     "epochs": "{} epochs",
     "model.growth_rate": "k={}",
@@ -34,8 +33,8 @@ SCHEDULES = {
 
 
 def acting_options(config: dict[str, Any]) -> dict[str, Any]:
-    """The options that decide a result, as typed, but for the seed: {"model.growth_rate": 12, ...}."""
-    idle = (*without_effect(config), *SEEDS, *ACT_THROUGH_ANOTHER)
+    """The options that decide a result, except the seed: {"model.growth_rate": 12, ...}."""
+    idle = (*without_effect(config), *SEEDS, *DEFAULTS_OF_OTHERS)
     sections = tuple(f"{name}." for name in idle)
     options = {
         name: value
@@ -44,12 +43,12 @@ def acting_options(config: dict[str, Any]) -> dict[str, Any]:
     }
     rate = "recipe.optimizer.lr"
     if rate in options and options.get("recipe.schedule.max_lr") == options[rate]:
-        del options["recipe.schedule.max_lr"]  # as conf/recipe/one_cycle.yaml has it
+        del options["recipe.schedule.max_lr"]  # conf/recipe/one_cycle.yaml sets it to the other
     return options
 
 
 def differing(flats: Sequence[dict[str, Any]]) -> list[str]:
-    """The options that do not have one value in all configurations, in order of appearance."""
+    """The options whose value is not the same in all configurations, in order of appearance."""
     values: dict[str, list[str]] = defaultdict(list)
     for options in flats:
         for name, value in options.items():
@@ -58,10 +57,10 @@ def differing(flats: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def differing_among_peers(flats: Sequence[dict[str, Any]], families: Sequence[str]) -> list[list[str]]:
-    """For each configuration its options that differ within their kind.
+    """For each configuration, its options that differ among configurations of the same kind.
 
-    An option is compared only with the same option of what is built alike: k and θ within a family
-    of networks, the fractions of a schedule within that schedule.
+    An option is compared only between configurations in which it is an argument of the same class: k
+    and θ within a family of networks, the fractions of a schedule within that schedule.
 
     Args:
         flats: the options of each configuration.
@@ -82,7 +81,7 @@ def differing_among_peers(flats: Sequence[dict[str, Any]], families: Sequence[st
 
 
 def phrase(name: str, value: Any) -> str:
-    """An option's value in a few words: "5 epochs", "θ=0.5", "one-cycle schedule", "lr=0.1"."""
+    """A short phrase for an option's value: "5 epochs", "θ=0.5", "one-cycle schedule", "lr=0.1"."""
     text = as_title(shown(value))
     if name.endswith("_target_"):
         text = text.rpartition(".")[2]
@@ -93,7 +92,7 @@ def phrase(name: str, value: Any) -> str:
 
 
 def _builder(options: dict[str, Any], name: str, family: str) -> str:
-    """What the option is an argument of: the class named by the nearest section around it."""
+    """The class of which the option is an argument: named by the nearest section around it."""
     section = name.rpartition(".")[0]
     if name.endswith("._target_"):
         section = section.rpartition(".")[0]

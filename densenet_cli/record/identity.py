@@ -1,4 +1,4 @@
-"""Which runs are the same run, and which the same setting with another seed."""
+"""Which runs are the same run, and which are the same setting with another seed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-# Where things lie, what is shown and how often is saved: none of it changes a result. (Where images of
-# one's own lie does: data.root is left in if the images are not those of a data set that has a name.)
+# Paths, what is printed and how often is saved: none of it changes a result. Only data.root does if it
+# names a folder of the user's own images; see `without_effect`.
 WITHOUT_EFFECT = (
     "resume",
     "next_steps",
@@ -26,14 +26,14 @@ WITHOUT_EFFECT = (
     "trainer.implementation",
 )
 # Options that not all records have: at these values a run is what it is without them.
-SINCE_ADDED = {
+WITHOUT_EFFECT_AT = {
     "model.implementation": "auto",  # in the records of outputs/study; now trainer.implementation
     "pretrained.weights": None,
     "pretrained.frozen": False,
     "pretrained.layer_decay": 1,
 }
 SEEDS = ("seed", "data.seed")
-# Options of Lightning's Trainer of which 1 is one batch or step, and 1.0 all of an epoch.
+# Options of Lightning's Trainer for which 1 means one batch or step, and 1.0 the whole epoch.
 NUMBER_OR_SHARE = (
     *("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches"),
     *("overfit_batches", "val_check_interval"),
@@ -41,10 +41,10 @@ NUMBER_OR_SHARE = (
 
 
 def identity(config: dict[str, Any]) -> str:
-    """A name for all that decides what a run gives; equal for equal resolved configurations.
+    """A name for everything that decides the result of a run; equal for equal resolved configurations.
 
     Args:
-        config: the resolved configuration of a run, or what run.json holds of it.
+        config: the resolved configuration of a run, from memory or from run.json.
 
     Returns:
         Twelve hexadecimal digits.
@@ -53,12 +53,12 @@ def identity(config: dict[str, Any]) -> str:
 
 
 def setting(config: dict[str, Any]) -> str:
-    """As `identity`, but equal also for runs that differ in nothing but the seed."""
+    """Like `identity`, but also equal for runs that differ only in the seed."""
     return _digest(_without(config, (*without_effect(config), *SEEDS)))
 
 
 def flat(config: dict[str, Any], section: str = "") -> dict[str, Any]:
-    """The options as they are typed: {"model.growth_rate": 12, "epochs": 300, ...}."""
+    """The options by the keys that one types: {"model.growth_rate": 12, "epochs": 300, ...}."""
     return dict(_flat(config, section))
 
 
@@ -73,13 +73,10 @@ def _flat(config: dict[str, Any], section: str) -> Iterator[tuple[str, Any]]:
 
 def without_effect(config: dict[str, Any]) -> tuple[str, ...]:
     """The options of a configuration that cannot change a result."""
-    data = config.get("data")
-    is_known = isinstance(data, dict) and "download" in data
-    known = (
-        WITHOUT_EFFECT if is_known else tuple(name for name in WITHOUT_EFFECT if name != "data.root")
-    )
-    options = flat(config)
-    return (*known, *(name for name, value in SINCE_ADDED.items() if options.get(name) == value))
+    data, options = config.get("data"), flat(config)
+    is_published = isinstance(data, dict) and "download" in data
+    names = [name for name in WITHOUT_EFFECT if is_published or name != "data.root"]
+    return (*names, *(name for name, value in WITHOUT_EFFECT_AT.items() if options.get(name) == value))
 
 
 def _without(config: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
@@ -100,7 +97,7 @@ def _digest(value: dict[str, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """The value as run.json gives it back, and 1.0 as 1 where they mean the same."""
+    """The value as it is read back from run.json, and 1.0 as 1 if they mean the same."""
     if isinstance(value, dict):
         return {
             str(key): 1.0 if key in NUMBER_OR_SHARE and _is_all(item) else _plain(item)

@@ -1,4 +1,4 @@
-"""What the field calls a network, told from its configuration alone."""
+"""The name of a network in the literature, derived from its configuration."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 from densenet_cli.plain_text import as_title
 
-# Growth rates of the ImageNet DenseNets that are called by their depth alone (arXiv:1608.06993,
-# table 1; 161: version 3 of it; 232: arXiv:1707.06990).
+# Growth rates of the ImageNet DenseNets that are named by their depth alone (arXiv:1608.06993, table 1;
+# 161: version 3 of that paper; 232: arXiv:1707.06990).
 IMAGENET_GROWTH_RATES = {121: 32, 161: 48, 169: 32, 201: 32, 232: 48, 264: 32}
 
-# The options that a name tells; whatever else a network has must be said beside it.
+# The options that a name includes; all others must be shown beside it.
 NAMED = (
     *("_target_", "depth", "growth_rate", "block_config", "bottleneck", "widen_factor", "name"),
     *("cardinality", "base_width"),
@@ -19,7 +19,7 @@ NAMED = (
 
 PLAIN = "Plain network"  # a ResNet without shortcuts (arXiv:1512.03385, sec. 4.2)
 
-# Those of history that are called otherwise than their class or function.
+# Historical networks whose name is not that of their class or function.
 OTHERS = {
     "LeNet5": "LeNet-5",
     "alexnet_cifar": "AlexNet",
@@ -41,8 +41,8 @@ def family(model: dict[str, Any]) -> str:
         model: the section `model` of a configuration.
 
     Returns:
-        For torchvision's and timm's "ResNet" if it is one, else the name; for a class that is not
-        of this package the name of the class.
+        For networks of torchvision and timm "ResNet" if it is one, else their name there; for classes
+        of other packages the name of the class.
     """
     return as_title(_family(model))
 

@@ -1,4 +1,4 @@
-"""What configurations, records and the list of a sweep's jobs must look like once they are read."""
+"""The rules for configurations, records and sweep.yaml, which are checked when they are read."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ KEYS = {
     "recipe.schedule": ["_target_"],
     "pretrained": ["weights", "frozen", "layer_decay"],
     "trainer": ["accelerator", "devices", "num_nodes", "strategy", "precision"],
-}  # section -> keys; a section stands after the one it is part of
+}  # section -> keys; a section comes after the section it belongs to
 
 STATES = ("done", "failed", "interrupted", "running")
 LONGEST_SHOWN = 60  # characters of a wrong value
 
 
-def check(config: Any) -> None:
-    """Raise UserError if a key is missing, or a section is no section."""
+def check_config(config: Any) -> None:
+    """Raise UserError if a key is missing, or a section is not a mapping."""
     for section, keys in KEYS.items():
         node = config
         for name in section.split(".") if section else []:
@@ -38,7 +38,7 @@ def check(config: Any) -> None:
             if not isinstance(node, dict):
                 raise UserError(f"{section}={shown(node)}: must be a section of options")
         if not isinstance(node, dict):
-            raise UserError("the configuration is no mapping")
+            raise UserError("the configuration is not a mapping")
         for key in keys:
             if key not in node:
                 full = f"{section}.{key}" if section else key
@@ -52,16 +52,16 @@ class Shape:
     """What a value may be.
 
     Args:
-        words: the end of a sentence, "must be ...".
-        fits: whether a value is one.
+        rule: the end of a sentence, "must be ...".
+        fits: whether a value may be this.
     """
 
-    words: str
+    rule: str
     fits: Callable[[Any], bool]
 
     def or_null(self) -> Shape:
         """The same, or null."""
-        return Shape(f"{self.words}, or null", lambda value: value is None or self.fits(value))
+        return Shape(f"{self.rule}, or null", lambda value: value is None or self.fits(value))
 
 
 def _number(low: float, high: float) -> Shape:
@@ -78,9 +78,9 @@ def _whole(low: int, high: int = 2**63) -> Shape:
     return Shape(f"a whole number, {low} or more", fits)
 
 
-def _list(words: str, of: Shape, number: int | None = None) -> Shape:
+def _list(rule: str, of: Shape, number: int | None = None) -> Shape:
     return Shape(
-        words,
+        rule,
         lambda value: (
             isinstance(value, list) and number in (None, len(value)) and all(map(of.fits, value))
         ),
@@ -97,7 +97,7 @@ def _is_moment(value: Any) -> bool:
 
 ANYTHING = Shape("anything", lambda value: True)
 SECTION = Shape("a section", lambda value: isinstance(value, dict))
-TEXT = Shape("a text", lambda value: isinstance(value, str))
+TEXT = Shape("text", lambda value: isinstance(value, str))
 TEXTS = _list("a list of texts", TEXT)
 SWITCH = Shape("true or false", lambda value: isinstance(value, bool))
 MOMENT = Shape("a time such as 2026-11-22T10:14:20+00:00", _is_moment)
@@ -108,7 +108,7 @@ SECONDS = _number(0, 1e10)  # three hundred years
 SPEED = _number(0, 1e15)
 ANY_NUMBER = _number(-1e100, 1e100)
 
-REQUIRED = {  # in run.json, from its first moment on
+REQUIRED = {  # in every run.json
     "state": Shape(f"one of {', '.join(STATES)}", lambda value: value in STATES),
     "results": SECTION,
     "config": SECTION,
@@ -123,7 +123,7 @@ REQUIRED = {  # in run.json, from its first moment on
     "config.recipe.report": ANYTHING,
     "config.trainer": SECTION,
 }
-OPTIONAL = {  # each as soon as it is known; further keys are allowed
+OPTIONAL = {  # as soon as they are known; other keys are allowed
     "overrides": TEXTS,
     "identity": TEXT,
     "git": TEXT.or_null(),
@@ -144,7 +144,7 @@ OPTIONAL = {  # each as soon as it is known; further keys are allowed
     "images_per_second": SPEED.or_null(),
     "peak_memory_bytes": AMOUNT.or_null(),
 }
-FACTS = {  # known together, before the first step
+FACTS = {  # written together, before the first step
     "parameters": AMOUNT,
     "multiply_adds": AMOUNT,
     "device": TEXT,
@@ -166,14 +166,14 @@ FACTS = {  # known together, before the first step
     "data.statistics.mean": _list("three numbers", _number(-1e9, 1e9), 3),
     "data.statistics.std": _list("three numbers above 0", _number(1e-9, 1e9), 3),
 }
-OF_RESULTS = {  # name, as a regular expression -> what it is, if it is there
+RESULTS = {  # name, as a regular expression -> what it must be, if it is there
     r"(test|validation)_(top5_)?error(_last|_best)?": PERCENT.or_null(),
     r"(test|validation)_loss(_last|_best)?": ANY_NUMBER.or_null(),
     "best_epoch": COUNT.or_null(),
     "best_on_test": SWITCH,
     "reported": Shape("last or best", lambda value: value in ("last", "best")),
 }
-OF_METRICS = {  # column of metrics.csv -> what its cells are, if they are not empty
+METRICS = {  # column of metrics.csv, as a regular expression -> what its cells are, unless empty
     "epoch": _number(0, 1e9),
     "seconds": SECONDS,
     "images_per_second": SPEED,
@@ -182,17 +182,22 @@ OF_METRICS = {  # column of metrics.csv -> what its cells are, if they are not e
 
 
 def check_record(fields: Any) -> str | None:
-    """What is wrong with the content of a run.json: the rest of a sentence that begins with its path.
+    """The fault in the content of a run.json, as the rest of a sentence that begins with its path.
 
     Args:
-        fields: plain data without infinite numbers, as `plain_file.read_json` gives them.
+        fields: plain data without infinite numbers, as `plain_file.read_json` returns it.
+
+    Returns:
+        None if there is no fault.
     """
     if not isinstance(fields, dict):
-        return "is no record of a run"
+        return "is not the record of a run"
     rules = REQUIRED | {name: shape for name, shape in OPTIONAL.items() if name in fields}
     if fields.get("epoch") or FACTS.keys() & fields.keys():
         rules |= FACTS
-    if isinstance(data := fields.get("data"), dict) and "digest" in data:  # of older records unknown
+    if (
+        isinstance(data := fields.get("data"), dict) and "digest" in data
+    ):  # the records of outputs/study lack it
         rules["data.digest"] = TEXT.or_null()
     for name, shape in rules.items():
         node = fields
@@ -200,27 +205,27 @@ def check_record(fields: Any) -> str | None:
         for section in sections:
             node = node[section]
         if key not in node:
-            return f"holds no {name}: must be {shape.words}"
+            return f"has no {name}: must be {shape.rule}"
         if not shape.fits(node[key]):
             return _wrong(name, node[key], shape)
     for name, value in fields["results"].items():
-        for known, shape in OF_RESULTS.items():
+        for known, shape in RESULTS.items():
             if re.fullmatch(known, name) and not shape.fits(value):
                 return _wrong(f"results.{name}", value, shape)
     if "data" in fields and len(fields["data"]["class_names"]) != fields["data"]["num_classes"]:
-        return "holds another number of data.class_names than data.num_classes says"
+        return "has a number of data.class_names that differs from data.num_classes"
     return None
 
 
-def check_overrides(words: Any) -> str | None:
-    """What is wrong with the content of an overrides.yaml; see `check_record`."""
-    return None if TEXTS.fits(words) else "is no list of words"
+def check_overrides(overrides: Any) -> str | None:
+    """The fault in the content of an overrides.yaml; see `check_record`."""
+    return None if TEXTS.fits(overrides) else "is not a list of overrides"
 
 
 def check_sweep(content: Any) -> str | None:
-    """What is wrong with the content of a sweep.yaml; see `check_record`."""
+    """The fault in the content of a sweep.yaml; see `check_record`."""
     if not isinstance(content, dict) or not {"commands", "jobs"} <= content.keys():
-        return "is no list of a sweep's commands and jobs"
+        return "does not have the keys commands and jobs"
     rules = {"commands": _list("a list of lists of texts", TEXTS), "jobs": TEXTS, "search": SWITCH}
     for name, shape in rules.items():
         if name in content and not shape.fits(content[name]):
@@ -230,7 +235,7 @@ def check_sweep(content: Any) -> str | None:
 
 def metric(column: str) -> Shape:
     """What the numbers in a column of metrics.csv must be."""
-    found = (shape for known, shape in OF_METRICS.items() if re.fullmatch(known, column))
+    found = (shape for known, shape in METRICS.items() if re.fullmatch(known, column))
     return next(found, Shape("a number", lambda value: math.isinf(value) or not abs(value) > 1e100))
 
 
@@ -239,4 +244,4 @@ def _all_fit(values: Any, shape: Shape) -> bool:
 
 
 def _wrong(name: str, value: Any, shape: Shape) -> str:
-    return f"holds {name}={shortened(shown(value), LONGEST_SHOWN)}: must be {shape.words}"
+    return f"has {name}={shortened(shown(value), LONGEST_SHOWN)}: must be {shape.rule}"

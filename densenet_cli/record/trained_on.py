@@ -1,48 +1,31 @@
-"""What a network was trained on, as records and checkpoints keep it, and how other images differ.
+"""What a network was trained on, as records and checkpoints store it, and how other images differ.
 
 The facts are a dictionary: `class_names`, `image_size`, `sizes`, `statistics`, `digest` and others that
-run.json holds under `data`. Older records have no digest: what one side does not know is not compared.
+run.json has under `data`. A fact that one side lacks is not compared; the records of outputs/study, for
+example, have no digest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any
 
 from densenet_cli.options import OptionError, UserError
-from densenet_cli.record.run_record import RunRecord
 
 Facts = Mapping[str, Any]
 
 DIGITS = "densenet_cli.data.digits.Digits"
-# Options that all data sets have. They do not decide which images there are.
+# Options that all data sets have. They do not decide which images a data set has.
 COMMON = ("batch_size", "num_workers", "augment", "validation", "seed", "normalise")
 
 
-def of_checkpoint(checkpoint: Mapping[str, Any], path: Path) -> Facts:
-    """What a checkpoint was trained on; of older ones what their run's record says.
-
-    Args:
-        checkpoint: its content.
-        path: where it lies.
-
-    Raises:
-        UserError: it says nothing itself, and the record beside it cannot be read.
-    """
-    if facts := checkpoint.get("trained_on"):
-        return facts
-    folder = path.absolute().parent.parent
-    return RunRecord.read(folder).fields.get("data") or {} if (folder / "run.json").exists() else {}
-
-
 def other_classes(before: Facts, now: Facts) -> str | None:
-    """The first difference between two lists of classes, in words; None if there is none.
+    """Describe the first difference between two lists of classes; None if there is none.
 
     Args:
         before: what the network was trained on.
-        now: the images that are there now.
+        now: the images there are now.
     """
     names = [facts.get("class_names") or [] for facts in (before, now)]
     if [] in names or names[0] == names[1]:
@@ -58,26 +41,26 @@ def other_classes(before: Facts, now: Facts) -> str | None:
 
 
 def other_images(before: Facts, now: Facts) -> str | None:
-    """The first difference between two sets of images, in words; None if none is known.
+    """Describe the first difference between two sets of images; None if no difference is known.
 
     Args:
         before: what the network was trained on.
-        now: the images that are there now.
+        now: the images there are now.
     """
     if difference := other_classes(before, now):
         return difference
     for split in ("train", "validation", "test"):
         sizes = [(facts.get("sizes") or {}).get(split) for facts in (before, now)]
         if None not in sizes and sizes[0] != sizes[1]:
-            return f"there are {sizes[1]:,} {split} images, and there were {sizes[0]:,}"
+            return f"there are {sizes[1]:,} {split} images now; there were {sizes[0]:,}"
     digests = [facts.get("digest") for facts in (before, now)]
     if None not in digests and digests[0] != digests[1]:
-        return "as many, but other files or other content"
+        return "the number of images is the same, but file names or contents are not"
     return None
 
 
 def may_change(data: Mapping[str, Any]) -> bool:
-    """Whether a configuration may find other images another time.
+    """Whether a configuration may find other images at another time.
 
     Only the digits, which come with a package, and files with verified checksums cannot change.
 
@@ -88,7 +71,7 @@ def may_change(data: Mapping[str, Any]) -> bool:
 
 
 def refusal(rule: str, data: Mapping[str, Any]) -> UserError:
-    """An error that names the folder of the images, if they have one.
+    """An error about images, which names their folder if they have one.
 
     Args:
         rule: the end of a sentence about the images.

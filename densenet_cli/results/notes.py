@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from densenet_cli.record.run_record import reported
+from densenet_cli.record.run_record import reported_checkpoint
 from densenet_cli.results.columns import Row, on_cpu
 from densenet_cli.results.records import Run
 from densenet_cli.results.settings import Setting, measured
@@ -26,7 +26,9 @@ def notes(found: Sequence[Row], shown: Collection[str]) -> list[str]:
 def _notes_on_errors(found: Sequence[Row], shown: Collection[str]) -> list[str]:
     notes = []
     if "error" in shown:
-        by_validation = [reported(run.fields) == "best" for row in found for run in row.setting.done]
+        by_validation = [
+            reported_checkpoint(run.fields) == "best" for row in found for run in row.setting.done
+        ]
         epoch = "of the last epoch"
         if any(by_validation):
             epoch = "of the epoch with the lowest validation error"

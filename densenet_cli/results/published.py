@@ -14,7 +14,7 @@ import yaml
 from densenet_cli.options import shown
 from densenet_cli.record.differences import acting_options, phrase
 from densenet_cli.record.network_names import NAMED
-from densenet_cli.record.run_record import reported
+from densenet_cli.record.run_record import reported_checkpoint
 from densenet_cli.results.settings import Setting
 
 FILE = Path(__file__).with_name("published.yaml")
@@ -122,7 +122,7 @@ def _entries(content: dict[str, Any]) -> Iterator[Published]:
 def _departures(setting: Setting, entry: Published) -> list[str]:
     """What differs from the protocol of a published error, each difference in a few words."""
     options = acting_options(setting.config)
-    reports = {reported(run.fields) for run in setting.done}
+    reports = {reported_checkpoint(run.fields) for run in setting.done}
     if len(reports) == 1 and None not in reports:
         options["recipe.report"] = reports.pop()  # what the runs did, whatever the recipe says
     faults = [

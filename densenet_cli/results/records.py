@@ -182,7 +182,7 @@ def _numbers(
         if cell:
             row[column] = number = float(cell)
             if not shape.fits(number):
-                raise ValueError(f"{column} is {cell}: must be {shape.words}")
+                raise ValueError(f"{column} is {cell}: must be {shape.rule}")
     return row
 
 

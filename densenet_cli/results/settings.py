@@ -14,7 +14,7 @@ from densenet_cli.plain_text import as_title
 from densenet_cli.record.differences import acting_options, differing, differing_among_peers, phrase
 from densenet_cli.record.identity import flat
 from densenet_cli.record.network_names import NAMED, family, network_name
-from densenet_cli.record.run_record import reported
+from densenet_cli.record.run_record import reported_checkpoint
 from densenet_cli.record.trained_on import COMMON
 from densenet_cli.results.records import Run
 
@@ -132,7 +132,7 @@ def measured(run: Run, quantity: str) -> float | None:
 
     The validation error is that of the epoch whose test error counts: the last or the best one.
     """
-    if quantity == "validation_error" and reported(run.fields) == "best":
+    if quantity == "validation_error" and reported_checkpoint(run.fields) == "best":
         return run.results.get("validation_error_best")
     return run.results.get(RESULTS[quantity]) if quantity in RESULTS else run.fields.get(quantity)
 

@@ -17,7 +17,13 @@ from densenet_cli.files.lock import BUSY, FolderInUse, LockLost, lock_folder
 from densenet_cli.options import UserError
 from densenet_cli.plain_text import printable
 from densenet_cli.process import ranks
-from densenet_cli.record.run_record import Begin, RunRecord, last_checkpoint, now, remove_partials
+from densenet_cli.record.run_record import (
+    Begin,
+    RunRecord,
+    last_checkpoint,
+    now,
+    remove_temporary_files,
+)
 from densenet_cli.run import summary
 from densenet_cli.run.log import logged
 from densenet_cli.run.recording import Recorder
@@ -47,7 +53,7 @@ def execute(folder: Path, config: dict[str, Any], overrides: list[str], begin: B
     try:
         with lock_folder(folder) if first else contextlib.nullcontext(lambda: None) as check:
             if first:
-                remove_partials(folder)
+                remove_temporary_files(folder)
             resumed = is_resumed(folder, config, begin)
             with logged(folder, check) as file:
                 status = _execute_locked(folder, config, overrides, resumed)

@@ -16,11 +16,10 @@ from densenet_cli.options import UserError
 from densenet_cli.plain_text import first_line
 from densenet_cli.process import ranks
 from densenet_cli.record import trained_on
+from densenet_cli.record.environment import peak_memory_bytes, reset_peak_memory
 from densenet_cli.record.run_record import (
     RunRecord,
     now,
-    peak_memory_bytes,
-    reset_peak_memory,
     write_config,
 )
 from densenet_cli.run import summary

@@ -21,7 +21,7 @@ from densenet_cli.plain_text import printable
 from densenet_cli.process import child, ranks
 from densenet_cli.process.stop_signals import stop_signals
 from densenet_cli.record.identity import identity
-from densenet_cli.record.run_record import Begin, RunRecord, now, remove_partials
+from densenet_cli.record.run_record import Begin, RunRecord, now, remove_temporary_files
 
 PATIENCE_S = 7.0  # from a signal to SIGKILL; schedulers allow ten seconds or more
 POLL_S = 0.5  # between two checks whether a process still lives
@@ -244,7 +244,7 @@ def _record_end(
     message = message or f"the run's process ended with status {status}"
     try:
         with lock_folder(folder):
-            remove_partials(folder)
+            remove_temporary_files(folder)
             if not (folder / "run.json").exists():
                 RunRecord.create(folder, config, overrides)
             record = RunRecord.read(folder)

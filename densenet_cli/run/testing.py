@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from densenet_cli.data.image_data import ImageData
 from densenet_cli.record import trained_on
-from densenet_cli.record.run_record import reported
+from densenet_cli.record.run_record import reported_checkpoint
 from densenet_cli.training import checkpoints, metrics
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def prepare_data(config: dict[str, Any], data: ImageData, checkpoint: dict[str, 
         UserError: if the images have other classes than it was trained on.
     """
     path = Path(config["checkpoint"])
-    before = trained_on.of_checkpoint(checkpoint, path)
+    before = checkpoint.get("trained_on") or {}
     if difference := trained_on.other_classes(before, {"class_names": list(data.class_names)}):
         rule = f"has other classes than checkpoint={path} was trained on: {difference}"
         raise trained_on.refusal(rule, config["data"])
@@ -59,7 +59,7 @@ def test_last_and_best(run: Run) -> dict[str, Any]:
     column = f"{run.data.evaluation_split}_error"
     last = test(run)
     results = {f"{name}_last": value for name, value in last.items()} | {"best_epoch": best_epoch}
-    results["reported"] = chosen = reported(
+    results["reported"] = chosen = reported_checkpoint(
         {"config": run.config, "data": {"sizes": run.data.sizes}, "results": results}
     )
     if run.data.evaluation_split == "test":

@@ -22,7 +22,7 @@ from densenet_cli.plain_text import first_line, printable
 from densenet_cli.process.load_torch import load_lightning
 from densenet_cli.process.streams import say
 from densenet_cli.record.identity import identity
-from densenet_cli.record.run_record import reported
+from densenet_cli.record.run_record import reported_checkpoint
 from densenet_cli.record.trained_on import may_change
 from densenet_cli.run.summary import relative
 from densenet_cli.sweep import grid, jobs, slots
@@ -214,7 +214,7 @@ class Search(Runner):
     def _tell(self, job: Job, number: int) -> None:
         """Tell the study the validation error of a finished trial."""
         fields = stored_record(job)
-        error = fields["results"].get(f"validation_error_{reported(fields)}")
+        error = fields["results"].get(f"validation_error_{reported_checkpoint(fields)}")
         state = TrialState.FAIL if error is None else None
         self.study.tell(number, error, state=state, skip_if_finished=True)
 

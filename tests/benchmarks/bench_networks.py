@@ -72,7 +72,8 @@ from training_step import Trainee
 from densenet_cli.figures.terminal import console
 from densenet_cli.files.atomic_file import replace_file
 from densenet_cli.process import ranks
-from densenet_cli.record.run_record import now, versions
+from densenet_cli.record.environment import versions
+from densenet_cli.record.run_record import now
 from densenet_cli.results.formats import as_markdown, as_rich
 from densenet_cli.training import devices
 

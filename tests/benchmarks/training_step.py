@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from densenet_cli.models.cost import count_parameters
-from densenet_cli.record.run_record import peak_memory_bytes, reset_peak_memory
+from densenet_cli.record.environment import peak_memory_bytes, reset_peak_memory
 from densenet_cli.training import allocator
 from densenet_cli.training.cuda_graphs import CudaGraphs
 

@@ -67,7 +67,7 @@ def test_a_damaged_record_is_reported_beside_the_table(tmp_path):
         (["table"], "outputs: there is no such folder"),
         (["table", "."], ".: no runs found; train one with densenet-run"),
         (["watch", "nowhere"], "nowhere: there is no such folder"),
-        (["compare", "a", "b"], "a holds no run: there is no run.json in it"),
+        (["compare", "a", "b"], "a contains no run: there is no run.json in it"),
     ],
 )
 def test_an_error_is_one_message(tmp_path, words, message):

@@ -24,24 +24,24 @@ def test_what_computes_a_network_is_no_part_of_a_run_s_identity():
 
 
 @pytest.mark.parametrize("name", NUMBER_OR_SHARE)
-def test_one_batch_is_not_all_of_them(name):
+def test_one_batch_is_not_the_whole_epoch(name):
     one, every = ({"trainer": {name: value}} for value in (1, 1.0))
     assert identity(one) != identity(every)
     assert identity({"trainer": {name: 0}}) == identity({"trainer": {name: 0.0}})
     assert differences(flat(one), flat(every)) == [(f"trainer.{name}", "1", "1.0")]
 
 
-def test_elsewhere_a_number_is_the_same_however_it_is_typed():
+def test_other_numbers_are_equal_however_they_are_typed():
     assert identity({"model": {"compression": 1}}) == identity({"model": {"compression": 1.0}})
 
 
-def test_a_share_and_a_number_are_two_jobs():
+def test_a_fraction_and_a_number_are_two_runs():
     with composing():
         sweep = jobs.compose_sweep(["++trainer.limit_train_batches=1,1.0"])
     assert len(sweep.jobs) == 2
 
 
-def test_the_identities_of_published_runs_stay():
+def test_the_identities_of_published_runs_do_not_change():
     folder = Path(__file__).parents[2] / "outputs/study"
     configs = [json.loads(path.read_text())["config"] for path in sorted(folder.glob("*/run.json"))]
     text = " ".join(identity(config) for config in configs)

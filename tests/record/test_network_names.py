@@ -1,4 +1,4 @@
-"""Networks are called what the papers call them."""
+"""Networks have the names that the papers use."""
 
 from __future__ import annotations
 
@@ -40,6 +40,6 @@ def test_each_network_has_its_name(config, words):
     assert (family(model), network_name(model)) == NAMES[words]
 
 
-def test_another_class_is_called_by_its_own_name():
+def test_other_classes_are_named_by_their_own_name():
     model = {"_target_": "mine.networks.SparseNet", "depth": 5}
     assert family(model) == network_name(model) == "SparseNet"

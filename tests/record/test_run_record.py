@@ -1,16 +1,16 @@
-"""What a run's record says of memory, and of its result."""
+"""What a run's record says about memory, and about the reported checkpoint."""
 
 import subprocess
 import sys
 
 import pytest
 
-from densenet_cli.record.run_record import reported
+from densenet_cli.record.run_record import reported_checkpoint
 
-PROGRAM = "from densenet_cli.record.run_record import peak_memory_bytes; print(peak_memory_bytes())"
+PROGRAM = "from densenet_cli.record.environment import peak_memory_bytes; print(peak_memory_bytes())"
 
 
-def test_a_process_is_not_charged_with_what_the_one_held_that_started_it():
+def test_peak_memory_does_not_include_that_of_the_parent_process():
     held = bytearray(300 << 20)
     child = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     assert 5 << 20 < int(child.stdout) < len(held)
@@ -29,12 +29,14 @@ def test_a_process_is_not_charged_with_what_the_one_held_that_started_it():
         ({"task": "test", "report": "best", "validation": 5000}, None),
     ],
 )
-def test_which_checkpoint_is_the_result_is_known_of_older_records_too(change, expected):
+def test_the_reported_checkpoint_is_also_known_of_records_without_that_field(change, expected):
     fields = {
         "config": {"task": change.get("task", "train"), "recipe": {"report": change.get("report")}},
         "data": {"sizes": {"validation": change.get("validation", 0)}},
         "results": change.get("results", {}),
     }
-    assert reported(fields) == expected
+    assert reported_checkpoint(fields) == expected
     if not change.get("validation"):
-        assert reported({**fields, "data": None}) == expected  # the run ended before it knew its data
+        assert (
+            reported_checkpoint({**fields, "data": None}) == expected
+        )  # the run failed before it read its data

@@ -1,4 +1,4 @@
-"""A checkpoint meets images: those it was trained on, others of its classes, and others."""
+"""A checkpoint is used with its own images, with others of its classes, and with other classes."""
 
 import json
 import shutil
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from tiny_run import TINY
 
@@ -60,11 +59,11 @@ def run(typed):
     ("change", "said"),
     [
         (rename_a_class, "class 1 was grass (of 3) and is sea now (of 3)"),
-        (leave_pictures_out, "there are 12 train images, and there were 24"),
-        (put_in_other_pictures, "as many, but other files or other content"),
+        (leave_pictures_out, "there are 12 train images now; there were 24"),
+        (put_in_other_pictures, "the number of images is the same, but file names or contents are not"),
     ],
 )
-def test_a_run_goes_on_with_its_own_images_only(run, typed, change, said):
+def test_a_run_is_resumed_with_its_own_images_only(run, typed, change, said):
     shutil.copytree("photos", "before")
     weights = LAST.read_bytes()
     change()
@@ -76,27 +75,21 @@ def test_a_run_goes_on_with_its_own_images_only(run, typed, change, said):
     record = json.loads(Path("run/run.json").read_text())
     assert (record["data"], record["results"]) == (run["data"], run["results"])
     assert LAST.read_bytes() == weights
-    assert typed("resume=run", "data.root=before") == (0, "")  # they may lie elsewhere
+    assert typed("resume=run", "data.root=before") == (0, "")  # they may have moved
     assert json.loads(Path("run/run.json").read_text())["results"] == run["results"]
 
 
-@pytest.mark.parametrize("known_by", ["the checkpoint", "its record"])
-def test_a_network_is_not_tested_on_other_classes(run, typed, known_by):
-    checkpoint = LAST
-    if known_by == "the checkpoint":
-        checkpoint = Path("alone.ckpt")
-        shutil.copy(LAST, checkpoint)
+@pytest.mark.parametrize("path", [LAST, Path("moved.ckpt")])
+def test_a_network_is_not_tested_on_other_classes(run, typed, path):
+    config = []  # that of the run
+    if path != LAST:
+        shutil.copy(LAST, path)
         config = ["data=image_folder", "data.image_size=16", "data.num_workers=0", *TINY]
-    else:  # as in a checkpoint of an earlier version
-        content = torch.load(LAST, weights_only=True)
-        assert content.pop("trained_on")["class_names"] == list(CLASSES)
-        torch.save(content, LAST)
-        config = []
     photos("others")
-    words = [*config, "task=test", f"checkpoint={checkpoint}", "data.root=others"]
-    for path in Path("others").glob("*/*/0.png"):
-        path.unlink()
-    assert typed(*words, "hydra.run.dir=tested") == (0, "")  # other images of its classes
+    words = [*config, "task=test", f"checkpoint={path}", "data.root=others"]
+    for image in Path("others").glob("*/*/0.png"):
+        image.unlink()
+    assert typed(*words, "hydra.run.dir=tested") == (0, "")  # other images of the same classes
     rename_a_class("others")
     status, message = typed(*words, "hydra.run.dir=refused")
     assert status == 1
@@ -132,7 +125,7 @@ def test_a_checkpoint_in_the_folder_of_another_run_is_refused(run, monkeypatch):
         model_cli.main()
 
 
-def test_analyses_look_at_the_run_s_own_images_only(run, monkeypatch):
+def test_analyses_use_the_runs_own_images_only(run, monkeypatch):
     put_in_other_pictures()
     monkeypatch.setattr(sys, "argv", ["densenet-model", "mistakes", "run"])
     with pytest.raises(SystemExit, match=r"--data-root=photos: holds other images than the run"):
@@ -149,11 +142,11 @@ def test_analyses_look_at_the_run_s_own_images_only(run, monkeypatch):
         (["a", "b", "c"], ["a", "b"], "class 3 of 3, c, is missing"),
     ],
 )
-def test_the_first_difference_of_classes_is_named(before, now, said):
+def test_the_first_difference_between_classes_is_named(before, now, said):
     assert other_classes({"class_names": before} if before else {}, {"class_names": now}) == said
 
 
-def test_what_an_older_record_does_not_know_is_not_compared():
+def test_facts_that_a_record_lacks_are_not_compared():
     now = {"class_names": ["a", "b"], "sizes": {"train": 9, "test": 3}, "digest": "1234"}
     assert other_images({}, now) is None
     assert other_images({"class_names": ["a", "b"], "sizes": {"train": 9}}, now) is None

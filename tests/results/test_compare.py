@@ -117,5 +117,5 @@ def test_many_epochs_are_thinned_out_and_the_last_is_shown(compared):
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
     write(tmp_path / "a")
-    with pytest.raises(UserError, match=f"{tmp_path}/b holds no run"):
+    with pytest.raises(UserError, match=f"{tmp_path}/b contains no run"):
         show(tmp_path / "a", tmp_path / "b")

@@ -172,7 +172,7 @@ def test_a_wrong_field_is_reported_and_other_records_are_read(tmp_path, name):
     assert [run.folder.name for run in runs] == ["good"]
     (item,) = unreadable
     assert item.path == tmp_path / "odd/run.json"
-    assert item.reason.startswith("cannot be read: " if name in NO_PLAIN_DATA else f"holds {name}=")
+    assert item.reason.startswith("cannot be read: " if name in NO_PLAIN_DATA else f"has {name}=")
 
 
 def test_unknown_keys_are_allowed(tmp_path):
@@ -225,7 +225,7 @@ ALIASES = "a: &a [x, x]\n" + "".join(
 )
 def test_a_plan_of_another_shape_is_named(tmp_path, content):
     (tmp_path / "sweep.yaml").write_text(content)
-    with pytest.raises(UserError, match=r"^\S*sweep\.yaml (cannot be read|is no list|holds [a-z]+=)"):
+    with pytest.raises(UserError, match=r"^\S*sweep\.yaml (cannot be read|does not have|has [a-z]+=)"):
         read_sweep(tmp_path)
 
 
@@ -234,7 +234,7 @@ def test_words_of_another_shape_are_named(tmp_path, content):
     write_config(tmp_path, fields()["config"], ["seed=0"])
     assert read_config(tmp_path) == (fields()["config"], ["seed=0"])
     (tmp_path / "overrides.yaml").write_text(content)
-    with pytest.raises(UserError, match=r"holds no configuration of a run: \S*overrides\.yaml"):
+    with pytest.raises(UserError, match=r"contains no configuration of a run: \S*overrides\.yaml"):
         read_config(tmp_path)
 
 
@@ -251,7 +251,7 @@ def test_nothing_that_a_record_names_is_imported(tmp_path, monkeypatch):
 
 def test_one_run_by_its_folder(tmp_path):
     assert read_run(write(tmp_path / "run", seed=7)).seed == 7
-    with pytest.raises(UserError, match=f"{tmp_path} holds no run: there is no run.json in it"):
+    with pytest.raises(UserError, match=f"{tmp_path} contains no run: there is no run.json in it"):
         read_run(tmp_path)
     (tmp_path / "run/run.json").write_text("{")
     with pytest.raises(UserError, match=r"run\.json cannot be read"):

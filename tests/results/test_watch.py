@@ -125,7 +125,7 @@ def test_a_folder_without_runs_is_one_message(tmp_path):
 @pytest.mark.parametrize("content", ["jobs: 3", "[]", "jobs: [", "\x00"])
 def test_a_damaged_plan_is_named(tmp_path, content):
     (tmp_path / "sweep.yaml").write_text(content)
-    with pytest.raises(UserError, match=r"sweep\.yaml (cannot be read|is no list|holds jobs=3)"):
+    with pytest.raises(UserError, match=r"sweep\.yaml (cannot be read|does not have|has jobs=3)"):
         watch(tmp_path)
 
 

@@ -158,7 +158,7 @@ def test_a_damaged_configuration_is_named(damage, typed, tmp_path):
     (tmp_path / "outputs/run/config.yaml").write_text(damage)
     status, message = typed("resume=outputs/run")
     assert (status, message.count("\n")) == (1, 1)
-    assert "outputs/run holds no configuration" in message
+    assert "outputs/run contains no configuration" in message
 
 
 def test_resuming_in_a_folder_that_does_not_exist_is_refused(typed):

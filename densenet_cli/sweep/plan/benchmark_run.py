@@ -20,7 +20,7 @@ from densenet_cli.models import cost
 from densenet_cli.options import UserError
 from densenet_cli.process import ranks
 from densenet_cli.process.streams import drop_what_cannot_be_written
-from densenet_cli.record.run_record import peak_memory_bytes
+from densenet_cli.record.environment import peak_memory_bytes
 from densenet_cli.run import trainer_options
 from densenet_cli.run.assemble import build_trainer
 from densenet_cli.run.train import Run, train
