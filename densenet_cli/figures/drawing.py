@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -56,22 +57,35 @@ class Drawing:
         paths = []
         for form in formats:
             paths.append(stem.with_name(f"{stem.name}.{form}"))
-            replace_file(paths[-1], partial(self._draw, form))
+            replace_file(paths[-1], partial(self._write, form))
         paths.append(stem.with_name(f"{stem.name}.csv"))
         replace_file(paths[-1], csv_text(self.points))
         return paths
 
-    def svg(self) -> str:
-        """The figure as SVG on a transparent background."""
-        file = io.BytesIO()
-        self._draw("svg", file, transparent=True)
-        return file.getvalue().decode()
+    def svg(self, transparent: bool = True) -> str:
+        """The figure as SVG, by default on a transparent background."""
+        return _compact(self._drawn("svg", transparent).decode())
 
-    def _draw(self, form: str, file: BinaryIO, transparent: bool = False) -> None:
+    def _write(self, form: str, file: BinaryIO) -> None:
+        file.write(self.svg(transparent=False).encode() if form == "svg" else self._drawn(form))
+
+    def _drawn(self, form: str, transparent: bool = False) -> bytes:
+        file = io.BytesIO()
         with style.styled():
             self.figure.savefig(
                 file, format=form, metadata=_WITHOUT_DATE[form], transparent=transparent
             )
+        return file.getvalue()
+
+
+def _compact(svg: str) -> str:
+    """An SVG with each path on one line, and coordinates of at most two decimals."""
+
+    def compact(attribute: re.Match[str]) -> str:
+        one_line = " ".join(attribute[0].split())
+        return re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", one_line)
+
+    return re.sub(r'(?<= )[dxy]="[^"]*"', compact, svg)
 
 
 def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:

@@ -121,8 +121,9 @@ def as_csv(rows: Sequence[Row]) -> str:
 
     They are title, family, network, data, n, not_averaged, year, system, system_source, seeds; for each
     of RAW_NAMES the mean, the sample standard deviation and the values of all finished runs (separated
-    by ";"); best_on_test, devices, published_error_percent, published_source, difference_points,
-    why_not_compared; and the options in which the settings differ, by the names one types.
+    by ";"); best_on_test, devices, published_error_percent, published_top5_error_percent,
+    published_source, difference_points, why_not_compared; and the options in which the settings differ,
+    by the names one types.
     """
     return csv_text(map(_csv_row, rows))
 

@@ -168,18 +168,18 @@ def settings(runs: Sequence[Run], group_by: Sequence[str] = ()) -> list[Setting]
     groups = _alike(runs)
     flats = _flats(groups)
     families = [family(group[0].config["model"]) for group in groups]
-    told, of_peers = differing(flats), differing_among_peers(flats, families)
+    names, of_peers = differing(flats), differing_among_peers(flats, families)
     return [
         Setting(
-            title=_title(network_name(group[0].config["model"]), options, names),
+            title=_title(network_name(group[0].config["model"]), options, in_title),
             family=kind,
             network=network_name(group[0].config["model"]),
             data=data_name(group[0]),
             config=group[0].config,
-            options={name: options[name] for name in told if name in options},
+            options={name: options[name] for name in names if name in options},
             runs=group,
         )
-        for group, options, kind, names in zip(groups, flats, families, of_peers, strict=True)
+        for group, options, kind, in_title in zip(groups, flats, families, of_peers, strict=True)
     ]
 
 

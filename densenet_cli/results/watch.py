@@ -188,7 +188,7 @@ def _rows(run: Run) -> list[dict[str, float | None]]:
         return []
     try:
         return read_metrics(run)
-    except UserError:  # the record still tells the epoch and the time
+    except UserError:  # the record still has the epoch and the time
         return []
 
 

@@ -25,7 +25,7 @@ AXES = {
 }
 SIZES = {"depth", "growth_rate", "block_config", "widen_factor", "init_channels", "name"}
 # Points on one line may differ in these options: the size of the network. (Data sets have own panels.)
-ALIKE = {f"model.{name}" for name in SIZES} | {"data._target_", "data.augment"}
+MAY_DIFFER = {f"model.{name}" for name in SIZES} | {"data._target_", "data.augment"}
 VARIANT = 20  # characters beside a point about its other options; the CSV file has all
 
 
@@ -100,7 +100,8 @@ def _panel(
 def _variants(own: list[Setting]) -> dict[str, list[Setting]]:
     """Settings of a family by the options in which they differ, size apart: "θ=0.3", "5 epochs", ""."""
     options = {
-        item: {name: value for name, value in item.options.items() if name not in ALIKE} for item in own
+        item: {name: value for name, value in item.options.items() if name not in MAY_DIFFER}
+        for item in own
     }
     names = differing(list(options.values()))
 
