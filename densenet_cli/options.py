@@ -1,4 +1,4 @@
-"""What an option may be: checks of the values a user types, each failing with one clear message."""
+"""Checks of the values that a user types; each fails with one clear message."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from densenet_cli.plain_text import printable
 
 
 class UserError(Exception):
-    """An error the user can cause and mend; its text is shown alone, without a traceback."""
+    """An error that the user can cause and correct; only its text is shown, without a traceback."""
 
 
 class OptionError(UserError, ValueError):
     """A value the user typed breaks a rule.
 
     Args:
-        key: the option, as its owner calls it (`growth_rate`); see `within` for the full key.
-        value: what was typed.
+        key: the option's name in its section (`growth_rate`); `within` adds the section.
+        value: as typed.
         rule: what the option may be, as the end of a sentence ("must be ...").
-        example: a value that works; None where none can be known.
+        example: a value that works; None if no such value can be known.
     """
 
     def __init__(self, key: str, value: Any, rule: str, example: Any = None) -> None:
@@ -30,7 +30,7 @@ class OptionError(UserError, ValueError):
         super().__init__(f"{key}={printable(shown(value))}: {rule}{hint}")
 
     def within(self, section: str) -> OptionError:
-        """The same error with the key as it is typed on the command line (`model.growth_rate`)."""
+        """The same error with the key that one types on the command line (`model.growth_rate`)."""
         return type(self)(f"{section}.{self.key}", self.value, self.rule, self.example)
 
 
@@ -40,14 +40,14 @@ def not_installed(needed_by: str, package: str, extra: str) -> UserError:
     Args:
         needed_by: the option or command that needs it, as typed.
         package: its name.
-        extra: of densenet-cli, which installs it.
+        extra: the extra of densenet-cli that installs it.
     """
     install = f"pip install 'densenet-cli[{extra}]'"
     return UserError(f"{needed_by} needs the package {package}, which is not installed: {install}")
 
 
 def shown(value: Any) -> str:
-    """A value as one types it on the command line."""
+    """A value as it is typed on the command line."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -58,7 +58,7 @@ def shown(value: Any) -> str:
 
 
 def whole_number(key: str, value: Any, example: int, at_least: int = 1) -> int:
-    """The value if it is an integer of `at_least` or more. Raises OptionError."""
+    """Return the value if it is an integer of `at_least` or more. Raises OptionError."""
     if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
         raise OptionError(key, value, f"must be a whole number, {at_least} or more", example)
     return value
@@ -73,7 +73,7 @@ def number(
     below: float = math.inf,
     at_most: float = math.inf,
 ) -> float:
-    """The value if it is a finite number within the given bounds. Raises OptionError."""
+    """Return the value if it is a finite number within the given bounds. Raises OptionError."""
     bounds = [
         f"{word} {bound:g}"
         for word, bound in (
@@ -94,25 +94,25 @@ def number(
 
 
 def switch(key: str, value: Any) -> bool:
-    """The value if it is true or false. Raises OptionError."""
+    """Return the value if it is true or false. Raises OptionError."""
     if not isinstance(value, bool):
         raise OptionError(key, value, "must be true or false", True)
     return value
 
 
 def choice(key: str, value: Any, choices: Sequence[Any]) -> Any:
-    """The value if it is one of `choices`. Raises OptionError, naming the nearest choice."""
+    """Return the value if it is one of `choices`. Raises OptionError, with the nearest choice."""
     if value not in choices:
         near = nearest(str(value), map(str, choices))
         if len(choices) <= 12:
             rule = "must be one of " + ", ".join(shown(item) for item in choices)
         else:
-            rule = f"is none of the {len(choices)} known names"
+            rule = f"is not one of the {len(choices)} known names"
         raise OptionError(key, value, rule, near or choices[0])
     return value
 
 
 def nearest(word: str, words: Iterable[str]) -> str | None:
-    """The one of `words` that `word` most likely meant, if any is near."""
+    """The one of `words` that is most similar to `word`; None if none is similar."""
     matches = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)
     return matches[0] if matches else None

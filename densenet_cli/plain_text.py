@@ -1,4 +1,4 @@
-"""Names from users, files and records, made so that no terminal, figure or page obeys them."""
+"""Text from users, files and records, made safe to show: terminals and pages obey nothing in it."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ import re
 from pathlib import Path
 from typing import Any, NoReturn
 
-UNSEEN = re.compile(
+UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f"  # control characters
-    "\u2028\u2029\u202a-\u202e\u2066-\u2069"  # ends of lines, turns of the direction of writing
-    "\ud800-\udfff\ufffe\uffff]"  # halves of pairs, and what XML does not allow
+    "\u2028\u2029\u202a-\u202e\u2066-\u2069"  # line separators, changes of the writing direction
+    "\ud800-\udfff\ufffe\uffff]"  # surrogates, and what XML does not allow
 )
 LONGEST_TITLE = 120  # characters
 
 
 def printable(text: object, keep: str = "") -> str:
-    r"""A text with its control characters as escapes: "\x1b[31m", "\n", "caf\xe9"; all else as it is.
+    r"""The text with control characters as escapes: "\x1b[31m", "\n", "caf\xe9"; the rest is unchanged.
 
     Args:
-        text: anything, as `str` writes it.
-        keep: control characters that stay.
+        text: any object; `str` makes it text.
+        keep: control characters that are kept.
     """
-    return UNSEEN.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), str(text))
+    return UNPRINTABLE.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), str(text))
 
 
 def as_title(text: object, longest: int = LONGEST_TITLE) -> str:
-    """A name as `printable` writes it, shortened to what a table or figure has room for."""
+    """A name as `printable` returns it, shortened to the space in a table or figure."""
     return shortened(printable(text), longest)
 
 
@@ -44,7 +44,7 @@ def first_line(text: object) -> str:
 
 
 def last_line(text: str) -> str:
-    """The last line of a text that is not empty, as that of a traceback."""
+    """The last line of a text, such as the error at the end of a traceback."""
     return text.strip().rpartition("\n")[2].lstrip()
 
 
@@ -54,14 +54,16 @@ def counted(number: int, noun: str) -> str:
 
 
 def in_json(text: str) -> str:
-    """JSON of several lines whose strings show no control character as it is."""
-    return UNSEEN.sub(lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)
+    """The same JSON, with the control characters in its strings as escapes."""
+    return UNPRINTABLE.sub(
+        lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text
+    )
 
 
 class Parser(argparse.ArgumentParser):
-    """Complains of wrong words without obeying them; in a path ~ stands for the home folder.
+    """An argument parser whose error messages are printable, and for which ~ is the home folder.
 
-    Shells leave it as it is in --output=~/figures.
+    Shells do not replace the ~ in --output=~/figures.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -74,10 +76,10 @@ class Parser(argparse.ArgumentParser):
 
 
 class Formatter(logging.Formatter):
-    """Formats messages without control characters, so that a log can be shown on a terminal."""
+    """Formats log messages without control characters, so that a terminal can show the log."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The lines of a message."""
+        """The message, perhaps with a traceback, as lines of text."""
         return printable(super().format(record), keep="\n\t")
 
 

@@ -1,4 +1,4 @@
-"""Measured quantities as a person reads them."""
+"""Measured quantities as text for people: 7.98M, 2.82 GB, 4.51 ± 0.12, 1:02:03 h."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def count(number: float) -> str:
-    """Three digits and a letter for thousands: 960, 71.7k, 769k, 7.98M, 288M, 9.3G, 2.4T."""
+    """Three digits and a letter for powers of 1,000: 960, 71.7k, 769k, 7.98M, 288M, 9.3G, 2.4T."""
     return _scaled(number, ("", "k", "M", "G", "T"))
 
 
 def magnitude(number: float) -> str:
-    """A round number of any size: 0.01, 3, 1000, and beyond 10⁴, 3·10⁶, 10⁻³."""
+    """A round number: 0.01, 3, 1000; smaller and larger ones as powers of ten: 10⁻³, 10⁴, 3·10⁶."""
     if number == 0 or 0.01 <= abs(number) < 10_000:
         return f"{number:g}"
     digits, power = f"{number:.2e}".split("e")
@@ -39,17 +39,17 @@ def _three_digits(number: float) -> str:
 
 
 def percent(mean: float, std: float | None = None) -> str:
-    """An error in percent, with its standard deviation where there is one: 4.51 ± 0.12."""
+    """An error in percent, with its standard deviation if there is one: 4.51 ± 0.12."""
     return f"{mean:.2f}" if std is None else f"{mean:.2f} ± {std:.2f}"
 
 
 def difference(number: float) -> str:
-    """A difference of errors, in points, with its sign: +0.21, −0.05."""
+    """A difference between errors, in percentage points: +0.21, −0.05."""
     return f"{number:+.2f}".replace("-", "−")
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person reads them: 9.4 s, 3:07 min, 1:02:03 h."""
+    """A time in seconds, minutes or hours: 9.4 s, 3:07 min, 1:02:03 h."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

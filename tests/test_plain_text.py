@@ -1,4 +1,4 @@
-"""Names are shown as they are, and no terminal, figure, page or spreadsheet obeys them."""
+"""Names are shown unchanged, and no terminal, figure, page or spreadsheet obeys them."""
 
 import io
 import json

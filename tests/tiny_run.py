@@ -1,4 +1,4 @@
-"""The words of runs that take a second; each test adds what it is about."""
+"""The overrides of runs that take a second; each test adds its own."""
 
 TINY = [
     "experiment=quickstart",
@@ -9,7 +9,7 @@ TINY = [
     "next_steps=[]",
 ]
 
-TINY_PHOTOS = [  # of the folder that the fixture `photos` makes
+TINY_PHOTOS = [  # images in the folder that the fixture `photos` creates
     "data=image_folder",
     "data.root=photos",
     "data.image_size=16",

@@ -1,4 +1,4 @@
-"""Which folder holds which run: found by configuration, never overwritten."""
+"""Which folder contains which run: found by its configuration, never overwritten."""
 
 import copy
 from pathlib import Path
@@ -27,19 +27,19 @@ def _recorded(folder, config):
     RunRecord.create(folder, config, [])
 
 
-def test_a_run_is_found_whatever_its_folder_is_called(one, tmp_path):
+def test_a_run_is_found_whatever_the_name_of_its_folder(one, tmp_path):
     _recorded(tmp_path / "sweep/some name", one)
     assert Folders(tmp_path / "sweep").find("growth_rate=12", one) == tmp_path / "sweep/some name"
 
 
-def test_a_folder_of_another_configuration_is_not_taken(one, config, tmp_path):
+def test_the_folder_of_another_configuration_is_not_used(one, config, tmp_path):
     other = config("experiment=quickstart", "epochs=3")
     _recorded(tmp_path / "sweep/growth_rate=12", one)
     place = Folders(tmp_path / "sweep").find("growth_rate=12", other)
     assert place.name == f"growth_rate=12~{identity(other)[:6]}"
 
 
-def test_names_that_differ_in_case_alone_are_kept_apart(one, config, tmp_path):
+def test_names_that_differ_only_in_case_are_made_different(one, config, tmp_path):
     folders = Folders(tmp_path / "sweep")
     other = config("experiment=quickstart", "epochs=3")
     assert folders.find("shortcut=a", one).name == "shortcut=a"
@@ -57,11 +57,11 @@ def test_a_record_that_cannot_be_read_is_left_alone(text, one, tmp_path):
 @pytest.mark.parametrize(
     "word", ["data.root=elsewhere", "data.num_workers=3", "logger=tensorboard", "checkpoint_minutes=1"]
 )
-def test_where_things_lie_makes_no_other_run(word, config):
+def test_an_option_without_effect_on_results_makes_no_other_run(word, config):
     assert identity(config(word)) == identity(config())
 
 
-def test_where_images_of_ones_own_lie_makes_another_run(config):
+def test_another_folder_of_the_users_own_images_makes_another_run(config):
     one, other = (config("data=image_folder", f"data.root={root}") for root in ("birds", "fish"))
     assert identity(one) != identity(other)
 
@@ -73,16 +73,16 @@ def test_a_number_is_the_same_however_it_is_typed(config):
 @pytest.mark.parametrize(
     "word", ["seed=1", "epochs=299", "trainer=cpu", "data.augment=false", "model.compression=0.6"]
 )
-def test_what_changes_a_result_makes_another_run(word, config):
+def test_an_option_that_changes_a_result_makes_another_run(word, config):
     assert identity(config(word)) != identity(config())
 
 
-def test_the_seed_alone_makes_no_other_setting(config):
+def test_another_seed_makes_no_other_setting(config):
     assert setting(config("seed=1")) == setting(config())
     assert setting(config("epochs=3")) != setting(config())
 
 
-def test_a_configuration_is_the_same_once_it_was_recorded(one, tmp_path):
+def test_a_recorded_configuration_has_the_same_identity(one, tmp_path):
     _recorded(tmp_path / "run", one)
     assert identity(RunRecord.read(tmp_path / "run").fields["config"]) == identity(one)
     changed = copy.deepcopy(one)
@@ -91,8 +91,8 @@ def test_a_configuration_is_the_same_once_it_was_recorded(one, tmp_path):
     assert identity(RunRecord.read(tmp_path / "infinite").fields["config"]) == identity(changed)
 
 
-def test_what_another_run_left_in_the_folder_is_no_result_of_this_job(one, config, tmp_path):
-    """As when two processes chose one name for two runs at the same moment."""
+def test_the_record_of_another_run_in_the_folder_does_not_count(one, config, tmp_path):
+    """Two processes can choose the same name for two runs at the same moment."""
     other = config("experiment=quickstart", "seed=1")
     _recorded(tmp_path / "sweep/growth_rate=4", other)
     RunRecord.read(tmp_path / "sweep/growth_rate=4").update(state="done", results={"test_error": 1.0})
@@ -121,22 +121,22 @@ def test_the_end_of_a_worker_changes_no_record_that_is_finished_or_of_another_ru
     assert "SIGKILL" in fields["error"]
 
 
-def test_commands_for_one_sweep_are_united_without_loss_or_repetition():
-    """Neither has begun, so that no record keeps their folders apart."""
+def test_commands_for_one_sweep_are_merged_without_loss_or_repetition():
+    """None has started, so that there are no records to tell their folders apart."""
     with composing():
         folders = Folders(Path("outputs/mine"))
         narrow, wide, other_seed = (
             jobs.compose_sweep(["model.growth_rate=4,6", *words, "sweep.name=mine"], folders)
             for words in ([], ["model.compression=0.5,1.0"], ["seed=1"])
         )
-    united = multirun._merged([narrow, wide, other_seed]).jobs
-    assert len(united) == 6
-    assert len({job.identity for job in united}) == 6
-    assert len({job.folder for job in united}) == 6
+    merged = multirun._merged([narrow, wide, other_seed]).jobs
+    assert len(merged) == 6
+    assert len({job.identity for job in merged}) == 6
+    assert len({job.folder for job in merged}) == 6
 
 
 @pytest.mark.parametrize("state", ["failed", "interrupted"])
-def test_a_run_that_failed_a_moment_ago_is_tried_again_unless_it_fails_now(state, config, tmp_path):
+def test_a_run_that_failed_a_moment_ago_is_repeated_unless_it_fails_now(state, config, tmp_path):
     options = config("experiment=quickstart")
     job = Job([], options, tmp_path / "run")
     job.folder.mkdir()

@@ -1,4 +1,4 @@
-"""Words -> jobs and their names."""
+"""Overrides -> jobs and their names."""
 
 import pytest
 
@@ -48,7 +48,7 @@ def test_groups_are_swept_by_pattern(expand):
     assert {job[0] for job in jobs} == {f"model={name}" for name in names}
 
 
-def test_typed_words_replace_those_of_a_line(expand):
+def test_typed_overrides_replace_those_of_a_line(expand):
     lines = ["model=resnet_20 epochs=300", "model=densenet_bc model.growth_rate=12,24 epochs=300"]
     assert expand(lines, ["epochs=1", "model.growth_rate=4"]) == [
         ["model=resnet_20", "epochs=1", "model.growth_rate=4"],
@@ -64,7 +64,7 @@ def test_seeds_repeat_each_job(expand):
 
 
 @pytest.mark.parametrize("seeds", [0, -1, "many", 1.5, True])
-def test_seeds_must_be_a_number_of_them(expand, seeds):
+def test_seeds_must_be_a_whole_number(expand, seeds):
     with pytest.raises(UserError, match=r"seeds=.*whole number.*seeds=5"):
         expand([""], [], seeds)
 
@@ -107,20 +107,20 @@ def test_names_are_safe_for_shells_and_file_systems(values, names):
     assert job_names([[f"model.block_config={value}"] for value in values]) == names
 
 
-def test_names_differ_where_safe_characters_would_not():
+def test_names_that_would_be_equal_get_a_digest():
     one, two = job_names([["data.root=a/b"], ["data.root=a b"]])
     assert one != two
     assert one.startswith("root=a-b~")
 
 
-def test_long_names_are_cut_and_stay_apart():
+def test_long_names_are_shortened_and_stay_different():
     jobs = [[f"model.name={'x' * 300}{number}"] for number in range(3)]
     names = job_names(jobs)
     assert len(set(names)) == 3
     assert max(map(len, names)) <= 130
 
 
-def test_keys_that_end_alike_are_named_in_full():
+def test_keys_with_the_same_last_part_are_written_in_full():
     jobs = [[f"model.dropout={rate}", f"recipe.dropout={rate}"] for rate in (0, 0.2)]
     assert job_names(jobs)[1] == "model.dropout=0.2,recipe.dropout=0.2"
 

@@ -1,4 +1,4 @@
-"""A sweep whose images have changed since its runs: these are kept, and do not stand for its jobs."""
+"""A sweep whose images have changed since its runs: those are kept, and the jobs are run again."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ FACTS = {
 
 @pytest.fixture
 def photos():
-    """Pictures of two classes; a function that replaces one of the test images."""
+    """Image files of two classes; returns a function that replaces one of the test images."""
     chance = np.random.default_rng(0)
     for path in (Path("photos", part, name) for part in ("train", "test") for name in ("cat", "dog")):
         path.mkdir(parents=True)
@@ -47,7 +47,7 @@ def photos():
 
 
 def recorded(config, name, digest):
-    """A finished run of a sweep, on images with this digest; None: its record tells none."""
+    """A finished run of a sweep on images with this digest; None: its record has no digest."""
     folder = Path("sweep", name)
     folder.mkdir(parents=True)
     data = FACTS["data"] | ({"digest": digest} if digest else {})
@@ -55,14 +55,14 @@ def recorded(config, name, digest):
     return folder
 
 
-def test_a_run_on_other_images_does_not_stand_for_the_job(config, photos, capsys):
+def test_a_run_on_other_images_is_not_the_run_of_the_job(config, photos, capsys):
     one = config(*PHOTOS)
     now = ImageDigests().of(one["data"])
     other = recorded(one, "seed=0", "0123456789ab")
     folders = Folders(Path("sweep"))
     place = folders.find("seed=0", one)
     assert place == Path(f"sweep/seed=0~{now[:6]}")
-    assert folders.find("seed=0", one) == place  # asked again, as a search does
+    assert folders.find("seed=0", one) == place  # a search asks again
     folders.report_other_images()
     said = capsys.readouterr().err
     assert "the images have changed since 1 of the runs, such as sweep/seed=0; it is kept" in said
@@ -72,9 +72,9 @@ def test_a_run_on_other_images_does_not_stand_for_the_job(config, photos, capsys
     assert Folders(Path("sweep")).find("seed=0", one) == place
 
 
-def test_a_run_on_unknown_images_stands_for_the_job(config, photos, capsys):
+def test_a_run_on_unknown_images_counts_as_the_run_of_the_job(config, photos, capsys):
     one = config(*PHOTOS)
-    folder = recorded(one, "seed=0", None)  # of an earlier version
+    folder = recorded(one, "seed=0", None)  # like the records of outputs/study
     folders = Folders(Path("sweep"))
     assert folders.find("seed=0", one) == folder
     folder = recorded(one, "known", ImageDigests().of(one["data"]))
@@ -101,7 +101,7 @@ def test_images_that_cannot_change_are_not_read(config, monkeypatch):
 def test_unverified_files_may_be_other_images(config, monkeypatch):
     monkeypatch.setattr(ImageDigests, "of", lambda *_: "cdef01234567")
     one = config("data=cifar10", "data.verify=false")
-    recorded(config("data=cifar10"), "seed=0", "0123456789ab")  # the same run, but for its images
+    recorded(config("data=cifar10"), "seed=0", "0123456789ab")  # the same run, except for its images
     assert Folders(Path("sweep")).find("seed=0", one).name == "seed=0~cdef01"
 
 
@@ -124,7 +124,7 @@ def test_the_images_of_all_seeds_are_read_once(config, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_sweep_typed_again_on_other_images_runs_its_jobs_again(command, photos):
+def test_a_sweep_is_run_again_after_its_images_have_changed(command, photos):
     words = ["--multirun", *TINY, *PHOTOS, "epochs=1", "sweep.name=mine"]
     assert "1 done\n" in command(*words).stdout
     (before,) = Path("outputs/mine").glob("*/run.json")
@@ -142,7 +142,7 @@ def test_a_sweep_typed_again_on_other_images_runs_its_jobs_again(command, photos
     assert digests[0] != digests[1]
 
 
-def test_a_search_does_not_go_on_with_other_images(photos):
+def test_a_search_is_not_resumed_with_other_images(photos):
     pytest.importorskip("optuna")
     from densenet_cli.sweep.search import Search
 

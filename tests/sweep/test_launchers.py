@@ -1,4 +1,4 @@
-"""Several jobs at once: our own workers, and Hydra's plugins."""
+"""Several runs at once: with our own workers, and with Hydra's launcher plugins."""
 
 import json
 import os
@@ -17,21 +17,21 @@ def _launcher(**options):
     return OmegaConf.create({"hydra": {"launcher": {"kind": "parallel", **options}}})
 
 
-def test_cores_are_shared_out(monkeypatch, tmp_path):
+def test_workers_share_the_cores(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3, 4})
     monkeypatch.delenv("OMP_NUM_THREADS")
     one, two = slots.worker_places(_launcher(jobs=2), [{"accelerator": "cpu"}], tmp_path)
     assert (one.cores, two.cores) == ({0, 1}, {2, 3})
     assert one.environment == {"OMP_NUM_THREADS": "2"}
     assert one.log != two.log
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the user's word
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # set by the user
     one, _ = slots.worker_places(_launcher(jobs=2), [{"accelerator": "cpu"}], tmp_path)
     assert one.environment == {"OMP_NUM_THREADS": "1"}
     with pytest.raises(OptionError, match=r"hydra.launcher.jobs=6: there are 5 cores"):
         slots.worker_places(_launcher(jobs=6), [{"accelerator": "cpu"}], tmp_path)
 
 
-def test_a_single_core_takes_one_job_at_once_unless_more_are_typed(monkeypatch, tmp_path):
+def test_a_single_core_has_one_worker(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3})
     (only,) = slots.worker_places(_launcher(jobs=None), [{"accelerator": "cpu"}], tmp_path)
     assert only.cores == {3}
@@ -39,7 +39,7 @@ def test_a_single_core_takes_one_job_at_once_unless_more_are_typed(monkeypatch, 
         slots.worker_places(_launcher(jobs=2), [{"accelerator": "cpu"}], tmp_path)
 
 
-def test_each_job_gets_a_gpu_of_its_own(monkeypatch, tmp_path):
+def test_each_worker_has_its_own_gpu(monkeypatch, tmp_path):
     monkeypatch.setattr(slots, "_gpus", lambda: ["3", "5"])
     trainer = {"accelerator": "auto", "devices": 1, "num_nodes": 1, "strategy": "auto"}
     found = slots.worker_places(_launcher(jobs=None), [trainer], tmp_path)
@@ -52,7 +52,7 @@ def test_each_job_gets_a_gpu_of_its_own(monkeypatch, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["parallel", "joblib", "submitit_local"])
-def test_jobs_run_at_once_and_are_skipped_the_next_time(launcher, command, tmp_path):
+def test_runs_are_made_at_the_same_time_and_skipped_the_next_time(launcher, command, tmp_path):
     answer = command(*SWEEP, f"hydra/launcher={launcher}")
     assert answer.returncode == 0, answer.stderr
     assert "3 runs: 3 done" in answer.stdout
@@ -66,14 +66,14 @@ def test_jobs_run_at_once_and_are_skipped_the_next_time(launcher, command, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
-def test_a_job_that_fails_at_a_plugin_is_told_of(launcher, command):
+def test_a_run_that_fails_with_a_plugin_is_reported(launcher, command):
     answer = command(*SWEEP, f"hydra/launcher={launcher}", "model.depth=10,11")
     assert answer.returncode == 1
     assert "6 runs: 3 done, 3 failed" in answer.stdout
-    assert answer.stdout.count("failed: model.depth=11: ") == 1  # said once for all three
+    assert answer.stdout.count("failed: model.depth=11: ") == 1  # printed once for all three
 
 
-def test_a_launcher_that_cannot_launch_says_so(typed, tmp_path):
+def test_a_launcher_that_cannot_launch_is_one_message(typed, tmp_path):
     status, message = typed(*SWEEP, "hydra/launcher=submitit_slurm")
     assert status == 1
     assert message.splitlines()[-1].startswith("densenet-run: hydra/launcher (SlurmLauncher): ")
@@ -82,7 +82,7 @@ def test_a_launcher_that_cannot_launch_says_so(typed, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_memory_does_not_grow_over_30_jobs(command, tmp_path):
+def test_memory_does_not_grow_over_30_runs(command, tmp_path):
     answer = command("--multirun", *TINY, "epochs=1", "seeds=30", "sweep.name=mine")
     assert "30 runs: 30 done" in answer.stdout, answer.stderr
     records = [
@@ -90,5 +90,5 @@ def test_memory_does_not_grow_over_30_jobs(command, tmp_path):
     ]
     assert len({record["pid"] for record in records}) == 1
     fifth, last = (records[number]["peak_memory_bytes"] / 2**20 for number in (4, 29))
-    print(f"peak memory of job 5: {fifth:.0f} MiB, of job 30: {last:.0f} MiB")
+    print(f"peak memory of run 5: {fifth:.0f} MiB, of run 30: {last:.0f} MiB")
     assert last < 1.05 * fifth

@@ -1,4 +1,4 @@
-"""Sweeps of every kind whose images are read by loader workers, processes that a run starts."""
+"""Sweeps of every kind whose runs start loader workers (processes that read images)."""
 
 import json
 import os
@@ -51,7 +51,7 @@ def test_loader_workers_read_the_images_of_a_sweep(words, command, tmp_path):
     ],
 )
 def test_sigterm_ends_a_sweep_whose_loader_workers_are_stuck(words, tmp_path):
-    """They are stopped, as by a disk that does not answer: not even SIGTERM reaches them."""
+    """SIGSTOP stops them like a disk that does not answer: they do not react even to SIGTERM."""
     process = _sweep(tmp_path, *words)
     (first, *_) = _wait_for(lambda: list(tmp_path.glob("outputs/mine/*/metrics.csv")))
     record = first.with_name("run.json")
@@ -63,10 +63,10 @@ def test_sigterm_ends_a_sweep_whose_loader_workers_are_stuck(words, tmp_path):
     process.send_signal(signal.SIGTERM)
     sent = time.monotonic()
     said, _ = process.communicate(timeout=60)
-    assert time.monotonic() - sent < 15  # ten, and some for a busy machine
+    assert time.monotonic() - sent < 15  # ten seconds, and some more for a busy machine
     assert process.returncode == 143, said
-    if "hydra/launcher=submitit_local" not in words:  # which has logs of its own
-        assert "was killed; it goes on from its last checkpoint" in said
+    if "hydra/launcher=submitit_local" not in words:  # which has its own logs
+        assert "was killed; it resumes from its last checkpoint" in said
     assert json.loads(record.read_text())["state"] == "interrupted"
     _wait_for(lambda: not any(map(lives, [pid, *started])))
 
@@ -75,7 +75,7 @@ def test_sigterm_ends_a_sweep_whose_loader_workers_are_stuck(words, tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 @pytest.mark.usefixtures("photos")
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
-def test_the_jobs_of_a_launcher_end_with_the_command_that_is_killed(launcher, tmp_path):
+def test_the_runs_of_a_launcher_end_when_the_command_is_killed(launcher, tmp_path):
     process = _sweep(tmp_path, f"hydra/launcher={launcher}")
     (first, *_) = _wait_for(lambda: list(tmp_path.glob("outputs/mine/*/metrics.csv")))
     record = first.with_name("run.json")

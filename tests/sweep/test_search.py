@@ -1,4 +1,4 @@
-"""hydra/sweeper=optuna: what is searched, and a search that goes on after a kill."""
+"""hydra/sweeper=optuna: what is searched, and how a killed search is resumed."""
 
 import json
 import os
@@ -42,7 +42,7 @@ SEARCH = [
         ("k=tag(log,interval(0.1,1))", optuna.distributions.FloatDistribution(0.1, 1.0, log=True)),
     ],
 )
-def test_what_is_typed_says_what_is_searched(word, expected):
+def test_an_override_describes_what_is_searched(word, expected):
     from densenet_cli.sweep.search import distribution
 
     with composing():
@@ -51,7 +51,7 @@ def test_what_is_typed_says_what_is_searched(word, expected):
 
 
 @pytest.mark.parametrize("test_images", [True, False])
-def test_images_that_a_folder_holds_out_itself_serve_a_search(test_images):
+def test_a_search_can_use_the_validation_images_of_a_folder(test_images):
     from densenet_cli.sweep.jobs import sweep_options
     from densenet_cli.sweep.search import Search
 
@@ -63,7 +63,7 @@ def test_images_that_a_folder_holds_out_itself_serve_a_search(test_images):
         cfg, typed = sweep_options(words)
         if test_images:
             assert Search(cfg, typed, []).study.trials == []
-        else:  # those of val/ are the test images, which must not choose
+        else:  # the images of val/ are the test images, which must not choose
             with pytest.raises(
                 OptionError, match=r"data\.validation=0: a search needs validation images"
             ):
@@ -71,7 +71,7 @@ def test_images_that_a_folder_holds_out_itself_serve_a_search(test_images):
 
 
 @pytest.mark.slow
-def test_a_search_on_a_folder_of_images_loads_no_package_that_only_metrics_need():
+def test_a_search_on_a_folder_of_images_loads_no_unused_package():
     for split in ("train", "val", "test"):
         for name in ("cat", "dog"):
             Path("photos", split, name).mkdir(parents=True)
@@ -92,7 +92,7 @@ print(sorted({{"matplotlib", "scipy", "torchvision"}} & sys.modules.keys()))
 
 
 @pytest.mark.slow
-def test_a_killed_search_goes_on(command, tmp_path):
+def test_a_killed_search_is_resumed(command, tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-m", "densenet_cli.commands.run", *SEARCH],
         cwd=tmp_path,

@@ -1,4 +1,4 @@
-"""densenet-run --multirun as a user types it: skipped, continued, run, shared, shown."""
+"""densenet-run --multirun as a user types it: runs are skipped, resumed, shared and shown."""
 
 import json
 import os
@@ -31,7 +31,7 @@ class Network(DenseNet):
 
 @pytest.fixture
 def sweep(command, tmp_path):
-    """Type densenet-run --multirun with tiny networks: exit status, what it said, records by folder."""
+    """Run densenet-run --multirun with tiny networks: exit status, output, records by folder."""
     (tmp_path / "dying_network.py").write_text(NETWORK)
 
     def run(*words, flags=("--multirun",), tiny=True):
@@ -50,7 +50,7 @@ def _weights(folder):
     return torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
 
 
-def test_a_sweep_is_a_folder_of_runs_each_as_if_it_were_alone(sweep, command, tmp_path):
+def test_each_run_of_a_sweep_is_equal_to_the_same_run_alone(sweep, command, tmp_path):
     status, said, records = sweep("model.growth_rate=4,6", "seeds=2", "sweep.name=mine")
     assert status == 0, said
     assert set(records) == {f"growth_rate={k},seed={seed}" for k in (4, 6) for seed in (0, 1)}
@@ -59,7 +59,7 @@ def test_a_sweep_is_a_folder_of_runs_each_as_if_it_were_alone(sweep, command, tm
     for name in (
         "growth_rate=4,seed=0",
         "growth_rate=6,seed=1",
-    ):  # the first of its process, and the last
+    ):  # the first run of the process, and the last
         words = [word.replace("growth_rate", "model.growth_rate") for word in name.split(",")]
         alone = f"outputs/alone-{records[name]['seed']}"
         answer = command(*TINY, *words, f"hydra.run.dir={alone}")
@@ -84,8 +84,8 @@ def test_a_wider_grid_runs_only_what_is_new_and_overwrites_nothing(sweep, tmp_pa
     assert last[name]["config"]["epochs"] == 2
 
 
-def test_a_broken_off_sweep_is_completed_by_the_same_command(sweep, tmp_path):
-    """One job fails, one is done, one is broken off by kill -9, one is not begun."""
+def test_a_killed_sweep_is_completed_by_the_same_command(sweep, tmp_path):
+    """Two runs fail, one is done, and one is killed by kill -9."""
     words = [DIES, "+model.dies=true,false", "model.growth_rate=4,6", "epochs=6", "sweep.name=mine"]
     words += ["checkpoint_minutes=0.0001"]
     process = subprocess.Popen(
@@ -142,7 +142,7 @@ def test_fail_fast_stops_at_the_first_failure(sweep):
 
 
 @pytest.mark.slow
-def test_a_job_continued_on_another_device_stays_the_sweeps(sweep, typed, tmp_path):
+def test_a_run_resumed_with_another_precision_still_belongs_to_the_sweep(sweep, typed, tmp_path):
     words = ["model.growth_rate=4,6", "epochs=1", "trainer.precision=32-true", "sweep.name=mine"]
     assert sweep(*words)[0] == 0
     path = tmp_path / "outputs/mine/growth_rate=4/run.json"
@@ -154,7 +154,7 @@ def test_a_job_continued_on_another_device_stays_the_sweeps(sweep, typed, tmp_pa
     assert "2 runs: 2 done before" in said
 
 
-def test_a_plan_takes_what_is_done_from_the_records(sweep, tmp_path, monkeypatch):
+def test_a_plan_reads_the_cost_of_finished_runs_from_their_records(sweep, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     words = ["model.growth_rate=4,6", "epochs=1", "sweep.name=mine"]
     assert sweep(*words)[0] == 0
@@ -170,7 +170,7 @@ def test_a_plan_takes_what_is_done_from_the_records(sweep, tmp_path, monkeypatch
 
 
 @pytest.mark.slow
-def test_a_plan_tells_what_is_done_and_what_is_left_and_trains_nothing(sweep, tmp_path, monkeypatch):
+def test_a_plan_shows_what_is_done_and_what_is_left_and_trains_nothing(sweep, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     words = ["model.growth_rate=4,6", "epochs=1", "sweep.name=mine"]
     assert sweep(*words)[0] == 0
@@ -210,7 +210,7 @@ def test_two_processes_share_a_sweep(tmp_path):
     assert all("4 runs: " in text and "failed" not in text for text in said)
 
 
-def test_options_of_a_swept_choice_are_judged_by_that_choice():
+def test_options_of_a_swept_choice_are_checked_against_that_choice():
     """model.shortcut is unknown to the default model, but known to both that are swept."""
     with composing():
         sweep = jobs.compose_sweep(["model=resnet_20,resnet_32", "model.shortcut=B"])
@@ -226,7 +226,7 @@ def test_options_of_a_swept_choice_are_judged_by_that_choice():
 
 @pytest.fixture
 def experiments(tmp_path):
-    """Two experiments of one's own that say how they are swept, and one that does not."""
+    """Experiments of the user: three whose files describe a grid, and one that does not."""
     (tmp_path / "mine/experiment").mkdir(parents=True)
     for name, text in {
         "a": "hydra: {sweeper: {params: {model.depth: '22,40', seed: '0,1'}}}",
@@ -245,7 +245,7 @@ def experiments(tmp_path):
         pytest.param("experiment=choice(a,b,c,d)", marks=pytest.mark.slow),
     ],
 )
-def test_each_of_several_experiments_is_swept_as_its_file_says(typed, experiments):
+def test_each_of_several_experiments_has_the_grid_of_its_file(typed, experiments):
     with composing(experiments) as own:
         sweep = jobs.compose_sweep([*own, typed, "model.compression=0.5,1.0", "seed=5"])
         alone = [jobs.compose_sweep([*own, f"experiment={name}", "seed=5"]) for name in "abcd"]
@@ -257,7 +257,7 @@ def test_each_of_several_experiments_is_swept_as_its_file_says(typed, experiment
     assert [len(one.jobs) for one in alone] == [2, 2, 1, 2]
 
 
-def test_a_list_of_experiments_is_one_that_is_swept_as_their_files_say(experiments):
+def test_a_list_of_experiments_is_one_experiment_with_their_grids(experiments):
     with composing(experiments) as own:
         sweep = jobs.compose_sweep([*own, "experiment=[a,c]"])
     assert [
@@ -265,14 +265,14 @@ def test_a_list_of_experiments_is_one_that_is_swept_as_their_files_say(experimen
     ] == [(depth, 8, seed) for depth in (22, 40) for seed in (0, 1)]
 
 
-def test_a_search_refuses_several_experiments_that_say_how_they_are_swept(experiments, typed):
+def test_a_search_refuses_several_experiments_with_grids(experiments, typed):
     words = ["--multirun", f"--config-dir={experiments}", "hydra/sweeper=optuna", "data.validation=99"]
     status, message = typed(*words, "data=digits", "experiment=a,b")
     assert status == 1
     assert "search each experiment by a command of its own" in message
 
 
-def test_a_sweep_may_stand_in_a_file_of_ones_own(tmp_path):
+def test_a_user_can_write_a_sweep_into_a_file(tmp_path):
     (tmp_path / "mine/sweep").mkdir(parents=True)
     (tmp_path / "mine/sweep/own.yaml").write_text(
         "name: own\njobs: [model=resnet_20 epochs=3, 'model=densenet_bc model.depth=16,22 epochs=3']\n"
@@ -306,7 +306,7 @@ def test_a_sweep_may_stand_in_a_file_of_ones_own(tmp_path):
         (["plan=maybe"], "plan=maybe: must be true or false"),
     ],
 )
-def test_a_wrong_word_stops_a_sweep_before_it_begins(words, part, typed, tmp_path):
+def test_a_wrong_override_stops_a_sweep_before_it_begins(words, part, typed, tmp_path):
     tiny = [word for word in TINY if not word.startswith("model.")]
     status, message = typed("--multirun", *tiny, *words)
     assert status == 1
