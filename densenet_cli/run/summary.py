@@ -63,8 +63,8 @@ def relative(folder: Path) -> Path:
 
 def _device(fields: dict[str, Any]) -> str:
     """The device, number format and implementation: "..., 2 threads, bf16-mixed, fused"."""
-    words = [fields["device"], fields["precision"], fields.get("implementation")]
-    return ", ".join(word for word in words if word)
+    parts = [fields["device"], fields["precision"], fields.get("implementation")]
+    return ", ".join(part for part in parts if part)
 
 
 def _results(results: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -28,8 +28,8 @@ class Small(nn.Module):
             raise RuntimeError("the second process fails on purpose")
         return self.layers(images)
 '''
-WORDS = ["--config-dir=mine", "experiment=quickstart", "model=small", "data.validation=101"]
-WORDS += ["epochs=2", "next_steps=[]", "trainer.precision=32-true", "recipe=paper_cifar"]
+OVERRIDES = ["--config-dir=mine", "experiment=quickstart", "model=small", "data.validation=101"]
+OVERRIDES += ["epochs=2", "next_steps=[]", "trainer.precision=32-true", "recipe=paper_cifar"]
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,7 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
 def test_two_processes_give_the_weights_of_one(command, tmp_path):
     for name, trainer in (("one", "cpu"), ("two", "ddp_cpu")):
         # 1,336 images in batches of 64, so the last batch is a short one of 56
-        answer = command(*WORDS, f"trainer={trainer}", f"hydra.run.dir=outputs/{name}")
+        answer = command(*OVERRIDES, f"trainer={trainer}", f"hydra.run.dir=outputs/{name}")
         assert answer.returncode == 0, answer.stderr
     one, two = (_weights(tmp_path / "outputs" / name) for name in ("one", "two"))
     for key, value in one.items():
@@ -67,8 +67,8 @@ def test_two_processes_give_the_weights_of_one(command, tmp_path):
 
 
 def test_a_sweep_continues_after_a_process_has_died(command, tmp_path):
-    words = [*WORDS, "trainer=ddp_cpu", "epochs=1", "sweep.name=sweep"]
-    answer = command("--multirun", *words, "model.dies=true,false")
+    overrides = [*OVERRIDES, "trainer=ddp_cpu", "epochs=1", "sweep.name=sweep"]
+    answer = command("--multirun", *overrides, "model.dies=true,false")
     assert answer.returncode == 1
     assert "Traceback" not in answer.stderr
     assert "process 1: RuntimeError: the second process fails on purpose" in answer.stderr
@@ -88,10 +88,10 @@ def test_a_sweep_of_runs_of_two_processes_is_resumed(command, tmp_path):
     import sys
     import time
 
-    alone = [*WORDS, "trainer=ddp_cpu", "epochs=4", "checkpoint_minutes=0.0001"]
-    words = ["--multirun", *alone, "seed=0,1", "sweep.name=sweep"]
+    alone = [*OVERRIDES, "trainer=ddp_cpu", "epochs=4", "checkpoint_minutes=0.0001"]
+    overrides = ["--multirun", *alone, "seed=0,1", "sweep.name=sweep"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "densenet_cli.commands.run", *words], cwd=tmp_path
+        [sys.executable, "-m", "densenet_cli.commands.run", *overrides], cwd=tmp_path
     )
     second = tmp_path / "outputs/sweep/seed=1"
     while not (second / "metrics.csv").exists():
@@ -100,7 +100,7 @@ def test_a_sweep_of_runs_of_two_processes_is_resumed(command, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     first = (tmp_path / "outputs/sweep/seed=0/run.json").read_text()
-    answer = command(*words)
+    answer = command(*overrides)
     assert answer.returncode == 0, answer.stderr
     assert "2 runs: 1 done, 1 done before" in answer.stdout
     assert (tmp_path / "outputs/sweep/seed=0/run.json").read_text() == first
@@ -126,17 +126,17 @@ def test_a_batch_size_that_cannot_be_shared_is_refused(command):
 def test_a_run_of_two_processes_is_resumed(command, broken_off, tmp_path):
     import signal
 
-    words = [*WORDS, "trainer=ddp_cpu", "epochs=3", "checkpoint_minutes=0.0001"]
-    whole = command(*words, "hydra.run.dir=outputs/whole")
+    overrides = [*OVERRIDES, "trainer=ddp_cpu", "epochs=3", "checkpoint_minutes=0.0001"]
+    whole = command(*overrides, "hydra.run.dir=outputs/whole")
     assert whole.returncode == 0, whole.stderr
-    status, said = broken_off(
-        *words,
+    status, stderr = broken_off(
+        *overrides,
         "hydra.run.dir=outputs/broken",
         once="outputs/broken/checkpoints/last.ckpt",
         send=signal.SIGINT,
     )
     assert status == 130
-    assert "resume=outputs/broken" in said
+    assert "resume=outputs/broken" in stderr
     resumed = command("resume=outputs/broken", "trust=small_network.Small")
     assert resumed.returncode == 0, resumed.stderr
     whole_weights = _weights(tmp_path / "outputs/whole")
@@ -151,7 +151,7 @@ def test_torchrun_starts_the_processes_of_one_run(tmp_path):
 
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     answer = subprocess.run(
-        [*torchrun, "-m", "densenet_cli.commands.run", *WORDS, "trainer=ddp_cpu"],
+        [*torchrun, "-m", "densenet_cli.commands.run", *OVERRIDES, "trainer=ddp_cpu"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -166,10 +166,10 @@ def test_torchrun_starts_the_processes_of_one_run(tmp_path):
 
 @pytest.mark.slow
 def test_fused_and_reference_densenets_train_alike_in_two_processes(command, tmp_path):
-    words = ["experiment=quickstart", "model.depth=16", "epochs=1", "trainer=ddp_cpu"]
-    words += ["trainer.precision=32-true", "++trainer.max_steps=3"]
+    overrides = ["experiment=quickstart", "model.depth=16", "epochs=1", "trainer=ddp_cpu"]
+    overrides += ["trainer.precision=32-true", "++trainer.max_steps=3"]
     for name in ("fused", "reference"):
-        answer = command(*words, f"trainer.implementation={name}", f"hydra.run.dir=outputs/{name}")
+        answer = command(*overrides, f"trainer.implementation={name}", f"hydra.run.dir=outputs/{name}")
         assert answer.returncode == 0, answer.stderr
     fused, reference = (_weights(tmp_path / "outputs" / name) for name in ("fused", "reference"))
     for key, value in reference.items():

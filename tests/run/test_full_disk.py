@@ -22,10 +22,11 @@ RUN = Path("outputs/run")
 def test_messages_that_cannot_be_written_are_reported_once(typed):
     RUN.mkdir(parents=True)
     (RUN / "run.log").symlink_to("/dev/full")
-    status, said = typed(*TINY, f"hydra.run.dir={RUN}")
+    status, stderr = typed(*TINY, f"hydra.run.dir={RUN}")
     assert status == 0
     assert (
-        said == f"densenet-run: {RUN.absolute()}/run.log lacks some messages: No space left on device\n"
+        stderr
+        == f"densenet-run: {RUN.absolute()}/run.log lacks some messages: No space left on device\n"
     )
     assert json.loads((RUN / "run.json").read_text())["state"] == "done"
 
@@ -41,9 +42,9 @@ def test_a_disk_that_fills_during_a_run_is_one_message(typed, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(atomic_file.os, "fsync", full)
-        status, said = typed(*TINY, "checkpoint_minutes=10", f"hydra.run.dir={RUN}")
+        status, stderr = typed(*TINY, "checkpoint_minutes=10", f"hydra.run.dir={RUN}")
     assert status == 1
-    assert said == (
+    assert stderr == (
         f"densenet-run: {RUN.absolute()}/run.json cannot be written: No space left on device; "
         "its record cannot say so\n"
     )

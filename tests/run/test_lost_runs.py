@@ -30,9 +30,9 @@ def started(tmp_path):
     """Start a run, and wait for a file in its folder."""
     processes = []
 
-    def start(*words, once, folder=RUN):
+    def start(*overrides, once, folder=RUN):
         process = subprocess.Popen(
-            [sys.executable, "-m", "densenet_cli.commands.run", *TINY, "epochs=9", *words],
+            [sys.executable, "-m", "densenet_cli.commands.run", *TINY, "epochs=9", *overrides],
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -70,20 +70,20 @@ def test_a_stopped_run_that_another_process_has_finished_writes_nothing(
     assert json.loads((folder / "run.json").read_text())["state"] == "done"
     before = _digests(folder)
     process.send_signal(signal.SIGCONT)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 1, said
-    assert f"{RUN} is no longer locked by this run: another process took it over" in said
-    assert said.count("\n") == 1
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 1, stderr
+    assert f"{RUN} is no longer locked by this run: another process took it over" in stderr
+    assert stderr.count("\n") == 1
     assert _digests(folder) == before
 
 
 def test_a_run_whose_folder_is_deleted_fails(started, tmp_path):
     process = started(f"hydra.run.dir={RUN}", once="metrics.csv")
     (tmp_path / RUN).rename(tmp_path / "deleted")
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 1, said
-    assert f"{RUN} is gone: it was deleted or moved during the run" in said
-    assert said.count("\n") == 1
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 1, stderr
+    assert f"{RUN} is gone: it was deleted or moved during the run" in stderr
+    assert stderr.count("\n") == 1
     assert not (tmp_path / RUN).exists()
 
 
@@ -92,8 +92,8 @@ def test_a_sweep_names_the_run_whose_folder_was_deleted(started, tmp_path):
     first, second = (f"outputs/mine/seed={seed}" for seed in (0, 1))
     process = started("--multirun", "seed=0,1", "sweep.name=mine", folder=first, once="metrics.csv")
     (tmp_path / first).rename(tmp_path / "deleted")
-    table, said = process.communicate(timeout=240)
-    assert process.returncode == 1, said
+    table, stderr = process.communicate(timeout=240)
+    assert process.returncode == 1, stderr
     assert "seed=0 failed: its folder was deleted or moved while it ran" in table
     assert not (tmp_path / first).exists()
     assert json.loads((tmp_path / second / "run.json").read_text())["state"] == "done"

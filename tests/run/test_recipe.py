@@ -85,14 +85,14 @@ def test_every_schedule_of_torch_is_built_or_names_the_options_it_needs():
         if options and name != "ReduceLROnPlateau":
             with pytest.raises(UserError) as caught:
                 recipe.schedule({"_target_": f"{TORCH}.{name}"})
-            words = str(caught.value).partition("needs more options; type ")[2].split()
-            assert set(words) == {f"+recipe.schedule.{key}=..." for key in options}
+            overrides = str(caught.value).partition("needs more options; type ")[2].split()
+            assert set(overrides) == {f"+recipe.schedule.{key}=..." for key in options}
     with pytest.raises(UserError, match="must be a list of schedules"):
         recipe.schedule({"_target_": f"{TORCH}.ChainedScheduler", "schedulers": ["a"]})
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [
         [*typed_schedule("ReduceLROnPlateau"), "data.validation=200"],
         typed_schedule("ReduceLROnPlateau"),
@@ -102,11 +102,11 @@ def test_every_schedule_of_torch_is_built_or_names_the_options_it_needs():
     ids=["plateau of validation loss", "plateau of training loss", "sequence", "LBFGS"],
 )
 def test_a_resumed_run_has_the_learning_rates_and_weights_of_an_uninterrupted_one(
-    typed, monkeypatch, words
+    typed, monkeypatch, overrides
 ):
-    words = [*TINY, *FEW, *words, "epochs=3"]
-    status, said = typed(*words, "hydra.run.dir=outputs/whole")
-    assert status == 0, said
+    overrides = [*TINY, *FEW, *overrides, "epochs=3"]
+    status, stderr = typed(*overrides, "hydra.run.dir=outputs/whole")
+    assert status == 0, stderr
     end = Checkpoints.on_train_epoch_end
 
     def broken_off(self, trainer, module):
@@ -116,9 +116,9 @@ def test_a_resumed_run_has_the_learning_rates_and_weights_of_an_uninterrupted_on
 
     with monkeypatch.context() as patched:
         patched.setattr(Checkpoints, "on_train_epoch_end", broken_off)
-        assert typed(*words, "hydra.run.dir=outputs/broken")[0] == 130
-    status, said = typed("resume=outputs/broken")
-    assert status == 0, said
+        assert typed(*overrides, "hydra.run.dir=outputs/broken")[0] == 130
+    status, stderr = typed("resume=outputs/broken")
+    assert status == 0, stderr
     whole, broken = (
         torch.load(f"outputs/{name}/checkpoints/last.ckpt", weights_only=True)
         for name in ("whole", "broken")
@@ -134,12 +134,12 @@ def test_a_resumed_run_has_the_learning_rates_and_weights_of_an_uninterrupted_on
 
 def test_a_plateau_lowers_the_learning_rate_and_lbfgs_counts_each_image_once(typed, tmp_path):
     """With this threshold, each epoch after the first is a plateau."""
-    words = [*TINY, *FEW, *typed_schedule("ReduceLROnPlateau"), "epochs=3"]
-    assert typed(*words, "hydra.run.dir=outputs/run")[0] == 0
+    overrides = [*TINY, *FEW, *typed_schedule("ReduceLROnPlateau"), "epochs=3"]
+    assert typed(*overrides, "hydra.run.dir=outputs/run")[0] == 0
     rows = (tmp_path / "outputs/run/metrics.csv").read_text().splitlines()[1:]
     assert [float(row.split(",")[1]) for row in rows] == pytest.approx([0.1, 0.1, 0.01])
-    words = [*TINY, *FEW, *typed_optimizer("LBFGS"), "epochs=1"]
-    assert typed(*words, "hydra.run.dir=outputs/lbfgs")[0] == 0
+    overrides = [*TINY, *FEW, *typed_optimizer("LBFGS"), "epochs=1"]
+    assert typed(*overrides, "hydra.run.dir=outputs/lbfgs")[0] == 0
     checkpoint = torch.load("outputs/lbfgs/checkpoints/last.ckpt", weights_only=True)
     (row,) = checkpoint["callbacks"]["TrainingProgress"]["rows"]
     assert row["train_error"] * 3 * 64 / 100 == pytest.approx(
@@ -148,21 +148,21 @@ def test_a_plateau_lowers_the_learning_rate_and_lbfgs_counts_each_image_once(typ
 
 
 def test_a_plateau_that_prefers_a_growing_loss_is_refused(typed):
-    words = [*TINY, *FEW, *typed_schedule("ReduceLROnPlateau"), "+recipe.schedule.mode=max"]
-    status, said = typed(*words)
+    overrides = [*TINY, *FEW, *typed_schedule("ReduceLROnPlateau"), "+recipe.schedule.mode=max"]
+    status, stderr = typed(*overrides)
     assert status == 1
-    assert "recipe.schedule.mode=max: must be min, since the schedule follows the loss" in said
+    assert "recipe.schedule.mode=max: must be min, since the schedule follows the loss" in stderr
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [
         *([typed_optimizer(name) for name in OPTIMIZERS if name not in ("SparseAdam", "Muon")]),
         *([typed_schedule(name) for name in SCHEDULES]),
     ],
     ids=str,
 )
-def test_a_run_with_each_of_them_is_done(typed, words):
-    status, said = typed(*TINY, *FEW, *words)
-    assert status == 0, said
+def test_a_run_with_each_of_them_is_done(typed, overrides):
+    status, stderr = typed(*TINY, *FEW, *overrides)
+    assert status == 0, stderr

@@ -12,7 +12,7 @@ from tiny_run import TINY
 
 from densenet_cli.training import checkpoints
 
-WORDS = [*TINY, "model.dropout=0.2", "epochs=3", "data.validation=99"]
+OVERRIDES = [*TINY, "model.dropout=0.2", "epochs=3", "data.validation=99"]
 
 
 def _final(folder):
@@ -41,8 +41,8 @@ def _assert_equal(folder, other):
 def whole(tmp_path_factory):
     """The uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole")
-    words = [sys.executable, "-m", "densenet_cli.commands.run", *WORDS, "hydra.run.dir=outputs/whole"]
-    subprocess.run(words, cwd=folder, check=True, timeout=200)
+    command = [sys.executable, "-m", "densenet_cli.commands.run", *OVERRIDES]
+    subprocess.run([*command, "hydra.run.dir=outputs/whole"], cwd=folder, check=True, timeout=200)
     return folder / "outputs/whole"
 
 
@@ -61,8 +61,8 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(
     sent, status, state, minutes, whole, command, broken_off, tmp_path
 ):
     broken = tmp_path / "outputs/broken"
-    returned, said = broken_off(
-        *WORDS,
+    returned, stderr = broken_off(
+        *OVERRIDES,
         f"checkpoint_minutes={minutes}",
         "hydra.run.dir=outputs/broken",
         once="outputs/broken/checkpoints/last.ckpt",
@@ -74,7 +74,7 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(
     checkpoint = torch.load(broken / "checkpoints" / "last.ckpt", weights_only=True)
     assert checkpoint["global_step"] < 3 * 21  # else nothing would be left to train
     if sent != signal.SIGKILL:
-        assert "densenet-run resume=outputs/broken" in said
+        assert "densenet-run resume=outputs/broken" in stderr
     resumed = command("resume=outputs/broken")
     assert resumed.returncode == 0, resumed.stderr
     assert json.loads((broken / "run.json").read_text())["resumed"] == 1
@@ -96,10 +96,10 @@ def test_a_run_without_its_checkpoint_starts_again_with_a_new_record(typed, tmp_
     lost |= {"state": "interrupted", "git": "another", "seconds": 5000, "epoch": 2}
     (folder / "run.json").write_text(json.dumps(lost))
     shutil.rmtree(folder / "checkpoints")
-    status, said = typed("resume=outputs/run")
+    status, stderr = typed("resume=outputs/run")
     assert status == 0
-    assert "there is no outputs/run/checkpoints/last.ckpt, so the run starts again" in said
-    assert "of 2 of 2 epochs is named *-before.*" in said
+    assert "there is no outputs/run/checkpoints/last.ckpt, so the run starts again" in stderr
+    assert "of 2 of 2 epochs is named *-before.*" in stderr
     assert (folder / "metrics-before.csv").exists()
     record = json.loads((folder / "run.json").read_text())
     assert record["git"] != "another"
@@ -127,14 +127,14 @@ def test_a_run_that_resumes_in_another_precision_warns(typed, tmp_path):
     record = json.loads(path.read_text())
     now = record["precision"]
     path.write_text(json.dumps(record | {"state": "interrupted", "precision": "64-true"}))
-    status, said = typed("resume=outputs/run")
+    status, stderr = typed("resume=outputs/run")
     assert status == 0
-    assert f"began in 64-true and resumes in {now}, by trainer.precision=auto" in said
+    assert f"began in 64-true and resumes in {now}, by trainer.precision=auto" in stderr
 
 
 def test_a_kill_between_best_and_last_loses_neither_checkpoint(typed, tmp_path, monkeypatch):
-    words = [*TINY, "data.validation=200", "recipe.report=best", "epochs=3"]
-    assert typed(*words, "hydra.run.dir=outputs/whole")[0] == 0
+    overrides = [*TINY, "data.validation=200", "recipe.report=best", "epochs=3"]
+    assert typed(*overrides, "hydra.run.dir=outputs/whole")[0] == 0
     link = checkpoints.replace_by_link
     calls = []
 
@@ -146,7 +146,7 @@ def test_a_kill_between_best_and_last_loses_neither_checkpoint(typed, tmp_path, 
 
     with monkeypatch.context() as patched:
         patched.setattr(checkpoints, "replace_by_link", broken_at_the_second)
-        assert typed(*words, "hydra.run.dir=outputs/broken")[0] != 0
+        assert typed(*overrides, "hydra.run.dir=outputs/broken")[0] != 0
     assert len(calls) == 2
     assert typed("resume=outputs/broken")[0] == 0
     _assert_equal(tmp_path / "outputs/broken", tmp_path / "outputs/whole")
@@ -206,8 +206,8 @@ def test_options_that_identify_a_run_cannot_change_when_it_resumes(typed):
 
 
 def test_the_device_may_change_when_a_run_resumes(typed, tmp_path):
-    words = ["++trainer.limit_train_batches=4", "trainer.precision=32-true"]
-    assert typed(*TINY, *words, "epochs=1", "hydra.run.dir=outputs/run")[0] == 0
+    overrides = ["++trainer.limit_train_batches=4", "trainer.precision=32-true"]
+    assert typed(*TINY, *overrides, "epochs=1", "hydra.run.dir=outputs/run")[0] == 0
     run = tmp_path / "outputs/run"
     record = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(record | {"state": "interrupted"}))

@@ -104,12 +104,12 @@ def test_testing_a_trained_network_again_gives_the_same_result(finished, typed, 
 
 def test_testing_a_checkpoint_that_the_test_images_chose_warns(typed):
     assert typed(*TINY, "epochs=1", "hydra.run.dir=run") == (0, "")
-    said = {
+    answers = {
         name: typed("task=test", f"checkpoint=run/checkpoints/{name}.ckpt", f"hydra.run.dir={name}")
         for name in ("last", "best")
     }
-    assert said["last"] == (0, "")
-    status, message = said["best"]
+    assert answers["last"] == (0, "")
+    status, message = answers["best"]
     assert status == 0
     assert "best.ckpt was chosen by the test images" in message
 
@@ -117,24 +117,24 @@ def test_testing_a_checkpoint_that_the_test_images_chose_warns(typed):
 def test_weights_of_another_network_are_refused(finished, typed):
     run, _ = finished
     last = run / "checkpoints" / "last.ckpt"
-    for words in (["model.growth_rate=6"], ["model=resnet_20"]):
-        status, message = typed("task=test", f"checkpoint={last}", *words)
+    for overrides in (["model.growth_rate=6"], ["model=resnet_20"]):
+        status, message = typed("task=test", f"checkpoint={last}", *overrides)
         assert status == 1
         assert "another network" in message
         assert message.count("\n") == 1
 
 
 def test_arguments_of_lightnings_trainer_are_passed_on(typed, tmp_path):
-    words = ["++trainer.limit_train_batches=3", "++trainer.limit_val_batches=0", "epochs=1"]
-    status, message = typed(*TINY, *words, "hydra.run.dir=outputs/few")
+    overrides = ["++trainer.limit_train_batches=3", "++trainer.limit_val_batches=0", "epochs=1"]
+    status, message = typed(*TINY, *overrides, "hydra.run.dir=outputs/few")
     assert status == 0, message
     checkpoint = torch.load(tmp_path / "outputs/few/checkpoints/last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == 3
 
 
 def test_an_epoch_that_was_not_evaluated_has_no_evaluation(typed, tmp_path):
-    words = ["epochs=3", "++trainer.check_val_every_n_epoch=2", "hydra.run.dir=outputs/run"]
-    assert typed(*TINY, *words)[0] == 0
+    overrides = ["epochs=3", "++trainer.check_val_every_n_epoch=2", "hydra.run.dir=outputs/run"]
+    assert typed(*TINY, *overrides)[0] == 0
     with (tmp_path / "outputs/run/metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [bool(row["test_error"]) for row in rows] == [False, True, False]
@@ -144,15 +144,15 @@ def test_an_epoch_that_was_not_evaluated_has_no_evaluation(typed, tmp_path):
 
 
 def test_the_best_epoch_is_reported_only_if_held_out_images_chose_it(typed, tmp_path):
-    words = [*TINY, "recipe.report=best"]
-    status, message = typed(*words, "hydra.run.dir=outputs/refused")
+    overrides = [*TINY, "recipe.report=best"]
+    status, message = typed(*overrides, "hydra.run.dir=outputs/refused")
     assert status == 1
     assert message.count("\n") == 1
     rule = "recipe.report=best: needs held-out images to choose the epoch by; for example"
     assert f"{rule} data.validation=143" in message
     # Images are held out, but no epoch was evaluated on them: the last one is reported, with a warning.
-    words += ["data.validation=143", "++trainer.limit_val_batches=0", "hydra.run.dir=outputs/last"]
-    status, message = typed(*words)
+    overrides += ["data.validation=143", "++trainer.limit_val_batches=0", "hydra.run.dir=outputs/last"]
+    status, message = typed(*overrides)
     assert status == 0, message
     assert "no epoch was evaluated on held-out images" in message
     results = json.loads((tmp_path / "outputs/last/run.json").read_text())["results"]
@@ -163,9 +163,9 @@ def test_the_best_epoch_is_reported_only_if_held_out_images_chose_it(typed, tmp_
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(typed, tmp_path):
-    words = ["recipe=constant", "recipe.optimizer.lr=1e38", "recipe.optimizer.momentum=0"]
-    words += ["recipe.optimizer.nesterov=false", "trainer.precision=32-true"]
-    status, message = typed(*TINY, *words, "hydra.run.dir=outputs/diverged")
+    overrides = ["recipe=constant", "recipe.optimizer.lr=1e38", "recipe.optimizer.momentum=0"]
+    overrides += ["recipe.optimizer.nesterov=false", "trainer.precision=32-true"]
+    status, message = typed(*TINY, *overrides, "hydra.run.dir=outputs/diverged")
     assert status == 1
     assert "the loss is" in message
     assert "recipe.optimizer.lr=" in message
@@ -179,7 +179,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [
         "recipe.ema_decay=0.9",
         "recipe.label_smoothing=0.1 recipe.gradient_clip=1",
@@ -191,9 +191,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     ],
     ids=["ema", "smoothing-and-clipping", "cosine", "adamw", "resnet"],
 )
-def test_options_of_recipes_run(words, typed, tmp_path):
-    tiny = [word for word in TINY if not (words == "model=resnet_20" and word.startswith("model."))]
-    status, message = typed(*tiny, *words.split(), "hydra.run.dir=outputs/option")
+def test_options_of_recipes_run(overrides, typed, tmp_path):
+    tiny = [word for word in TINY if not (overrides == "model=resnet_20" and word.startswith("model."))]
+    status, message = typed(*tiny, *overrides.split(), "hydra.run.dir=outputs/option")
     assert status == 0, message
     record = json.loads((tmp_path / "outputs/option/run.json").read_text())
     assert record["results"]["test_error"] < 95
@@ -212,9 +212,9 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(typed, tmp_pa
     )
 
 
-@pytest.mark.parametrize("words", ["trainer.sync_batchnorm=true", "trainer.precision=16-mixed"])
-def test_what_kernels_cannot_do_is_refused_with_them(words):
-    key, _, value = words.partition("=")
+@pytest.mark.parametrize("override", ["trainer.sync_batchnorm=true", "trainer.precision=16-mixed"])
+def test_options_that_kernels_do_not_support_are_refused(override):
+    key, _, value = override.partition("=")
     options = {key.removeprefix("trainer."): {"true": True}.get(value, value)}
     message = f"trainer.implementation=fused: cannot be combined with {key}"
     with pytest.raises(OptionError, match=message):
@@ -223,7 +223,7 @@ def test_what_kernels_cannot_do_is_refused_with_them(words):
 
 
 @pytest.mark.parametrize(
-    ("words", "example"),
+    ("overrides", "example"),
     [
         (["recipe.batch_size=359"], 360),  # 1437 = 4 x 359 + 1
         (["data.batch_size=1"], 3),
@@ -233,9 +233,9 @@ def test_what_kernels_cannot_do_is_refused_with_them(words):
         (["recipe.batch_size=360"], None),
     ],
 )
-def test_a_last_batch_of_one_image_is_refused_before_training(words, example, typed, tmp_path):
+def test_a_last_batch_of_one_image_is_refused_before_training(overrides, example, typed, tmp_path):
     maps_of_one_pixel = ["model.block_config=[1,1,1,1]", "model.growth_rate=2", "epochs=1"]
-    status, message = typed(*TINY, *maps_of_one_pixel, *words, "hydra.run.dir=outputs/run")
+    status, message = typed(*TINY, *maps_of_one_pixel, *overrides, "hydra.run.dir=outputs/run")
     if example is None:
         assert status == 0, message
         return

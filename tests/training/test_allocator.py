@@ -1,4 +1,4 @@
-"""What training asks of the system's memory."""
+"""The memory that a training step takes from the system."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ def faults():
     torch.ones(16 << 20).add(1)  # two buffers of 64 MiB, 4 KiB a page
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-for _ in range(9):  # the first ones find their places
+for _ in range(9):  # the first calls reserve memory
     faults()
 print(faults())
 """
@@ -38,7 +38,7 @@ def _steps(kept, **environment):
     return done, int(faults)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's malloc alone is told")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc's malloc is configured")
 def test_a_step_reuses_the_memory_of_the_one_before():
     assert _steps(kept=True) == (["True"], pytest.approx(0, abs=64))
 
@@ -48,5 +48,5 @@ def test_a_step_reuses_the_memory_of_the_one_before():
 )
 def test_what_the_user_chose_for_memory_is_kept(name, value, monkeypatch):
     monkeypatch.setenv(name, value)
-    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda _: pytest.fail("malloc was told otherwise"))
+    monkeypatch.setattr(allocator.ctypes, "CDLL", lambda _: pytest.fail("malloc was configured"))
     assert not allocator.keep_freed_memory()

@@ -76,17 +76,17 @@ def test_a_checkpoint_without_a_position_is_refused(callbacks):
 
 
 @pytest.mark.parametrize(
-    ("other", "words"),
+    ("other", "reason"),
     [
         (nn.Linear(3, 5), r"weight is \(5, 3\) in the checkpoint and \(2, 3\) in the network"),
         (nn.Sequential(nn.Linear(3, 2)), "only the checkpoint has 0.bias"),
         (nn.Linear(3, 2, bias=False), "only the network has bias"),
     ],
 )
-def test_weights_of_another_network_say_where_they_differ(other, words, tmp_path):
+def test_weights_of_another_network_say_where_they_differ(other, reason, tmp_path):
     network = nn.Linear(3, 2)
     before = network.weight.clone()
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(UserError, match=reason):
         checkpoints.load_weights(network, {"state_dict": other.state_dict()}, tmp_path / "x.ckpt")
     assert torch.equal(network.weight, before)
 

@@ -10,7 +10,7 @@ def _classifier(classes, **options):
     return ImageClassifier(network, torch.optim.SGD, None, classes, **options)
 
 
-def test_errors_are_percentages_of_images_over_uneven_batches():
+def test_errors_are_percentages_of_images_in_batches_of_unequal_size():
     classifier = _classifier(10)
     logged = {}
     classifier.log = lambda name, value: logged.update({name: float(value)})
@@ -33,12 +33,12 @@ def test_errors_are_percentages_of_images_over_uneven_batches():
     )
 
 
-def test_top5_is_left_out_where_it_says_nothing():
+def test_there_is_no_top5_error_for_up_to_five_classes():
     assert "top5_error" in _classifier(6).test_metrics
     assert "top5_error" not in _classifier(5).test_metrics
 
 
-def test_label_smoothing_is_of_the_training_loss_alone():
+def test_label_smoothing_changes_the_training_loss_only():
     images, labels = torch.randn(4, 3, 2, 2), torch.tensor([0, 1, 2, 3])
     classifier = _classifier(6, label_smoothing=0.2)
     logits = classifier(images)

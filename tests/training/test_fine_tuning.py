@@ -33,9 +33,9 @@ def test_a_run_starts_from_the_weights_of_another_run(typed, tmp_path, frozen):
     status, message = typed(*TINY, "epochs=1", "hydra.run.dir=first")
     assert status == 0, message
     first = tmp_path / "first/checkpoints/last.ckpt"
-    words = [*TINY, f"pretrained.weights={first}", f"pretrained.frozen={str(frozen).lower()}"]
-    words += ["epochs=1", "pretrained.layer_decay=0.5", "hydra.run.dir=second"]
-    status, message = typed(*words)
+    overrides = [*TINY, f"pretrained.weights={first}", f"pretrained.frozen={str(frozen).lower()}"]
+    overrides += ["epochs=1", "pretrained.layer_decay=0.5", "hydra.run.dir=second"]
+    status, message = typed(*overrides)
     assert status == 0, message
     assert "begins with the weights of" in message
     before = torch.load(first, weights_only=True)["state_dict"]
@@ -52,7 +52,7 @@ def test_a_run_starts_from_the_weights_of_another_run(typed, tmp_path, frozen):
 
 
 @pytest.mark.parametrize(
-    ("word", "said"),
+    ("override", "reason"),
     [
         ("pretrained.frozen=true", "pretrained.frozen=true: needs pretrained.weights"),
         (
@@ -63,7 +63,7 @@ def test_a_run_starts_from_the_weights_of_another_run(typed, tmp_path, frozen):
         ("pretrained.weights=torchvision", "torchvision has no weights for this network"),
     ],
 )
-def test_options_that_do_not_fit_together_are_refused(typed, word, said):
-    status, message = typed(*TINY, word)
+def test_options_that_do_not_fit_together_are_refused(typed, override, reason):
+    status, message = typed(*TINY, override)
     assert status == 1
-    assert said in message
+    assert reason in message

@@ -20,7 +20,7 @@ def _rates(make_schedule, epochs, rate=0.1):
 
 
 def _first_epochs_at_lower_rates(rates):
-    """Epochs counted from 1, as the Torch7 logs count them."""
+    """Epochs are counted from 1, as in the Torch7 logs."""
     return [number for number in range(2, len(rates) + 1) if rates[number - 1] < rates[number - 2]]
 
 
@@ -36,7 +36,7 @@ def _first_epochs_at_lower_rates(rates):
         ("constant", [], 0.1),
     ],
 )
-def test_the_rate_drops_at_the_epochs_of_the_authors_code(recipe, drops, last_rate, config):
+def test_the_learning_rate_drops_at_the_epochs_of_the_authors_code(recipe, drops, last_rate, config):
     recipe = config(f"recipe={recipe}")["recipe"]
     make = build_later("recipe.schedule", recipe["schedule"])
     if recipe["schedule"]["_target_"].endswith("constant"):
@@ -56,7 +56,7 @@ def test_fractions_scale_with_the_epochs():
 
 
 @pytest.mark.parametrize("fractions", [[0.5, 1.5], [0], "half", 0.5, [None]])
-def test_wrong_fractions_are_named(fractions):
+def test_wrong_fractions_are_refused(fractions):
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
     with pytest.raises(OptionError, match=r"fractions=.*between 0 and 1"):
         schedules.divide_when_reached(optimizer, 10, fractions)

@@ -40,11 +40,11 @@ def test_a_step_that_takes_much_longer_than_those_before_is_reported(typed, monk
         return step(module, batch, batch_idx)
 
     monkeypatch.setattr(ImageClassifier, "training_step", slow_step)
-    status, said = typed(*TINY, "epochs=1", FOLDER)
-    assert status == 0, said
-    assert "densenet-run: no step has ended for " in said
-    assert "training is stuck in slow_step, see run.log" in said
-    assert "training continues" in said
+    status, stderr = typed(*TINY, "epochs=1", FOLDER)
+    assert status == 0, stderr
+    assert "densenet-run: no step has ended for " in stderr
+    assert "training is stuck in slow_step, see run.log" in stderr
+    assert "training continues" in stderr
     assert "in slow_step\n" in _log(tmp_path)  # the whole stack
 
 
@@ -68,11 +68,11 @@ def test_a_signal_stops_a_run_whose_loader_workers_are_stuck(is_late, typed, mon
     monkeypatch.setattr(FolderSplit, "_image", stuck_image)  # workers are forked with it
     sender = threading.Thread(target=send)
     sender.start()
-    status, said = typed(*TINY_PHOTOS, "epochs=5000", FOLDER)
+    status, stderr = typed(*TINY_PHOTOS, "epochs=5000", FOLDER)
     sender.join()
-    assert status == 143, said
+    assert status == 143, stderr
     if is_late:
-        assert "training waits for its loader workers" in said
+        assert "training waits for its loader workers" in stderr
     assert json.loads((tmp_path / "outputs/mine/run.json").read_text())["state"] == "interrupted"
 
 
