@@ -1,12 +1,22 @@
-"""What README.md says of networks, choices and commands is so."""
+"""What README.md says can be typed, and its examples, work as they stand there."""
 
+import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
-from densenet_cli.commands import model_parser, results
-from densenet_cli.config.compose import CONF
+import numpy as np
+import pytest
+import torchvision
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+from densenet_cli.commands import model_parser, results
+from densenet_cli.kernels import is_fused
+
+PROJECT = Path(__file__).parents[1]
+README = (PROJECT / "README.md").read_text()
+STUDIES = (PROJECT / "outputs/study/README.md").read_text()
 
 
 def test_every_command_composes(config):
@@ -34,8 +44,68 @@ def test_every_model_command_is_one():
         model_parser.parser().parse_args(line.split()[1:])
 
 
-def test_the_table_of_sweeps_holds_every_one():
-    table = README.split("| `sweep=` | what |")[1].split("\n\n")[0]
-    named = set(re.findall(r"`(\w+)`", table))
-    named = {f"paper_table2{name}" if name.startswith("_") else name for name in named}
-    assert named == {path.stem for path in (CONF / "sweep").glob("*.yaml")}
+def _section(title):
+    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def _shell(line, folder):
+    """Run a line of the README as a shell does, with this environment's commands."""
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    return subprocess.run(
+        ["sh", "-c", line], cwd=folder, env=environment, capture_output=True, text=True, timeout=240
+    )
+
+
+def test_a_network_and_data_of_ones_own_train_as_in_the_example(tmp_path):
+    section = _section("Your own network and data")
+    blocks = "".join(re.findall(r"```(?:python|yaml)\n(.*?)```", section, re.DOTALL))
+    files = re.findall(r"^# ([\w./]+)\n(.*?)(?=^# |\Z)", blocks, re.DOTALL | re.MULTILINE)
+    assert [name for name, _ in files] == [
+        "my_project.py",
+        "mine/model/tiny.yaml",
+        "mine/data/coins.yaml",
+    ]
+    for name, text in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    np.save(
+        tmp_path / "images.npy", np.random.default_rng(0).integers(0, 256, (200, 16, 16, 3), np.uint8)
+    )
+    np.save(tmp_path / "labels.npy", np.arange(200) % 2)
+    [line] = re.findall(r"`(PYTHONPATH=.*?)`", section)
+    answer = _shell(f"{line} hydra.run.dir=run", tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    record = json.loads((tmp_path / "run/run.json").read_text())
+    assert record["state"] == "done"
+    assert record["data"]["class_names"] == ["heads", "tails"]
+    assert record["parameters"] == 962  # (3·3·3 + 1)·32 + (32 + 1)·2
+
+
+def test_the_kernels_are_attached_as_in_the_example():
+    [code] = re.findall(r"```python\n(.*?)```", _section("Speed"), re.DOTALL)
+    names = {"torchvision": torchvision}
+    exec(code, names)
+    assert is_fused(names["network"])
+    assert names["network"].classifier.out_features == 1000
+
+
+def test_the_folders_in_the_map_are_those_of_the_code():
+    named = set(
+        re.findall(r"`(\w+)`", "".join(re.findall(r"^\|(.*?)\|", _section("A map of the code"), re.M)))
+    )
+    package = PROJECT / "densenet_cli"
+    assert named - {"densenet_cli"} == {path.parent.name for path in package.glob("*/__init__.py")}
+
+
+@pytest.mark.parametrize("text", [README, STUDIES], ids=["README", "studies"])
+def test_the_first_study_says_what_its_records_say(text):
+    answer = _shell("densenet-results table outputs/study --format markdown", PROJECT)
+    cells = [
+        line.strip("| ").split(" | ")
+        for line in answer.stdout.splitlines()
+        if " ± " in line and line[0] == "|"
+    ]
+    made = {(network, error, *rest[2:4]) for network, _, error, *rest in cells}
+    rows = re.findall(r"^\| (.*± .*) \|$", text, re.MULTILINE)
+    assert len(rows) >= 3
+    assert {tuple(row.split(" | ")) for row in rows} <= made
