@@ -80,3 +80,15 @@ def test_every_room_says_in_its_first_line_what_lives_there():
 def test_no_room_is_called_by_a_word_for_anything():
     words = {"utils", "util", "common", "misc", "helpers", "helper"}
     assert not words & {path.stem for path in PACKAGE.rglob("*")}
+
+
+@pytest.mark.parametrize("folder", [PACKAGE, Path(__file__).parent], ids=["densenet_cli", "tests"])
+def test_files_and_functions_can_be_read_at_one_sitting(folder):
+    sources = [path for end in ("py", "h", "cpp") for path in folder.rglob(f"*.{end}")]
+    assert len(sources) > 50
+    for path in sources:
+        text = path.read_text()
+        assert len(text.splitlines()) <= 400, path
+        for node in ast.walk(ast.parse(text) if path.suffix == ".py" else ast.parse("")):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                assert node.end_lineno - node.lineno < 60, f"{path}: {node.name}"
