@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from densenet_cli.plain_text import printable
 
-FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")  # a spreadsheet reads a cell that begins so as a formula
+FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")  # a spreadsheet takes a cell that starts so as a formula
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 

@@ -46,7 +46,7 @@ def put_in_other_pictures():
 
 @pytest.fixture
 def run(typed):
-    """A run on pictures in photos/ whose record says that it was interrupted."""
+    """A run on the images in photos/ whose record has the state interrupted."""
     photos()
     words = ["data=image_folder", "data.root=photos", "data.image_size=16", "data.num_workers=0"]
     assert typed(*TINY, *words, "epochs=1", "hydra.run.dir=run") == (0, "")

@@ -76,7 +76,7 @@ def words_of(name, *typed):
 
 @functools.cache  # composing takes a while, and no test changes what it is given
 def jobs_of(name, *typed):
-    """The jobs of a file: the words and the configuration of each."""
+    """The jobs of a file: the overrides and the configuration of each."""
     jobs = words_of(name, *typed)
     with composing():
         return [(words, resolved(compose(words))) for words in jobs]
