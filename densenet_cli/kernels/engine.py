@@ -1,4 +1,4 @@
-"""What a fused DenseNet asks of the code that computes it, on the CPU or a GPU."""
+"""The steps of a fused DenseNet, which an engine for the CPU or one for GPUs computes."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from torch import Tensor
 from densenet_cli.kernels.maps import BatchNorm, Maps
 
 DRAW = 2**40
-"""How far apart the dropout masks of one pass are: more than a layer has elements."""
+"""The distance between the seeds of a pass's dropout masks: more than a layer has elements."""
 
 Correction = tuple[Tensor, Tensor] | None
-"""Slope and offset: what completes a gradient, see `Maps.correction`."""
+"""Slope and offset that complete a gradient; see `Maps.correction`."""
 
 
 class ConvolutionWork(NamedTuple):
-    """Columns `column`... of target = dropout(conv(ReLU(norm(first columns of source)))).
+    """dropout(conv(ReLU(norm(first columns of source)))), written to target from `column` on.
 
     Attributes:
-        weight: of conv, (out, in, 1, 1) or (out, in, 3, 3); stride 1, zeros around the image.
-        column: where the target's new columns begin; at 0, nobody else writes any of it.
-        dropout: chance; the mask depends on seed + DRAW·draw and place alone.
-        seed: one int64 on the maps' device; None without dropout.
+        weight: of conv, (out, in, 1, 1) or (out, in, 3, 3); stride 1, zero padding.
+        column: the first column to write. If it is 0, this step alone writes the target.
+        dropout: probability; the mask depends only on seed + DRAW·draw and on the element's place.
+        seed: one int64 on the device of the maps; None without dropout.
     """
 
     source: Maps
@@ -45,40 +45,40 @@ class Engine(Protocol):
     def convolve(self, steps: Sequence[ConvolutionWork]) -> None:
         """Compute convolutions one after another, all on images of one size.
 
-        Like all steps that write maps, they measure their statistics if target.measured.
+        Like all methods that write maps, it measures their statistics if target.measured.
         """
 
     def convolve_backward(self, steps: Sequence[ConvolutionWork]) -> list[Tensor]:
-        """The same backwards: add to the gradients of the sources, from those of the targets.
+        """The backward pass of `convolve`: add to the gradients of the sources.
 
-        Maps that one of the steps writes whole and the next one reads are done with afterwards, and
-        have no gradient.
+        Maps that one of the steps writes alone (column 0) have no gradient afterwards: the next step
+        was their only reader.
 
         Returns:
             The gradients of each step's weight, γ and β, in the order of the steps.
         """
 
     def measure(self, maps: Maps) -> None:
-        """Measure the statistics of maps whose values are there."""
+        """Measure the statistics of maps that have their values."""
 
     def max_pool(self, source: Maps, norm: BatchNorm, target: Maps) -> Tensor:
         """First columns of target = the largest of 3x3 pixels, 2 apart, of ReLU(norm(source)).
 
         Returns:
-            Which of the nine was the largest, counted row by row: (target.pixels, C) uint8. The first
-            of equal ones, as in PyTorch.
+            Which of the nine pixels was the largest, counted row by row, (target.pixels, C) uint8; of
+            equal ones the first, as in PyTorch.
         """
 
     def max_pool_backward(
         self, source: Maps, norm: BatchNorm, target: Maps, choice: Tensor, correction: Correction
     ) -> tuple[Tensor, Tensor]:
-        """Write source.gradient from that of the target's first columns; the gradients of γ and β."""
+        """Write source.gradient, from that of the target. Returns the gradients of γ and β."""
 
     def average_pool(self, source: Maps, target: Maps) -> None:
         """Write means of 2x2 pixels of source into the first columns of target."""
 
     def average_pool_backward(self, source: Maps, target: Maps, correction: Correction) -> None:
-        """Write source.gradient: that of the target's first columns, completed and shared out."""
+        """Write source.gradient: a quarter of the target's completed one for each of 2x2 pixels."""
 
     def mean_activation(self, source: Maps, norm: BatchNorm) -> Tensor:
         """The mean of ReLU(norm(source)) over each image, (N, C)."""
@@ -86,7 +86,7 @@ class Engine(Protocol):
     def mean_activation_backward(
         self, source: Maps, norm: BatchNorm, gradient: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Write source.gradient from the gradient (N, C) of the means; the gradients of γ and β."""
+        """Write source.gradient, from that of the means (N, C). Returns the gradients of γ and β."""
 
     def corrected(self, source: Maps, channels: int, correction: Correction) -> Tensor:
         """The completed gradient of the first columns of source, (N, channels, H, W)."""

@@ -1,4 +1,4 @@
-"""Feature maps in one buffer, with what all their readers share."""
+"""Feature maps in one buffer, with the statistics and gradients that all their readers share."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 REAL = {torch.bfloat16: torch.float32, torch.float32: torch.float32, torch.float64: torch.float64}
-"""The number format of statistics and parameters, by that of the maps."""
+"""Number format of maps -> number format of their statistics and of parameters."""
 
-LINE = 64  # bytes of a line of cache
+LINE = 64  # bytes of a cache line
 
 
 class Norm(NamedTuple):
-    """A batch norm's numbers, (C,) each: y = (x - mean)·rstd·gamma + beta."""
+    """A batch norm, y = (x - mean)·rstd·gamma + beta; (C,) each."""
 
     mean: Tensor
     rstd: Tensor
@@ -25,9 +25,9 @@ class Norm(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class BatchNorm:
-    """The numbers of an nn.BatchNorm2d at the beginning of a pass, (C,) each.
+    """The parameters and buffers that an nn.BatchNorm2d has when a forward pass begins, (C,) each.
 
-    The pass back uses them too, even if the module has been given others by then.
+    The backward pass uses the same ones, even if the module has got others by then.
     """
 
     weight: Tensor
@@ -40,7 +40,7 @@ class BatchNorm:
 
     @classmethod
     def of(cls, module: nn.BatchNorm2d) -> BatchNorm:
-        """The numbers of a module, without the detour of nn.Module's __getattr__."""
+        """Those of a module, read without nn.Module's slow __getattr__."""
         own: dict[str, Any] = module._parameters | module._buffers
         return cls(**own, eps=module.eps, momentum=cast(float, module.momentum))
 
@@ -51,24 +51,24 @@ class BatchNorm:
 
 
 class Maps:
-    """Feature maps of N images, channels last, their statistics and their gradient.
+    """Feature maps of N images, channels last, with their statistics and their gradient.
 
-    A layer of a dense block reads the first columns and writes the next ones: nothing is concatenated.
-    Mean and variance of a map do not depend on who reads it: they are measured once, when it is made.
+    A layer of a dense block reads the first columns and writes the next ones, so that nothing is
+    concatenated. Mean and variance of a map do not depend on its reader: they are measured once, when
+    it is written.
 
     Args:
-        like: a tensor of the number format and on the device that the maps shall have.
+        like: a tensor with the number format and device that the maps should have.
         images, height, width, channels: N, H, W, C.
-        measured: whether those who write maps measure their statistics.
+        measured: whether statistics are measured when maps are written.
 
     Attributes:
         pixels: N·H·W.
-        values: (pixels, pitch) where pitch is C or, so that a pixel begins where a line of cache does,
-            some more.
+        values: (pixels, pitch). The pitch is C, or larger, so that each pixel begins on a cache line.
         mean, variance: (C,) over all pixels, if measured; the variance is the biased one.
-        gradient: like values; Σ over readers of scale·(gradient of their batch norm's output), which
-            lacks what the statistics' own dependence on the maps adds: see `correction`.
-        slope, offset: (C,) what readers found for it so far.
+        gradient: like values: Σ over readers of scale·(gradient of their batch norm's output). The part
+            that comes from the dependence of the statistics on the maps is missing: see `correction`.
+        slope, offset: (C,) of the missing part, as far as its readers are done.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Maps:
 
     @classmethod
     def of(cls, values: Tensor, measured: bool) -> Maps:
-        """Maps whose values (N, C, H, W) are there, channels last; they are not copied."""
+        """Maps with given values (N, C, H, W), which are not copied if they are channels last."""
         images, channels, height, width = values.shape
         maps = cls(values.new_empty(0), 0, height, width, channels, measured)
         maps.images, maps.pixels, maps.pitch = images, images * height * width, channels
@@ -94,22 +94,22 @@ class Maps:
         return maps
 
     def norm(self, batch_norm: BatchNorm) -> Norm:
-        """A batch norm of the first columns."""
+        """A batch norm of the first columns, with the statistics that it uses."""
         (mean, variance), channels = self.statistics(batch_norm), batch_norm.num_features
         rstd = (variance[:channels] + batch_norm.eps).rsqrt_()
         return Norm(mean[:channels], rstd, batch_norm.weight, batch_norm.bias)
 
     def statistics(self, batch_norm: BatchNorm) -> tuple[Tensor, Tensor]:
-        """Mean and variance of maps for a batch norm: theirs if measured, else its running ones."""
+        """Mean and variance that a batch norm uses: the maps' if measured, else its running ones."""
         if self.measured:
             return self.mean, self.variance
         return batch_norm.running_mean, batch_norm.running_var
 
     def start_gradient(self, room: Tensor | None = None) -> bool:
-        """Make room for the gradient unless there is; whether this is the first to add to it.
+        """Allocate the gradient if there is none. Returns whether there was none.
 
         Args:
-            room: memory for it, if others leave some.
+            room: memory to use for it, if there is some.
         """
         if self.gradient is not None:
             return False
@@ -121,7 +121,7 @@ class Maps:
         return True
 
     def add_reader(self, norm: Norm, gamma_gradient: Tensor, beta_gradient: Tensor) -> None:
-        """Note what a reader of the first columns found, when it has added to the gradient."""
+        """Add the part of a reader, which has added to the gradient, to slope and offset."""
         if not self.measured:
             return
         scale, channels = norm.gamma * norm.rstd, len(norm.gamma)
@@ -129,11 +129,12 @@ class Maps:
         self.slope[:channels].addcmul_(scale.mul_(norm.rstd), gamma_gradient, value=-1 / self.pixels)
 
     def correction(self, begin: int, end: int) -> tuple[Tensor, Tensor] | None:
-        """What completes the gradient of columns begin to end once all their readers added to it.
+        """What completes the gradient of columns begin to end once all readers have added to it.
 
-        With x̂ = (x - mean)·rstd, a batch norm passes back scale·(dy - mean(dy) - x̂·mean(dy·x̂)),
-        where scale = γ·rstd, and Σ dy and Σ dy·x̂ are the gradients of its β and γ. Mean and x are
-        the same for all readers, so their last two terms together are slope·(x - mean) + offset.
+        With x̂ = (x - mean)·rstd, the gradient of a batch norm's input is
+        scale·(dy - mean(dy) - x̂·mean(dy·x̂)), where scale = γ·rstd, and Σ dy and Σ dy·x̂ are the
+        gradients of β and γ. Mean and x are the same for all readers, so that the last two terms of all
+        of them together are slope·(x - mean) + offset.
 
         Returns:
             slope and offset, (end - begin,) each; None if the maps are not measured.
@@ -143,5 +144,5 @@ class Maps:
         return self.slope[begin:end], self.offset[begin:end]
 
     def forget_values(self) -> None:
-        """Free the maps; their gradient is still of the same shape."""
+        """Free the values; the gradient still has the same shape."""
         self.values = self.values.new_empty(0)

@@ -1,4 +1,4 @@
-"""Which engine computes fused networks on a kind of device."""
+"""The engine that computes fused networks on a device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 @functools.cache
 def engine_or_reason(device: str) -> Engine | str:
-    """What computes on a kind of device, or why nothing can. Compiles for the CPU if need be, once."""
+    """The engine for cpu or cuda, or why there is none. Compiles the CPU's library if needed, once."""
     try:
         return _start(device)
     except Unavailable as error:

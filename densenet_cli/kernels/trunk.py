@@ -1,11 +1,12 @@
-"""A DenseNet from its stem to its last average, as one function with a gradient of its own.
+"""A DenseNet between its first convolution and its classifier, as one autograd function.
 
-The maps of a block share one buffer and their statistics (see `Maps`). Forwards each layer reads the
-buffer's first columns once and writes its k new ones; backwards the same columns are read once more,
-normalised again rather than remembered, and the gradients of all readers are added up in one buffer
-like it. Kept for the backward pass are the maps themselves and the 4k maps of each bottleneck, which
-is linear in depth. The idea of sharing buffers and computing again is that of Pleiss et al. 2017
-(arXiv:1707.06990); that of taking batch norm apart, of Jung et al. 2019 (arXiv:1807.01702).
+The feature maps of a block lie in one buffer and share their statistics (see `Maps`). In the forward
+pass each layer reads the first columns of the buffer and writes its k new ones. The backward pass
+reads the same columns again, normalises them again, and adds the gradients of all readers up in a
+second buffer. What is kept for it are the maps and the 4k maps of each bottleneck: memory that grows
+linearly with depth. Sharing buffers and recomputing are ideas of Pleiss et al. 2017
+(arXiv:1707.06990); separating batch norm's statistics from its normalisation is one of Jung et al.
+2019 (arXiv:1807.01702).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from densenet_cli.kernels.maps import BatchNorm, Maps
 
 @dataclass(frozen=True)
 class Convolution:
-    """BN-ReLU-convolution-dropout; `dropout` is the probability in training, below 1."""
+    """Batch norm, ReLU, convolution and dropout; `dropout` is a probability below 1."""
 
     norm: nn.BatchNorm2d
     conv: nn.Conv2d
@@ -32,7 +33,7 @@ class Convolution:
 
 
 Layer = Sequence[Convolution]
-"""One convolution, or a bottleneck and the one that reads it."""
+"""One convolution, or a bottleneck's 1x1 convolution and the 3x3 convolution that reads it."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,9 @@ class Trunk:
 
     Attributes:
         blocks: the layers of each block.
-        transitions: what stands between blocks; each is followed by 2x2 average pooling.
-        last: the batch norm before the classifier, followed by ReLU and the mean of each map.
-        first: the batch norm of the imagenet stem, followed by ReLU and 3x3 max pooling of stride 2.
+        transitions: the convolutions between blocks; 2x2 average pooling follows each.
+        last: the batch norm after the last block; ReLU and the mean of each map follow.
+        first: the batch norm of the imagenet stem; ReLU and 3x3 max pooling of stride 2 follow.
     """
 
     blocks: Sequence[Sequence[Layer]]
@@ -55,18 +56,18 @@ class Trunk:
         """The classifier's input (N, C) from the maps (N, C0, H, W) of the first convolution.
 
         Args:
-            stem: maps that it `takes`.
-            training: normalise by the batch's statistics, update the running ones, drop; else
-                normalise by the running ones.
+            stem: maps for which `takes` is true.
+            training: whether to normalise by the batch's statistics, update the running ones and
+                drop; else the running statistics are used.
 
         Raises:
-            ValueError: if training with a single value a channel, as nn.BatchNorm2d.
+            ValueError: in training with a single value per channel, as nn.BatchNorm2d does.
         """
         parameters = [parameter for step in self.convolutions() for parameter in _parameters(step)]
         parameters += [self.last.weight, self.last.bias]
         if self.first is not None:
             parameters[:0] = [self.first.weight, self.first.bias]
-        # Within the function gradients are off, and needs_input_grad does not tell if they were.
+        # To be asked here: inside an autograd function gradients are always off.
         keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (stem, *parameters))
         return _TrunkFunction.apply(_Pass(self, engine, training, keep), stem, *parameters)
 
@@ -85,17 +86,17 @@ class Trunk:
 
     @property
     def channels(self) -> int:
-        """The maps that it is given, C0."""
+        """The number of maps it is given, C0."""
         return (self.blocks[0][0][0].norm if self.first is None else self.first).num_features
 
     def takes(self, stem: Tensor) -> bool:
-        """Whether maps are as many as it needs, and so large that each transition leaves a pixel."""
+        """Whether maps have C0 channels, and are large enough for all transitions."""
         side = min(stem.shape[-2:])
         side = side if self.first is None else (side + 1) // 2
         return stem.ndim == 4 and stem.shape[1] == self.channels and side >> len(self.transitions) > 0
 
     def width(self, block: int, channels: int) -> int:
-        """Maps at the end of a block that begins with `channels`."""
+        """The number of maps at the end of a block that begins with `channels`."""
         return channels + sum(layer[-1].conv.out_channels for layer in self.blocks[block])
 
 
@@ -108,7 +109,7 @@ class _TrunkFunction(torch.autograd.Function):
     def forward(ctx: Any, passed: _Pass, stem: Tensor, *parameters: Tensor) -> Tensor:
         ctx.passed = passed
         if passed.keep:
-            # The pass back reads these again; autograd notices if one was changed in place meanwhile.
+            # Read again by the backward pass. Autograd raises an error if one was changed in place.
             norms = [] if passed.training else passed.trunk.norms()
             running = [tensor for norm in norms for tensor in (norm.running_mean, norm.running_var)]
             ctx.save_for_backward(*parameters, *running)
@@ -119,8 +120,8 @@ class _TrunkFunction(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.passed is None:
             raise RuntimeError(
-                "Trying to backward through the fused DenseNet a second time, but what it kept was "
-                "freed; specify retain_graph=True the first time"
+                "a second backward pass through the fused DenseNet needs what the first one freed: "
+                "call the first one with retain_graph=True"
             )
         _ = ctx.saved_tensors  # raises RuntimeError if one was changed
         passed, retain = ctx.passed, torch._C._autograd._get_current_graph_task_keep_graph()
@@ -130,28 +131,28 @@ class _TrunkFunction(torch.autograd.Function):
 
 
 class _Convolved(NamedTuple):
-    """Convolutions that were computed one after another: those of a block and of its transition."""
+    """Convolutions computed one after another: those of a block and of its transition."""
 
     steps: Sequence[ConvolutionWork]
 
     @property
     def source(self) -> Maps:
-        """The block's maps."""
+        """The maps of the block."""
         return self.steps[0].source
 
     def backward(self, engine: Engine) -> Sequence[Tensor]:
-        """Pass the gradients of all targets on to the sources; those of the parameters."""
+        """Compute the sources' gradients from the targets'. Returns those of the parameters."""
         return engine.convolve_backward(self.steps)
 
 
 class _Pooled(NamedTuple):
-    """Average pooling that was computed, to the first columns of target."""
+    """Average pooling into the first columns of target."""
 
     source: Maps
     target: Maps
 
     def backward(self, engine: Engine) -> Sequence[Tensor]:
-        """Pass the target's gradient on to the source."""
+        """Compute the source's gradient from the target's."""
         self.source.start_gradient()
         correction = self.target.correction(0, self.source.channels)
         engine.average_pool_backward(self.source, self.target, correction)
@@ -159,7 +160,7 @@ class _Pooled(NamedTuple):
 
 
 class _MaxPooled(NamedTuple):
-    """BN-ReLU-max pooling that was computed, to the first columns of target."""
+    """Batch norm, ReLU and max pooling into the first columns of target."""
 
     source: Maps
     norm: BatchNorm
@@ -167,7 +168,7 @@ class _MaxPooled(NamedTuple):
     choice: Tensor
 
     def backward(self, engine: Engine) -> Sequence[Tensor]:
-        """Pass the target's gradient on to the source; the gradients of γ and β."""
+        """Compute the source's gradient from the target's. Returns those of γ and β."""
         self.source.start_gradient()
         correction = self.target.correction(0, self.source.channels)
         gradients = engine.max_pool_backward(*self, correction=correction)
@@ -176,7 +177,7 @@ class _MaxPooled(NamedTuple):
 
 
 class _Pass:
-    """A forward pass, and what is kept of it for the backward pass."""
+    """A forward pass, and what the backward pass needs of it."""
 
     def __init__(self, trunk: Trunk, engine: Engine, training: bool, keep: bool) -> None:
         self.trunk, self.engine, self.training, self.keep = trunk, engine, training, keep
@@ -198,15 +199,15 @@ class _Pass:
         self.last = maps, self._note_reader(self.trunk.last, maps)
         if self.training:
             _update_running_statistics(self.read)
-        self.read.clear()  # or all maps would stay until the backward pass has ended
+        self.read.clear()  # else all maps would be kept until the end of the backward pass
         return self.engine.mean_activation(*self.last)
 
     def backward(self, gradient: Tensor, retain: bool) -> list[Tensor]:
         """The gradients of the stem's maps and of the parameters, in the order of `Trunk.__call__`.
 
         Args:
-            gradient: that of the means.
-            retain: whether there will be another backward pass; else maps are freed on the way.
+            gradient: of the means.
+            retain: whether another backward pass may follow; else maps are freed on the way.
         """
         last = self._begin_backward(gradient, retain)
         gradients: list[Tensor] = [*reversed(last)]
@@ -220,7 +221,7 @@ class _Pass:
         return [stem, *reversed(gradients)]
 
     def _begin_backward(self, gradient: Tensor, retain: bool) -> tuple[Tensor, Tensor]:
-        """Pass the means' gradient on to the last maps; the gradients of the last γ and β."""
+        """Compute the gradient of the last maps from that of the means. Returns those of γ and β."""
         maps, norm = self.last
         if not retain:
             del self.last
@@ -230,7 +231,7 @@ class _Pass:
         return gradients
 
     def _stem(self, stem: Tensor) -> Maps:
-        """The first block's buffer with its first columns filled."""
+        """The first block's buffer, with the stem's output in its first columns."""
         images, channels, height, width = stem.shape
         wide = self.trunk.width(0, channels)
         if self.trunk.first is None:
@@ -248,7 +249,7 @@ class _Pass:
         return maps
 
     def _block(self, index: int, maps: Maps, column: int) -> list[ConvolutionWork]:
-        """What the layers of a block have to do, whose new maps go to `column`... of its buffer."""
+        """The convolutions of a block, which write new maps from `column` on into its buffer."""
         steps, hidden = [], None
         for layer in self.trunk.blocks[index]:
             source = maps
@@ -263,7 +264,7 @@ class _Pass:
         return steps
 
     def _block_and_transition(self, index: int, maps: Maps, column: int) -> tuple[Maps, int]:
-        """The next block's buffer with its first columns filled, and how many these are."""
+        """Compute both. Returns the next block's buffer, and how many of its columns are filled."""
         step = self.trunk.transitions[index]
         channels = step.conv.out_channels
         fewer = _maps_like(maps, channels, measured=False)
@@ -307,11 +308,11 @@ def _maps_like(maps: Maps, channels: int, measured: bool) -> Maps:
 
 
 def _update_running_statistics(read: list[tuple[BatchNorm, Maps]]) -> None:
-    """Move running means and variances as nn.BatchNorm2d does: each batch norm's own, once a step."""
+    """Update running means and variances as nn.BatchNorm2d does, each batch norm's once per step."""
     unbiased: dict[Maps, Tensor] = {}
     for maps in {maps: None for _, maps in read}:
         unbiased[maps] = maps.variance * (maps.pixels / (maps.pixels - 1))
-    running: dict[float, tuple[list[Tensor], list[Tensor]]] = {}  # by momentum: old and new
+    running: dict[float, tuple[list[Tensor], list[Tensor]]] = {}  # momentum: (old, new)
     for norm, maps in read:
         old, new = running.setdefault(norm.momentum, ([], []))
         old += [norm.running_mean, norm.running_var]

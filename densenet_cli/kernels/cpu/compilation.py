@@ -1,7 +1,8 @@
-"""The compiled library: built for this processor at its first use, then found in the cache.
+"""The compiled library: built for this processor at first use, then read from the cache.
 
-Compiling takes some seconds. The compiler is $CXX, or c++; the cache is $DENSENET_KERNELS, or
-densenet-cli/kernels in the user's cache folder. Without either, each process compiles for itself.
+Compiling takes some seconds. The compiler is $CXX, else c++. The cache is $DENSENET_KERNELS, else
+densenet-cli/kernels in the user's cache folder; if neither can be written, each process compiles the
+library for itself.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-import torch  # its OpenMP threads are to be ours: loaded before the library
+import torch  # loaded first, so that the library uses torch's OpenMP threads
 from filelock import FileLock
 
 from densenet_cli.files.cache import cache_folder
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 SOURCES = Path(__file__).parent / "src"
 NATIVE = "-mcpu=native" if platform.machine() in ("aarch64", "arm64") else "-march=native"
-# Hidden, so that libraries for two kinds of processor in one process do not share their variables.
+# Symbols are hidden, so that two libraries in one process do not share their variables.
 OPTIONS = [
     "-std=c++17",
     "-O3",
@@ -42,7 +43,7 @@ TIMEOUT_S = 600
 
 
 class Unavailable(Exception):
-    """Why the library cannot be had here."""
+    """Why there is no engine here."""
 
 
 @functools.cache
@@ -50,7 +51,7 @@ def load() -> ctypes.CDLL:
     """The library, ready to be called.
 
     Raises:
-        Unavailable: if there is no compiler that can build it, or the processor can't run it.
+        Unavailable: no compiler here can build it, or the processor cannot run it.
     """
     assert torch.get_num_threads() > 0
     compiler = shlex.split(os.environ.get("CXX") or "c++")
@@ -77,7 +78,7 @@ def _cache() -> Path | None:
 
 
 def _kept(folder: Path | None, name: str, compiler: list[str]) -> ctypes.CDLL | None:
-    """The library, compiled into the cache; None, and a message, if it cannot be kept there."""
+    """The library, compiled into the cache. If that cannot be written: None, with a warning."""
     reason = "this user has no home folder"
     if folder is not None:
         try:
@@ -85,33 +86,35 @@ def _kept(folder: Path | None, name: str, compiler: list[str]) -> ctypes.CDLL | 
             return _loaded(folder / name)
         except OSError as error:
             reason = f"{error.filename or folder}: {error.strerror or error}"
-    log.warning("the kernels cannot be kept for the next time; DENSENET_KERNELS=FOLDER can: %s", reason)
+    log.warning(
+        "the compiled kernels cannot be kept: %s; DENSENET_KERNELS=FOLDER names another folder", reason
+    )
     return None
 
 
 def _fill(folder: Path, name: str, compiler: list[str]) -> None:
     """Compile the library into the cache. Raises OSError if the cache cannot be written."""
     folder.mkdir(parents=True, exist_ok=True)
-    # One for each machine that shares the cache: the lock tells nothing of other machines' processes.
+    # One folder per machine: a lock does not hold between machines that share the cache.
     scratch = folder / f"compiling-on-{platform.node()}"
     with FileLock(f"{scratch}.lock"):
-        shutil.rmtree(scratch, ignore_errors=True)  # what a process left that was killed
+        shutil.rmtree(scratch, ignore_errors=True)  # left by a process that was killed
         if (folder / name).exists():  # another process was first
             return
         scratch.mkdir()
         try:
             _compile(compiler, scratch / name)
-            (scratch / name).replace(folder / name)  # whole or not at all
+            (scratch / name).replace(folder / name)  # atomic
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _not_kept(name: str, compiler: list[str]) -> ctypes.CDLL:
-    """The library for this process alone. Raises Unavailable."""
+    """The library, compiled for this process only. Raises Unavailable."""
     try:
         with tempfile.TemporaryDirectory(prefix="densenet-cli-") as scratch:
             _compile(compiler, Path(scratch) / name)
-            return _loaded(Path(scratch) / name)  # needs its file no longer, once it is loaded
+            return _loaded(Path(scratch) / name)  # once it is loaded, the file is not needed
     except OSError as error:
         raise Unavailable(f"{error.filename or 'no folder'}: {error.strerror or error}") from error
 
@@ -134,11 +137,11 @@ def _compile(compiler: list[str], path: Path) -> None:
     if answer.returncode:
         lines = answer.stderr.strip().splitlines() or [f"status {answer.returncode}"]
         first = next((line for line in lines if "error" in line), lines[0])
-        raise Unavailable(f"{compiler[0]} cannot compile it: {first.strip()}")
+        raise Unavailable(f"{compiler[0]} cannot compile the kernels: {first.strip()}")
 
 
 def _key(compiler: list[str]) -> str:
-    """A name for all that the compiled file depends on; home folders are shared by many machines."""
+    """A digest of all that the compiled file depends on; several machines may share a home folder."""
     digest = hashlib.sha256()
     for source in sorted(SOURCES.iterdir()):
         digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
@@ -154,7 +157,7 @@ def _key(compiler: list[str]) -> str:
 
 
 def _processor() -> str:
-    """The instructions that the processor has, or at least its name."""
+    """The processor's instruction sets, or at least its name."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

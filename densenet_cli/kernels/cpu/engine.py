@@ -1,4 +1,4 @@
-"""The steps of a DenseNet on the CPU, by the compiled library."""
+"""The engine for CPUs, which calls the compiled library."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class _Field(ctypes.Structure):  # as in src/calls.h
 
 
 class CpuEngine:
-    """Computes with the functions of `library` on torch's number of threads; see `Engine`."""
+    """Computes with the functions of `library`, with torch's number of threads; see `Engine`."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
@@ -77,7 +77,7 @@ class CpuEngine:
         self._convolutions("convolve", steps, map(_forwards, steps, weights))
 
     def convolve_backward(self, steps: Sequence[ConvolutionWork]) -> list[Tensor]:
-        """Add to the gradients of the sources; the gradients of each step's weight, γ and β."""
+        """Add to the gradients of the sources. Returns those of each step's weight, γ and β."""
         weights, accumulate = _weights(steps), _start_gradients(steps)
         gradients = [
             (
@@ -91,11 +91,11 @@ class CpuEngine:
         self._convolutions("convolve_backward", steps, works)
         for step in steps:
             if step.column == 0:
-                step.target.gradient = None  # its only reader's turn was before
+                step.target.gradient = None  # its only reader has used it
         return [tensor for of_step in gradients for tensor in of_step]
 
     def measure(self, maps: Maps) -> None:
-        """Measure the statistics of maps whose values are there."""
+        """Measure the statistics of maps that have their values."""
         self._maps(
             "measure", maps, maps.channels,
             source=maps.values.data_ptr(), source_pitch=maps.pitch,
@@ -115,7 +115,7 @@ class CpuEngine:
     def max_pool_backward(
         self, source: Maps, norm: BatchNorm, target: Maps, choice: Tensor, correction: Correction
     ) -> tuple[Tensor, Tensor]:
-        """Write source.gradient from that of the target's first columns; the gradients of γ and β."""
+        """Write source.gradient, from that of the target. Returns the gradients of γ and β."""
         assert source.gradient is not None
         gradients = torch.empty_like(norm.weight), torch.empty_like(norm.bias)
         read = source.norm(norm)
@@ -136,7 +136,7 @@ class CpuEngine:
         )  # fmt: skip
 
     def average_pool_backward(self, source: Maps, target: Maps, correction: Correction) -> None:
-        """Write source.gradient: that of the target's first columns, completed and shared out."""
+        """Write source.gradient: a quarter of the target's completed one for each of 2x2 pixels."""
         assert source.gradient is not None
         self._maps(
             "average_pool_backward", source, source.channels,
@@ -157,7 +157,7 @@ class CpuEngine:
     def mean_activation_backward(
         self, source: Maps, norm: BatchNorm, gradient: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Write source.gradient from the gradient (N, C) of the means; the gradients of γ and β."""
+        """Write source.gradient, from that of the means (N, C). Returns the gradients of γ and β."""
         assert source.gradient is not None
         gradients = torch.empty_like(norm.weight), torch.empty_like(norm.bias)
         read = source.norm(norm)
@@ -226,14 +226,14 @@ def _addresses(tensors: tuple[Tensor, ...] | None) -> tuple[int | None, ...]:
 
 
 def _weights(steps: Sequence[ConvolutionWork]) -> list[Tensor]:
-    """The weights of steps as the library reads them: their inputs follow one another."""
+    """The weights as the library reads them, channels last."""
     return [step.weight.contiguous(memory_format=torch.channels_last) for step in steps]
 
 
 def _start_gradients(steps: Sequence[ConvolutionWork]) -> list[bool]:
-    """Make room for the gradients of the sources; whether each step adds to what is there.
+    """Allocate the sources' gradients. Returns whether each step must add to a gradient that is there.
 
-    Maps that only pass from one step to the next take turns in the same memory.
+    Maps that only one step writes and only the next one reads share their gradients' memory.
     """
     passing = {step.target for step in steps if step.column == 0}
     accumulate, room = [], None
@@ -284,7 +284,7 @@ def _backwards(
 
 
 def _written(target: Maps) -> dict[str, Any]:
-    """Fields for the first columns of maps that are to be written."""
+    """Fields for maps whose first columns are written."""
     fields = {"destination": target.values.data_ptr(), "destination_pitch": target.pitch}
     if target.measured:
         fields |= {"mean": target.mean.data_ptr(), "variance": target.variance.data_ptr()}

@@ -1,1 +1,1 @@
-"""The fused kernels for GPUs, written in Triton."""
+"""The engine for NVIDIA GPUs, written in Triton."""

@@ -1,27 +1,27 @@
-"""How large the pieces are in which the Triton kernels of convolutions work.
+"""The block sizes of the Triton kernels of convolutions.
 
-Measured on an H200 in bfloat16, for the layers of DenseNet-BC (100, 12) and DenseNet-121 with batches
-of 64: of some seven candidates for each kernel and shape, the fastest or nearly so.
+Measured on an H200 in bfloat16, for the layers of DenseNet-BC (100, 12) and DenseNet-121 with a batch
+of 64: for each kernel and shape the fastest of about seven candidates, or nearly so.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-MANY = 32768  # pixels that keep a GPU busy in large tiles
-FEW = 6144  # pixels that need small ones
+MANY = 32768  # pixels: enough to keep a GPU busy with large tiles
+FEW = 6144  # pixels: small tiles are needed to keep it busy
 
 
 class Blocks(NamedTuple):
-    """Pieces of one program's work.
+    """The block sizes of one program.
 
     Attributes:
-        pixels: of a tile.
-        columns: outputs; backwards, columns of the gradient once a tap.
+        pixels: in a tile.
+        columns: outputs; in the backward pass, columns of the gradient: one for each output and tap.
         inputs: channels of the input.
         warps: of 32 threads.
-        stages: loads that are under way while others are used.
-        programs: that share all pixels in `weight_gradient`, for all blocks of the weight together.
+        stages: of Triton's software pipeline: loads in flight.
+        programs: in `weight_gradient`, over all blocks of the weight together; they share the pixels.
     """
 
     pixels: int
@@ -33,13 +33,13 @@ class Blocks(NamedTuple):
 
 
 def blocks(kernel: str, outputs: int, taps: int, pixels: int, number: int) -> Blocks:
-    """For a kernel of triton_convolution.
+    """The block sizes for a kernel of triton/convolution.py.
 
     Args:
         outputs: of the convolution, a multiple of 16.
         taps: 1 or 9.
         pixels: of all images together.
-        number: bytes of one number of the maps.
+        number: bytes of one number of the feature maps.
     """
     choose = {
         ("convolve", 1): _convolve,
@@ -50,7 +50,7 @@ def blocks(kernel: str, outputs: int, taps: int, pixels: int, number: int) -> Bl
         ("weight_gradient", 9): _weight_gradient_taps,
     }
     chosen = choose[kernel, taps](outputs, pixels)
-    if number > 2:  # as many bytes as in bfloat16
+    if number > 2:  # the same number of bytes as in bfloat16
         return chosen._replace(inputs=max(16, chosen.inputs * 2 // number), stages=2)
     return chosen
 

@@ -1,14 +1,13 @@
 # ruff: noqa: N803, N806 -- capitals for constants of a kernel are Triton's custom
-"""BN-ReLU-convolution, 1x1 or 3x3, on a GPU: a product of matrices whose left one is made on the way.
+"""Batch norm, ReLU and convolution, 1x1 or 3x3, as matrix products whose left matrix is never stored.
 
-Forwards its rows are pixels and its columns the input's channels, once for each of the taps, 1 or 9.
-Backwards it is the narrower side that is taken once a tap: column j = tap·PADDED + output of the left
-matrix is the gradient of that output at the pixel where the tap puts it. So every value of the input
-is normalised once, for the input's gradient and for the weight's, and small numbers of outputs fill
-the matrix units. PADDED is the number of outputs, and some more so that it is a multiple of 16. The
-packed weight is (taps·PADDED, wide): the inputs' channels, then zeros.
+Forward: rows of the left matrix are pixels, its columns are the input's channels, once for each tap
+(pixel of the kernel; there are 1 or 9). Backward: column j = tap·PADDED + output is the gradient of
+that output at the pixel that the tap reaches. So each value of the input is normalised once, and a
+small number of outputs still fills the matrix units. PADDED is the number of outputs, rounded up to a
+multiple of 16. The packed weight is (taps·PADDED, wide): the input's channels, then zeros.
 
-All sums over pixels are made of parts, one a program, that are added up in a fixed order.
+Sums over pixels are computed by each program for its own pixels, then added up in a fixed order.
 """
 
 import triton
@@ -78,7 +77,7 @@ def convolve(
                 down, right = tap // 3 - 1, tap % 3 - 1
                 inside = in_image(pixel, pixels, height, width, down, right)
                 near = pixel + down * width + right
-            # Columns from `inputs` to `wide` are read, for the sake of aligned masks, but not used.
+            # Columns from `inputs` to `wide` are loaded, so that masks are aligned, but not used.
             x = load_tile(source, source_pitch, near, k, inside[:, None] & (k < wide)[None, :], REAL)
             scale, shift = scale_and_shift(norm, k, k < inputs, EPS)
             y = relu(x * scale[None, :] + shift[None, :])
@@ -97,7 +96,7 @@ def convolve(
 
 @triton.jit
 def _gradient_tile(gradient, pixel, pixels, height, width, j, PADDED: tl.constexpr, TAPS: tl.constexpr):
-    """Of some pixels (M,), the columns j (J,) of the left matrix: (M, J)."""
+    """The columns j (J,) of the left matrix at pixels (M,): (M, J)."""
     tap, output = j // PADDED, j % PADDED
     inside, place = (pixel < pixels)[:, None], output[None, :]
     if TAPS == 9:
@@ -116,7 +115,7 @@ def input_gradient(
     PRECISION: tl.constexpr, OPERAND: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """source_gradient (+)= scale·(gradient of norm's output); parts: those of γ and β.
+    """source_gradient = or += scale·(gradient of norm's output); parts: the gradients of γ and β.
 
     Grid: blocks of inputs, programs that do `tiles` tiles of BLOCK_M pixels each.
     """
@@ -144,7 +143,7 @@ def finish_gradient(
     parts, norm, gamma_gradient, beta_gradient, slope, offset, pixels, programs, channels,
     EPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """The gradients of γ and β from their parts, and what they add to slope and offset, if any.
+    """The gradients of γ and β from their parts; adds to slope and offset if there are any.
 
     Grid: blocks of channels. See `Maps.correction`.
     """
@@ -175,7 +174,7 @@ def weight_gradient(
     PRECISION: tl.constexpr, OPERAND: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """parts (programs, OUTPUTS·inputs·TAPS): the weight's gradient by `share` pixels each, as it lies.
+    """parts (programs, weights): the gradient of the weight from `share` pixels each, laid out like it.
 
     Grid: blocks of columns j, blocks of inputs, programs.
     """

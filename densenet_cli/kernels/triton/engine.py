@@ -1,7 +1,7 @@
-"""The steps of a DenseNet on a GPU, by Triton kernels.
+"""The engine for GPUs, which launches the Triton kernels.
 
-Nothing waits for the GPU, and no sum depends on which program finishes first: two runs on GPUs of one
-kind have the same numbers.
+Nothing waits for the GPU, and no sum depends on which program finishes first: two runs on GPUs of the
+same kind give the same numbers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from densenet_cli.kernels.triton.launch import (
     weight_gradient,
 )
 
-BLOCKS = {"BLOCK_M": PIXELS, "BLOCK_N": 32}  # pixels and channels, where nothing is multiplied
+BLOCKS = {"BLOCK_M": PIXELS, "BLOCK_N": 32}  # pixels and channels, in kernels without products
 
 
 class TritonEngine:
@@ -46,16 +46,16 @@ class TritonEngine:
             triton_launch.convolve(step)
 
     def convolve_backward(self, steps: Sequence[ConvolutionWork]) -> list[Tensor]:
-        """Add to the gradients of the sources; the gradients of each step's weight, γ and β."""
+        """Add to the gradients of the sources. Returns those of each step's weight, γ and β."""
         gradients: list[Tensor] = []
         for step in reversed(steps):
             gradients += reversed(_convolve_backward(step))
             if step.column == 0:
-                step.target.gradient = None  # its only reader's turn was before
+                step.target.gradient = None  # its only reader has used it
         return gradients[::-1]
 
     def measure(self, maps: Maps) -> None:
-        """Measure the statistics of maps whose values are there."""
+        """Measure the statistics of maps that have their values."""
         _pool(maps.values, maps.height, maps.width, maps, maps.channels, window=1, write=False)
 
     def max_pool(self, source: Maps, norm: BatchNorm, target: Maps) -> Tensor:
@@ -76,7 +76,7 @@ class TritonEngine:
     def max_pool_backward(
         self, source: Maps, norm: BatchNorm, target: Maps, choice: Tensor, correction: Correction
     ) -> tuple[Tensor, Tensor]:
-        """Write source.gradient from that of the target's first columns; the gradients of γ and β."""
+        """Write source.gradient, from that of the target. Returns the gradients of γ and β."""
         programs, tiles = shares(source.pixels)
         parts = room(source.mean, programs, source.channels)
         launch(
@@ -94,7 +94,7 @@ class TritonEngine:
         _pool(source.values, source.height, source.width, target, source.channels, window=2)
 
     def average_pool_backward(self, source: Maps, target: Maps, correction: Correction) -> None:
-        """Write source.gradient: that of the target's first columns, completed and shared out."""
+        """Write source.gradient: a quarter of the target's completed one for each of 2x2 pixels."""
         assert source.gradient is not None
         _complete(target, 0, correction, source.gradient, source, source.channels, window=2)
 
@@ -112,7 +112,7 @@ class TritonEngine:
     def mean_activation_backward(
         self, source: Maps, norm: BatchNorm, gradient: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Write source.gradient from the gradient (N, C) of the means; the gradients of γ and β."""
+        """Write source.gradient, from that of the means (N, C). Returns the gradients of γ and β."""
         programs, tiles = shares(source.pixels)
         parts = room(source.mean, programs, source.channels)
         launch(
@@ -133,7 +133,7 @@ class TritonEngine:
 
 
 def _convolve_backward(step: ConvolutionWork) -> tuple[Tensor, Tensor, Tensor]:
-    """Of one step; the target's gradient is read by nobody else."""
+    """The gradients of one step's weight, γ and β; adds to the source's gradient."""
     target, outputs = step.target, len(step.weight)
     correction = target.correction(step.column, step.column + outputs)
     gradient = target.values.new_empty(target.pixels, padded(outputs))
@@ -169,7 +169,7 @@ def _complete(
     source: Maps, column: int, correction: Correction, target: Tensor, size: Maps, channels: int,
     window: int, dropout: float = 0.0, seed: Tensor | None = None, draw: int = 0,
 ) -> None:  # fmt: skip
-    """Write the completed gradient of columns of source into target, of the size of some maps."""
+    """Write the completed gradient of columns of source into target, which has the pixels of `size`."""
     assert source.gradient is not None
     maps = source.values[:, column:] if correction is not None else None
     launch(

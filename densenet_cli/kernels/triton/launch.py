@@ -1,4 +1,4 @@
-"""How the kernels of convolutions are launched, and what all launches share."""
+"""Launches the kernels of convolutions, with the arguments that they need."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from densenet_cli.kernels.triton import convolution as triton_convolution
 from densenet_cli.kernels.triton import maps as triton_maps
 from densenet_cli.kernels.triton.block_sizes import Blocks, blocks
 
-PIXELS = 128  # of a tile, where nothing is multiplied
-PROGRAMS = 1024  # at most, that share the pixels: several for each multiprocessor of today's GPUs
+PIXELS = 128  # in a tile of a kernel without matrix products
+PROGRAMS = 1024  # at most, that share the pixels: several for each multiprocessor of a GPU
 NUMBER = {torch.bfloat16: tl.bfloat16, torch.float32: tl.float32, torch.float64: tl.float64}
 
 
 class Reader(NamedTuple):
-    """A batch norm as the kernels read it, but for its ε, which is a constant of theirs."""
+    """A batch norm as the kernels read it; its ε is one of their constants."""
 
     mean: Tensor
     variance: Tensor
@@ -30,7 +30,7 @@ class Reader(NamedTuple):
 
     @classmethod
     def of(cls, norm: BatchNorm, source: Maps) -> Reader:
-        """Of a batch norm that reads the first columns of source."""
+        """A batch norm that reads the first columns of source."""
         return cls(*source.statistics(norm), norm.weight, norm.bias)
 
 
@@ -41,23 +41,23 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any
 
 
 def shares(pixels: int, tile: int = PIXELS, columns: int = 1) -> tuple[int, int]:
-    """How many programs share the pixels, for each of some blocks of columns, and tiles of each."""
+    """The number of programs for each block of columns, and of tiles of pixels for each program."""
     tiles = triton.cdiv(triton.cdiv(pixels, tile), max(1, PROGRAMS // columns))
     return triton.cdiv(pixels, tiles * tile), tiles
 
 
 def room(like: Tensor, programs: int, channels: int) -> Tensor:
-    """Room for two numbers a channel that each program finds."""
+    """Memory for two numbers per channel from each program."""
     return like.new_empty(2, programs, channels)
 
 
 def padded(outputs: int) -> int:
-    """The columns of a gradient that is read once a tap: a multiple of 16, for loads of several."""
+    """The outputs, rounded up to a multiple of 16, so that several can be loaded at once."""
     return -(-outputs // 16) * 16
 
 
 def finish_moments(moments: Tensor | None, target: Maps, column: int, share: int) -> None:
-    """Mean and variance of the columns that were written, if measured, by `share` pixels a program."""
+    """Mean and variance of the columns written, if measured, by `share` pixels per program."""
     if moments is None:
         return
     _, programs, channels = moments.shape
@@ -69,7 +69,7 @@ def finish_moments(moments: Tensor | None, target: Maps, column: int, share: int
 
 
 def convolve(step: ConvolutionWork) -> None:
-    """Write columns of the target and measure them."""
+    """Write columns of the target, and measure them if target.measured."""
     source, weight, target, column = step.source, step.weight, step.target, step.column
     outputs = len(weight)
     block = _blocks("convolve", step)
@@ -87,10 +87,10 @@ def convolve(step: ConvolutionWork) -> None:
 
 
 def input_gradient(step: ConvolutionWork, gradient: Tensor, accumulate: bool) -> tuple[Tensor, Tensor]:
-    """Write or add to source.gradient; the gradients of γ and β.
+    """Write source.gradient, or add to it. Returns the gradients of γ and β.
 
     Args:
-        gradient: of the columns that were written, (pixels, padded outputs).
+        gradient: of the columns that the step has written, (pixels, padded outputs).
     """
     source, weight, norm = step.source, step.weight, Reader.of(step.norm, step.source)
     inputs = weight.shape[1]
@@ -109,7 +109,7 @@ def input_gradient(step: ConvolutionWork, gradient: Tensor, accumulate: bool) ->
 
 
 def finish_gradient(parts: Tensor, norm: BatchNorm, source: Maps) -> tuple[Tensor, Tensor]:
-    """The gradients of γ and β from their parts; notes what this reader of source has found."""
+    """The gradients of γ and β from their parts; adds this reader's part to source.slope and offset."""
     _, programs, channels = parts.shape
     gamma, beta = parts.new_empty(2, channels)
     noted = (source.slope, source.offset) if source.measured else (None, None)
@@ -122,7 +122,7 @@ def finish_gradient(parts: Tensor, norm: BatchNorm, source: Maps) -> tuple[Tenso
 
 
 def weight_gradient(step: ConvolutionWork, gradient: Tensor) -> Tensor:
-    """The gradient of weight, from that of the columns that were written."""
+    """The gradient of weight, from that of the columns that the step has written."""
     source, weight = step.source, step.weight
     outputs, inputs, *size = weight.shape
     taps, width = size[0] * size[1], gradient.shape[1]
@@ -154,14 +154,14 @@ def _blocks(kernel: str, step: ConvolutionWork) -> Blocks:
 
 
 def _rows(programs: int) -> dict[str, int]:
-    """Blocks that take what all programs have found in one piece, if need be in a few."""
+    """Blocks that read the parts of all programs at once, or in a few steps if there are many."""
     return {"BLOCK_M": max(16, min(512, triton.next_power_of_2(programs))), "BLOCK_N": 8}
 
 
 def _wide(source: Maps, inputs: int) -> int:
-    """How many columns kernels load of the first `inputs`: some more, which they do not use.
+    """How many columns the kernels load: `inputs`, or some more that they do not use.
 
-    A multiple of 16 makes loads aligned, and masks the same for neighbours: both can be vectors then.
+    With a multiple of 16, loads are aligned and neighbours have equal masks: vectors can be loaded.
     """
     return inputs if source.pitch % 16 else -(-inputs // 16) * 16
 
@@ -180,7 +180,7 @@ def _packed(weight: Tensor, source: Maps) -> Tensor:
 
 
 def _strides(weight: Tensor) -> tuple[int, int, int]:
-    """Numbers from one output, input and tap to the next; rows of taps follow one another."""
+    """Strides of an output, an input and a tap; the rows of taps must be contiguous."""
     output, of_input, row, tap = weight.stride()
     assert weight.shape[2] == 1 or row == weight.shape[3] * tap
     return output, of_input, tap
@@ -204,7 +204,7 @@ def _constants(step: ConvolutionWork) -> dict[str, Any]:
     weight = step.weight
     operand = NUMBER[step.source.values.dtype]
     if triton_convolution.IS_INTERPRETED and operand == tl.bfloat16:
-        operand = tl.float32  # the interpreter multiplies the bits of bfloat16 as integers
+        operand = tl.float32  # Triton's interpreter multiplies the bits of bfloat16 as integers
     return {
         "PADDED": padded(len(weight)),
         "TAPS": weight[0, 0].numel(),

@@ -1,5 +1,5 @@
 # ruff: noqa: N803, N806 -- capitals for constants of a kernel are Triton's custom
-"""What happens to maps outside of the convolutions, on a GPU: copies, pooling, averages, statistics."""
+"""Kernels without matrix products: copies, pooling, means, statistics, and their backward passes."""
 
 import triton
 import triton.language as tl
@@ -29,7 +29,7 @@ def finish_moments(
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
-    """Mean and biased variance from the mean and Σ (x - mean)² of `share` pixels a program."""
+    """Mean and biased variance, from each program's mean and Σ (x - mean)² of `share` pixels."""
     n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     known = n < channels
     REAL: tl.constexpr = mean.dtype.element_ty
@@ -57,7 +57,7 @@ def pool(
     pixels, height, width, channels, tiles,
     WINDOW: tl.constexpr, REAL: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """target = the mean of WINDOW x WINDOW pixels of source; None: only their moments are wanted.
+    """target = the mean of WINDOW x WINDOW pixels of source; if it is None, only moments are computed.
 
     Grid: blocks of channels, programs that do `tiles` tiles of BLOCK_M pixels of the target each.
     """
@@ -84,7 +84,7 @@ def pool(
 def _completed(
     gradient, maps, pitch, mean, correction, pixel, channel, channels, mask, REAL: tl.constexpr
 ):
-    """A tile of gradient + slope·(maps - mean) + offset; zero where the mask is not set."""
+    """A tile of gradient + slope·(maps - mean) + offset; zero where the mask is false."""
     known = channel < channels
     g = load_tile(gradient, pitch, pixel, channel, mask, REAL)
     if correction is not None:
@@ -104,9 +104,9 @@ def complete(
     target, target_pitch, target_height, target_width, pixels, channels, chance, seed, draw,
     WINDOW: tl.constexpr, REAL: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """target = dropout(gradient + slope·(maps - mean) + offset), shared by WINDOW x WINDOW pixels.
+    """target = dropout(gradient + slope·(maps - mean) + offset) / WINDOW², at WINDOW x WINDOW pixels.
 
-    Columns of target that have no channel become zero. Grid: blocks of its pixels, of its columns.
+    Columns of target beyond the last channel become zero. Grid: blocks of its pixels, of its columns.
     """
     pixel = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -148,7 +148,9 @@ def mean_activation_gradient(
     gradient, source, source_gradient, pitch, norm, parts, pixels, area, channels, tiles,
     EPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """source_gradient = scale·(gradient of norm's output), from that of the means; parts: of γ and β.
+    """source_gradient = scale·(gradient of norm's output), from the gradient of the means.
+
+    parts: the gradients of γ and β.
 
     Grid: blocks of channels, programs that do `tiles` tiles of BLOCK_M pixels each.
     """
@@ -172,7 +174,7 @@ def max_pool(
     pixels, height, width, channels, tiles,
     EPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """target = the largest of 3x3 pixels, 2 apart, of ReLU(norm(source)); choice: the first such one.
+    """target = the largest of 3x3 pixels of ReLU(norm(source)), stride 2; choice: the first of these.
 
     Grid: blocks of channels, programs that do `tiles` tiles of BLOCK_M pixels of the target each.
     """
@@ -193,7 +195,7 @@ def max_pool(
             mask = inside[:, None] & known[None, :]
             near = (image * source_height + row) * source_width + column
             y = load_tile(source, source_pitch, near, n, mask, REAL) * scale[None, :] + shift[None, :]
-            y = relu(y).to(target.dtype.element_ty).to(REAL)  # compared as they are stored
+            y = relu(y).to(target.dtype.element_ty).to(REAL)  # compared in the format of the target
             larger = mask & ((y > best) | (y != y))
             best, which = tl.where(larger, y, best), tl.where(larger, tap, which)
         best = store_tile(target, target_pitch, pixel, pixels, n, channels, best)
@@ -209,7 +211,9 @@ def max_pool_gradient(
     source, source_gradient, pitch, norm, parts, pixels, height, width, channels, tiles,
     EPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """source_gradient = scale·(gradient of norm's output), from that of the maxima; parts: of γ and β.
+    """source_gradient = scale·(gradient of norm's output), from the gradient of the maxima.
+
+    parts: the gradients of γ and β.
 
     Grid: blocks of channels, programs that do `tiles` tiles of BLOCK_M pixels of the source each.
     """
@@ -220,7 +224,7 @@ def max_pool_gradient(
         pixel = (program * tiles + tile) * BLOCK_M + tl.arange(0, BLOCK_M)
         image, y, x = pixel // width // height, pixel // width % height, pixel % width
         dy = tl.zeros((BLOCK_M, BLOCK_N), REAL)
-        for corner in tl.static_range(4):  # a pixel is in one window or two, each way
+        for corner in tl.static_range(4):  # a pixel lies in one or two windows in each direction
             row, column = (y + 1) // 2 - corner // 2, (x + 1) // 2 - corner % 2
             down, right = y - 2 * row + 1, x - 2 * column + 1
             inside = (pixel < pixels) & (row >= 0) & (row < pooled_height) & (down < 3)

@@ -1,7 +1,7 @@
 # ruff: noqa: N803, N806 -- capitals for constants of a kernel are Triton's custom
-"""What all kernels do to a tile of maps in registers: rows of pixels, columns of channels.
+"""What kernels share: loading, normalising and storing a tile (rows of pixels, columns of channels).
 
-A tile is loaded in the number format of the maps and computed with in that of the statistics.
+A tile is loaded in the number format of the maps, and computed with in that of their statistics.
 """
 
 import triton
@@ -10,7 +10,7 @@ import triton.language as tl
 from densenet_cli.kernels import engine
 
 DRAW = tl.constexpr(engine.DRAW)
-SIZES = [  # numbers of kernels for all of whose values one binary does
+SIZES = [  # arguments for whose values no kernel is compiled anew
     *("pixels", "height", "width", "inputs", "channels", "tiles", "share", "programs"),
     *("target_height", "target_width", "chance", "draw"),
 ]
@@ -18,20 +18,20 @@ SIZES = [  # numbers of kernels for all of whose values one binary does
 
 @triton.jit
 def load_tile(maps, pitch, pixel, channel, mask, REAL: tl.constexpr):
-    """Maps of some pixels (M,) and channels (N,); zero where the mask (M, N) is not set."""
+    """Maps at pixels (M,) and channels (N,); zero where the mask (M, N) is false."""
     place = pixel.to(tl.int64)[:, None] * pitch + channel[None, :]
     return tl.load(maps + place, mask=mask, other=0.0).to(REAL)
 
 
 @triton.jit
 def inverse_deviation(norm, channel, known, EPS: tl.constexpr):
-    """1/√(variance + ε) of some channels (N,)."""
+    """1/√(variance + ε) for channels (N,)."""
     return tl.rsqrt(tl.load(norm.variance + channel, known, 1.0) + EPS)
 
 
 @triton.jit
 def scale_and_shift(norm, channel, known, EPS: tl.constexpr):
-    """A batch norm as y = scale·x + shift: both (N,)."""
+    """A batch norm as y = scale·x + shift; scale and shift, (N,) each."""
     scale = tl.load(norm.gamma + channel, known, 0.0) * inverse_deviation(norm, channel, known, EPS)
     mean = tl.load(norm.mean + channel, known, 0.0)
     return scale, tl.load(norm.beta + channel, known, 0.0) - mean * scale
@@ -39,20 +39,20 @@ def scale_and_shift(norm, channel, known, EPS: tl.constexpr):
 
 @triton.jit
 def relu(y):
-    """The larger of y and 0; a NaN stays one, which tl.maximum would hide."""
+    """The larger of y and 0. A NaN stays NaN, unlike with tl.maximum."""
     return tl.where(y < 0, 0.0, y)
 
 
 @triton.jit
 def in_image(pixel, pixels, height, width, down, right):
-    """Whether the image of a pixel has one that lies so many rows down and columns to the right."""
+    """Whether the pixel some rows below and some columns to the right lies in the same image."""
     row, column = pixel // width % height + down, pixel % width + right
     return (pixel < pixels) & (row >= 0) & (row < height) & (column >= 0) & (column < width)
 
 
 @triton.jit
 def dropout_factor(seed, draw, pixel, channel, channels, chance):
-    """0 or 1 / (1 - chance), by seed, draw and place alone."""
+    """0 or 1 / (1 - chance); depends only on seed, draw, pixel and channel."""
     element = pixel.to(tl.int64)[:, None] * channels + channel[None, :]
     key = tl.load(seed) + draw.to(tl.int64) * DRAW
     return tl.where(tl.rand(key, element) < chance, 0.0, 1.0 / (1.0 - chance))
@@ -60,7 +60,7 @@ def dropout_factor(seed, draw, pixel, channel, channels, chance):
 
 @triton.jit
 def store_tile(target, pitch, pixel, pixels, channel, channels, values):
-    """Write a tile, but no more channels than there are; the values as they are stored."""
+    """Write a tile without what lies beyond the last pixel or channel. Returns the values as stored."""
     place = pixel.to(tl.int64)[:, None] * pitch + channel[None, :]
     stored = values.to(target.dtype.element_ty)
     tl.store(target + place, stored, mask=(pixel < pixels)[:, None] & (channel < channels)[None, :])
@@ -69,9 +69,9 @@ def store_tile(target, pitch, pixel, pixels, channel, channels, values):
 
 @triton.jit
 def add_moments(values, inside, mean, squares, count):
-    """Add the pixels of a tile that are inside to the mean and Σ (x - mean)² of `count` pixels.
+    """Update mean and Σ (x - mean)² of `count` pixels by those of a tile that are inside.
 
-    Two passes over registers, then the formula of Chan et al. 1979: a large mean costs no digits.
+    Two passes over registers and the formula of Chan et al. 1979 keep precision if the mean is large.
     """
     here = tl.sum(inside.to(tl.int32), axis=0).to(values.dtype)
     both = here + count
@@ -84,7 +84,7 @@ def add_moments(values, inside, mean, squares, count):
 
 @triton.jit
 def store_pair(parts, program, programs, channel, channels, first, second):
-    """Write what a program found about some channels into parts (2, programs, channels)."""
+    """Write two numbers per channel of one program into parts (2, programs, channels)."""
     known = channel < channels
     tl.store(parts + program * channels + channel, first, known)
     tl.store(parts + (programs + program) * channels + channel, second, known)
@@ -95,10 +95,10 @@ def add_gradient(
     dy, source, source_gradient, pitch, pixel, pixels, channel, channels, wide, norm, gamma, beta,
     EPS: tl.constexpr, ACCUMULATE: tl.constexpr,
 ):  # fmt: skip
-    """From a tile of the gradient of ReLU(norm(source)) to that of source, which it is added to.
+    """Add to a tile of the gradient of source, from the gradient dy of ReLU(norm(source)).
 
     Returns:
-        The sums gamma and beta, with the tile's share of the gradients of the norm's γ and β.
+        gamma and beta, to which the tile's part of the gradients of γ and β has been added.
     """
     REAL: tl.constexpr = dy.dtype
     inside, known = (pixel < pixels)[:, None], channel < channels

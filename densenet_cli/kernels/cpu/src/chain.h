@@ -1,4 +1,4 @@
-// Convolutions one after another on images of one size: those of a dense block.
+// Several convolutions, one after another, on images of one size: those of a dense block.
 #pragma once
 
 #include "convolution.h"
@@ -29,8 +29,8 @@ private:
         return pitch * steps->height * steps->width * int64_t(sizeof(Stored));
     }
 
-    // Where no statistics join the images of a batch, a few of them go through all steps at a time, by one
-    // thread, and their maps do not leave its cache.
+    // Without batch statistics each image can be computed alone. So a thread takes a few images through all
+    // steps, and their maps stay in its cache.
     void forward_by_images() const {
         const int64_t images = steps->images, pixels = steps->height * steps->width;
         const int64_t fit = std::max<int64_t>(1, Strips::CACHE / bytes_of_image());

@@ -1,8 +1,7 @@
-// BN-ReLU-convolution, 1x1 or 3x3, that reads some columns of one buffer of maps and writes columns of
-// another, forwards and backwards.
+// Batch norm, ReLU and convolution, 1x1 or 3x3, with its backward pass. It reads columns of one buffer of
+// maps and writes columns of another one.
 //
-// A buffer holds maps channels last: a row a pixel, pitch numbers a row. Forwards the normalised input
-// and backwards its gradient live in a core's cache only, a strip at a time.
+// The normalised input and its gradient are computed a strip at a time and stay in a core's cache.
 #pragma once
 
 #include <omp.h>
@@ -24,7 +23,7 @@ class NormalisedConvolution {
     using Self = NormalisedConvolution;
     static constexpr int L = lanes_of<Real>;
     static constexpr int REGISTERS = GROUP / L;
-    static constexpr int64_t AHEAD = 16;  // pixels, for fetching
+    static constexpr int64_t AHEAD = 16;  // pixels between prefetching and use
 
     const Convolution& c;
     const int64_t inputs, outputs;
@@ -38,7 +37,7 @@ class NormalisedConvolution {
         static thread_local Scratch mine;
         return mine;
     }
-    struct Sums {  // over a portion of the pixels
+    struct Sums {  // over one portion of the pixels
         Buffer<Real> weight;
         Buffer<double> gamma_beta;
     };
@@ -47,7 +46,7 @@ class NormalisedConvolution {
     static const T* as(const void* pointer) {
         return static_cast<const T*>(pointer);
     }
-    // Where the weights of all inputs for an output begin.
+    // The place of the weights of all inputs for one output and one pixel of the kernel.
     int64_t weight(int64_t out, int64_t row, int64_t column) const {
         return ((out * size + row) * size + column) * inputs;
     }
@@ -60,7 +59,7 @@ class NormalisedConvolution {
 
     Real rstd(int64_t channel) const { return 1 / std::sqrt(as<Real>(c.variance)[channel] + Real(c.epsilon)); }
 
-    // y = scale·x + shift is the batch norm.
+    // The batch norm as y = scale·x + shift.
     void make_scales(Real* scale, Real* shift) const {
         const int64_t wide = round_up(inputs, GROUP);
         for (int64_t i = 0; i < wide; ++i) {
@@ -69,9 +68,9 @@ class NormalisedConvolution {
         }
     }
 
-    // Fills the left matrix of a product with a strip's pixels and those around it, which `put(pixel,
-    // to)` writes; zeros stand for pixels outside the image, and follow: `least` positions at least are
-    // filled, and as many numbers more as a tile can reach beyond.
+    // Fills the left matrix of a product with the pixels of a strip and those around it, which
+    // `put(pixel, to)` writes. Pixels outside the image are zero. Zeros follow, up to `least` positions
+    // and as many numbers more as a tile can read beyond them.
     template <class Put>
     void fill(Operand* left, const Strips& strips, const Strip& strip, int64_t channels, int64_t least,
               Put put) const {
@@ -167,7 +166,7 @@ private:
             fetch_soon(from + AHEAD * c.input_pitch, inputs);
             int64_t i = 0;
             for (; i + L <= inputs; i += L) store(to + i, relu<Real>(load(from + i) * load(scale + i) + load(shift + i)));
-            if (i < inputs) {  // scale and shift are zero behind the last channel
+            if (i < inputs) {  // scale and shift are zero after the last channel
                 const int rest = int(inputs - i);
                 store(to + i, relu<Real>(load(from + i, rest) * load(scale + i) + load(shift + i)));
                 i += L;
@@ -180,7 +179,7 @@ private:
             put_output(strip.first + r * strips.width(), strips.length(strip, r), out + r * pitch * wide, wide, moments);
     }
 
-    // Stores a row of pixels, `wide` numbers each, and measures them.
+    // Stores a row of pixels, which have `wide` numbers each, and measures them.
     void put_output(int64_t pixel, int64_t length, Real* out, int64_t wide, Moments<Real>& moments) const {
         if (c.dropout > 0)
             for (int64_t i = 0; i < length; ++i)
@@ -198,7 +197,7 @@ private:
         }
     }
 
-    // This thread's share of the weights as the right matrix.
+    // Packs this thread's share of the weights as the right matrix.
     void pack(Operand* packed, const Runs& runs) const {
         const int64_t tiles = Engine::columns(outputs) / 16;
         const Share share = own_share(tiles * runs.count);
@@ -208,7 +207,7 @@ private:
             });
     }
 
-    // The transposed weights of GROUP input channels, turned by half a turn.
+    // Packs the transposed weights of GROUP input channels, rotated by 180 degrees.
     void pack_group(Operand* packed, const Runs& runs, int64_t first) const {
         for (int run = 0; run < runs.count; ++run)
             for (int64_t n = 0; n < GROUP; n += 16)
@@ -221,7 +220,7 @@ private:
                   const Real* scale, const Real* shift, Scratch& mine, Sums& sums) const {
         const int64_t step = stride(outputs), pitch = strips.pitch();
         const int64_t positions = size == 1 ? round_up(strips.length(strip, 0), 2) : strip.rows * pitch;
-        // What the products for the weight reach.
+        // The positions that the products for the weight read.
         const auto reach = [&](int64_t length) { return round_up(length + 2 * strips.halo() * pitch + 32, 32); };
         const int64_t reached = reach(positions), most = reach(strips.positions());
         const int64_t apart = odd_lines<Operand>(most);
@@ -256,7 +255,7 @@ private:
         }
     }
 
-    // The gradient of the convolution's output, `step` numbers a pixel.
+    // Writes the completed gradient of the convolution's output at one pixel, `step` numbers.
     void put_gradient(int64_t pixel, Operand* to, int64_t step) const {
         const Stored* sum = as<Stored>(c.output_gradient) + pixel * c.output_gradient_pitch;
         const Stored* maps = as<Stored>(c.output) + pixel * c.output_pitch;
@@ -278,15 +277,15 @@ private:
             store(to + n, broadcast(Real(dropout().factor(pixel * outputs + n))) * load(to + n, 1), 1);
     }
 
-    // GROUP channels of the input, on the way back through ReLU and batch norm.
+    // The backward pass of ReLU and batch norm for GROUP channels of the input.
     template <bool whole, bool accumulate>
     struct Backward {
         Vector<Real> scale[REGISTERS], shift[REGISTERS], mean[REGISTERS];
         Vector<Real> beta[REGISTERS] = {}, gamma[REGISTERS] = {};  // sums of dy and dy·(x - mean)
-        int known[REGISTERS];                                      // channels in a register, if not whole
+        int known[REGISTERS];                                      // channels in each register, unless whole
 
-        // From the gradient d of an activation to the gradient of the map x, which is added to sum; the
-        // activation, once more.
+        // Writes the gradient of the map x to sum, or adds it, from the gradient d of its activation. Returns
+        // the activation.
         Vector<Real> operator()(int v, const Stored* x_from, const Real* d, Stored* sum) {
             const int count = whole ? L : known[v];
             const Vector<Real> x = load(x_from + v * L, count), y = x * scale[v] + shift[v], zero{};
@@ -299,9 +298,9 @@ private:
         }
     };
 
-    // Takes a row of pixels and GROUP channels, from `first` on, from the gradient of the activation
-    // (out) to that of the maps, and leaves the activation in `input` for the weight's gradient. Later
-    // it is the turn of pixels that lie `later` behind.
+    // Computes the gradient of the maps from that of the activation (out), for a row of pixels and GROUP
+    // channels from `first` on, and writes the activation to `input`, for the gradient of the weight.
+    // Prefetches the pixels `later` ahead.
     template <bool whole, bool accumulate>
     void through_norm(int64_t pixel, int64_t length, int64_t pitch, int64_t first, const Real* scale,
                       const Real* shift, const Real* out, Operand* input, int64_t later,
@@ -330,7 +329,7 @@ private:
             }
             x += 2 * step, sum += 2 * sum_step, out += 2 * GROUP, input += 2 * GROUP;
         }
-        for (; i < pitch; i += 2, input += 2 * GROUP)  // a last odd pixel, and those between rows
+        for (; i < pitch; i += 2, input += 2 * GROUP)  // a last odd pixel, and the zeros between rows
             for (int v = 0; v < used; ++v)
                 put(v, i < length ? back(v, x, out, sum) : Vector<Real>{}, Vector<Real>{});
         double* total = gamma_beta + 2 * first;
@@ -339,9 +338,9 @@ private:
                 total[v * L + l] += back.gamma[v][l], total[GROUP + v * L + l] += back.beta[v][l];
     }
 
-    // The gradients of a channel's γ and β, and what they mean for its maps: with x̂ = (x - mean)·rstd, a
-    // batch norm passes back γ·rstd·(dy - mean(dy) - x̂·mean(dy·x̂)), of which the first part is in the
-    // gradient of the maps by now.
+    // Stores the gradients of a channel's γ and β, and adds this reader's part to the slope and offset of the
+    // input's gradient: with x̂ = (x - mean)·rstd, the gradient of a batch norm's input is
+    // γ·rstd·(dy - mean(dy) - x̂·mean(dy·x̂)), and its first term has been added already.
     void note_reader(int64_t channel, Real gamma_gradient, Real beta_gradient) const {
         ((Real*)c.gamma_gradient)[channel] = gamma_gradient;
         ((Real*)c.beta_gradient)[channel] = beta_gradient;
@@ -351,7 +350,7 @@ private:
         ((Real*)c.input_slope)[channel] -= mean_scale * rstd(channel) * gamma_gradient;
     }
 
-    // Adds up what was found in all portions for GROUP input channels.
+    // Adds up the sums of all portions for GROUP input channels.
     void reduce_group(Sums* parts, int64_t count, const Runs& runs, int64_t first) const {
         const int64_t rows = Engine::rows(runs.depth), from = first / GROUP * runs.count * rows * GROUP;
         const int known = int(std::min<int64_t>(GROUP, inputs - first));

@@ -1,10 +1,10 @@
-// Products of bfloat16 by the dot products of AVX-512.
+// Matrix products of bfloat16 with the dot products of AVX-512.
 #pragma once
 
 #include "pairs.h"
 #include "runs.h"
 
-// Products of bfloat16 by vectors: each lane of a register adds the products of two pairs of numbers.
+// Each lane of a register adds the products of a pair of numbers with another pair.
 struct Dots : Pairs {
     static constexpr int L = 16;  // columns of a panel: pairs in a register
 
@@ -18,7 +18,7 @@ struct Dots : Pairs {
         ~Session() {}
     };
 
-    // The right matrix lies in panels, [columns / L][run][depth / 2][L][2]; as in Tiles.
+    // The right matrix lies in panels, [columns / L][run][depth / 2][L][2]. Otherwise as Tiles::pack_columns.
     template <class Column>
     static void pack_columns(Operand* packed, const Runs& runs, int run, int64_t, int64_t n, int64_t known,
                              Column column) {
@@ -57,7 +57,7 @@ struct Dots : Pairs {
             for (int n = 0; n < N; ++n) _mm512_storeu_ps(out + m * out_stride + n * L, sums[m][n]);
     }
 
-    // Some positions more than there are may be multiplied, up to a multiple of M.
+    // Positions are rounded up to a multiple of M.
     template <int M, int N>
     static void multiply_panels(const Operand* left, int64_t stride, int64_t positions, const Runs& runs,
                                 const Operand* packed, float* out, int64_t out_stride) {
@@ -65,7 +65,7 @@ struct Dots : Pairs {
             block<M, N>(left + p * stride, stride, runs, packed, out + p * out_stride, out_stride);
     }
 
-    // out (positions rounded up to 64, columns) = left · the first `wanted` columns of packed, or all.
+    // out (positions rounded up to 64, columns) = left · packed, at least its first `wanted` columns.
     static void multiply(const Operand* left, int64_t stride, int64_t positions, const Runs& runs,
                          const Operand* packed, int64_t, float* out, int64_t out_stride, int64_t wanted) {
         const int64_t panels = columns(wanted) / L, panel = packed_size(runs, L);
@@ -85,7 +85,7 @@ struct Dots : Pairs {
     static void add_weight_gradient(const Operand* gradient, int64_t stride, const Operand* input,
                                     int64_t positions, const Runs& runs, int64_t shift, float* sums,
                                     int64_t channels) {
-        constexpr int64_t AT_ONCE = 128;  // positions, whose numbers stay in the first-level cache
+        constexpr int64_t AT_ONCE = 128;  // positions: their numbers fit in the first-level cache
         const auto add = channels > L ? &add_rows<2> : &add_rows<1>;
         for (int64_t p = 0; p < positions; p += AT_ONCE)
             for (int64_t run = 0; run < runs.count; ++run)
@@ -98,7 +98,7 @@ private:
         return packed + (n / L * runs.count + run) * padded(runs.depth) * L;
     }
 
-    // sums[n] += a pair of numbers, the same in each lane, times b[n].
+    // sums[n] += pair · b[n], with the same pair in each lane.
     template <int N>
     static void add_products(__m512 (&sums)[N], const Operand* pair, const __m512i (&b)[N]) {
         int32_t bits;
@@ -107,8 +107,8 @@ private:
         for (int n = 0; n < N; ++n) sums[n] = _mm512_dpbf16_ps(sums[n], (__m512bh)b[n], (__m512bh)a);
     }
 
-    // The gradient's rows of a run, `depth` of them, by N registers of channels. What is added to sums
-    // behind the last row, up to a multiple of four, means nothing.
+    // Adds the products of a run's `depth` rows of the gradient with N registers of channels. Sums after the
+    // last row, up to a multiple of four, get meaningless values.
     template <int N>
     static void add_rows(const Operand* gradient, int64_t stride, const Operand* input, int64_t positions,
                          int64_t depth, float* sums) {

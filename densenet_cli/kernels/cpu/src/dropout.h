@@ -1,10 +1,10 @@
-// Dropout whose mask is a function of the place, so that the backward pass needs no copy of it.
+// Dropout with a mask that is a function of the element's place, so that it need not be stored.
 #pragma once
 
 #include <cstdint>
 
 struct Dropout {
-    double chance;  // of an element to be dropped, 0 to below 1
+    double chance;  // probability in [0, 1) that an element is dropped
     uint64_t seed;
 
     // 0, or 1 / (1 - chance), for an element of a map.

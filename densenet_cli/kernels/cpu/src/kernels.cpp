@@ -1,4 +1,4 @@
-// What Python calls; see densenet_cli/kernels/cpu/engine.py.
+// The functions that Python calls; see densenet_cli/kernels/cpu/engine.py.
 #include "chain.h"
 #include "maps.h"
 
@@ -10,7 +10,7 @@
 #pragma GCC visibility push(default)
 extern "C" {
 
-// Whether this processor runs the library; asks the system for AMX tiles where it was built with them.
+// Whether this processor can run the library. With AMX, Linux must first permit the use of tiles.
 int densenet_start() {
 #ifdef __AMX_BF16__
     constexpr int REQUEST_PERMISSION = 0x1023, TILE_DATA = 18;  // arch_prctl(2)

@@ -1,4 +1,4 @@
-// What happens to maps outside of the convolutions: copying into a buffer, pooling, the last average.
+// What is done to maps besides convolutions: copying into a buffer, pooling, the last mean.
 #pragma once
 
 #include <omp.h>
@@ -13,7 +13,7 @@ template <class Stored>
 class Maps {
     using Real = RealOf<Stored>;
     static constexpr int L = lanes_of<Real>;
-    static constexpr int64_t BLOCK = 64;  // pixels worked on at a time
+    static constexpr int64_t BLOCK = 64;  // pixels at a time
     const MapWork& w;
 
     template <class T>
@@ -32,7 +32,7 @@ class Maps {
         }
     }
 
-    // Writes pixels of the destination that `make(pixel, channel, known)` gives, and measures them.
+    // Writes pixels of the destination, which `make(pixel, channel, known)` returns, and measures them.
     template <class Make>
     void write(int64_t pixels, Make make) const {
         static thread_local std::vector<Moments<Real>> moments_memory;
@@ -58,7 +58,7 @@ class Maps {
         if (w.mean) finish_moments(parts.data(), team, w.channels, pixels, (Real*)w.mean, (Real*)w.variance);
     }
 
-    // source + slope·(maps - mean) + offset: the gradient of maps that their statistics depend on too.
+    // source + slope·(maps - mean) + offset: a completed gradient.
     Vector<Real> corrected(int64_t pixel, int64_t i, int known) const {
         const Vector<Real> g = load(as<Stored>(w.source) + pixel * w.source_pitch + i, known);
         if (!w.slope) return g;
@@ -77,7 +77,7 @@ public:
         });
     }
 
-    // destination (H/2 · W/2 pixels an image) = the mean of 2x2 pixels of the source.
+    // destination (H/2 · W/2 pixels per image) = the mean of 2x2 pixels of the source.
     void average_pool() const {
         const int64_t height = w.height / 2, width = w.width / 2;
         write(w.images * height * width, [&](int64_t p, int64_t i, int known) {
@@ -89,15 +89,15 @@ public:
         });
     }
 
-    // Statistics of the source, nothing else.
+    // Measures the source.
     void measure() const {
         MapWork alone = w;
         alone.destination = w.source, alone.destination_pitch = w.source_pitch;
         Maps(alone).copy();
     }
 
-    // destination ((H + 1) / 2 · (W + 1) / 2 pixels an image) = the largest of 3x3 pixels, 2 apart, of
-    // ReLU(BN(input)).
+    // destination ((H + 1) / 2 · (W + 1) / 2 pixels per image) = the largest of 3x3 pixels of ReLU(BN(input)),
+    // with stride 2.
     void max_pool() const {
         const int64_t height = (w.height + 1) / 2, width = (w.width + 1) / 2;
         write(w.images * height * width, [&](int64_t p, int64_t i, int known) {
@@ -110,7 +110,7 @@ public:
                 const int64_t pixel = (image * w.height + row) * w.width + column;
                 const Vector<Real> value = as_stored<Stored>(
                     relu<Real>(load(as<Stored>(w.input) + pixel * w.input_pitch + i, known) * a + b));
-                const auto larger = (value > best) | (value != value);  // a NaN stays, as in torch
+                const auto larger = (value > best) | (value != value);  // a NaN wins, as in torch
                 best = larger ? value : best, which = larger ? broadcast(Real(tap)) : which;
             }
             uint8_t* choice = (uint8_t*)w.choice + p * w.channels + i;
@@ -119,8 +119,8 @@ public:
         });
     }
 
-    // As max_pool, backwards: from the pooled pixels' gradient (source), corrected on the way, to scale ·
-    // the gradient of the batch norm's output (destination).
+    // The backward pass of max_pool: destination = scale · the gradient of the batch norm's output, from the
+    // gradient of the pooled pixels (source), which is completed first.
     void max_pool_backward() const {
         const int threads = int(w.threads);
         const int64_t wide = round_up(w.channels, L);
@@ -144,7 +144,7 @@ public:
         }
     }
 
-    // destination = the corrected gradient in source.
+    // destination = the completed gradient in source.
     void correct() const {
         share(pixels(), [&](int64_t p) {
             for (int64_t i = 0; i < w.channels; i += L)
@@ -153,7 +153,7 @@ public:
         });
     }
 
-    // As average_pool, backwards: the source is the pooled pixels' gradient, corrected on the way.
+    // The backward pass of average_pool: the source is the gradient of the pooled pixels, completed first.
     void average_pool_backward() const {
         const int64_t height = w.height / 2, width = w.width / 2;
         share(w.images * w.height, [&](int64_t row) {
@@ -185,8 +185,8 @@ public:
         });
     }
 
-    // From the gradient of that mean (source) to scale · the gradient of the batch norm's output
-    // (destination).
+    // The backward pass of mean_activation: destination = scale · the gradient of the batch norm's output,
+    // from the gradient of the mean (source).
     void mean_activation_backward() const {
         const int64_t area = w.height * w.width, registers = (w.channels + L - 1) / L;
         share(registers, [&](int64_t r) {
@@ -213,12 +213,12 @@ public:
     }
 
 private:
-    // One row of the pixels that were pooled, a register of channels.
+    // The backward pass of max pooling for one row of the input and a register of channels.
     void unpool_row(int64_t row, int64_t i, double* sums) const {
         static thread_local Buffer<Real> memory;
         const int64_t height = (w.height + 1) / 2, width = (w.width + 1) / 2, y = row % w.height;
         const int known = int(std::min<int64_t>(L, w.channels - i));
-        Real* gradient = memory.at_least(2 * width * L);  // of one or two rows that were pooled from it
+        Real* gradient = memory.at_least(2 * width * L);  // of the one or two pooled rows that read this row
         const int64_t first = row / w.height * height, begin = y / 2, end = std::min((y + 1) / 2 + 1, height);
         for (int64_t v = begin; v < end; ++v)
             for (int64_t u = 0; u < width; ++u)
@@ -242,7 +242,7 @@ private:
         for (int l = 0; l < L; ++l) sums[l] += gamma[l], sums[L + l] += beta[l];
     }
 
-    // A pooled pixel's gradient where it comes from tap, else 0.
+    // A pooled pixel's gradient in the channels where `tap` was the largest, else 0.
     Vector<Real> chosen(int64_t p, int64_t i, int known, uint8_t tap, Vector<Real> gradient) const {
         const uint8_t* choice = (const uint8_t*)w.choice + p * w.channels + i;
 #ifdef __AVX512BW__

@@ -1,28 +1,28 @@
-// Numbers of bfloat16 two by two: a lane of 32 bits holds a pair, whose products are added.
+// Pairs of bfloat16 numbers: a lane of 32 bits holds two, whose products are added.
 #pragma once
 
 #include <algorithm>
 
 #include "vectors.h"
 
-// What the engines that multiply pairs have in common.
+// What the engines Tiles and Dots have in common.
 struct Pairs {
     using Operand = bfloat16;
     static constexpr bool transposes = true;
 
     static int64_t columns(int64_t width) { return round_up(width, 16); }
-    // In the sums of a weight's gradient, [run][rows(depth)][GROUP].
+    // The sums of a weight's gradient are [run][rows(depth)][GROUP].
     static int64_t rows(int64_t depth) { return columns(depth); }
 
-    // Two positions' numbers of one register of channels, as `add_weight_gradient` reads them.
+    // Writes a register of channels at two positions as `add_weight_gradient` reads them.
     static void put_pair(Operand* to, Vector<float> even, Vector<float> odd) {
         const __m512i low = _mm512_cvtepu16_epi32((__m256i)rounded(even));
         const __m512i high = _mm512_cvtepu16_epi32((__m256i)rounded(odd));
         _mm512_storeu_si512(to, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
     }
 
-    // 16 columns, from n on, and 32 numbers of each, from k on, turned: 16 pairs of rows, 16 columns each.
-    // Zero are columns from `known` on and numbers from `depth` on. `column(n)` is where a column begins.
+    // 32 numbers, from k on, of 16 columns, from n on, transposed: 16 pairs of rows of 16 columns. Columns
+    // from `known` on and numbers from `depth` on are zero. `column(n)` points to column n.
     template <class Column>
     static void turn_columns(__m512i (&pairs)[16], int64_t n, int64_t known, int64_t k, int64_t depth, Column column) {
         for (int64_t j = 0; j < 16; ++j)
@@ -30,8 +30,8 @@ struct Pairs {
         transpose_square(pairs);
     }
 
-    // to[channel][position] = from[position][channel] for `positions`, a multiple of 32, and
-    // `channels`, rounded up to 16; from has `stride` numbers a position, to has `to_stride` a channel.
+    // to[channel][position] = from[position][channel]. `positions` is a multiple of 32; `channels` is
+    // rounded up to a multiple of 16. From has `stride` numbers per position, to `to_stride` per channel.
     static void transpose(const Operand* from, int64_t stride, int64_t positions, int64_t channels,
                           Operand* to, int64_t to_stride) {
         for (int64_t c = 0; c < channels; c += 16) {
@@ -51,7 +51,7 @@ struct Pairs {
     }
 
 private:
-    // Up to 32 numbers, rounded, two in 32 bits.
+    // Up to 32 numbers, rounded to bfloat16.
     static __m512i pairs_of(const float* from, int64_t count) {
         const int low = int(std::clamp<int64_t>(count, 0, 16)), high = int(std::clamp<int64_t>(count - 16, 0, 16));
         return (__m512i)_mm512_cvtne2ps_pbh((__m512)load(from + 16, high), (__m512)load(from, low));

@@ -1,4 +1,4 @@
-// Which engine multiplies numbers that are stored in a format: matrices of a few hundred rows, out of cache.
+// The engine that multiplies matrices of a number format. They have some hundred rows and lie in the cache.
 #pragma once
 
 #include "reals.h"

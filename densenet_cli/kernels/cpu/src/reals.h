@@ -1,4 +1,4 @@
-// Products of reals by their vectors, on any processor.
+// Matrix products of float or double with vectors, on any processor.
 #pragma once
 
 #include <algorithm>
@@ -6,14 +6,14 @@
 #include "runs.h"
 #include "vectors.h"
 
-// Products of reals: each lane of a register adds the products of two numbers.
+// Each lane of a register adds products of two numbers.
 template <class Real>
 struct Reals {
     using Operand = Real;
     static constexpr bool transposes = false;
     static constexpr int L = lanes_of<Real>;
-    static constexpr int SUMS = REGISTER_BYTES == 64 ? 24 : 12;  // registers for them; there are 32 or 16
-    static constexpr int MOST = REGISTER_BYTES == 64 ? 3 : 2;    // panels at a time that leave registers enough
+    static constexpr int SUMS = REGISTER_BYTES == 64 ? 24 : 12;  // registers for sums, of 32 or 16
+    static constexpr int MOST = REGISTER_BYTES == 64 ? 3 : 2;    // panels at a time for which registers suffice
 
     static int64_t padded(int64_t depth) { return depth; }
     static int64_t columns(int64_t width) { return round_up(width, 16); }
@@ -26,7 +26,7 @@ struct Reals {
         ~Session() {}
     };
 
-    // The right matrix lies in panels of a register of columns, [columns / L][run][depth][L]; as in Tiles.
+    // The right matrix lies in panels, [columns / L][run][depth][L]. Otherwise as Tiles::pack_columns.
     template <class Column>
     static void pack_columns(Operand* packed, const Runs& runs, int run, int64_t, int64_t n, int64_t known,
                              Column column) {
@@ -63,7 +63,7 @@ struct Reals {
             for (int n = 0; n < N; ++n) store(out + m * out_stride + n * L, sums[m][n]);
     }
 
-    // Some positions more than there are may be multiplied, up to a multiple of M.
+    // Positions are rounded up to a multiple of M.
     template <int N>
     static void multiply_panels(const Real* left, int64_t stride, int64_t positions, const Runs& runs,
                                 const Real* packed, Real* out, int64_t out_stride) {
@@ -113,13 +113,13 @@ struct Reals {
         }
     }
 
-    // As Tiles::add_weight_gradient, with the gradient as it is, `stride` numbers a position, and
-    // input[position][GROUP].
+    // As Tiles::add_weight_gradient, but the gradient is not transposed: `stride` numbers per position. input
+    // is [position][GROUP].
     static void add_weight_gradient(const Real* gradient, int64_t stride, const Real* input,
                                     int64_t positions, const Runs& runs, int64_t shift, Real* sums,
                                     int64_t channels) {
         constexpr int M = SUMS / 2;
-        constexpr int64_t AT_ONCE = 64;  // positions, whose numbers stay in the first-level cache
+        constexpr int64_t AT_ONCE = 64;  // positions: their numbers fit in the first-level cache
         for (int64_t p = 0; p < positions; p += AT_ONCE) {
             const int64_t count = std::min(AT_ONCE, positions - p);
             const Real* right = input + p * GROUP;

@@ -1,15 +1,14 @@
-// What a product of matrices is made of.
+// The terms of a matrix product, which the engines Tiles, Dots and Reals compute.
 //
-// All engines (Tiles, Dots, Reals) have the same functions, for
-//     positions  rows of the left matrix: pixels;
-//     runs       parts of the inner dimension: each is `depth` numbers that follow one another in the
-//                left matrix, from offset[run] on. A 3x3 convolution has three, one for each row of
-//                its kernel: neighbours in a row of pixels follow one another.
+//     positions  the rows of the left matrix: pixels;
+//     runs       the parts of the inner dimension: each is `depth` numbers that are contiguous in the left
+//                matrix, from offset[run] on. A 3x3 convolution has three, one for each row of its
+//                kernel, because the three pixels of such a row are contiguous.
 #pragma once
 
 #include <cstdint>
 
-constexpr int GROUP = 32;  // channels that are worked on at a time
+constexpr int GROUP = 32;  // channels of the input that the backward pass computes at a time
 
 struct Runs {
     int count;

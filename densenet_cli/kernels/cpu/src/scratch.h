@@ -1,4 +1,4 @@
-// Memory that a thread keeps between calls.
+// Memory that a thread keeps from call to call.
 #pragma once
 
 #include <cstdlib>
@@ -8,7 +8,7 @@
 
 #include "vectors.h"
 
-// Aligned memory that only grows. All bytes are zero when it is made; later it holds what was left.
+// Aligned memory that only grows. New memory is zero; old memory keeps its content.
 template <class T>
 class Buffer {
 public:
@@ -37,7 +37,7 @@ private:
     int64_t count_ = 0;
 };
 
-// The same for things that hold buffers: at least `count` of them.
+// At least `count` things that hold buffers.
 template <class T>
 std::vector<T>& at_least(std::vector<T>& things, int64_t count) {
     if (int64_t(things.size()) < count) things = std::vector<T>(count);

@@ -1,4 +1,4 @@
-// Mean and variance of maps, in one pass over what was just computed.
+// Mean and variance of maps, in one pass over values that were just computed.
 #pragma once
 
 #include <algorithm>
@@ -6,15 +6,15 @@
 
 #include "scratch.h"
 
-// Sums over some of the pixels, in double. Those of a row of pixels are taken about its
-// first one and in Real, so that a large mean costs no digits.
+// Sums over some of the pixels, in double. Within a row of pixels the first one is subtracted and sums are
+// in Real, which keeps precision if the mean is large.
 template <class Real>
 class Moments {
 public:
     void start(int64_t channels) {
         total_ = totals_.zeroed(2 * round_up(channels, lanes_of<Real>));
     }
-    // A register of maps, from `channel` on, of pixels that `read(index)` gives.
+    // Adds pixels of a register of maps, from `channel` on; `read(index)` returns one pixel.
     template <class Read>
     void measure(int64_t channel, int64_t pixels, Read read) {
         if (pixels == 0) return;
@@ -41,7 +41,7 @@ private:
     Buffer<double> totals_;
 };
 
-// Mean and biased variance of `pixels` from the totals of all their parts, in this order.
+// Mean and biased variance from the sums of all parts, which are added in their order.
 template <class Real>
 void finish_moments(const Moments<Real>* parts, int64_t count, int64_t channels, int64_t pixels, Real* mean,
                     Real* variance) {

@@ -1,4 +1,4 @@
-// How images are cut into pieces that stay in a core's cache.
+// How images are divided into pieces that fit in a core's cache.
 #pragma once
 
 #include <omp.h>
@@ -11,23 +11,23 @@
 
 // A piece of work for one thread: consecutive rows of pixels.
 //
-// In scratch memory its pixels lie at positions: row r, column c at r * pitch + c. For a 3x3
-// convolution the pitch leaves one or two zero pixels between rows, so that the left neighbour of a
-// row's first pixel and the right one of its last are zero; it is even.
+// In scratch memory the pixel in row r and column c lies at position r * pitch + c. For a 3x3 convolution
+// the pitch is even and leaves one or two zero pixels between rows, so that the left neighbour of a row's
+// first pixel and the right neighbour of its last pixel are zero.
 struct Strip {
-    int64_t first;  // the pixel it begins with, counted over all images
+    int64_t first;  // its first pixel, counted over all images
     int64_t rows;
-    int64_t above, below;  // whether pixels of the same image lie there, 0 or 1
+    int64_t above, below;  // 1 if the same image has pixels there, else 0
 };
 
 class Strips {
 public:
-    static constexpr int64_t CACHE = 256 << 10;  // bytes; less than any second-level cache of today
+    static constexpr int64_t CACHE = 256 << 10;  // bytes; less than the second-level cache of common processors
 
-    // bytes: of scratch memory that a pixel takes.
+    // bytes: scratch memory for each pixel.
     Strips(int64_t images, int64_t height, int64_t width, int size, int64_t bytes, int threads)
         : size_(size) {
-        if (size == 1) {  // pixels in any number
+        if (size == 1) {  // any number of pixels
             const int64_t pixels = images * height * width;
             const int64_t fit = std::clamp<int64_t>(CACHE / bytes / 64 * 64, 64, 256);
             width_ = pitch_ = std::clamp<int64_t>(round_up((pixels + threads - 1) / threads, 2), 2, fit);
@@ -55,7 +55,7 @@ public:
         const int64_t first = (index / per_image_ * height_ + row) * width_;
         return {first, rows, row > 0, row + rows < height_};
     }
-    // Pixels in a row of a strip; only the last row of all can be shorter.
+    // Pixels in a row of a strip; only the very last row can be shorter.
     int64_t length(const Strip& strip, int64_t row) const {
         return std::min(width_, pixels_ - (strip.first + row * width_));
     }
@@ -65,9 +65,9 @@ private:
     int64_t width_, pitch_, height_, rows_, per_image_, images_, pixels_;
 };
 
-// Strips that threads share, in a number of portions that does not depend on who does them: what is
-// summed up is kept by portion, and so is the same each time. A thread does its own portions, then what
-// others have left of theirs: processors are not equally fast.
+// Divides strips into portions for threads. Sums are kept for each portion, so that they do not depend on
+// which thread computes it. A thread computes its own portions, then helps others, because cores are not
+// equally fast.
 class Portions {
 public:
     Portions(const Strips& strips, int threads)
@@ -78,7 +78,7 @@ public:
     }
     int64_t count() const { return threads_ * each_; }
 
-    // Calls work(portion, first strip, strip behind the last) until none is left.
+    // Calls work(portion, first strip, end of strips) until no portion is left.
     template <class Work>
     void each(int thread, Work work) {
         for (int i = 0; i < threads_; ++i) {
@@ -89,7 +89,7 @@ public:
     }
 
 private:
-    static constexpr int64_t LEAST = 1024;  // pixels: less is not worth sums of its own
+    static constexpr int64_t LEAST = 1024;  // pixels of a portion: fewer are not worth separate sums
     struct alignas(LINE) Next {
         std::atomic<int64_t> portion;
     };
@@ -98,11 +98,11 @@ private:
     std::unique_ptr<Next[]> next_;
 };
 
-// A part of some pieces of work.
+// The pieces of work of one thread.
 struct Share {
     int64_t begin, end;
 };
-// That of `count` pieces which this thread does. OpenMP may give fewer threads than were asked for.
+// This thread's share of `count` pieces. OpenMP may start fewer threads than requested.
 inline Share own_share(int64_t count) {
     const int64_t index = omp_get_thread_num(), team = omp_get_num_threads();
     return {count * index / team, count * (index + 1) / team};

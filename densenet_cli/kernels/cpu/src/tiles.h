@@ -1,10 +1,10 @@
-// Products of bfloat16 by the tiles of AMX.
+// Matrix products of bfloat16 with the tiles of AMX.
 #pragma once
 
 #include "pairs.h"
 #include "runs.h"
 
-// Products of bfloat16 by AMX: a tile is 16 rows of 64 bytes.
+// A tile is 16 rows of 64 bytes.
 struct Tiles : Pairs {
     static int64_t padded(int64_t depth) { return round_up(depth, 32); }
     static int64_t packed_size(const Runs& runs, int64_t width) {
@@ -25,8 +25,8 @@ struct Tiles : Pairs {
     };
 
     // The right matrix lies in tiles, [run][depth / 32][columns / 16][16 pairs of rows][16 columns][2].
-    // What is packed of it here: 16 columns of a run, from n on; those from `known` on are zero.
-    // `column(n)` is where a column begins in memory, `depth` numbers.
+    // Packs 16 columns of one run, from n on; those from `known` on are zero. `column(n)` points to the
+    // `depth` numbers of column n.
     template <class Column>
     static void pack_columns(Operand* packed, const Runs& runs, int run, int64_t width, int64_t n, int64_t known,
                              Column column) {
@@ -38,7 +38,7 @@ struct Tiles : Pairs {
             for (int i = 0; i < 16; ++i) _mm512_store_si512(packed + k * wide + 32 * i, pairs[i]);
         }
     }
-    // The same if it is rows that lie in memory: `row(k)` is where row k's numbers of the columns begin.
+    // The same if rows are contiguous in memory: `row(k)` points to the numbers of row k.
     template <class Row>
     static void pack_rows(Operand* packed, const Runs& runs, int run, int64_t width, int64_t n, int64_t known,
                           Row row) {
@@ -113,7 +113,7 @@ struct Tiles : Pairs {
         }
     }
 
-    // out (positions rounded up to 64, columns) = left · the first `wanted` columns of packed, or all.
+    // out (positions rounded up to 64, columns) = left · packed, at least its first `wanted` columns.
     static void multiply(const Operand* left, int64_t stride, int64_t positions, const Runs& runs,
                          const Operand* packed, int64_t width, float* out, int64_t out_stride, int64_t wanted) {
         const int64_t wide = columns(width), end = columns(wanted);
@@ -133,20 +133,20 @@ struct Tiles : Pairs {
                             out + p * out_stride + n, out_stride);
     }
 
-    // Positions before and behind its input that `add_weight_gradient` reads; they are zero.
+    // Positions before and after its input that `add_weight_gradient` reads; they must be zero.
     static constexpr int64_t MARGIN = 32;
 
     // sums[run][row][channel] += Σ over positions of gradient[row][position + run · shift] times
     // input[position][channel], for `depth` rows of each run and `channels` of a group.
     //
-    // gradient: transposed, `stride` positions a row. input: pairs of positions,
+    // gradient: transposed, `stride` positions per row. input: pairs of positions,
     // [positions / 2][GROUP][2]; positions and shift are even.
     static void add_weight_gradient(const Operand* gradient, int64_t stride, const Operand* input,
                                     int64_t positions, const Runs& runs, int64_t shift, float* sums,
                                     int64_t channels) {
         const int64_t tiles = rows(runs.depth) / 16;
         for (int64_t run = 0; run < runs.count; ++run, sums += tiles * 16 * GROUP) {
-            // Rows of a tile are lines of the cache if gradient's begin at a multiple of 32.
+            // Each row of a tile is one cache line if it begins at a multiple of 32.
             const int64_t over = run * shift % 32, length = round_up(over + positions, 32);
             const Operand *left = gradient + run * shift - over, *right = input - over * GROUP;
             for (int64_t i = 0; i < tiles;) {

@@ -1,5 +1,4 @@
-// Numbers as they are stored (bfloat16, float, double) and as they are computed with (float, double),
-// a register at a time.
+// Registers of numbers, which are stored as bfloat16, float or double and computed with as float or double.
 #pragma once
 
 #include <cstdint>
@@ -36,7 +35,7 @@ struct Register<double> {
     typedef double type __attribute__((vector_size(REGISTER_BYTES)));
 };
 
-// A register full of reals; arithmetic works on all lanes at once.
+// A register of reals; arithmetic works on all its lanes.
 template <class Real>
 using Vector = typename Register<Real>::type;
 template <class Real>
@@ -70,7 +69,7 @@ inline Vector<float> widened(Halves bits) {
 #else
 typedef uint16_t Halves __attribute__((vector_size(REGISTER_BYTES / 2)));
 typedef uint32_t Wholes __attribute__((vector_size(REGISTER_BYTES)));
-inline Halves rounded(Vector<float> lanes) {  // to the nearest, ties to even; a NaN stays one
+inline Halves rounded(Vector<float> lanes) {  // to the nearest, ties to even; a NaN stays NaN
     const Wholes bits = (Wholes)lanes;
     const Wholes nearest = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
     return __builtin_convertvector((lanes != lanes) ? (bits >> 16) | 0x40 : nearest, Halves);
@@ -94,7 +93,7 @@ inline void store(bfloat16* to, Vector<float> lanes) {
     std::memcpy(to, &bits, sizeof bits);
 }
 
-// The first `count` lanes only; the others are read as zero.
+// The same for the first `count` lanes; the others are read as zero.
 template <class Stored>
 inline Vector<RealOf<Stored>> load(const Stored* from, int count) {
     if (count >= lanes_of<RealOf<Stored>>) return load(from);
@@ -126,7 +125,7 @@ inline void store(Stored* to, Vector<RealOf<Stored>> lanes, int count) {
     std::memcpy(to, padded, count * sizeof(Stored));
 }
 
-// The lanes as they come back from memory.
+// The lanes as they are after being stored and loaded.
 template <class Stored>
 inline Vector<RealOf<Stored>> as_stored(Vector<RealOf<Stored>> lanes) {
     if constexpr (std::is_same_v<Stored, bfloat16>) return widened(rounded(lanes));
@@ -136,21 +135,21 @@ inline Vector<RealOf<Stored>> as_stored(Vector<RealOf<Stored>> lanes) {
 template <class Real>
 inline Vector<Real> relu(Vector<Real> x) {
     const Vector<Real> zero{};
-    return zero > x ? zero : x;  // a NaN stays one
+    return zero > x ? zero : x;  // a NaN stays NaN
 }
 
 inline int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 
-constexpr int64_t LINE = 64;  // bytes of a line of cache
+constexpr int64_t LINE = 64;  // bytes of a cache line
 
-// Asks for memory that is wanted soon. Rows of which only a part is read are not foreseen by the processor.
+// Prefetches memory. The processor does not do so by itself where only a part of each row is read.
 template <class Stored>
 inline void fetch_soon(const Stored* from, int64_t count) {
     for (int64_t i = 0; i < count; i += LINE / int64_t(sizeof(Stored))) __builtin_prefetch(from + i, 0, 2);
 }
 
-// A number of numbers, at least `value`, that is an odd number of lines: rows that lie so far apart
-// share no sets of the cache.
+// At least `value`, and an odd number of cache lines: rows at this distance do not compete for the same
+// sets of the cache.
 template <class Stored>
 inline int64_t odd_lines(int64_t value) {
     const int64_t line = LINE / int64_t(sizeof(Stored));
