@@ -1,1 +1,1 @@
-"""Networks: images (N, 3, H, W) to logits (N, num_classes), from plain numbers."""
+"""Networks, built from plain numbers: images (N, 3, H, W) -> logits (N, num_classes)."""

@@ -1,4 +1,4 @@
-"""What a network costs: its parameters, and the multiply-adds of one image."""
+"""The cost of a network: its parameters, and the multiply-adds of one image."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from densenet_cli.options import whole_number
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Trainable and frozen parameters of `network`, a shared one counted once; no buffers."""
+    """The number of parameters, with frozen ones and without buffers; a shared one counts once."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 def multiply_adds(network: nn.Module, image_size: int | tuple[int, int]) -> int:
     """Multiply-adds of one forward pass over one image, in evaluation mode.
 
-    Measured on a copy of `network` that has shapes but no memory; `network` stays as it is.
+    Measured on a copy of `network` on the meta device; `network` is not changed.
 
     Args:
         network: maps images (1, 3, H, W) to logits.
         image_size: (height, width) of the RGB image in pixels, or one number for a square.
 
     Returns:
-        Those of convolutions and matrix products (linear layers, attention), biases not counted;
-        normalisation, activation and pooling are left out. The DenseNet paper calls this number
-        FLOPs (fig. 3); PyTorch's counter gives twice it.
+        Multiply-adds of convolutions and matrix products (linear layers, attention), without biases,
+        normalisation, activations and pooling. The DenseNet paper calls this number FLOPs (fig. 3);
+        PyTorch's counter returns twice as many.
 
     Raises:
         OptionError: image_size is below 1.
@@ -44,7 +44,7 @@ def multiply_adds(network: nn.Module, image_size: int | tuple[int, int]) -> int:
 
 
 def without_memory(network: nn.Module) -> nn.Module:
-    """A copy of `network` on the meta device, made without copying its weights first."""
+    """A copy of `network` on the meta device; its weights are not copied on the way."""
     replaced: dict[int, Tensor] = {}
     for tensor in chain(network.parameters(), network.buffers()):
         meta = tensor.detach().to("meta")

@@ -28,7 +28,7 @@ IMAGENET_BLOCKS = {
 
 
 class PlainLayer(nn.Module):
-    """BN-ReLU-conv3x3: (N, C, H, W) -> (N, k, H, W), the new maps alone."""
+    """BN-ReLU-conv3x3: (N, C, H, W) -> (N, k, H, W), only the new feature maps."""
 
     def __init__(self, in_channels: int, growth_rate: int, dropout: float) -> None:
         super().__init__()
@@ -37,12 +37,12 @@ class PlainLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The k new maps of the maps x."""
+        """The k new feature maps."""
         return self.dropout(self.conv1(F.relu(self.norm1(x))))
 
 
 class BottleneckLayer(nn.Module):
-    """BN-ReLU-conv1x1-BN-ReLU-conv3x3: (N, C, H, W) -> (N, k, H, W), the new maps alone."""
+    """BN-ReLU-conv1x1-BN-ReLU-conv3x3: (N, C, H, W) -> (N, k, H, W), only the new feature maps."""
 
     def __init__(self, in_channels: int, growth_rate: int, dropout: float) -> None:
         super().__init__()
@@ -54,15 +54,15 @@ class BottleneckLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The k new maps of the maps x."""
+        """The k new feature maps."""
         x = self.dropout(self.conv1(F.relu(self.norm1(x))))  # (N, 4k, H, W)
         return self.dropout(self.conv2(F.relu(self.norm2(x))))
 
 
 class DenseBlock(nn.ModuleDict):
-    """Layers that each read all maps before them: (N, C, H, W) -> (N, C + layers·k, H, W).
+    """Layers that each read all feature maps before them: (N, C, H, W) -> (N, C + layers·k, H, W).
 
-    The output holds the block's input first, then the maps of layer 1, 2, ... in order.
+    The output is the block's input, followed by the new maps of layer 1, 2, ...
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class DenseBlock(nn.ModuleDict):
             self[f"denselayer{index + 1}"] = layer
 
     def forward(self, x: Tensor) -> Tensor:
-        """The block's input and every layer's new maps, concatenated."""
+        """The block's input and the new maps of all layers, concatenated."""
         for layer in self.values():
             x = torch.cat([x, layer(x)], dim=1)
         return x
@@ -91,7 +91,7 @@ class Transition(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Fewer and smaller maps; an odd last row or column is left out."""
+        """Fewer and smaller feature maps; an odd last row or column is left out."""
         return F.avg_pool2d(self.dropout(self.conv(F.relu(self.norm(x)))), kernel_size=2)
 
 
@@ -100,31 +100,31 @@ class DenseNet(nn.Module):
 
     Plain: bottleneck=False, compression=1. -B: bottleneck. -C: compression < 1. -BC: both.
 
-    Modules are named as torchvision names them, so that the state dict of its densenet121, 161,
-    169 or 201 loads; the last batch norm is `norm5` for any number of blocks.
+    Modules have torchvision's names, so that the state dicts of its densenet121, 161, 169 and 201 can
+    be loaded. So the last batch norm is `norm5` for any number of blocks.
 
     Args:
         num_classes: width of the classifier, 1 or more.
-        growth_rate: k, the maps that each layer adds, 1 or more.
-        depth: convolutions and linear layers. With the cifar stem three equal blocks follow from
-            it: 6n + 4 with bottleneck layers, 3n + 4 without (sec. 3). With the imagenet stem one
-            of `IMAGENET_BLOCKS`, all of bottleneck layers (table 1).
-        block_config: layers in each block; replaces depth when given.
-        bottleneck: whether each layer first reduces its input to 4k maps by a 1x1 convolution.
-        compression: θ in (0, 1]; a transition keeps floor(θ·m) of m maps. The product is one of
-            doubles, as in Torch7: θ=0.7 keeps 62 of 90 maps, where exact arithmetic would keep 63.
+        growth_rate: k, the number of feature maps that each layer adds, 1 or more.
+        depth: number of convolutions and linear layers. With the cifar stem it determines three equal
+            blocks: 6n + 4 with bottleneck layers, 3n + 4 without (sec. 3). With the imagenet stem
+            it is one of `IMAGENET_BLOCKS`, with bottleneck layers (table 1).
+        block_config: number of layers in each block; if given, depth is not used.
+        bottleneck: whether each layer begins with a 1x1 convolution to 4k maps.
+        compression: θ in (0, 1]; a transition turns m maps into floor(θ·m). The product is computed in
+            double precision, as in Torch7: θ=0.7 makes 62 of 90 maps, not 63.
         stem: "cifar" (3x3 convolution) or "imagenet" (7x7 convolution and max pooling, both of
             stride 2).
-        init_channels: maps after the stem. By default 16 for a plain net with the cifar stem and
-            2k for all others; only so do the sizes in table 2 come out.
-        dropout: chance in [0, 1) that an element is dropped, after every convolution but the
-            first (sec. 3; the paper uses 0.2 on data without augmentation).
+        init_channels: number of maps after the stem. By default 16 for a plain net with the cifar stem
+            and 2k for all others, as the sizes in table 2 require.
+        dropout: probability in [0, 1) of dropping an element after each convolution but the first
+            (sec. 3; the paper uses 0.2 on data without augmentation).
 
     Attributes:
-        block_config: layers in each block.
-        depth: convolutions and linear layers, counted: 265 for the net that table 1 calls 264, 233
+        block_config: number of layers in each block.
+        depth: number of convolutions and linear layers: 265 for the net that table 1 calls 264, and 233
             for 232.
-        smallest_image: least height and width of an image, in pixels.
+        smallest_image: smallest height and width of an image, in pixels.
 
     Raises:
         OptionError: an argument breaks a rule above, or a transition would keep no map.
@@ -183,15 +183,15 @@ class DenseNet(nn.Module):
         if height < self.smallest_image or width < self.smallest_image:
             raise UserError(
                 f"images of {height} × {width} pixels are too small for this DenseNet of "
-                f"{len(self.block_config)} blocks: {self.smallest_image} × {self.smallest_image} "
-                "is the least"
+                f"{len(self.block_config)} blocks, which needs at least {self.smallest_image} × "
+                f"{self.smallest_image}"
             )
 
 
 def _layers_of_blocks(
     block_config: Sequence[int] | None, depth: int, stem: str, bottleneck: bool
 ) -> tuple[int, ...]:
-    """Layers in each block: block_config where given, else what depth says."""
+    """Layers in each block: block_config if given, else those of the depth."""
     if block_config is not None:
         return _checked_blocks(block_config)
     if stem == "cifar":
@@ -204,7 +204,7 @@ def _layers_of_blocks(
 
 
 def _checked_blocks(block_config: Sequence[int]) -> tuple[int, ...]:
-    """block_config as a tuple, if it is a list of whole numbers. Raises OptionError."""
+    """block_config as a tuple. Raises OptionError unless it is a list of whole numbers."""
     is_list = isinstance(block_config, Sequence) and not isinstance(block_config, str)
     blocks = list(block_config) if is_list else []
     if not blocks or any(type(layers) is not int or layers < 1 for layers in blocks):
@@ -215,16 +215,16 @@ def _checked_blocks(block_config: Sequence[int]) -> tuple[int, ...]:
 
 
 def _compressed(channels: int, compression: float) -> int:
-    """Maps that a transition keeps of `channels`. Raises OptionError if none."""
+    """The number of maps after a transition. Raises OptionError if there would be none."""
     kept = math.floor(channels * compression)
     if kept == 0:
-        rule = f"leaves none of the {channels} maps after a block; must be larger"
+        rule = f"leaves none of the {channels} feature maps after a block; must be larger"
         raise OptionError("compression", compression, rule, 0.5)
     return kept
 
 
 def _stem(stem: str, out_channels: int) -> nn.Sequential:
-    """Before the first block: (N, 3, H, W) -> (N, out_channels, H, W), or H/4, W/4."""
+    """What is before the first block: (N, 3, H, W) -> (N, out_channels, H, W), or H/4, W/4."""
     layers = nn.Sequential()
     if stem == "cifar":
         layers.add_module("conv0", nn.Conv2d(3, out_channels, kernel_size=3, padding=1, bias=False))

@@ -1,4 +1,4 @@
-"""Depth rules: in a family whose depth is step·n + extra, the n of a depth."""
+"""Depth rules: the n of a network whose depth is step·n + extra."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ def repeats(depth: int, step: int, extra: int, family: str) -> int:
     """The n, 1 or more, for which depth = step·n + extra.
 
     Args:
-        depth: convolutions and linear layers counted by the family's paper.
-        step: layers that one more n adds.
-        extra: layers that every network of the family has.
+        depth: number of convolutions and linear layers, as the family's paper counts them.
+        step: layers that are added with each n.
+        extra: layers besides those.
         family: the family's name for the message ("a DenseNet with bottleneck layers").
 
     Raises:
-        OptionError: no such n; the message names the two valid depths around this one.
+        OptionError: there is no such n; the message names the nearest valid depths.
     """
     n, remainder = divmod(whole_number("depth", depth, example=step + extra) - extra, step)
     if remainder or n < 1:

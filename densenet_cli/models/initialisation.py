@@ -1,4 +1,4 @@
-"""How the weights of DenseNet and of the CIFAR ResNets start (He et al. 2015, arXiv:1502.01852)."""
+"""Start values of the weights of DenseNet and CIFAR ResNets (He et al. 2015, arXiv:1502.01852)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from torch import nn
 
 
 def initialise(network: nn.Module) -> None:
-    """Sets every weight of `network` to its start value, as the papers' Torch7 code does.
+    """Set every weight of `network` to its start value, as the papers' Torch7 code does.
 
     Convolutions: normal, variance 2 / (kernel area · output channels). Batch norm: weight 1, bias
-    0. Linear: bias 0, weight as PyTorch made it (uniform, ±1/√in). torchvision's DenseNet divides
-    by the *input* channels instead and so starts elsewhere.
+    0. Linear: bias 0, weight as PyTorch initialises it (uniform, ±1/√in). torchvision's DenseNet
+    divides by the number of *input* channels instead.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):

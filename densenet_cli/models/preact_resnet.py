@@ -19,8 +19,8 @@ class PreActivationUnit(nn.Module):
     Args:
         in_channels: channels of x.
         out_channels: channels of the output.
-        stride: of the shortcut; f must shrink its input alike.
-        branch: f, from in_channels to out_channels; begins with a convolution.
+        stride: of the shortcut; f must have the same.
+        branch: f, from in_channels to out_channels; it begins with a convolution.
         shortcut: where the shape changes, "A" subsamples and adds zero channels, "B" is a 1x1
             convolution.
     """
@@ -41,7 +41,7 @@ class PreActivationUnit(nn.Module):
                 )
 
     def forward(self, x: Tensor) -> Tensor:
-        """The unit's output, not activated."""
+        """The unit's output, before any activation."""
         active = F.relu(self.bn(x))
         kept = x if self.shortcut is None else self.shortcut(active)
         return kept + self.branch(active)
@@ -61,8 +61,8 @@ def basic_branch(in_channels: int, width: int, stride: int, dropout: float = 0.0
 def bottleneck_branch(in_channels: int, width: int, stride: int) -> nn.Sequential:
     """conv1x1-conv3x3-conv1x1 with BN-ReLU between: in_channels -> 4·width channels.
 
-    The stride is in the 3x3; He's code has it in the first 1x1, which saves a few multiply-adds
-    and leaves the parameters alike.
+    The 3x3 convolution has the stride. In He's code the first 1x1 has it, which saves a few
+    multiply-adds and does not change the parameters.
     """
     return nn.Sequential(
         nn.Conv2d(in_channels, width, kernel_size=1, bias=False),
@@ -78,13 +78,13 @@ def bottleneck_branch(in_channels: int, width: int, stride: int) -> nn.Sequentia
 class PreActivationNet(nn.Module):
     """Stages of pre-activation units: images (N, 3, H, W) -> logits (N, num_classes).
 
-    A 3x3 convolution to 16 channels; the stages, each but the first at half the size of the one
-    before; BN-ReLU; average over the image; linear.
+    A 3x3 convolution to 16 channels; the stages, each but the first with half the height and width of
+    the one before; BN-ReLU; global average; linear.
 
     Args:
         num_classes: width of the classifier.
-        stages: for each stage its units, in order.
-        out_channels: channels that the last unit gives.
+        stages: the units of each stage, in order.
+        out_channels: channels after the last unit.
     """
 
     def __init__(
@@ -104,12 +104,12 @@ class PreActivationNet(nn.Module):
 
 
 class PreActResNet(PreActivationNet):
-    """Pre-activation ResNet with stages of 16, 32 and 64 channels, four times that if bottleneck.
+    """Pre-activation ResNet with stages of 16, 32 and 64 channels, with bottlenecks four times as many.
 
     Args:
         num_classes: width of the classifier, 1 or more.
-        depth: convolutions and linear layers, shortcuts not counted: 6n + 2 of "basic" blocks
-            (110), 9n + 2 of "bottleneck" blocks (164, 1001).
+        depth: number of convolutions and linear layers, without shortcuts: 6n + 2 for "basic" blocks
+            (110), 9n + 2 for "bottleneck" blocks (164, 1001).
         block: "basic" (two 3x3) or "bottleneck" (1x1, 3x3, 1x1).
         shortcut: where the shape changes, "A" subsamples and adds zero channels (no parameters),
             "B" is a 1x1 convolution.

@@ -1,4 +1,4 @@
-"""Weights that others have trained, put into a network strictly: nothing missing, nothing left over."""
+"""Loads pretrained weights into a network: all tensors must fit, none may be missing or left over."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from densenet_cli.plain_text import first_line
 
 log = logging.getLogger(__name__)
 
-# The released DenseNets were saved when their layers' modules were called norm.1, conv.2 and so on.
+# In the released weights of DenseNets the modules of layers are called norm.1, conv.2 and so on.
 OLD_NAME = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(?=[12]\.)")
 LIBRARIES = ("torchvision", "timm")
 
@@ -35,21 +35,21 @@ LIBRARIES = ("torchvision", "timm")
 def load_pretrained(
     network: nn.Module, weights: str, name: str | None = None, classes: Sequence[str] | None = None
 ) -> list[str]:
-    """Put weights into a network.
+    """Load weights into a network.
 
     Args:
-        network: its classifier keeps its new weights if the file's one is for other classes.
-        weights: a file of torch.save or safetensors, also a checkpoint of densenet-run; or torchvision
-            or timm, whose weights are fetched.
-        name: what torchvision or timm call the network.
-        classes: those of the network; a checkpoint of densenet-run knows its own. None: unknown.
+        network: its classifier keeps its new weights if the file is for other classes.
+        weights: a file of torch.save or safetensors, or a checkpoint of densenet-run; or "torchvision"
+            or "timm", whose weights are downloaded.
+        name: the network's name in torchvision or timm.
+        classes: of the network, compared with those in a checkpoint of densenet-run. None: unknown.
 
     Returns:
-        The parameters that keep their new values: none, or those of the classifier.
+        The names of parameters that keep their new values: none, or those of the classifier.
 
     Raises:
-        UserError: if the weights cannot be had or read, or are those of another network. No code of a
-            file is run.
+        UserError: if the weights cannot be downloaded or read, or are those of another network. No code
+            in a file is run.
     """
     theirs: Sequence[str] | None = None
     if weights in LIBRARIES:
@@ -62,7 +62,7 @@ def load_pretrained(
     except UnreadableTensors as error:
         raise UserError(f"pretrained.weights={weights}: {error}") from error
     for key in own.keys() - found.keys():
-        if key.endswith("num_batches_tracked"):  # older than PyTorch 0.4.1, and of no effect
+        if key.endswith("num_batches_tracked"):  # missing before PyTorch 0.4.1; it has no effect
             found[key] = own[key]
     are_others = None not in (classes, theirs) and list(classes or ()) != list(theirs or ())
     kept = _of_other_classes(network, own, found, are_others)
@@ -72,7 +72,7 @@ def load_pretrained(
 
 
 def classifier(network: nn.Module) -> tuple[str, nn.Linear]:
-    """The last linear layer of a network, and its name. Raises UserError if it has none."""
+    """The name of a network's last linear layer, and the layer. Raises UserError if it has none."""
     linear = [
         (name, module) for name, module in network.named_modules() if isinstance(module, nn.Linear)
     ]
@@ -84,9 +84,9 @@ def classifier(network: nn.Module) -> tuple[str, nn.Linear]:
 def _of_other_classes(
     network: nn.Module, own: dict[str, Tensor], found: dict[str, Tensor], are_others: bool
 ) -> list[str]:
-    """The names of the classifier's parameters if the weights found are for other classes.
+    """The names of the classifier's parameters if the weights are for other classes, else none.
 
-    They are if the classes are known to be others, or are not as many.
+    They are if the classes are known to differ, or if their number does.
     """
     name, _ = classifier(network)
     keys = [key for key in own if key.rpartition(".")[0] == name]
@@ -96,8 +96,8 @@ def _of_other_classes(
 
 
 def _compare(weights: str, own: dict[str, Tensor], found: dict[str, Tensor], kept: list[str]) -> None:
-    faults = [f"the network has {key}, which is missing there" for key in own if key not in found]
-    faults += [f"{key} is there, which the network has not" for key in found if key not in own]
+    faults = [f"{key} is missing there" for key in own if key not in found]
+    faults += [f"{key} is not in the network" for key in found if key not in own]
     faults += [
         f"{key} is {tuple(found[key].shape)} there and {tuple(tensor.shape)} in the network"
         for key, tensor in own.items()
@@ -105,13 +105,13 @@ def _compare(weights: str, own: dict[str, Tensor], found: dict[str, Tensor], kep
     ]
     if faults:
         raise UserError(
-            f"pretrained.weights={weights}: are those of another network than model=...: "
+            f"pretrained.weights={weights}: these are weights of another network than model=...: "
             f"{len(faults)} tensors differ; {faults[0]}"
         )
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], Sequence[str] | None]:
-    """The weights in a file, and the classes that they are for, if it knows them."""
+    """The weights in a file, and their classes if the file has them."""
     if not path.is_file():
         what = "is a folder, not a file" if path.is_dir() else "there is no such file"
         rule = f"{what}; it may also be {' or '.join(LIBRARIES)}"
@@ -127,12 +127,12 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Sequence[str] | None]:
         )
     weights, place = found
     if place in AVERAGES:
-        log.info("pretrained.weights=%s: takes the averages that it calls %s", path, place)
+        log.info("pretrained.weights=%s: the averaged weights in it, %s, are used", path, place)
     return weights, classes
 
 
 def _classes(content: Any) -> Sequence[str] | None:
-    """The classes that a checkpoint of densenet-run was trained on; None if a file does not know."""
+    """The classes that a checkpoint of densenet-run was trained on; None for other files."""
     facts = content.get("trained_on") if isinstance(content, dict) else None
     return facts.get("class_names") if isinstance(facts, dict) else None
 
@@ -152,15 +152,15 @@ def _of_safetensors(path: Path) -> dict[str, Tensor]:
 def _fetched(library: str, name: str | None) -> dict[str, Tensor]:
     if name is None:
         raise UserError(
-            f"pretrained.weights={library}: {library} has no weights for this network; name a file"
+            f"pretrained.weights={library}: {library} has no weights for this network; type a file"
         )
     try:
         return {"torchvision": _of_torchvision, "timm": _of_timm}[library](name)
     except (URLError, OSError, RuntimeError) as error:
         reason = first_line(getattr(error, "reason", error))
         raise UserError(
-            f"pretrained.weights={library}: the weights of {name} cannot be fetched: {reason}; "
-            "fetch the file where there is a network, and name it: pretrained.weights=FILE"
+            f"pretrained.weights={library}: the weights of {name} cannot be downloaded: {reason}; "
+            "download the file elsewhere and type pretrained.weights=FILE"
         ) from error
 
 
@@ -186,12 +186,12 @@ def _of_timm(name: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _where_it_can_be_kept(folder: Path, name: str) -> Iterator[Path]:
-    """A library's folder of downloads if it holds the file or can be written, else one for now."""
-    has_home = folder.parts[0] != "~"  # which the libraries leave as it is where there is no home
+    """A library's download folder if it has the file or can be written, else a temporary folder."""
+    has_home = folder.parts[0] != "~"  # the libraries leave ~ in the path of a user without a home
     if has_home and ((name and (folder / name).exists()) or _can_be_written(folder)):
         yield folder
         return
-    log.warning("%s cannot be written: the weights are not kept for the next time", folder)
+    log.warning("%s cannot be written: the weights will be downloaded again the next time", folder)
     with tempfile.TemporaryDirectory(prefix="densenet-cli-") as place:
         yield Path(place)
 

@@ -14,7 +14,7 @@ from densenet_cli.options import OptionError, choice, number, whole_number
 
 
 class ZeroPadShortcut(nn.Module):
-    """Option A, no parameters: every stride-th pixel, then zeros for the channels still missing.
+    """Option A, without parameters: every stride-th pixel, and zeros for the missing channels.
 
     (N, in_channels, H, W) -> (N, out_channels, H/stride, W/stride), sizes rounded up.
     """
@@ -24,7 +24,7 @@ class ZeroPadShortcut(nn.Module):
         self.missing_channels, self.stride = out_channels - in_channels, stride
 
     def forward(self, x: Tensor) -> Tensor:
-        """The maps of x first, the zero channels after them."""
+        """The channels of x, then the zero channels."""
         x = x[:, :, :: self.stride, :: self.stride]
         return F.pad(x, (0, 0, 0, 0, 0, self.missing_channels))
 
@@ -38,8 +38,8 @@ class ResidualBlock(nn.Module):
         in_channels: channels of x.
         out_channels: channels of the output.
         stride: of the first convolution and of the shortcut.
-        shortcut: "A" or "B", where the shape changes; see `ResNet`.
-        survival: chance in (0, 1] that f is kept in a training step.
+        shortcut: "A" or "B", used where the shape changes; see `ResNet`.
+        survival: probability in (0, 1] of keeping f in a training step.
     """
 
     def __init__(
@@ -60,17 +60,17 @@ class ResidualBlock(nn.Module):
         self.survival = survival
 
     def forward(self, x: Tensor) -> Tensor:
-        """The block's output; in training f is kept or not for the batch as a whole."""
+        """The block's output; in training f is kept or dropped for the whole batch."""
         branch = F.relu(self.bn1(self.conv1(x)))
         branch = self.bn2(self.conv2(branch))
         return F.relu(self.shortcut(x) + self._survived(branch))
 
     def _survived(self, branch: Tensor) -> Tensor:
-        """Training: branch or zeros, by chance. Evaluation: branch times that chance.
+        """Training: branch or zeros, at random. Evaluation: branch times the probability.
 
-        A dropped branch is multiplied by zero, not skipped: its parameters still get gradients
-        (zeros), as data-parallel training needs, and the chance is drawn without waiting for the
-        device. So its batch norms also see the steps in which it is dropped, and no time is saved.
+        A dropped branch is multiplied by zero, not skipped. So its parameters still get gradients
+        (zeros), as data-parallel training needs, and nothing waits for the random number. But its
+        batch norms also see the steps in which it is dropped, and no time is saved.
         """
         if self.survival == 1:
             return branch
@@ -80,7 +80,7 @@ class ResidualBlock(nn.Module):
 
 
 def plain_block(in_channels: int, out_channels: int, stride: int) -> list[nn.Module]:
-    """The layers of a residual block in their order, without its shortcut: relu(f(x))."""
+    """The layers of a residual block without its shortcut: relu(f(x))."""
     return [
         conv3x3(in_channels, out_channels, stride),
         nn.BatchNorm2d(out_channels),
@@ -94,19 +94,19 @@ def plain_block(in_channels: int, out_channels: int, stride: int) -> list[nn.Mod
 class ResNet(nn.Module):
     """CIFAR ResNet of depth 6n + 2: images (N, 3, H, W) -> logits (N, num_classes).
 
-    A 3x3 convolution, three stages of n blocks with 16, 32 and 64 channels, the second and third
-    at half the size of the one before; average over the image; linear. Without shortcuts it is the
-    paper's plain network: the same layers with the same weights, in stages that are chains of them.
+    A 3x3 convolution; three stages of n blocks with 16, 32 and 64 channels, the second and third
+    with half the height and width of the one before; global average; linear. Without shortcuts it is
+    the paper's plain network: the same layers with the same start values, one after another.
 
     Args:
         num_classes: width of the classifier, 1 or more.
-        depth: convolutions and linear layers, shortcuts not counted: 20, 32, 44, 56, 110, 1202.
+        depth: number of convolutions and linear layers, without shortcuts: 20, 32, 44, 56, 110, 1202.
         shortcut: where the shape changes, "A" subsamples and adds zero channels (no parameters),
             "B" is a 1x1 convolution with batch norm. The paper's CIFAR nets use A. "none": a plain
-            network, of which no block has a shortcut.
-        survival_probability: p_L in (0, 1], the chance that the last of the L blocks is kept in a
+            network, without shortcuts.
+        survival_probability: p_L in (0, 1], the probability of keeping the last of the L blocks in a
             training step; block l has p_l = 1 - l/L · (1 - p_L). None or 1: no stochastic depth.
-            The paper uses 0.5. A plain network has nothing left where a block is dropped.
+            The paper uses 0.5. A plain network cannot have it.
 
     Raises:
         OptionError: an argument breaks a rule above.
@@ -160,5 +160,5 @@ def _last_survival(survival_probability: float | None, shortcut: str) -> float:
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
-    """A 3x3 convolution that keeps the size, or halves it rounding up, without a bias."""
+    """A 3x3 convolution without bias that keeps the size, or with stride 2 halves it, rounding up."""
     return nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False)

@@ -1,4 +1,4 @@
-"""Every network of timm (PyTorch Image Models), by name, where timm is installed."""
+"""Every network of timm (PyTorch Image Models), by name; timm must be installed."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def timm_model(name: str, num_classes: int, **options: Any) -> nn.Module:
     Args:
         name: one of timm.list_models(), such as "rdnet_tiny".
         num_classes: width of the classifier, 1 or more.
-        options: what timm's builder of this network takes. Beware: in timm's DenseNet drop_rate
-            is before the classifier and proj_drop_rate in the layers.
+        options: arguments of timm's function for this network. Note that in timm's DenseNet drop_rate
+            acts before the classifier, proj_drop_rate in the layers.
 
     Raises:
         OptionError: timm has no such network, num_classes is below 1, or checkpoint_path is given.
@@ -28,10 +28,10 @@ def timm_model(name: str, num_classes: int, **options: Any) -> nn.Module:
         raise not_installed("this model", "timm", extra="timm") from error
     choice("name", name, timm.list_models())
     whole_number("num_classes", num_classes, example=10)
-    if "checkpoint_path" in options:  # older releases of timm run what code the file holds
-        rule = "is not taken; weights come by pretrained.weights=<a file>"
+    if "checkpoint_path" in options:  # older releases of timm run code that the file contains
+        rule = "cannot be used; type pretrained.weights=<a file>"
         raise OptionError("checkpoint_path", options["checkpoint_path"], rule)
     try:
         return timm.create_model(name, pretrained=False, num_classes=num_classes, **options)
-    except TypeError as error:  # an unknown keyword is all that a name and a number can bring about
+    except TypeError as error:  # only an unknown option can cause one
         raise UserError(f"timm's {name} does not take {sorted(options)}: {error}") from error

@@ -18,8 +18,8 @@ def torchvision_model(name: str, num_classes: int, **options: Any) -> nn.Module:
     Args:
         name: one of torchvision.models.list_models(module=torchvision.models), such as "vgg16_bn".
         num_classes: width of the classifier, 1 or more.
-        options: what torchvision's builder of this network takes, such as drop_rate. googlenet and
-            inception_v3 are built without their auxiliary heads, so that they too give one tensor.
+        options: arguments of torchvision's function for this network, such as drop_rate. googlenet and
+            inception_v3 are built without their auxiliary heads, so that they too return one tensor.
 
     Raises:
         OptionError: torchvision has no such network, or num_classes is below 1.
@@ -31,5 +31,5 @@ def torchvision_model(name: str, num_classes: int, **options: Any) -> nn.Module:
         options = {"init_weights": True, **options, "aux_logits": False}
     try:
         return models.get_model(name, weights=None, num_classes=num_classes, **options)
-    except TypeError as error:  # an unknown keyword is all that a name and a number can bring about
+    except TypeError as error:  # only an unknown option can cause one
         raise UserError(f"torchvision's {name} does not take {sorted(options)}: {error}") from error

@@ -8,16 +8,16 @@ from densenet_cli.options import number, whole_number
 
 
 class WideResNet(PreActivationNet):
-    """WRN-depth-widen_factor: few pre-activation units of two 3x3, with many channels.
+    """WRN-depth-widen_factor: few pre-activation units of two 3x3 convolutions, with many channels.
 
     Stages of 16, 32 and 64 channels times widen_factor. The shortcut is a 1x1 convolution where
     the shape changes.
 
     Args:
         num_classes: width of the classifier, 1 or more.
-        depth: 6n + 4, the convolutions counted with the three 1x1 shortcuts: 16, 22, 28, 40.
+        depth: 6n + 4, counting the convolutions and the three 1x1 shortcuts: 16, 22, 28, 40.
         widen_factor: the paper's k, 1 or more.
-        dropout: chance in [0, 1) that an element is dropped, before the second 3x3 of each unit
+        dropout: probability in [0, 1) of dropping an element, before the second 3x3 of each unit
             (sec. 2.4; the authors use 0.3 on CIFAR and 0.4 on SVHN).
 
     Raises:

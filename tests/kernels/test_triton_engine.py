@@ -56,13 +56,12 @@ def _prepare(interpret):
 
 def engine(programs=1024):
     """An engine whose pixels are shared by so many programs at most."""
-    from densenet_cli.kernels.triton import block_sizes as triton_blocks
-    from densenet_cli.kernels.triton import engine as triton_engine
-    from densenet_cli.kernels.triton import launch as triton_launch
+    from densenet_cli.kernels.triton import block_sizes, launch
+    from densenet_cli.kernels.triton.engine import TritonEngine
 
-    triton_launch.PROGRAMS = programs
-    triton_launch.blocks = lambda *what: triton_blocks.blocks(*what)._replace(programs=programs)
-    return triton_engine.TritonEngine()
+    launch.PROGRAMS = programs
+    launch.blocks = lambda *what: block_sizes.blocks(*what)._replace(programs=programs)
+    return TritonEngine()
 
 
 def network(options, dtype, seed=0):
@@ -238,8 +237,8 @@ def shared_memory(capability, dtype, growth_rate, pixels, cache):
     os.environ["TRITON_CACHE_DIR"] = cache
     from triton.runtime import driver
 
-    from densenet_cli.kernels.triton import engine as triton_engine
-    from densenet_cli.kernels.triton import launch as triton_launch
+    from densenet_cli.kernels.triton import engine as launching_maps
+    from densenet_cli.kernels.triton import launch as launching_convolutions
 
     taken = {}
 
@@ -248,7 +247,7 @@ def shared_memory(capability, dtype, growth_rate, pixels, cache):
         assert binary.asm["cubin"]
         taken[kernel.__name__] = max(taken.get(kernel.__name__, 0), binary.metadata.shared)
 
-    triton_engine.launch = triton_launch.launch = compile_only
+    launching_maps.launch = launching_convolutions.launch = compile_only
     driver.set_active(_NoGPU(capability))
     options = BC | {"growth_rate": growth_rate, "dropout": 0.2, "stem": "imagenet"}
     made = network(options, torch.float32)

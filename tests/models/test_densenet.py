@@ -145,7 +145,7 @@ def test_block_config_replaces_depth(bottleneck, depth):
         ({"stem": "imgnet"}, "stem=imgnet: must be one of cifar, imagenet; for example stem=image"),
         ({"compression": 0}, "compression=0: must be a number above 0 and at most 1"),
         ({"compression": 1.1}, r"compression=1\.1"),
-        ({"compression": 0.001}, r"compression=0\.001: leaves none of the 96 maps"),
+        ({"compression": 0.001}, r"compression=0\.001: leaves none of the 96 feature maps"),
         ({"dropout": 1}, "dropout=1: must be a number at least 0 and below 1"),
         ({"dropout": -0.1}, r"dropout=-0\.1"),
     ],

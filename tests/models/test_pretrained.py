@@ -171,9 +171,9 @@ def test_a_classifier_for_as_many_other_classes_stays_new(theirs, tmp_path):
     [
         (
             lambda s: s.pop("features.norm5.weight"),
-            "the network has features.norm5.weight, which is missing",
+            "features.norm5.weight is missing there",
         ),
-        (lambda s: s.update(extra=torch.zeros(1)), "extra is there, which the network has not"),
+        (lambda s: s.update(extra=torch.zeros(1)), "extra is not in the network"),
         (
             lambda s: s.update({"features.conv0.weight": torch.zeros(64, 3, 5, 5)}),
             "features.conv0.weight is (64, 3, 5, 5) there and (64, 3, 7, 7) in the network",
@@ -213,6 +213,6 @@ def test_files_and_libraries_that_are_not_there_are_named(monkeypatch):
     monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
     monkeypatch.setenv("TORCH_HOME", "empty")
     with pytest.raises(
-        UserError, match="densenet121 cannot be fetched: no route to host; fetch the file"
+        UserError, match="densenet121 cannot be downloaded: no route to host; download the file"
     ):
         load_pretrained(ours(), "torchvision", "densenet121")

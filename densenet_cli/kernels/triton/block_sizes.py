@@ -33,7 +33,7 @@ class Blocks(NamedTuple):
 
 
 def blocks(kernel: str, outputs: int, taps: int, pixels: int, number: int) -> Blocks:
-    """The block sizes for a kernel of triton/convolution.py.
+    """The block sizes for a kernel of convolution_kernels.py.
 
     Args:
         outputs: of the convolution, a multiple of 16.

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from densenet_cli.kernels.engine import ConvolutionWork, Correction
 from densenet_cli.kernels.maps import BatchNorm, Maps
-from densenet_cli.kernels.triton import launch as triton_launch
-from densenet_cli.kernels.triton import maps as triton_maps
+from densenet_cli.kernels.triton import map_kernels
 from densenet_cli.kernels.triton.launch import (
     NUMBER,
     PIXELS,
     Reader,
+    convolve_step,
     finish_moments,
     input_gradient,
     launch,
@@ -43,7 +43,7 @@ class TritonEngine:
     def convolve(self, steps: Sequence[ConvolutionWork]) -> None:
         """Compute convolutions one after another."""
         for step in steps:
-            triton_launch.convolve(step)
+            convolve_step(step)
 
     def convolve_backward(self, steps: Sequence[ConvolutionWork]) -> list[Tensor]:
         """Add to the gradients of the sources. Returns those of each step's weight, γ and β."""
@@ -65,7 +65,7 @@ class TritonEngine:
         moments = room(target.mean, programs, channels) if target.measured else None
         choice = source.values.new_empty(target.pixels, channels, dtype=torch.uint8)
         launch(
-            triton_maps.max_pool, (_blocks(channels), programs),
+            map_kernels.max_pool, (_blocks(channels), programs),
             source.values, source.pitch, Reader.of(norm, source), source.height, source.width,
             target.values, target.pitch, choice, moments,
             target.pixels, target.height, target.width, channels, tiles, EPS=norm.eps, **BLOCKS,
@@ -80,7 +80,7 @@ class TritonEngine:
         programs, tiles = shares(source.pixels)
         parts = room(source.mean, programs, source.channels)
         launch(
-            triton_maps.max_pool_gradient, (_blocks(source.channels), programs),
+            map_kernels.max_pool_gradient, (_blocks(source.channels), programs),
             target.gradient, target.values, target.pitch, target.mean, correction,
             target.height, target.width, choice,
             source.values, source.gradient, source.pitch, Reader.of(norm, source), parts,
@@ -102,7 +102,7 @@ class TritonEngine:
         """The mean of ReLU(norm(source)) over each image, (N, C)."""
         means = source.values.new_empty(source.images, source.channels)
         launch(
-            triton_maps.mean_activation, (source.images, _blocks(source.channels)),
+            map_kernels.mean_activation, (source.images, _blocks(source.channels)),
             source.values, source.pitch, Reader.of(norm, source), means,
             source.height * source.width, source.channels,
             EPS=norm.eps, BLOCK_M=32, BLOCK_N=BLOCKS["BLOCK_N"],
@@ -116,7 +116,7 @@ class TritonEngine:
         programs, tiles = shares(source.pixels)
         parts = room(source.mean, programs, source.channels)
         launch(
-            triton_maps.mean_activation_gradient, (_blocks(source.channels), programs),
+            map_kernels.mean_activation_gradient, (_blocks(source.channels), programs),
             gradient.contiguous(), source.values, source.gradient, source.pitch,
             Reader.of(norm, source), parts, source.pixels, source.height * source.width,
             source.channels, tiles, EPS=norm.eps, **BLOCKS,
@@ -156,7 +156,7 @@ def _pool(
     programs, tiles = shares(target.pixels)
     moments = room(target.mean, programs, channels) if target.measured else None
     launch(
-        triton_maps.pool, (_blocks(channels), programs),
+        map_kernels.pool, (_blocks(channels), programs),
         rows, rows.shape[1], height, width,
         target.values if write else None, target.pitch, moments,
         target.pixels, target.height, target.width, channels, tiles,
@@ -173,7 +173,7 @@ def _complete(
     assert source.gradient is not None
     maps = source.values[:, column:] if correction is not None else None
     launch(
-        triton_maps.complete, (triton.cdiv(size.pixels, PIXELS), _blocks(target.stride(0))),
+        map_kernels.complete, (triton.cdiv(size.pixels, PIXELS), _blocks(target.stride(0))),
         source.gradient[:, column:], maps, source.pitch, source.mean[column:], correction,
         source.height, source.width,
         target, target.stride(0), size.height, size.width, size.pixels, channels,

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from densenet_cli.kernels.engine import ConvolutionWork
 from densenet_cli.kernels.maps import BatchNorm, Maps
-from densenet_cli.kernels.triton import convolution as triton_convolution
-from densenet_cli.kernels.triton import maps as triton_maps
+from densenet_cli.kernels.triton import convolution_kernels, map_kernels
 from densenet_cli.kernels.triton.block_sizes import Blocks, blocks
 
 PIXELS = 128  # in a tile of a kernel without matrix products
@@ -62,13 +61,13 @@ def finish_moments(moments: Tensor | None, target: Maps, column: int, share: int
         return
     _, programs, channels = moments.shape
     launch(
-        triton_maps.finish_moments, (triton.cdiv(channels, 8),),
+        map_kernels.finish_moments, (triton.cdiv(channels, 8),),
         moments, target.mean[column:], target.variance[column:],
         programs, target.pixels, channels, share, **_rows(programs),
     )  # fmt: skip
 
 
-def convolve(step: ConvolutionWork) -> None:
+def convolve_step(step: ConvolutionWork) -> None:
     """Write columns of the target, and measure them if target.measured."""
     source, weight, target, column = step.source, step.weight, step.target, step.column
     outputs = len(weight)
@@ -77,7 +76,7 @@ def convolve(step: ConvolutionWork) -> None:
     programs, tiles = shares(source.pixels, block.pixels, columns)
     moments = room(target.mean, programs, outputs) if target.measured else None
     launch(
-        triton_convolution.convolve, (columns, programs),
+        convolution_kernels.convolve, (columns, programs),
         source.values, source.pitch, Reader.of(step.norm, source), _packed(weight, source),
         target.values[:, column:], target.pitch, moments,
         *_sizes(source, weight), tiles, step.dropout or None, step.seed, step.draw,
@@ -99,7 +98,7 @@ def input_gradient(step: ConvolutionWork, gradient: Tensor, accumulate: bool) ->
     programs, tiles = shares(source.pixels, block.pixels, columns)
     parts = room(norm.mean, programs, inputs)
     launch(
-        triton_convolution.input_gradient, (columns, programs),
+        convolution_kernels.input_gradient, (columns, programs),
         gradient, _packed(weight, source),
         source.values, source.gradient, source.pitch, norm, parts,
         *_sizes(source, weight), tiles,
@@ -114,7 +113,7 @@ def finish_gradient(parts: Tensor, norm: BatchNorm, source: Maps) -> tuple[Tenso
     gamma, beta = parts.new_empty(2, channels)
     noted = (source.slope, source.offset) if source.measured else (None, None)
     launch(
-        triton_convolution.finish_gradient, (triton.cdiv(channels, 8),),
+        convolution_kernels.finish_gradient, (triton.cdiv(channels, 8),),
         parts, Reader.of(norm, source), gamma, beta, *noted, source.pixels, programs, channels,
         EPS=norm.eps, **_rows(programs),
     )  # fmt: skip
@@ -134,14 +133,14 @@ def weight_gradient(step: ConvolutionWork, gradient: Tensor) -> Tensor:
     total = torch.empty_like(weight)
     parts = total if programs == 1 else total.new_empty(programs, weight.numel())
     launch(
-        triton_convolution.weight_gradient, (*grid, programs),
+        convolution_kernels.weight_gradient, (*grid, programs),
         gradient, source.values, source.pitch, Reader.of(step.norm, source), parts, *_strides(total),
         *_sizes(source, weight), share,
         OUTPUTS=outputs, **_constants(step), BLOCK_J=block.columns, **_shape(block),
     )  # fmt: skip
     if programs > 1:
         launch(
-            triton_convolution.add_up, (triton.cdiv(weight.numel(), 64),),
+            convolution_kernels.add_up, (triton.cdiv(weight.numel(), 64),),
             parts, total, programs, weight.numel(), BLOCK_M=32, BLOCK_N=64,
         )  # fmt: skip
     return total
@@ -172,7 +171,7 @@ def _packed(weight: Tensor, source: Maps) -> Tensor:
     rows, wide = size[0] * size[1] * padded(outputs), _wide(source, inputs)
     packed = source.values.new_empty(rows, wide)
     launch(
-        triton_convolution.pack, (triton.cdiv(rows, 32), triton.cdiv(wide, 64)),
+        convolution_kernels.pack, (triton.cdiv(rows, 32), triton.cdiv(wide, 64)),
         weight, *_strides(weight), packed, inputs, wide,
         OUTPUTS=outputs, PADDED=padded(outputs), TAPS=size[0] * size[1], BLOCK_J=32, BLOCK_K=64,
     )  # fmt: skip
@@ -203,7 +202,7 @@ def _shape(block: Blocks) -> dict[str, int]:
 def _constants(step: ConvolutionWork) -> dict[str, Any]:
     weight = step.weight
     operand = NUMBER[step.source.values.dtype]
-    if triton_convolution.IS_INTERPRETED and operand == tl.bfloat16:
+    if convolution_kernels.IS_INTERPRETED and operand == tl.bfloat16:
         operand = tl.float32  # Triton's interpreter multiplies the bits of bfloat16 as integers
     return {
         "PADDED": padded(len(weight)),

@@ -1,4 +1,4 @@
-"""Networks of torchvision and timm for images of 32x32: their stems, made for 224x224, shrink less."""
+"""Networks of torchvision and timm with smaller strides, for images of 32x32 instead of 224x224."""
 
 from __future__ import annotations
 

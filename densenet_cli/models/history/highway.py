@@ -42,7 +42,7 @@ class HighwayNetwork(nn.Module):
     Args:
         num_classes: width of the classifier, 1 or more.
         transform_bias: start value of the gates' biases; the authors: -2 here.
-        dropout: chance in [0, 1) that an element is dropped, before each stage and the classifier.
+        dropout: probability in [0, 1) of dropping an element, before each stage and the classifier.
 
     Raises:
         OptionError: an argument breaks a rule above.

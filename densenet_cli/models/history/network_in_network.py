@@ -18,7 +18,7 @@ class NetworkInNetwork(nn.Module):
 
     Args:
         num_classes: number of logits, 1 or more.
-        dropout: chance in [0, 1) that an element is dropped after the first and the second pooling.
+        dropout: probability in [0, 1) of dropping an element after the first and the second pooling.
 
     Raises:
         OptionError: an argument breaks a rule above.

@@ -14,7 +14,7 @@ class ZFNet(nn.Module):
 
     Args:
         num_classes: width of the classifier, 1 or more.
-        dropout: chance in [0, 1) that an output of layers 6 and 7 is dropped.
+        dropout: probability in [0, 1) of dropping an output of layers 6 and 7.
 
     Raises:
         OptionError: an argument breaks a rule above.
