@@ -91,9 +91,8 @@ def check_single_run(cfg: DictConfig) -> None:
     for name, value, of_run in of_sweeps:
         if value != of_run:
             raise OptionError(name, value, "is for several runs; type --multirun too")
-    unset: dict[str, Any] = {"callbacks": {}, "job.chdir": None, "job.env_set": {}, "verbose": False}
-    for name, nothing in unset.items():
-        if (value := OmegaConf.select(cfg.hydra, name)) != nothing:
+    for name in ("callbacks", "job.chdir", "job.env_set", "verbose"):
+        if value := OmegaConf.select(cfg.hydra, name):  # by default null, false or {}
             raise OptionError(f"hydra.{name}", value, "nothing reads this option of Hydra's")
 
 
