@@ -1,4 +1,4 @@
-"""What tests share: the real command, and one thread, so that busy machines do not slow them."""
+"""Fixtures: the real command, a configuration, images; and one thread, as tests run side by side."""
 
 from __future__ import annotations
 
@@ -11,14 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; subprocesses inherit it
-os.environ["GOMP_SPINCOUNT"] = "10000"  # where a test has two: no long waiting on a busy core
+os.environ["GOMP_SPINCOUNT"] = "10000"  # where a test has two: little spinning on a busy core
 
 import pytest
 
 from densenet_cli.commands import run as cli
 from densenet_cli.config import resolvers
-from densenet_cli.config.compose import compose as hydra_compose
-from densenet_cli.config.compose import composing, resolved
+from densenet_cli.config.compose import compose, composing, resolved
 
 resolvers.register()
 
@@ -30,22 +29,22 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.fixture
 def config() -> Callable[..., dict]:
-    """The resolved configuration that some words make."""
+    """The resolved configuration with some overrides."""
 
-    def compose(*words: str) -> dict:
+    def configure(*overrides: str) -> dict:
         with composing():
-            return resolved(hydra_compose(list(words)))
+            return resolved(compose(list(overrides)))
 
-    return compose
+    return configure
 
 
 @pytest.fixture
 def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
-    """Type densenet-run in an empty folder, and wait for it."""
+    """Run densenet-run in an empty folder, and wait for it."""
 
-    def run(*words: str, **environment: str) -> subprocess.CompletedProcess:
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
         return subprocess.run(
-            [sys.executable, "-m", "densenet_cli.commands.run", *words],
+            [sys.executable, "-m", "densenet_cli.commands.run", *arguments],
             cwd=tmp_path,
             env={**os.environ, **environment},
             capture_output=True,
@@ -59,14 +58,14 @@ def command(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
 
 @pytest.fixture
 def without_reader(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
-    """Type a command in an empty folder, its output in a pipe that nobody reads, and wait for it."""
+    """Run a command in an empty folder, its output in a pipe that nobody reads, and wait for it."""
 
-    def run(module: str, *words: str) -> subprocess.CompletedProcess:
+    def run(module: str, *arguments: str) -> subprocess.CompletedProcess:
         reader, writer = os.pipe()
         os.close(reader)
         try:
             return subprocess.run(
-                [sys.executable, "-m", module, *words],
+                [sys.executable, "-m", module, *arguments],
                 cwd=tmp_path,
                 stdout=writer,
                 stderr=subprocess.PIPE,
@@ -81,12 +80,12 @@ def without_reader(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]
 
 
 @pytest.fixture
-def broken_off(tmp_path: Path) -> Callable[..., tuple[int, str]]:
-    """Type densenet-run, and send it a signal once a file exists; exit status and last words."""
+def interrupted(tmp_path: Path) -> Callable[..., tuple[int, str]]:
+    """Run densenet-run, send it a signal once a file exists; its exit status and standard error."""
 
-    def run(*words: str, once: str, send: signal.Signals) -> tuple[int, str]:
+    def run(*arguments: str, once: str, send: signal.Signals) -> tuple[int, str]:
         process = subprocess.Popen(
-            [sys.executable, "-m", "densenet_cli.commands.run", *words],
+            [sys.executable, "-m", "densenet_cli.commands.run", *arguments],
             cwd=tmp_path,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -98,18 +97,18 @@ def broken_off(tmp_path: Path) -> Callable[..., tuple[int, str]]:
             assert time.monotonic() < deadline, f"{once} never came"
             time.sleep(0.02)
         process.send_signal(send)
-        _, words_said = process.communicate(timeout=120)
-        return process.returncode, words_said
+        _, said = process.communicate(timeout=120)
+        return process.returncode, said
 
     return run
 
 
 @pytest.fixture
 def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable:
-    """Type densenet-run within this process, which has torch loaded: exit status and stderr."""
+    """Call densenet-run in this process, which has imported torch; its exit status and stderr."""
 
-    def run(*words: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["densenet-run", *words])
+    def run(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["densenet-run", *arguments])
         try:
             cli.main()
             status = 0
@@ -124,7 +123,7 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Cal
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """A folder of two classes with ten pictures each."""
+    """A folder of two classes with ten images each."""
     import numpy as np
     from PIL import Image
 
@@ -132,6 +131,6 @@ def photos(tmp_path: Path) -> Path:
     for name in ("cat", "dog"):
         (tmp_path / "photos" / name).mkdir(parents=True)
         for number in range(10):
-            picture = Image.fromarray(chance.integers(0, 256, (20, 20, 3), dtype=np.uint8))
-            picture.save(tmp_path / "photos" / name / f"{number}.png")
+            image = Image.fromarray(chance.integers(0, 256, (20, 20, 3), dtype=np.uint8))
+            image.save(tmp_path / "photos" / name / f"{number}.png")
     return tmp_path / "photos"

@@ -1,4 +1,4 @@
-"""What tests ask the system about processes (Linux)."""
+"""What Linux knows about processes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def children(pid: int) -> list[int]:
 
 
 def lives(pid: int) -> bool:
-    """Whether a process is there, and no mere zombie."""
+    """Whether a process exists and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):

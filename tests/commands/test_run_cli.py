@@ -1,3 +1,5 @@
+"""densenet-run as a user types it: help, configuration, mistakes, folders of one's own."""
+
 import os
 import subprocess
 import sys
@@ -40,8 +42,8 @@ def test_help_shows_the_choices_and_the_options_that_are_typed(command, tmp_path
     assert "  seed: 7\n" in answer.stdout
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"], ["model=densenet_bc_10"]])
-def test_torch_is_not_loaded_before_a_run_starts(words, tmp_path):
+@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["model=densenet_bc_10"]])
+def test_torch_is_not_loaded_before_a_run_starts(arguments, tmp_path):
     program = (
         "import sys; sys.argv = ['densenet-run', *sys.argv[1:]]\n"
         "from densenet_cli.commands.run import main\n"
@@ -49,7 +51,7 @@ def test_torch_is_not_loaded_before_a_run_starts(words, tmp_path):
         "except SystemExit: pass\n"
         "sys.exit('torch' in sys.modules)"
     )
-    answer = subprocess.run([sys.executable, "-c", program, *words], cwd=tmp_path, check=False)
+    answer = subprocess.run([sys.executable, "-c", program, *arguments], cwd=tmp_path, check=False)
     assert answer.returncode == 0
 
 
@@ -61,7 +63,7 @@ def test_the_bare_command_is_the_papers_main_experiment(config):
     assert bare["data"]["batch_size"] == 64
 
 
-BAD_WORDS = [  # what is typed, and what the one message must hold
+MISTAKES = [  # what is typed, and what the one message must hold
     ("model.growht_rate=12", ["model.growht_rate=12", "did you mean model.growth_rate=12?"]),
     ("epoch=3", ["epoch=3", "did you mean epochs=3?"]),
     ("model=densenet_bc_1000", ["model=densenet_bc_1000", "did you mean model=densenet_bc_100?"]),
@@ -126,12 +128,13 @@ BAD_WORDS = [  # what is typed, and what the one message must hold
 ]
 
 
-@pytest.mark.parametrize(("words", "parts"), BAD_WORDS, ids=[words for words, _ in BAD_WORDS])
-def test_a_wrong_word_is_answered_by_one_message(words, parts, typed):
-    tiny = [word for word in TINY if word.partition("=")[0] != words.lstrip("~").partition("=")[0]]
-    if words.startswith(("model=", "~model", "~trainer")):
-        tiny = [word for word in tiny if not word.startswith("model.")]
-    status, message = typed(*tiny, *words.split(" "))
+@pytest.mark.parametrize(("arguments", "parts"), MISTAKES, ids=[arguments for arguments, _ in MISTAKES])
+def test_a_mistake_is_answered_by_one_message(arguments, parts, typed):
+    key = arguments.lstrip("~").partition("=")[0]
+    tiny = [one for one in TINY if one.partition("=")[0] != key]
+    if arguments.startswith(("model=", "~model", "~trainer")):
+        tiny = [one for one in tiny if not one.startswith("model.")]
+    status, message = typed(*tiny, *arguments.split(" "))
     assert status == 1
     assert message.startswith("densenet-run: ")
     assert message.count("densenet-run: ") == 1
@@ -140,7 +143,7 @@ def test_a_wrong_word_is_answered_by_one_message(words, parts, typed):
         assert part in message
 
 
-def test_flags_may_stand_between_the_words(command):
+def test_flags_may_stand_between_the_overrides(command):
     answer = command("experiment=quickstart", "--cfg", "job", "seed=7")
     assert answer.returncode == 0, answer.stderr
     assert "seed: 7" in answer.stdout
@@ -185,9 +188,9 @@ def test_a_wrong_flag_is_answered_by_one_message(flags, status, part, typed):
     assert part in message
 
 
-@pytest.mark.parametrize("words", [["--info", "defaults"], ["--hydra-help"]], ids=" ".join)
-def test_hydra_answers_what_is_asked_about_it(words, command):
-    answer = command(*words)
+@pytest.mark.parametrize("arguments", [["--info", "defaults"], ["--hydra-help"]], ids=" ".join)
+def test_hydra_answers_what_is_asked_about_it(arguments, command):
+    answer = command(*arguments)
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout
 
@@ -197,8 +200,8 @@ def test_the_version_is_that_of_this_package(command):
 
 
 def test_hydra_names_the_folders_of_a_run_to_its_options(typed, tmp_path):
-    words = [*TINY, "epochs=1", "data=digits", "next_steps=['${hydra:runtime.cwd}']"]
-    assert typed(*words, "hydra.run.dir=outputs/run") == (0, "")
+    arguments = [*TINY, "epochs=1", "data=digits", "next_steps=['${hydra:runtime.cwd}']"]
+    assert typed(*arguments, "hydra.run.dir=outputs/run") == (0, "")
     assert f"- {tmp_path}\n" in (tmp_path / "outputs/run/config.yaml").read_text()
 
 
@@ -214,13 +217,13 @@ def test_a_misspelt_option_leaves_no_folder(typed, tmp_path):
     assert not (tmp_path / "outputs").exists()
 
 
-def test_the_words_are_recorded_as_typed(typed, tmp_path):
-    words = [*TINY, "epochs=1", "data.seed=${seed}"]
-    assert typed(*words, "hydra.run.dir=outputs/run")[0] == 0
+def test_the_overrides_are_recorded_as_typed(typed, tmp_path):
+    arguments = [*TINY, "epochs=1", "data.seed=${seed}"]
+    assert typed(*arguments, "hydra.run.dir=outputs/run")[0] == 0
     assert "${seed}" in (tmp_path / "outputs/run/overrides.yaml").read_text()
 
 
-def test_the_traceback_is_there_for_who_asks(command):
+def test_hydra_full_error_shows_the_traceback(command):
     answer = command(*TINY, "epochs=-1", HYDRA_FULL_ERROR="1")
     assert answer.returncode == 1
     assert "Traceback" in answer.stderr
@@ -261,12 +264,12 @@ def test_a_config_folder_of_ones_own_adds_choices(command, tmp_path):
     assert "Digits" in answer.stdout
 
 
-@pytest.mark.parametrize("words", [("--cfg", "job"), ("--multirun", "plan=true")])
-def test_a_choice_of_ones_own_does_not_hide_behind_one_of_ours(words, command, tmp_path):
+@pytest.mark.parametrize("arguments", [("--cfg", "job"), ("--multirun", "plan=true")])
+def test_a_choice_of_ones_own_does_not_hide_behind_one_of_ours(arguments, command, tmp_path):
     (tmp_path / "mine" / "model").mkdir(parents=True)
     own = tmp_path / "mine/model/resnet_20.yaml"
     own.write_text("_target_: torch.nn.Identity\n")
-    answer = command("--config-dir=mine", "model=resnet_20", *words)
+    answer = command("--config-dir=mine", "model=resnet_20", *arguments)
     assert answer.returncode == 1
     assert (
         "--config-dir=mine: model/resnet_20.yaml: densenet-cli has a file of this name" in answer.stderr
@@ -277,7 +280,7 @@ def test_a_choice_of_ones_own_does_not_hide_behind_one_of_ours(words, command, t
 
 
 @pytest.mark.parametrize(
-    ("word", "answer"),
+    ("argument", "answer"),
     [
         ("sweep.jobs=5", "sweep.jobs=5: must be a list of lines"),
         ("sweep.name=../x", "must name a folder below outputs/"),
@@ -289,21 +292,21 @@ def test_a_choice_of_ones_own_does_not_hide_behind_one_of_ours(words, command, t
         ("seeds=0", "seeds=0: must be a whole number"),
     ],
 )
-def test_a_word_about_sweeps_makes_one_without_multirun(word, answer, typed):
-    """The word is obeyed, or answered as in a sweep; no run of 300 epochs begins."""
-    status, message = typed(word)
+def test_an_override_about_sweeps_makes_one_without_multirun(argument, answer, typed):
+    """A sweep is composed, which refuses the override; no run of 300 epochs starts."""
+    status, message = typed(argument)
     assert status == 1
     assert answer in message
 
 
 @pytest.mark.parametrize(
-    "word", ["plan=False", "plan=false", "plan=FALSE", "plan='False'", "plan=null"]
+    "argument", ["plan=False", "plan=false", "plan=FALSE", "plan='False'", "plan=null"]
 )
-def test_a_plan_that_is_false_is_none(word, typed):
-    assert typed(*TINY, word, "epochs=-1")[1].startswith("densenet-run: epochs=-1: must be")
+def test_plan_false_makes_no_sweep(argument, typed):
+    assert typed(*TINY, argument, "epochs=-1")[1].startswith("densenet-run: epochs=-1: must be")
 
 
-def test_a_file_that_speaks_of_several_runs_needs_multirun(typed, tmp_path):
+def test_a_file_about_several_runs_needs_multirun(typed, tmp_path):
     (tmp_path / "mine/experiment").mkdir(parents=True)
     own = tmp_path / "mine/experiment/own.yaml"
     for content, name in (

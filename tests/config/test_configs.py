@@ -1,4 +1,4 @@
-"""Every file of conf/ is a choice that works."""
+"""Every file in conf/ can be chosen and works."""
 
 import pytest
 from tiny_run import TINY
@@ -12,7 +12,7 @@ def _choices(group):
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-def test_the_groups_are_those_that_others_rely_on():
+def test_the_groups_have_the_names_that_users_type():
     groups = {path.name for path in CONF.iterdir() if path.is_dir()}
     assert {"model", "data", "recipe", "trainer", "experiment", "logger"} <= groups
 
@@ -30,7 +30,7 @@ def test_every_recipe_makes_an_optimizer_and_a_schedule(recipe, config):
 
 
 @pytest.mark.parametrize(
-    ("words", "batch_size", "epochs", "decay", "dropout"),
+    ("overrides", "batch_size", "epochs", "decay", "dropout"),
     [  # facts of the paper, section 4.2, and of the authors' code
         (["recipe=paper_cifar"], 64, 300, 1e-4, 0.0),
         (["recipe=paper_cifar", "data.augment=false"], 64, 300, 1e-4, 0.2),
@@ -40,8 +40,8 @@ def test_every_recipe_makes_an_optimizer_and_a_schedule(recipe, config):
         (["recipe=wide_resnet"], 128, 200, 5e-4, 0.0),
     ],
 )
-def test_recipes_hold_the_papers_numbers(words, batch_size, epochs, decay, dropout, config):
-    composed = config(*words)
+def test_recipes_hold_the_papers_numbers(overrides, batch_size, epochs, decay, dropout, config):
+    composed = config(*overrides)
     assert composed["data"]["batch_size"] == batch_size
     assert composed["epochs"] == epochs
     assert composed["recipe"]["optimizer"]["weight_decay"] == decay
@@ -63,7 +63,7 @@ def test_every_trainer_composes(trainer, config):
     assert {"accelerator", "devices", "num_nodes", "strategy", "precision"} <= composed.keys()
 
 
-def test_slurm_takes_the_nodes_of_its_job(config, monkeypatch):
+def test_slurm_uses_the_nodes_of_its_job(config, monkeypatch):
     assert config("trainer=slurm")["trainer"]["num_nodes"] == 1
     monkeypatch.setenv("SLURM_NNODES", "4")
     assert config("trainer=slurm")["trainer"]["num_nodes"] == 4
@@ -86,7 +86,7 @@ def test_every_experiment_composes(experiment, config):
     assert composed != config()
 
 
-def test_tensorboard_files_go_to_the_runs_folder(typed, tmp_path):
+def test_tensorboard_files_are_in_the_folder_of_the_run(typed, tmp_path):
     pytest.importorskip("tensorboard")
     status, message = typed(*TINY, "logger=tensorboard", "hydra.run.dir=outputs/run", "epochs=1")
     assert status == 0, message

@@ -1,4 +1,4 @@
-"""Only keys that something reads are accepted, at every level, typed or in files."""
+"""An option that nothing reads is refused, at every level, typed or in a file."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from densenet_cli.config.compose import compose, composing, resolved
 from densenet_cli.options import UserError
 from densenet_cli.sweep import jobs
 
-WORDS = [  # what nothing reads, and what was meant
+OVERRIDES = [  # what nothing reads, and what was meant
     ("+epoch=3", "epoch=3: nothing reads such an option; did you mean epochs?"),
     ("+lr=0.1", "did you mean recipe.optimizer.lr?"),
     ("+batch_size=32", "did you mean data.batch_size?"),
@@ -25,24 +25,24 @@ WORDS = [  # what nothing reads, and what was meant
 ]
 
 
-@pytest.mark.parametrize(("word", "named"), WORDS)
-def test_a_key_that_nothing_reads_is_refused(word, named, config):
+@pytest.mark.parametrize(("override", "named"), OVERRIDES)
+def test_a_key_that_nothing_reads_is_refused(override, named, config):
     with pytest.raises(UserError) as error:
-        config(word)
+        config(override)
     assert named in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("word", "better"),
+    ("override", "better"),
     [
         ("recipe.lr=0.1", "recipe.optimizer.lr=0.1"),
         ("weight_decay=1", "recipe.optimizer.weight_decay=1"),
     ],
 )
-def test_an_option_of_another_section_is_named(word, better, typed):
-    status, message = typed(*TINY, word)
+def test_an_option_of_another_section_is_named(override, better, typed):
+    status, message = typed(*TINY, override)
     assert status == 1
-    assert f"{word}: there is no such option; did you mean {better}?" in message
+    assert f"{override}: there is no such option; did you mean {better}?" in message
 
 
 FILES = [  # an experiment of one's own, and what is wrong with it
@@ -60,7 +60,7 @@ FILES = [  # an experiment of one's own, and what is wrong with it
 
 
 @pytest.mark.parametrize(("text", "fault"), FILES)
-def test_a_file_of_ones_own_is_held_to_the_same_keys(text, fault, tmp_path):
+def test_a_file_of_ones_own_may_have_the_same_keys_only(text, fault, tmp_path):
     (tmp_path / "mine/experiment").mkdir(parents=True)
     Path("mine/experiment/own.yaml").write_text(text)
     with composing("mine") as own:
@@ -72,7 +72,7 @@ def test_a_file_of_ones_own_is_held_to_the_same_keys(text, fault, tmp_path):
     assert fault in str(error.value)
 
 
-def test_a_sweeps_own_section_is_held_to_its_keys(tmp_path):
+def test_the_section_of_a_sweep_has_known_keys_only(tmp_path):
     (tmp_path / "mine/sweep").mkdir(parents=True)
     Path("mine/sweep/own.yaml").write_text("name: own\njob: [model=resnet_20]\n")
     with composing("mine") as own, pytest.raises(UserError, match=r"did you mean sweep\.jobs\?"):
@@ -80,7 +80,7 @@ def test_a_sweeps_own_section_is_held_to_its_keys(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "named"),
+    ("overrides", "named"),
     [
         (["hydra/launcher=parallel", "+hydra.launcher.jbos=3"], "did you mean hydra.launcher.jobs?"),
         (
@@ -90,8 +90,8 @@ def test_a_sweeps_own_section_is_held_to_its_keys(tmp_path):
         (["hydra.sweep.subdir=x"], "hydra.sweep.subdir: a sweep has no such option"),
     ],
 )
-def test_an_option_of_hydras_that_no_sweep_reads_is_refused(words, named, typed):
-    status, message = typed("--multirun", *TINY, *words)
+def test_an_option_of_hydras_that_no_sweep_reads_is_refused(overrides, named, typed):
+    status, message = typed("--multirun", *TINY, *overrides)
     assert status == 1
     assert named in message
 
@@ -105,7 +105,7 @@ def test_an_option_of_hydras_that_no_sweep_reads_is_refused(words, named, typed)
         ("defaults: [override /data: digits]", "data._target_=densenet_cli.data.digits.Digits: no run"),
     ],
 )
-def test_a_sweeps_file_has_no_options_that_its_jobs_do_not_read(text, fault, tmp_path):
+def test_a_sweeps_file_has_no_options_that_its_runs_do_not_read(text, fault, tmp_path):
     (tmp_path / "mine/sweep").mkdir(parents=True)
     Path("mine/sweep/own.yaml").write_text(f"# @package _global_\n{text}\nsweep: {{name: own}}\n")
     with composing("mine") as own, pytest.raises(UserError) as error:
@@ -114,7 +114,7 @@ def test_a_sweeps_file_has_no_options_that_its_jobs_do_not_read(text, fault, tmp
 
 
 @pytest.mark.parametrize(
-    ("word", "named"),
+    ("override", "named"),
     [
         ("+hydra.foo=1", "hydra.foo=1: nothing reads this option of Hydra's"),
         (
@@ -124,14 +124,14 @@ def test_a_sweeps_file_has_no_options_that_its_jobs_do_not_read(text, fault, tmp
         ("hydra.job.name=x", "a run reads hydra.run.dir and hydra.searchpath alone"),
     ],
 )
-def test_an_option_of_hydras_that_no_run_reads_is_refused(word, named, typed):
-    status, message = typed(*TINY, word)
+def test_an_option_of_hydras_that_no_run_reads_is_refused(override, named, typed):
+    status, message = typed(*TINY, override)
     assert status == 1
     assert named in message
 
 
 @pytest.mark.parametrize(
-    ("words", "named"),
+    ("overrides", "named"),
     [
         (["+recipe.schedule.drop=3"], "densenet-run: recipe.schedule.drop=3: there is no such option"),
         (
@@ -140,8 +140,8 @@ def test_an_option_of_hydras_that_no_run_reads_is_refused(word, named, typed):
         ),
     ],
 )
-def test_an_option_of_the_schedule_is_named_as_typed(words, named, typed):
-    status, message = typed(*TINY, *words)
+def test_an_option_of_the_schedule_is_named_as_typed(overrides, named, typed):
+    status, message = typed(*TINY, *overrides)
     assert status == 1
     assert named in message
 

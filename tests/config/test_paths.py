@@ -1,4 +1,4 @@
-"""Paths as people have them, in every option that takes a path."""
+"""Unusual names of files and folders, in every option that is a path."""
 
 import os
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_a_folder_that_is_there_may_be_called_anything(name):
     assert unquoted(quoted(name)) == name
 
 
-def test_what_hydra_gives_a_meaning_keeps_it():
+def test_what_has_a_meaning_in_hydras_grammar_keeps_it():
     os.makedirs("a b")
     os.makedirs("p(1)")
     with composing():
@@ -71,7 +71,7 @@ def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path):
     assert parser.parse_args(["--output=~/a"]).output == tmp_path / "it's home/a"
 
 
-def test_a_run_may_lie_anywhere_and_a_terminal_may_know_ascii_alone(typed, command):
+def test_a_run_may_be_in_any_folder_and_a_terminal_may_show_ascii_only(typed, command):
     name = "[final] run, it's año=1 ${x} \udce9"
     words = [*TINY, "epochs=1"]
     Path(name).mkdir()  # else ${x} would be an interpolation, as in hydra.run.dir=outputs/${seed}

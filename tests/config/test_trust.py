@@ -1,4 +1,4 @@
-"""A run's or a sweep's folder builds nothing but what densenet-cli builds of itself."""
+"""From the folder of a run or a sweep, only what densenet-cli lists or the user trusts is built."""
 
 import inspect
 import json
@@ -56,30 +56,37 @@ ATTACKS = [
 
 
 class Evil:
-    """Unpickled, it leaves a file."""
+    """Makes a file when it is unpickled."""
 
     def __reduce__(self):
         return Path.touch, (Path("EXECUTED"),)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """A run that is done."""
+def finished(tmp_path_factory):
+    """A finished run."""
     folder = tmp_path_factory.mktemp("whole")
-    words = [sys.executable, "-m", "densenet_cli.commands.run", *TINY, "epochs=1", "hydra.run.dir=run"]
-    subprocess.run(words, cwd=folder, check=True, timeout=200)
+    overrides = [
+        sys.executable,
+        "-m",
+        "densenet_cli.commands.run",
+        *TINY,
+        "epochs=1",
+        "hydra.run.dir=run",
+    ]
+    subprocess.run(overrides, cwd=folder, check=True, timeout=200)
     return folder / "run"
 
 
 @pytest.fixture
-def run(whole, tmp_path, monkeypatch):
-    """A run in whose folder one may plant things; the file EXECUTED betrays that they came up."""
+def run(finished, tmp_path, monkeypatch):
+    """A copy of a run to plant things in; the file EXECUTED exists if their code was executed."""
     (tmp_path / "planted.py").write_text(
         "open('EXECUTED', 'w')\nfrom torch.nn import Identity as Network"
     )
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "evil.pkl").write_bytes(pickle.dumps(Evil()))
-    shutil.copytree(whole, "outputs/run")
+    shutil.copytree(finished, "outputs/run")
     return tmp_path / "outputs/run"
 
 
@@ -106,7 +113,7 @@ def test_what_is_planted_in_a_runs_folder_is_refused(section, options, named, ru
     assert not Path("EXECUTED").exists()
 
 
-WORDS = [  # in overrides.yaml, or among the commands of a sweep.yaml
+OVERRIDES = [  # in overrides.yaml, or among the commands of a sweep.yaml
     ("model._target_=planted.Network", "model._target_=planted.Network"),
     ("model.block_config={_target_: torch.load, f: evil.pkl, weights_only: false}", "torch.load"),
     ("model.block_config=${oc.decode:x}", "calls a function"),
@@ -123,15 +130,15 @@ WORDS = [  # in overrides.yaml, or among the commands of a sweep.yaml
 ]
 
 
-@pytest.mark.parametrize(("word", "named"), WORDS)
-def test_the_words_that_a_folder_holds_are_refused(word, named, run, typed):
-    (run / "overrides.yaml").write_text(yaml.safe_dump([*TINY, word]))
+@pytest.mark.parametrize(("override", "named"), OVERRIDES)
+def test_the_overrides_in_a_folder_are_refused(override, named, run, typed):
+    (run / "overrides.yaml").write_text(yaml.safe_dump([*TINY, override]))
     status, message = typed("task=test", "checkpoint=outputs/run/checkpoints/last.ckpt")
     assert (status, message.count("\n")) == (1, 1)
     assert named in message
     sweep = Path("outputs/sweep")
     sweep.mkdir()
-    (sweep / "sweep.yaml").write_text(yaml.safe_dump({"commands": [[*TINY, word]], "jobs": []}))
+    (sweep / "sweep.yaml").write_text(yaml.safe_dump({"commands": [[*TINY, override]], "jobs": []}))
     for more in ([], ["plan=true"]):
         status, message = typed("resume=outputs/sweep", *more)
         assert status == 1
@@ -140,7 +147,7 @@ def test_the_words_that_a_folder_holds_are_refused(word, named, run, typed):
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [
         ["sweep.jobs=['model._target_=planted.Network']"],
         ["sweep.jobs=['model=densenet ++hydra.job.env_set.PATH=here']"],
@@ -150,11 +157,11 @@ def test_the_words_that_a_folder_holds_are_refused(word, named, run, typed):
         ["hydra/sweeper=optuna", "data.validation=99", "+logger._target_=planted.Network", "seed=0,1"],
     ],
 )
-def test_a_sweeps_file_is_read_as_warily(words, run, typed):
+def test_the_file_of_a_sweep_is_checked_as_strictly(overrides, run, typed):
     (run / "overrides.yaml").write_text(yaml.safe_dump([*TINY, "model._target_=planted.Network"]))
     sweep = Path("outputs/sweep")
     sweep.mkdir()
-    (sweep / "sweep.yaml").write_text(yaml.safe_dump({"commands": [[*TINY, *words]], "jobs": []}))
+    (sweep / "sweep.yaml").write_text(yaml.safe_dump({"commands": [[*TINY, *overrides]], "jobs": []}))
     status, message = typed("resume=outputs/sweep")
     assert status == 1
     assert "outputs/" in message
@@ -172,12 +179,14 @@ def test_what_the_user_trusts_by_name_is_built(run, typed, monkeypatch, capsys):
     (run / "run.json").write_text(json.dumps(record | {"overrides": overrides}))
     (run / "overrides.yaml").write_text(yaml.safe_dump(overrides))
     checkpoint = "checkpoint=outputs/run/checkpoints/last.ckpt"
-    for words in (["resume=outputs/run"], ["task=test", checkpoint]):
-        status, message = typed(*words, "trust=other")
+    for overrides in (["resume=outputs/run"], ["task=test", checkpoint]):
+        status, message = typed(*overrides, "trust=other")
         assert status == 1
         assert "if you trust it, type trust=mine.Net too" in message
-        assert typed(*words, "trust=other,mine")[0] == 0
-    assert typed("task=test", checkpoint, "model._target_=mine.Net")[0] == 0  # typed words are free
+        assert typed(*overrides, "trust=other,mine")[0] == 0
+    assert (
+        typed("task=test", checkpoint, "model._target_=mine.Net")[0] == 0
+    )  # what is typed is not checked
     assert trained_network.load(run, trust=Trust(("mine.Net",))).image_size == (8, 8)
     with pytest.raises(UserError, match=r"type --trust mine\.Net too"):
         trained_network.load(run, trust=Trust(("min",), how="--trust "))
@@ -187,7 +196,7 @@ def test_what_the_user_trusts_by_name_is_built(run, typed, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "typed_besides", "expected"),
+    ("overrides", "typed", "expected"),
     [
         ([], [], []),
         (["model._target_=mine.Net"], [], ["trust=mine.Net"]),
@@ -196,28 +205,28 @@ def test_what_the_user_trusts_by_name_is_built(run, typed, monkeypatch, capsys):
         (["+model._args_=[1]"], [], []),  # is never taken from a file
     ],
 )
-def test_a_hint_to_go_on_names_what_must_be_trusted(config, words, typed_besides, expected):
-    trust = Trust.of((), typed_besides, None)
-    assert trust_override(config(*TINY, *words), trust) == expected
+def test_the_hint_to_resume_names_what_must_be_trusted(config, overrides, typed, expected):
+    trust = Trust.of((), typed, None)
+    assert trust_override(config(*TINY, *overrides), trust) == expected
 
 
-def test_a_run_of_ones_own_choices_is_tested_and_gone_on_with(typed, tmp_path):
+def test_a_run_with_choices_of_ones_own_is_tested(typed, tmp_path):
     (tmp_path / "mine/model").mkdir(parents=True)
     (tmp_path / "mine/model/own.yaml").write_text(
         "_target_: torchvision.models.densenet.DenseNet\nblock_config: [1]\nnum_init_features: 8\n"
     )
-    words = ["--config-dir=mine", "experiment=quickstart", "model=own", "epochs=1", "trainer=cpu"]
-    assert typed(*words, "hydra.run.dir=outputs/run")[0] == 0
+    overrides = ["--config-dir=mine", "experiment=quickstart", "model=own", "epochs=1", "trainer=cpu"]
+    assert typed(*overrides, "hydra.run.dir=outputs/run")[0] == 0
     tested = ["task=test", "checkpoint=outputs/run/checkpoints/last.ckpt", "hydra.run.dir=outputs/test"]
     status, message = typed(*tested, "--config-dir=mine")
     assert status == 0, message
 
 
-def test_the_end_of_a_sweep_says_how_to_go_on_with_ones_own_choices(command, typed, tmp_path):
+def test_the_end_of_a_sweep_says_how_to_resume_with_choices_of_ones_own(command, typed, tmp_path):
     (tmp_path / "mine/model").mkdir(parents=True)
     (tmp_path / "mine/model/own.yaml").write_text("_target_: mine.Net\n")
-    words = ["--config-dir=mine", "experiment=quickstart", "model=own", "sweep.name=own"]
-    answer = command("--multirun", *words)  # there is no mine.Net
+    overrides = ["--config-dir=mine", "experiment=quickstart", "model=own", "sweep.name=own"]
+    answer = command("--multirun", *overrides)  # there is no mine.Net
     (hint,) = (line for line in answer.stdout.splitlines() if "resume with: " in line)
     said = shlex.split(hint.removeprefix("resume with: "))
     assert said == ["densenet-run", "resume=outputs/own", "--config-dir=mine"]
@@ -234,13 +243,13 @@ def test_no_folder_is_trusted_for_its_name(name):
 
 
 @pytest.mark.parametrize(
-    "word", ["model._target_=a.Net", "+model={_target_:a.Net}", "m={'_target_': 'a.Net'}"]
+    "override", ["model._target_=a.Net", "+model={_target_:a.Net}", "m={'_target_': 'a.Net'}"]
 )
-def test_a_typed_target_is_trusted(word):
-    assert Trust.of([], [word], None).covers("a.Net")
+def test_a_typed_target_is_trusted(override):
+    assert Trust.of([], [override], None).covers("a.Net")
 
 
-def test_trust_is_a_word_for_what_is_read(typed):
+def test_trust_is_refused_where_no_folder_is_read(typed):
     status, message = typed(*TINY, "trust=mine")
     assert status == 1
     assert "trust=mine: only resume= and task=test read it" in message
@@ -262,7 +271,7 @@ def test_choices_of_ones_own_are_typed_again(typed, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "word",
+    "override",
     [
         *(
             "model=history/vgg_16",
@@ -279,8 +288,8 @@ def test_choices_of_ones_own_are_typed_again(typed, tmp_path):
         ),
     ],
 )
-def test_words_of_every_day_are_taken_from_files(word):
-    check_stored_overrides([word], Path("sweep.yaml"), "type it besides")
+def test_ordinary_overrides_may_be_read_from_files(override):
+    check_stored_overrides([override], Path("sweep.yaml"), "type it too")
 
 
 def test_the_list_holds_all_that_the_configuration_can_build():

@@ -64,8 +64,8 @@ def test_it_runs_in_a_sweep_with_workers_and_again_when_its_images_change(comman
 
 
 @pytest.mark.usefixtures("_mine")
-def test_it_is_resumed_only_on_the_same_images(command, broken_off):
-    status, hint = broken_off(
+def test_it_is_resumed_only_on_the_same_images(command, interrupted):
+    status, hint = interrupted(
         *WORDS,
         *("epochs=20", "hydra.run.dir=outputs/run"),
         once="outputs/run/checkpoints/last.ckpt",

@@ -1,4 +1,4 @@
-"""How the processes of a run are started, and what a shell may hold of other launches."""
+"""How the processes of a run are started, and variables of other launches in the environment."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def _without(environment, name):
         (SRUN | {"SLURM_JOB_NAME": "interactive", "SLURM_STEP_NUM_TASKS": "2"}, "srun"),
         ({}, None),
         (SRUN | {"SLURM_NTASKS": "1"}, None),
-        # such a shell itself
+        # that shell itself
         (SRUN | {"SLURM_JOB_NAME": "bash"}, None),
         (SRUN | {"SLURM_JOB_NAME": "interactive", "SLURM_STEP_ID": "4294967290"}, None),
         (SRUN | {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PTY_PORT": "4000"}, None),
@@ -52,7 +52,7 @@ def _without(environment, name):
         (TORCHRUN | {"RANK": "one"}, None),
     ],
 )
-def test_a_launch_from_outside_is_one_that_is_told_whole(environment, launcher, monkeypatch):
+def test_a_launch_is_recognised_only_by_all_of_its_variables(environment, launcher, monkeypatch):
     monkeypatch.setattr(os, "environ", dict(environment))
     assert ranks.launcher() == launcher
     ranks.forget((*ranks.RANKS, *ranks.NODES), os.environ)
@@ -70,7 +70,7 @@ def test_a_launch_from_outside_is_one_that_is_told_whole(environment, launcher, 
     ids=["ranks", "slurm", "others"],
 )
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         [],
         pytest.param(["--multirun", "sweep.name=sweep"], marks=pytest.mark.slow),
@@ -79,14 +79,17 @@ def test_a_launch_from_outside_is_one_that_is_told_whole(environment, launcher, 
     ],
     ids=" ".join,
 )
-def test_ranks_left_in_a_shell_change_no_run(left, words, command, tmp_path):
+def test_ranks_left_in_a_shell_change_no_run(left, arguments, command, tmp_path):
     left = {name: value for name, value in left.items() if value}
-    answer = command(*TINY, "epochs=1", *words, **left)
+    answer = command(*TINY, "epochs=1", *arguments, **left)
     assert answer.returncode == 0, answer.stderr
     assert "epoch 1/1" in answer.stdout
     (path,) = tmp_path.glob("outputs/**/run.json")
     record = json.loads(path.read_text())
-    assert (record["state"], record["processes"]) == ("done", 2 if "trainer=ddp_cpu" in words else 1)
+    assert (record["state"], record["processes"]) == (
+        "done",
+        2 if "trainer=ddp_cpu" in arguments else 1,
+    )
     files = {"run.json", "config.yaml", "overrides.yaml", "metrics.csv", "run.log", "checkpoints"}
     assert {one.name for one in path.parent.iterdir()} - {".lock"} == files
     assert "slurm" not in str(path)
@@ -98,8 +101,8 @@ def test_srun_starts_the_processes_of_one_run(tmp_path):
     for rank in ("0", "1"):
         environment = {**os.environ, **SRUN, "SLURM_PROCID": rank, "SLURM_LOCALID": rank}
         environment |= {"SLURM_NTASKS_PER_NODE": "2", "SLURM_NODELIST": "127.0.0.1"}
-        words = [sys.executable, "-m", "densenet_cli.commands.run", *TINY, "trainer=ddp_cpu"]
-        started.append(subprocess.Popen(words, env=environment))
+        arguments = [sys.executable, "-m", "densenet_cli.commands.run", *TINY, "trainer=ddp_cpu"]
+        started.append(subprocess.Popen(arguments, env=environment))
     assert [process.wait(240) for process in started] == [0, 0]
     record = json.loads((tmp_path / "outputs/slurm-7-0/run.json").read_text())
     assert (record["state"], record["processes"]) == ("done", 2)

@@ -1,4 +1,4 @@
-"""What a process does before it trains."""
+"""How a process starts: what it imports, with how many threads, and how it can be interrupted."""
 
 import os
 import signal
@@ -35,7 +35,7 @@ torchvision.models.resnet18()
 """
 
 
-def test_a_run_loads_no_package_that_only_other_metrics_need():
+def test_a_run_imports_no_package_that_only_unused_metrics_need():
     answer = subprocess.run(
         [sys.executable, "-c", LOADED], capture_output=True, text=True, check=False, timeout=200
     )
@@ -52,18 +52,18 @@ def test_threads_spin_briefly_unless_the_user_chose(policy, spins, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("word", "fused"),
+    ("argument", "fused"),
     [(None, True), ("+recipe.optimizer.foreach=true", None), ("+recipe.optimizer.fused=false", False)],
 )
-def test_an_optimizer_is_fused_unless_the_recipe_chose(word, fused, typed, tmp_path):
-    words = [*TINY, "epochs=1", "hydra.run.dir=outputs/run", *([word] if word else [])]
-    assert typed(*words)[0] == 0
+def test_an_optimizer_is_fused_unless_the_recipe_chose(argument, fused, typed, tmp_path):
+    arguments = [*TINY, "epochs=1", "hydra.run.dir=outputs/run", *([argument] if argument else [])]
+    assert typed(*arguments)[0] == 0
     checkpoint = torch.load(tmp_path / "outputs/run/checkpoints/last.ckpt", weights_only=True)
     assert checkpoint["optimizer_states"][0]["param_groups"][0]["fused"] is fused
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ["--multirun", "sweep.name=sweep"],
         pytest.param(["trainer=ddp_cpu"], marks=pytest.mark.slow),
@@ -76,7 +76,7 @@ def test_an_optimizer_is_fused_unless_the_recipe_chose(word, fused, typed, tmp_p
     ],
     ids=" ".join,
 )
-def test_no_file_of_the_working_folder_is_taken_for_a_module(words, tmp_path, monkeypatch):
+def test_no_file_in_the_working_folder_replaces_a_module(arguments, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/densenet-run").write_text(INSTALLED)
@@ -84,14 +84,14 @@ def test_no_file_of_the_working_folder_is_taken_for_a_module(words, tmp_path, mo
         (tmp_path / f"{name}.py").write_text(
             "open('executed', 'a').write(__name__)\nraise SystemExit(3)"
         )
-    typed = [sys.executable, "bin/densenet-run", *TINY, "epochs=1", *words]
+    typed = [sys.executable, "bin/densenet-run", *TINY, "epochs=1", *arguments]
     answer = subprocess.run(typed, capture_output=True, text=True, timeout=240, check=False)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert not (tmp_path / "executed").exists()
 
 
 @pytest.mark.slow
-def test_a_module_of_the_working_folder_is_found_as_the_command_finds_it(command, tmp_path):
+def test_a_module_in_the_working_folder_is_found_in_sweeps_too(command, tmp_path):
     (tmp_path / "mine.py").write_text(
         "from torch import nn\n"
         "class Net(nn.Sequential):\n"
@@ -100,8 +100,8 @@ def test_a_module_of_the_working_folder_is_found_as_the_command_finds_it(command
     )
     (tmp_path / "own/model").mkdir(parents=True)
     (tmp_path / "own/model/mine.yaml").write_text("_target_: mine.Net\n")
-    words = ["--config-dir=own", "experiment=quickstart", "model=mine", "epochs=1", "trainer=cpu"]
-    answer = command("--multirun", *words, "sweep.name=sweep")  # as python -m, which searches here
+    arguments = ["--config-dir=own", "experiment=quickstart", "model=mine", "epochs=1", "trainer=cpu"]
+    answer = command("--multirun", *arguments, "sweep.name=sweep")  # as python -m, which searches here
     assert answer.returncode == 0, answer.stderr
 
 
@@ -114,9 +114,9 @@ COMMANDS = {
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_too_little_memory_for_torch_is_one_message(name):
-    module, *words = COMMANDS[name]
+    module, *arguments = COMMANDS[name]
     typed = ["bash", "-c", 'ulimit -v 300000; exec "$@"', "bash", sys.executable, "-m"]
-    typed += [f"densenet_cli.commands.{module}", *words]
+    typed += [f"densenet_cli.commands.{module}", *arguments]
     answer = subprocess.run(typed, capture_output=True, text=True, check=False, timeout=200)
     assert answer.returncode == 1
     said = [line for line in answer.stderr.splitlines() if "densenet-run: [1/1]" not in line]
@@ -128,7 +128,7 @@ def test_too_little_memory_for_torch_is_one_message(name):
 
 
 def _loads_torch(process):
-    """Whether a process, or one that it has started, has begun to load torch."""
+    """Whether a process, or one of its children, has begun to import torch."""
     children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
     maps = Path(f"/proc/{process}/maps").read_text()
     return "libtorch" in maps or any(map(_loads_torch, children))
@@ -137,8 +137,8 @@ def _loads_torch(process):
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.parametrize("name", COMMANDS)
 def test_ctrl_c_typed_twice_while_torch_loads_ends_without_a_traceback(name, tmp_path):
-    module, *words = COMMANDS[name]
-    typed = [sys.executable, "-m", f"densenet_cli.commands.{module}", *words]
+    module, *arguments = COMMANDS[name]
+    typed = [sys.executable, "-m", f"densenet_cli.commands.{module}", *arguments]
     process = subprocess.Popen(
         typed,
         stdout=subprocess.DEVNULL,

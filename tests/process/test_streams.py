@@ -1,4 +1,4 @@
-"""A command whose terminal is closed, whose reader leaves, whose disk is full, or without output."""
+"""Commands with a closed terminal, without a reader, on a full disk, or without standard streams."""
 
 import fcntl
 import json
@@ -14,7 +14,7 @@ import pytest
 from tiny_run import TINY
 
 RUN = [sys.executable, "-m", "densenet_cli.commands.run"]
-LONG = [*TINY, "epochs=6"]  # goes on well after its first line
+LONG = [*TINY, "epochs=6"]  # takes much longer than its first line
 ALONE = "hydra.run.dir=outputs/run"
 SWEEP = ["--multirun", "seed=0", "sweep.name=sweep"]
 
@@ -36,7 +36,7 @@ def _assert_trained_on(folder, epochs=6):
     assert "Error" not in log
 
 
-def test_a_run_whose_reader_leaves_trains_on(tmp_path):
+def test_a_run_that_loses_its_reader_continues_training(tmp_path):
     process = subprocess.Popen(
         [*RUN, *LONG, ALONE], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -47,7 +47,7 @@ def test_a_run_whose_reader_leaves_trains_on(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_that_fails_for_nobody_to_see_has_its_own_status(without_reader, tmp_path):
+def test_a_failed_run_without_reader_ends_with_status_1(without_reader, tmp_path):
     answer = without_reader("densenet_cli.commands.run", *LONG, ALONE, "model.depth=11")
     assert answer.returncode == 1
     assert "model.depth=11" in _record(tmp_path / "outputs/run")["error"]
@@ -58,14 +58,14 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("parallel", "job
 
 @pytest.mark.parametrize("launcher", ["basic", *SLOW])
 def test_a_sweep_without_reader_runs_all_its_jobs(launcher, without_reader, tmp_path):
-    words = ["--multirun", *TINY, f"hydra/launcher={launcher}", "seed=0,1", "sweep.name=sweep"]
-    answer = without_reader("densenet_cli.commands.run", *words)
+    arguments = ["--multirun", *TINY, f"hydra/launcher={launcher}", "seed=0,1", "sweep.name=sweep"]
+    answer = without_reader("densenet_cli.commands.run", *arguments)
     assert answer.returncode == 0
     for seed in (0, 1):
         _assert_trained_on(tmp_path / f"outputs/sweep/seed={seed}", epochs=2)
 
 
-def _in_a_terminal(*words, cwd, ignore_hangup):
+def _in_a_terminal(*arguments, cwd, ignore_hangup):
     """A command in the foreground of a terminal of its own: the process, and the other end."""
     ours, terminal = pty.openpty()
 
@@ -75,7 +75,7 @@ def _in_a_terminal(*words, cwd, ignore_hangup):
             signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
 
     process = subprocess.Popen(
-        words,
+        arguments,
         cwd=cwd,
         stdin=terminal,
         stdout=terminal,
@@ -97,17 +97,17 @@ def _close_once_shown(ours, text):
 
 @pytest.mark.parametrize("is_sweep", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_run_outlives_its_terminal_if_hangups_are_ignored(is_sweep, tmp_path):
-    words = [*RUN, *LONG, *(SWEEP if is_sweep else [ALONE])]
-    process, ours = _in_a_terminal(*words, cwd=tmp_path, ignore_hangup=True)
+    arguments = [*RUN, *LONG, *(SWEEP if is_sweep else [ALONE])]
+    process, ours = _in_a_terminal(*arguments, cwd=tmp_path, ignore_hangup=True)
     _close_once_shown(ours, b"epoch 1/6")
     assert process.wait(240) == 0
     _assert_trained_on(_only_run(tmp_path))
 
 
 @pytest.mark.parametrize("is_sweep", [pytest.param(False, marks=pytest.mark.slow), True])
-def test_a_closed_terminal_interrupts_a_run_that_can_go_on(is_sweep, tmp_path):
-    words = [*RUN, *TINY, "epochs=2000", *(SWEEP if is_sweep else [ALONE])]
-    process, ours = _in_a_terminal(*words, cwd=tmp_path, ignore_hangup=False)
+def test_a_closed_terminal_interrupts_a_run_that_can_be_resumed(is_sweep, tmp_path):
+    arguments = [*RUN, *TINY, "epochs=2000", *(SWEEP if is_sweep else [ALONE])]
+    process, ours = _in_a_terminal(*arguments, cwd=tmp_path, ignore_hangup=False)
     _close_once_shown(ours, b" 1/2000")
     assert process.wait(240) == 128 + signal.SIGHUP
     record = _record(_only_run(tmp_path))
@@ -127,14 +127,14 @@ def test_a_full_disk_under_the_output_does_not_end_a_run(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_without_any_descriptor_keeps_its_files_clean(tmp_path):
-    words = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *RUN, *LONG, ALONE]
-    assert subprocess.run(words, cwd=tmp_path, timeout=240, check=False).returncode == 0
+def test_a_run_with_closed_streams_writes_no_output_into_its_files(tmp_path):
+    arguments = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *RUN, *LONG, ALONE]
+    assert subprocess.run(arguments, cwd=tmp_path, timeout=240, check=False).returncode == 0
     _assert_trained_on(tmp_path / "outputs/run")
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ["densenet_cli.commands.run", "--cfg", "job"],
         ["densenet_cli.commands.run", "--help"],
@@ -143,6 +143,6 @@ def test_a_run_without_any_descriptor_keeps_its_files_clean(tmp_path):
     ],
     ids=" ".join,
 )
-def test_a_command_that_prints_ends_with_its_reader(words, without_reader):
-    answer = without_reader(*words)
+def test_a_command_that_prints_ends_with_its_reader(arguments, without_reader):
+    answer = without_reader(*arguments)
     assert (answer.returncode, answer.stderr) == (141, "")

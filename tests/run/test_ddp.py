@@ -123,14 +123,19 @@ def test_a_batch_size_that_cannot_be_shared_is_refused(command):
 
 
 @pytest.mark.slow
-def test_a_run_of_two_processes_is_resumed(command, broken_off, tmp_path):
+def test_a_run_of_two_processes_is_resumed(command, interrupted, tmp_path):
     import signal
 
     overrides = [*OVERRIDES, "trainer=ddp_cpu", "epochs=3", "checkpoint_minutes=0.0001"]
     whole = command(*overrides, "hydra.run.dir=outputs/whole")
     assert whole.returncode == 0, whole.stderr
+<<<<<<< HEAD
     status, stderr = broken_off(
         *overrides,
+=======
+    status, said = interrupted(
+        *words,
+>>>>>>> 482b387 (tests: name overrides, arguments and cases in config/ and process/ plainly)
         "hydra.run.dir=outputs/broken",
         once="outputs/broken/checkpoints/last.ckpt",
         send=signal.SIGINT,

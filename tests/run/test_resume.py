@@ -58,10 +58,10 @@ def whole(tmp_path_factory):
     ],
 )
 def test_a_resumed_run_ends_as_the_uninterrupted_one(
-    sent, status, state, minutes, whole, command, broken_off, tmp_path
+    sent, status, state, minutes, whole, command, interrupted, tmp_path
 ):
     broken = tmp_path / "outputs/broken"
-    returned, stderr = broken_off(
+    returned, stderr = interrupted(
         *OVERRIDES,
         f"checkpoint_minutes={minutes}",
         "hydra.run.dir=outputs/broken",
