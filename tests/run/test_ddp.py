@@ -129,13 +129,8 @@ def test_a_run_of_two_processes_is_resumed(command, interrupted, tmp_path):
     overrides = [*OVERRIDES, "trainer=ddp_cpu", "epochs=3", "checkpoint_minutes=0.0001"]
     whole = command(*overrides, "hydra.run.dir=outputs/whole")
     assert whole.returncode == 0, whole.stderr
-<<<<<<< HEAD
-    status, stderr = broken_off(
+    status, stderr = interrupted(
         *overrides,
-=======
-    status, said = interrupted(
-        *words,
->>>>>>> 482b387 (tests: name overrides, arguments and cases in config/ and process/ plainly)
         "hydra.run.dir=outputs/broken",
         once="outputs/broken/checkpoints/last.ckpt",
         send=signal.SIGINT,
