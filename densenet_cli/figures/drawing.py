@@ -79,13 +79,23 @@ class Drawing:
 
 
 def _compact(svg: str) -> str:
-    """An SVG with each path on one line, and coordinates of at most two decimals."""
+    """The same SVG with each path, text and row of markers on one line, and at most two decimals."""
+    svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(?<= )[dxy]="[^"]*"|translate\([^)]*\)', _shortened, svg)
+    svg = re.sub(r'<path d="([^"]{200,})"([^>]*)/>\s*<path d="\1"([^>]*)/>', _defined_once, svg)
+    return re.sub(r"\s*\n\s*(?=<use |</|<defs>|<g>|<g (?!id=)|<!--)", "", svg)
 
-    def compact(attribute: re.Match[str]) -> str:
-        one_line = " ".join(attribute[0].split())
-        return re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", one_line)
 
-    return re.sub(r'(?<= )[dxy]="[^"]*"', compact, svg)
+def _shortened(attribute: re.Match[str]) -> str:
+    one_line = " ".join(attribute[0].split())
+    return re.sub(r"-?\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", one_line)
+
+
+def _defined_once(twins: re.Match[str]) -> str:
+    """Two equal paths, a text and its outline, as two uses of one definition."""
+    shape, name = twins[1], f"shape_{twins.start()}"
+    uses = "".join(f'<use xlink:href="#{name}"{attributes}/>' for attributes in twins.groups()[1:])
+    return f'<defs><path id="{name}" d="{shape}"/></defs>{uses}'
 
 
 def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:

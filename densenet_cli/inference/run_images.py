@@ -31,6 +31,9 @@ def batches(
         UserError: the data are missing, or are not those of the run.
     """
     options: dict[str, Any] = {**trained.fields["config"]["data"], "batch_size": batch_size}
+    if root is not None and "root" not in options:
+        rule = f"the data of this run, {options['_target_']}, are not read from a folder; leave it out"
+        raise OptionError("--data-root", root, rule)
     if root is not None:
         options["root"] = root
     if "check" in options:

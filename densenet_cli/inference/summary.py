@@ -78,14 +78,14 @@ def show(
     found = _measured(network, torch.randn(batch_size, 3, image_size, image_size))
     whole = found[0]
     name = printable(config["model"].get("name") or whole.kind)
-    out = console()
+    out, threads = console(), torch.get_num_threads()
     rows = [_row(layer, whole) for layer in found if layer.depth <= depth]
     out.print(table(HEADINGS, rows, text=("layer", "kind")))
     out.print(
         f"{name}: {whole.parameters:,} parameters, {whole.multiply_adds:,} multiply-adds for one image "
         f"of {image_size}x{image_size}, {whole.bytes / 1e6:.1f} MB of outputs; "
         f"{1e3 * whole.seconds:.1f} ms for {batch_size} images in float32 on "
-        f"{torch.get_num_threads()} CPU threads",
+        f"{threads} CPU thread{'' if threads == 1 else 's'}",
         soft_wrap=True,
     )
 

@@ -105,7 +105,7 @@ def test_mistakes_are_shown_with_what_was_said_and_what_is_true():
     picture = torch.rand(4, 5, 3)
     drawing = draw_mistakes(surest, [picture], ["a", "b", "sea otter, Enhydra"])
     first, *others = drawing.figure.axes
-    assert first.get_title(loc="center") == "a 85 %\nis sea otter, En…"
+    assert first.get_title(loc="center") == "a (85 %)\nis sea otter, En…"
     assert np.array_equal(first.get_images()[0].get_array(), picture)
     assert not any(axes.get_images() for axes in others)
     expected = {"image": 2, "class": "sea otter, Enhydra", "predicted": "a"}

@@ -124,7 +124,7 @@ def test_images_of_any_size_are_named_and_unreadable_files_are_left_out(tmp_path
     ):
         assert f"<!-- {words} -->" in drawn
     chance = 100 * float(found[0]["confidence"])
-    assert f"<!-- {found[0]['predicted']} {chance:.0f} % -->" in drawn
+    assert f"<!-- {found[0]['predicted']} ({chance:.0f} %) -->" in drawn
 
 
 @pytest.mark.parametrize(("rows", "title"), [(1, "ResNet-20"), (2, "VGG-16"), (6, "DenseNet " * 7)])
@@ -153,7 +153,7 @@ def test_titles_are_within_the_figure(rows, title):
             "^one: --class=see: must be one of .*; for example --class=sea",
         ),
         ({"layers": ["a", "b", "c"]}, OptionError, "--layer=a b c: must be one module, or .* of the 2"),
-        ({"layers": ["x"]}, UserError, "^one: --layer=x: is none of "),
+        ({"layers": ["x"]}, UserError, "^one: --layer=x: is not one of "),
         ({"paths": ["x.png"] * 41}, UserError, "41 images: at most 40"),
         ({"paths": ["x.png"]}, UserError, "none of 1 image files can be read; x.png: "),
         ({}, UserError, "two and one have different test images; name image files for both"),

@@ -101,3 +101,14 @@ def test_saliency_of_image_files_skips_unreadable_ones(trained_run, densenet_mod
         rows = list(csv.DictReader(file))
     assert [(row["class"], row["explained"]) for row in rows] == 7 * [("sea", "sea")]
     assert "Grad-CAM: " in out
+
+
+def test_data_that_are_in_no_folder_have_no_root(trained_run, densenet_model, tmp_path):
+    shutil.copytree(trained_run[0], tmp_path / "digits")
+    record = json.loads((tmp_path / "digits" / "run.json").read_text())
+    record["config"]["data"] = {"_target_": "densenet_cli.data.digits.Digits", "batch_size": 8}
+    (tmp_path / "digits" / "run.json").write_text(json.dumps(record))
+    status, _, message = densenet_model("maps", tmp_path / "digits", "--data-root", "photos")
+    assert status == 1
+    rule = "the data of this run, densenet_cli.data.digits.Digits, are not read from a folder"
+    assert f"--data-root=photos: {rule}; leave it out" in message

@@ -82,7 +82,8 @@ def _in_words(predictions: Predictions) -> str:
     distance = 100 * calibration.expected_calibration_error(predictions.logits, predictions.labels)
     errors = calibration.class_errors(confusion).nan_to_num(0)
     worst = [
-        f"{printable(predictions.class_names[label])} {errors[label]:.1f} %"
+        f"{printable(predictions.class_names[label])} ({errors[label]:.1f} %)"
         for label in errors.topk(min(WORST, len(errors))).indices
     ]
-    return f"error {error:.2f} %, calibration error {distance:.2f} %; highest for {', '.join(worst)}"
+    overall = f"error {error:.2f} %, calibration error {distance:.2f} %"
+    return f"{overall}; highest class errors: {', '.join(worst)}"

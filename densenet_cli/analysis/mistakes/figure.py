@@ -133,5 +133,5 @@ def _show(axes: Axes, mistake: Mistake, image: Tensor, class_names: Sequence[str
         as_title(class_names[i], LONGEST_NAME) for i in (mistake.predicted, mistake.label)
     )
     axes.imshow(image.numpy(), interpolation="nearest")
-    words = f"{predicted} {100 * mistake.confidence:.0f} %\nis {true}"
+    words = f"{predicted} ({100 * mistake.confidence:.0f} %)\nis {true}"
     axes.set_title(words, fontsize=7, fontweight="normal", loc="center")

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any
 
 from densenet_cli.analysis.network_label import NetworkLabel
 from densenet_cli.analysis.reuse import figure
-from densenet_cli.analysis.reuse.feature_reuse import BlockReuse, claims, feature_reuse
+from densenet_cli.analysis.reuse.feature_reuse import BlockReuse, Claims, claims, feature_reuse
 from densenet_cli.analysis.runs import Analysis
 from densenet_cli.figures.terminal import console, table
 from densenet_cli.options import UserError
+
+NUMBERS = {  # what it means: the attribute of Claims
+    "1. layers: evenness of the weights": "layers.evenness",
+    "1. layers: strongest source / mean": "layers.largest",
+    "2. transitions: evenness of the weights": "transitions.evenness",
+    "2. transitions: strongest source / mean": "transitions.largest",
+    "3. blocks 2, 3, ...: block input / other sources": "input_over_others",
+    "3. share of their layers with least weight on it": "input_is_least",
+    "3. this share by chance": "input_is_least_by_chance",
+    "4. classifier: late maps / early maps": "late_over_early",
+    "4. classifier: correlation of weight and position": "lateness",
+}
 
 
 def reuse(analysis: Analysis, through_norm: bool) -> None:
@@ -36,22 +46,18 @@ def reuse(analysis: Analysis, through_norm: bool) -> None:
 
 
 def _show_claims(blocks: Mapping[NetworkLabel, list[BlockReuse]]) -> None:
-    """A row for each number, a column for each network."""
-    columns = [dict(_numbers(asdict(claims(own)))) for own in blocks.values()]
-    names = dict.fromkeys(name for column in columns for name in column)
-    rows = ([name, *(_cell(column.get(name)) for column in columns)] for name in names)
-    headings = ["observation", *(network.title for network in blocks)]
+    """A row for each number, a column for each network; no row if no network has the number."""
+    columns = [claims(own) for own in blocks.values()]
+    rows = []
+    for meaning, path in NUMBERS.items():
+        numbers = [_number(column, path) for column in columns]
+        if any(number is not None for number in numbers):
+            rows.append([meaning, *("" if number is None else f"{number:.3f}" for number in numbers)])
+    headings = ["observation of the paper, section 5", *(network.title for network in blocks)]
     console().print(table(headings, rows, text=headings[:1]))
 
 
-def _cell(number: float | None) -> str:
-    return "" if number is None else f"{number:.3f}"
-
-
-def _numbers(values: Mapping[str, Any], within: str = "") -> list[tuple[str, float | None]]:
-    """All numbers of nested dictionaries with their names, as "layers: evenness"."""
-    numbers: list[tuple[str, float | None]] = []
-    for name, value in values.items():
-        words = within + name.replace("_", " ")
-        numbers += _numbers(value, f"{words}: ") if isinstance(value, dict) else [(words, value)]
-    return numbers
+def _number(found: Claims, path: str) -> float | None:
+    name, _, part = path.partition(".")
+    value = getattr(found, name)
+    return getattr(value, part) if part and value is not None else value

@@ -119,7 +119,7 @@ def _bar(
 
 
 def _predictions(own: Saliency) -> list[str]:
-    """The predicted class as "cat 97 %"; if another class is explained, as "cat 97 %; dog 2 %"."""
+    """As "cat (97 %)", the prediction; if another class is explained, "cat (97 %); dog (2 %)"."""
     return [
         _percent(predicted, confidence)
         + ("" if explained == predicted else f"; {_percent(explained, probability)}")
@@ -130,7 +130,7 @@ def _predictions(own: Saliency) -> list[str]:
 
 
 def _percent(name: str, probability: Tensor) -> str:
-    return f"{as_title(name, LONGEST_NAME)} {100 * float(probability):.0f} %"
+    return f"{as_title(name, LONGEST_NAME)} ({100 * float(probability):.0f} %)"
 
 
 def _relative(maps: Tensor) -> Tensor:
