@@ -44,10 +44,13 @@ def _unknown_choice(error: MissingConfigException) -> str:
     group, _, name = file.rpartition("/") if file.startswith("hydra/") else file.partition("/")
     if not error.options:
         return first_line(error)
-    near = nearest(name, {*error.options, *_choices(group)})
-    few = f"there are {', '.join(error.options)}; " if len(error.options) <= FEW else ""
-    hint = f"did you mean {group}={near}? " if near else few
-    return f"{group}={name}: there is no such choice; {hint}{ALL}"
+    folder, _, stem = name.rpartition("/")
+    known = sorted({*error.options, *_choices(group)}, key=lambda one: one.rpartition("/")[0] == folder)
+    stems = {one.rpartition("/")[2]: one for one in known}  # those of the same folder replace others
+    few = f"there are {', '.join(error.options)}" if len(error.options) <= FEW else ALL
+    near = nearest(stem, stems)
+    hint = f"did you mean {group}={stems[near]}? {ALL}" if near else few
+    return f"{group}={name}: there is no such choice; {hint}"
 
 
 def _unknown_key(cause: OmegaConfBaseException, overrides: Sequence[str]) -> str:
@@ -81,8 +84,8 @@ def _no_name(overrides: Sequence[str]) -> str | None:
         if not key(override):
             return f"{override}: cannot be read as key=value"
         if names and override.partition("=")[2] not in names:
-            few = f": {', '.join(names)}" if len(names) <= FEW else ""
-            return f"{override}: must name a choice{few}; {ALL}"
+            few = f": {', '.join(names)}" if len(names) <= FEW else f"; {ALL}"
+            return f"{override}: must name a choice{few}"
     return None
 
 
