@@ -183,14 +183,14 @@ class Library:
         norms = [module for name, module in children.items() if name.startswith("norm")]
         convolutions = [module for name, module in children.items() if name.startswith("conv")]
         dropout = cast(nn.Dropout, children["dropout"]).p if "dropout" in children else None
-        chance = cast(float, getattr(parent, "drop_rate", 0.0) if dropout is None else dropout)
-        if chance >= 1:
+        probability = cast(float, getattr(parent, "drop_rate", 0.0) if dropout is None else dropout)
+        if probability >= 1:
             raise CannotFuse("everything is dropped")
         return [
             Convolution(
                 cast(nn.BatchNorm2d, norm),
                 cast(nn.Conv2d, conv),
-                chance if self.drops_everywhere or conv is convolutions[-1] else 0.0,
+                probability if self.drops_everywhere or conv is convolutions[-1] else 0.0,
             )
             for norm, conv in zip(norms, convolutions, strict=True)
         ]

@@ -1,8 +1,8 @@
-"""Whether the fused DenseNet is right on this machine's GPU, and how fast it is beside its rivals.
+"""Checks the fused DenseNet on this machine's GPU, and measures it beside other implementations.
 
-Run by `python tests/benchmarks/bench_gpu.py`; it needs a CUDA device. Ends with status 1 without one,
-or if the fused network strays from the reference in float64 much further than the reference itself does
-in the same number format.
+Run by `python tests/benchmarks/bench_gpu.py`; it needs a CUDA device. The exit status is 1 without
+one, or if the rounding errors of the fused network, compared with float64, are much larger than those
+of the modules in the same number format.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from densenet_cli.results.table import Table
 from densenet_cli.training.cuda_graphs import WARM_UP
 from densenet_cli.units import memory
 
-SLACK = 4.0  # how many times the reference's rounding error the fused network's may be
-ROUNDING = 1e-5  # relative, of sums in another order: an error below it is none
+SLACK = 4.0  # largest ratio of rounding errors, fused network to reference
+ROUNDING = 1e-5  # relative error that is never too large: sums in another order
 CHECKED = (
     cifar_densenet("small-bc", 8, growth_rate=12, depth=40),
     cifar_densenet("small", 8, growth_rate=12, depth=22, bottleneck=False, compression=1.0),
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--skip-compile", action="store_true", help="without torch.compile")
     options = parser.parse_args()
     if not torch.cuda.is_available():
-        sys.exit("bench_gpu needs a GPU: torch sees no CUDA device here, so nothing was checked")
+        sys.exit("bench_gpu needs a GPU: torch finds no CUDA device here, so nothing was checked")
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}")
     right = [is_right(network, "cuda") for network in CHECKED]
     for network in TIMED:
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def is_right(network: Network, device: str) -> bool:
-    """Compare fused and reference, in float32 and in the device's best format, with float64.
+    """Compare fused network and reference, in float32 and in the device's best format, with float64.
 
     Prints the largest relative errors (of norms, over all tensors of a kind) of both.
     """
@@ -84,7 +84,7 @@ def is_right(network: Network, device: str) -> bool:
 def outcomes(
     contestant: Contestant, network: Network, device: str, dtype: torch.dtype
 ) -> dict[str, dict[str, Tensor]]:
-    """By kind and name: what a training pass and an evaluation after it give, in float64."""
+    """Results of a training pass and an evaluation after it, by kind and name, as float64."""
     trainee = Trainee(contestant, network, device)
     trainee.module.to(dtype)
     trainee.images = trainee.images.to(dtype)
@@ -108,8 +108,8 @@ def errors(
 ) -> dict[str, float]:
     """By kind, the largest relative error of any tensor, in norms.
 
-    A tensor of less than a hundredth of the kind's largest norm counts as having that: the gradient
-    of many a shift is next to nothing, a sum of what cancels out.
+    The norm of a tensor counts as at least a hundredth of the largest norm of its kind: many gradients
+    of shifts are sums that cancel out almost completely.
     """
     largest = {}
     for kind, tensors in exact.items():
@@ -123,7 +123,7 @@ def errors(
 
 
 def timings(network: Network, skip_compile: bool) -> Table:
-    """Seconds and memory of a training step, of all contestants by turns, each by CUDA graphs too."""
+    """Seconds and memory of a training step of all contestants, each also with CUDA graphs."""
     named = [CONTESTANTS[name] for name in CONTESTING if name in network.contestants]
     chosen = [one for contestant in named for one in (contestant, contestant.replay())]
     if not skip_compile:
@@ -158,7 +158,7 @@ def _warm(trainee: Trainee) -> Trainee:
 
 
 def _seconds(step: Callable[[], Tensor]) -> float:
-    """Seconds of a step on the device, by its own clock."""
+    """Seconds of a step, by the clock of the device."""
     began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     began.record()
     for _ in range(STEPS):
@@ -169,12 +169,12 @@ def _seconds(step: Callable[[], Tensor]) -> float:
 
 
 def _times(taken: list[float], fused: list[float] | None) -> str:
-    """How many times as long as fused: the median ratio of rounds."""
+    """The median over rounds of the ratio to fused."""
     return f"{statistics.median(map(lambda a, b: a / b, taken, fused)):.2f}" if fused else "–"
 
 
 def _step_memory(trainee: Trainee) -> int:
-    """Bytes that a step holds at its peak beyond weights and momentum; a replay takes none anew."""
+    """Bytes that a step needs at its peak beyond weights and momentum."""
     resting = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
     trainee.step()

@@ -131,8 +131,8 @@ class Contestant:
 
 def main() -> None:
     """Measure and print."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of closing all workers
-    ranks.spin_briefly()  # all contestants, as in densenet-run
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # which closes all workers
+    ranks.spin_briefly()  # for all contestants, as in densenet-run
     options = _options()
     with tempfile.TemporaryDirectory() as cache:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache  # what an earlier run compiled must not be found

@@ -83,14 +83,14 @@ LOSS_TOLERANCE = 0.02  # relative: bfloat16 rounds to 1/256
 
 def main() -> None:
     """Measure, or read what was measured, and print."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of closing all workers
-    ranks.spin_briefly()  # all contestants, as in densenet-run
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # which closes all workers
+    ranks.spin_briefly()  # for all contestants, as in densenet-run
     options = _options()
     if options.read:
         found = json.loads(options.read.read_text("utf-8"))
     else:
         with tempfile.TemporaryDirectory() as cache:
-            # What an earlier run compiled must not be at hand.
+            # What an earlier run compiled must not be found.
             os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
             found = measure(options)
     networks = found["networks"].values()
@@ -127,7 +127,12 @@ def _options() -> argparse.Namespace:
         "--compile-limit", type=float, default=300, metavar="S", help="seconds torch.compile may take"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured")
-    parser.add_argument("--read", type=Path, metavar="FILE", help="print such a file; measure nothing")
+    parser.add_argument(
+        "--read",
+        type=Path,
+        metavar="FILE",
+        help="print the results in a file of --json; measure nothing",
+    )
     parser.add_argument("--markdown", action="store_true", help="the tables of the README")
     return parser.parse_args()
 
@@ -139,7 +144,7 @@ def _rounds(word: str) -> int:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """All results, as --json writes them; the file is written anew after each network."""
+    """All results, as --json writes them; the file is rewritten after each network."""
     found: dict[str, Any] = {
         "date": now(),
         "machine": devices.device_name("cpu"),
@@ -168,7 +173,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _formats() -> tuple[str, ...]:
-    """The number formats that contestants compute with here."""
+    """The number formats that contestants use here."""
     gains = devices.precision("auto", "cpu") == "bf16-mixed"
     return ("float32", "bfloat16") if gains else ("float32",)  # else a product can take minutes
 
@@ -179,7 +184,7 @@ def _rates(machine: Worker) -> dict[str, float]:
 
 
 def _least(network: Network, machine: Worker, rates: dict[str, float]) -> dict[str, Any]:
-    """The least step by number format, with the bandwidth of as much memory as a block takes."""
+    """The least time of a step by number format, with the bandwidth for a block's amount of memory."""
     least = {}
     for name in _formats():
         is_bfloat16 = name == "bfloat16"
@@ -190,7 +195,7 @@ def _least(network: Network, machine: Worker, rates: dict[str, float]) -> dict[s
 
 
 def _measure_network(network: Network, options: argparse.Namespace) -> dict[str, Any]:
-    """Batch, parameters, load, and what each contestant did or why it is absent."""
+    """Batch, load, and each contestant's results, or why it is absent."""
     rounds = options.rounds or (2 if options.quick else 7)
     chosen = [CONTESTANTS[name] for name in network.contestants]
     chosen = [one for one in chosen if not options.contestants or one.name in options.contestants]
@@ -218,12 +223,12 @@ def _measure_network(network: Network, options: argparse.Namespace) -> dict[str,
 
 
 def _evaluates(name: str) -> bool:
-    """Not those that evaluate as another one does, nor a second time of compiling."""
+    """Not those that evaluate like another one, nor those that would compile again."""
     return "efficient" not in name and not name.endswith("compiled")
 
 
 def _warm_up(workers: dict[str, Worker], results: dict[str, dict[str, Any]]) -> None:
-    """Wait for all, then let each take its first steps alone; those that fail leave `workers`."""
+    """Wait for all, then let each take its first steps alone; remove those that fail from `workers`."""
     for name in list(workers):
         with _absent_if_lost(name, workers, results):
             workers[name].wait_until_ready()
@@ -245,11 +250,11 @@ def _add_compiled(
     results: dict[str, dict[str, Any]],
     limit_s: float,
 ) -> None:
-    """Let torch.compile's version of the fastest rival take part, if it compiles in time."""
-    rivals = [name for name in workers if not name.startswith("fused")]
-    if not network.evaluation_batch or not rivals:
+    """Add torch.compile of the fastest other contestant, if it compiles in time."""
+    others = [name for name in workers if not name.startswith("fused")]
+    if not network.evaluation_batch or not others:
         return
-    best = min(rivals, key=lambda name: results[name]["seconds"])
+    best = min(others, key=lambda name: results[name]["seconds"])
     compiled = CONTESTANTS[best].compile()
     name = compiled.name
     results[name] = {"bfloat16": compiled.is_bfloat16()}
@@ -267,7 +272,7 @@ def _take_turns(
     method: str,
     rounds: int,
 ) -> None:
-    """Measure all workers by turns; results[name][kind] is the `summary` of one."""
+    """Let the workers take turns; results[name][kind] is the `summary` of each."""
     answers, lost = alternate(workers, method, rounds)
     for name, turns in answers.items():
         results[name][kind] = summary(turns)
@@ -279,7 +284,7 @@ def _take_turns(
 def _absent_if_lost(
     name: str, workers: dict[str, Worker], results: dict[str, dict[str, Any]]
 ) -> Iterator[None]:
-    """Whoever is lost here takes no further part, and the result says why."""
+    """If the worker is lost here, remove it and note why in the results."""
     try:
         yield
     except Lost as reason:

@@ -1,7 +1,8 @@
-"""Who competes: the same network with the same weights, by different hands and in different modes.
+"""The contestants: the same network with the same weights, in different implementations and modes.
 
-gpleiss's efficient implementation is no package; torchvision's `memory_efficient=True` is its
-algorithm (checkpointing of concatenation, batch norm, ReLU and 1x1 convolution).
+gpleiss's efficient implementation cannot be installed as a package; torchvision's
+`memory_efficient=True` is the same algorithm: checkpointing of concatenation, batch norm, ReLU and 1x1
+convolution.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ class Contestant:
 
     Args:
         name: as typed after --contestants.
-        make: network -> module with the state dict of our own.
+        make: network -> module, with the state dict of our own implementation.
         channels_last: memory format of weights and images.
-        precision: Lightning's name; "auto": bfloat16 where the machine gains by it, else float32.
+        precision: Lightning's name; "auto": bfloat16 where it is faster, else float32.
         compiled: by torch.compile with its default options.
         replayed: recorded as CUDA graphs, as densenet-run does on a GPU.
     """
@@ -45,7 +46,7 @@ class Contestant:
         return replace(self, name=f"{self.name}-compiled", compiled=True)
 
     def replay(self) -> Contestant:
-        """The same by CUDA graphs."""
+        """The same with CUDA graphs."""
         return replace(self, name=f"{self.name}-replayed", replayed=True)
 
     def is_bfloat16(self, device: str = "cpu") -> bool:
@@ -89,7 +90,7 @@ def timm(network: Network) -> nn.Module:
 
 
 def _with_stem(module: nn.Module, network: Network) -> nn.Module:
-    """The module with the 3x3 stem of CIFAR, which torchvision and timm do not have, if need be."""
+    """The module, with the 3x3 stem for CIFAR if the network has it; torchvision and timm do not."""
     features = module.features
     if network.make.keywords.get("stem") != "imagenet":
         width = features.conv0.out_channels
@@ -100,10 +101,10 @@ def _with_stem(module: nn.Module, network: Network) -> nn.Module:
 
 
 def build(contestant: Contestant, network: Network) -> nn.Module:
-    """The contestant's module, with the weights that every other contestant gets too.
+    """The contestant's module, with the weights that all contestants get.
 
     Raises:
-        RuntimeError: it has not exactly the parameters and buffers of ours.
+        RuntimeError: it does not have exactly the parameters and buffers of ours.
     """
     torch.manual_seed(0)
     weights = network.make().state_dict()

@@ -1,4 +1,4 @@
-"""The networks that are measured, with their batches, and the names of those who compete on each."""
+"""The networks that are measured, with their batches and the names of the contestants for each."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Network:
     Args:
         name: as typed after --networks.
         title: as printed.
-        make: called without arguments it makes the network; `make.keywords` are its options.
-        contestants: names of those who have this network.
+        make: makes the network when called without arguments; `make.keywords` are its options.
+        contestants: the names of those that have this network.
         image_size: height and width in pixels.
         batch: images of a training step.
         evaluation_batch: images of an evaluation; 0: evaluation is not measured.
@@ -50,7 +50,7 @@ class Network:
         return self.make.func is DenseNet
 
     def smaller(self) -> Network:
-        """The same network with an eighth of the images, to try the benchmark out."""
+        """The same network with an eighth of the images, for a quick try."""
         return replace(
             self, batch=max(2, self.batch // 8), evaluation_batch=-(-self.evaluation_batch // 8)
         )
@@ -67,7 +67,7 @@ def cifar_densenet(
 
 
 def of_depth(depth: int) -> Network:
-    """DenseNet-BC with k = 12, one of those that show how time and memory grow with depth."""
+    """DenseNet-BC with k = 12, to show how time and memory grow with depth."""
     network = cifar_densenet(f"depth-{depth}", 16, DEPTH, growth_rate=12, depth=depth)
     return replace(network, evaluation_batch=0)
 

@@ -1,4 +1,4 @@
-"""What bench_networks.py found, as tables. Ratios are to our fused DenseNet, above 1 where it wins."""
+"""The results of bench_networks.py as tables. Ratios above 1 mean that our fused DenseNet is faster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FUSED, AS_IT_COMES = "fused", "torchvision-plain"
 
 
 def title(network: Result) -> str:
-    """The network, its images, its load on the machine."""
+    """The network, its images, and the load on the machine."""
     size, batch = network["image_size"], network["batch"]
     load = ", ".join(f"{load:.1f}" for load in network["load_average"])
     return f"{network['title']}, {size} × {size} pixels, batch {batch} (load average {load})"
@@ -41,7 +41,7 @@ def of_network(network: Result) -> Table:
     notes = [f"{name}: absent. {one['absent']}" for name, one in results.items() if "absent" in one]
     for name, one in results.items():
         if "compile_s" in one:
-            notes.append(f"{name}: {one['compile_s']:.0f} s until its first step, for compiling.")
+            notes.append(f"{name}: {one['compile_s']:.0f} s of compiling before its first step.")
     return Table(headings, [False, False] + [True] * 9, rows, notes + _least_notes(network))
 
 
@@ -70,15 +70,15 @@ def _least_notes(network: Result) -> list[str]:
 
 
 def of_summary(found: Result, networks: Sequence[Result]) -> Table:
-    """A row a network: the fused DenseNet, the best of the others, torchvision as it comes."""
+    """One row per network: the fused DenseNet, the best of the others, torchvision as it comes."""
     headings = ["network", "batch", "fused", "best other", "ratio", "as it comes", "ratio"]
     headings += ["activations", "memory_efficient", "ratio", "share of roofline", "evaluation", "ratio"]
     notes = [
         f"{found['machine']}, torch {found['versions']['torch']}, {found['date'][:10]}: "
         f"{_rates(found['rates'])}.",
-        "Steps and ratios are medians of rounds in which the contestants took turns. As it comes: "
-        "torchvision's (of plain DenseNets the reference), float32, default memory format. "
-        "memory_efficient: the leaner one of its modes.",
+        "Steps and ratios are medians over rounds in which the contestants took turns. As it comes: "
+        "torchvision (for plain DenseNets our modules) in float32 and the default memory format. "
+        "memory_efficient: its mode that needs less memory.",
     ]
     rows = [_summary_cells(network) for network in networks if FUSED in network["contestants"]]
     return Table(headings, [False] + [True] * 12, rows, notes)
@@ -110,7 +110,7 @@ def _summary_cells(network: Result) -> list[str]:
 
 
 def of_growth(networks: Sequence[Result]) -> Table:
-    """A row a depth: time and activations of each contestant."""
+    """One row per depth: time and activations of each contestant."""
     names = list(dict.fromkeys(name for network in networks for name in network["contestants"]))
     headings = ["network", "batch"]
     headings += [heading for name in names for heading in (f"{name}, step", "activations")]
@@ -123,12 +123,12 @@ def of_growth(networks: Sequence[Result]) -> Table:
 
 
 def _base(results: Result) -> str:
-    """Whom the others are compared with: the fused network, or the first one if it is absent."""
+    """The contestant that others are compared with: fused, or the first one if it is absent."""
     return next((name for name in (FUSED, *results) if "train" in results.get(name, {})), FUSED)
 
 
 def _least(results: Result, names: Sequence[str], key: Callable[[Result], float]) -> str:
-    """The name with the least key of those that have one; nothing if none has."""
+    """The name with the smallest key; NOTHING if none has a key."""
     known = {}
     for name in names:
         with suppress(KeyError):
@@ -146,7 +146,7 @@ def _seconds(seconds: float) -> str:
 
 
 def _times(one: Result, other: Result, kind: str) -> str:
-    """How many times as long as the other."""
+    """How many times as long one took as the other."""
     return f"{ratio(one[kind], other[kind]):.2f}" if kind in one and kind in other else NOTHING
 
 
@@ -156,13 +156,13 @@ def _activations(one: Result) -> str:
 
 
 def _quotient(one: Result, other: Result) -> str:
-    """How many times the activations of the other."""
+    """The ratio of activations."""
     known = [each.get("activations") for each in (one, other)]
     return NOTHING if None in known else f"{known[0] / known[1]:.2f}"
 
 
 def _share(network: Result, name: str) -> str:
-    """The least time of a step in the contestant's number format, of the time that it took."""
+    """The least time of a step in the contestant's number format, as a share of its time."""
     one = network["contestants"][name]
     if "least" not in network or "train" not in one:
         return NOTHING

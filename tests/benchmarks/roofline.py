@@ -1,4 +1,4 @@
-"""The least time that a training step of a DenseNet can take by this machine's measured rates."""
+"""The least time of a training step of a DenseNet, from the measured rates of this machine."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ REPEATS = 10
 
 
 class Machine:
-    """Rates that torch reaches here with all its threads, the best of ten tries."""
+    """Rates that torch reaches here with all its threads: the best of ten tries."""
 
     def matrix_rate(self, bfloat16: bool) -> float:
-        """Floating-point operations a second of a product of two 4096 x 4096 matrices."""
+        """Floating-point operations per second of a product of two 4096 x 4096 matrices."""
         size, dtype = 4096, torch.bfloat16 if bfloat16 else torch.float32
         left, right = (torch.randn(size, size).to(dtype) for _ in range(2))
         out = torch.empty(size, size, dtype=dtype)
         return 2 * size**3 / _least_seconds(lambda: torch.mm(left, right, out=out))
 
     def bandwidth(self, footprint: int = FAR_BEYOND_CACHE) -> float:
-        """Bytes a second that a = b + 3c reads and writes, its three arrays of so many bytes in all."""
+        """Bytes per second that a = b + 3c moves, with `footprint` bytes in its three arrays."""
         a, b, c = (torch.ones(footprint // 12) for _ in range(3))
         return a.nbytes * 3 / _least_seconds(lambda: torch.add(b, c, alpha=3, out=a))
 
@@ -48,18 +48,18 @@ def _least_seconds(work: Callable[[], Any]) -> float:
 def least_step(
     network: Network, bfloat16: bool, matrix_rate: float, bandwidth: float
 ) -> dict[str, float]:
-    """The least seconds of a training step if arithmetic and memory traffic overlap wholly.
+    """The least seconds of a training step if arithmetic and memory traffic overlap completely.
 
     arithmetic: three times the multiply-adds of the forward pass (output, gradient of the input,
     gradient of the weight), two operations each. traffic: `elements_moved` of 2 bytes (bfloat16) or
-    4, and 32 bytes a parameter: weight read forward and backward, gradient written; all three of
-    weight, gradient and momentum read and two of them written by SGD. seconds: the larger one.
+    4, and 32 bytes per parameter: the weight is read forward and backward, the gradient written; SGD
+    reads weight, gradient and momentum and writes two of them. seconds: the larger one.
 
     Args:
         network: a DenseNet of ours.
         bfloat16: whether maps are stored and multiplied in bfloat16.
-        matrix_rate: operations a second.
-        bandwidth: bytes a second.
+        matrix_rate: operations per second.
+        bandwidth: bytes per second.
     """
     module = network.make()
     operations = 6 * network.batch * multiply_adds(module, network.image_size)
@@ -70,7 +70,7 @@ def least_step(
 
 
 def footprint(network: Network, bfloat16: bool) -> int:
-    """Bytes of the largest block's maps and gradients: what the traffic goes to and fro in."""
+    """Bytes of the largest block's maps and gradients, which most of the traffic reads and writes."""
     return elements_moved(network)[1] * _bytes(bfloat16)
 
 
@@ -81,18 +81,18 @@ def _bytes(bfloat16: bool) -> int:
 def elements_moved(network: Network) -> tuple[int, int]:
     """Elements of feature maps that a training step moves, and of the largest block's buffers.
 
-    Counted for an algorithm that holds a block's maps in one buffer, works layer by layer, and knows
-    batch statistics only when a map is complete: a pass over maps counts where they cannot be at
-    hand from the pass before. No other way of computing is claimed to need as much.
+    Counted for an algorithm that keeps a block's maps in one buffer, works layer by layer, and knows
+    batch statistics only when a map is complete. A pass over maps counts if they cannot be in the cache
+    from the pass before. Other algorithms may need less.
 
-    - the prefix of the buffer that a layer reads: forward; backward, for ReLU's mask and the weight
-      gradient; its gradient, read and written: 4
-    - the maps that a layer makes: written; their gradient read: 2
-    - the maps between the 1x1 and the 3x3 convolution: written, read; backward read for the weight
-      gradient, their gradient written, and both read for the batch norm in between: 6. So are those
-      between the 7x7 convolution and its pooling.
-    - what a transition or the last batch norm reads: forward, backward, its gradient written: 3
-    - what a transition makes, pooled, and what the stem hands to the first block: 2
+    - the first columns of the buffer, which a layer reads: forward; backward, for ReLU's mask and the
+      gradient of the weight; their gradient, read and written: 4
+    - the maps that a layer writes: written; their gradient read: 2
+    - the maps between the 1x1 and the 3x3 convolution: written, read; backward read for the gradient of
+      the weight, their gradient written, and both read for the batch norm in between: 6. The same for
+      those between the 7x7 convolution and its pooling.
+    - the input of a transition or of the last batch norm: forward, backward, its gradient written: 3
+    - the pooled output of a transition, and the stem's output for the first block: 2
 
     Returns:
         elements moved; elements of maps and their gradients in the largest block.

@@ -1,7 +1,7 @@
-"""Measuring things side by side: each in a fresh process of its own, one at work at a time.
+"""Measures things side by side: each in a fresh process of its own, one at a time, by turns.
 
-So no one inherits another's memory, allocator settings or compiled code, and a disturbance of the
-machine falls on all alike.
+So none inherits another one's memory, allocator settings or compiled code, and other load on the
+machine affects all of them alike.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-PATIENCE_S = 600.0  # for an answer that should take seconds
+PATIENCE_S = 600.0  # wait so long for an answer that should take seconds
 
 
 class Lost(Exception):
-    """A worker that failed, died or took too long; the text says which."""
+    """A worker failed, died or took too long; the text says which."""
 
 
 class Worker:
     """An object in a process of its own, whose methods are called from here.
 
     Args:
-        make: called there with `arguments`; returns the object. Both must be importable.
+        make: called there with `arguments`, returns the object. It must be importable.
     """
 
     def __init__(self, make: Callable[..., Any], *arguments: Any) -> None:
@@ -40,16 +40,16 @@ class Worker:
         theirs.close()
 
     def wait_until_ready(self) -> None:
-        """Returns when the object is made. Raises Lost."""
+        """Wait until the object is made. Raises Lost."""
         self._answer(PATIENCE_S)
 
     def ask(self, method: str, *arguments: Any, patience_s: float = PATIENCE_S) -> Any:
-        """What a method of the object returns. Raises Lost; the process is then gone."""
+        """Call a method of the object. Raises Lost, after which the process is gone."""
         self._connection.send((method, arguments))
         return self._answer(patience_s)
 
     def close(self) -> None:
-        """End the process and those that it started, such as a compiler."""
+        """Kill the process and those that it started, such as a compiler."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
@@ -72,14 +72,14 @@ class Worker:
 
 
 def _serve(connection: Connection, make: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    """The worker's life: make the object, then answer until nobody asks."""
+    """What the process does: make the object, then answer calls until the connection closes."""
     os.setsid()
     method, call = None, make
     with suppress(EOFError, BrokenPipeError):
         while True:
             try:
                 value = call(*arguments)
-            except Exception as error:  # whatever a contestant fails by is its result
+            except Exception as error:  # any failure of a contestant is its result
                 reason = str(error).strip().partition("\n")[0]
                 connection.send((f"{type(error).__name__}: {reason}", None))
                 return
@@ -93,11 +93,11 @@ def _serve(connection: Connection, make: Callable[..., Any], arguments: tuple[An
 def alternate(
     workers: dict[str, Worker], method: str, rounds: int
 ) -> tuple[dict[str, list[Any]], dict[str, str]]:
-    """Call a method of every worker once a round, in an order that changes from round to round.
+    """Call a method of every worker once per round, in an order that changes from round to round.
 
     Returns:
-        The answers by worker, round by round, and the reasons of the workers lost on the way. These
-        are taken out of `workers`.
+        The answers of each worker, round by round; the reasons of workers that were lost, which are
+        removed from `workers`.
     """
     answers: dict[str, list[Any]] = {name: [] for name in workers}
     lost: dict[str, str] = {}
@@ -112,7 +112,7 @@ def alternate(
 
 
 def timed(work: Callable[[], Any]) -> dict[str, float]:
-    """Wall seconds, processor seconds of all threads, and how often these had to give way."""
+    """Wall seconds, processor seconds of all threads, and how often these were preempted."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
     began, began_cpu = time.perf_counter(), time.process_time()
     work()
@@ -122,7 +122,7 @@ def timed(work: Callable[[], Any]) -> dict[str, float]:
 
 
 def summary(turns: list[Mapping[str, float]]) -> dict[str, Any]:
-    """Medians and quartiles of what `timed` returned, round by round."""
+    """Medians and quartiles over rounds of what `timed` returned."""
     seconds = [turn["seconds"] for turn in turns]
     low, middle, high = statistics.quantiles(seconds, method="inclusive") if turns[1:] else seconds * 3
     return {
@@ -135,9 +135,9 @@ def summary(turns: list[Mapping[str, float]]) -> dict[str, Any]:
 
 
 def ratio(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
-    """How many times as long as the other one took: the median of the ratios of each round.
+    """How many times as long one took as the other: the median of each round's ratio.
 
-    Neighbours in time share what the rest of the machine does, so this varies less than the ratio
-    of the medians.
+    Measurements of one round see the same load on the machine, so this varies less than the ratio of
+    the medians.
     """
     return statistics.median(map(lambda a, b: a / b, one["rounds"], other["rounds"]))

@@ -1,4 +1,4 @@
-"""One contestant at work: its training steps, its evaluations, its memory."""
+"""A contestant at work: its training steps, evaluations and memory."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from densenet_cli.record.environment import peak_memory_bytes, reset_peak_memory
 from densenet_cli.training import allocator
 from densenet_cli.training.cuda_graphs import CudaGraphs
 
-RATE = 0.01  # low, so that random labels are learned without overflow
+LEARNING_RATE = 0.01  # low, so that random labels do not make the loss overflow
 
 
 class Trainee:
     """A contestant's network, its optimizer and one random batch, the same for all contestants.
 
-    The optimizer is the fused SGD and freed memory is kept, as in densenet-run, for all, so that the
-    networks alone are compared.
+    All use the fused SGD and keep freed memory, as densenet-run does, so that only the networks differ.
     """
 
     def __init__(self, contestant: Contestant, network: Network, device: str = "cpu") -> None:
@@ -33,7 +32,12 @@ class Trainee:
         layout = torch.channels_last if contestant.channels_last else torch.contiguous_format
         self.module.to(memory_format=layout)
         self.optimizer = torch.optim.SGD(
-            self.module.parameters(), RATE, momentum=0.9, nesterov=True, weight_decay=1e-4, fused=True
+            self.module.parameters(),
+            LEARNING_RATE,
+            momentum=0.9,
+            nesterov=True,
+            weight_decay=1e-4,
+            fused=True,
         )
         self.network = torch.compile(self.module) if contestant.compiled else self.module
         if contestant.replayed:
@@ -48,14 +52,14 @@ class Trainee:
         self.evaluation_images = images[: network.evaluation_batch]
 
     def step(self) -> Tensor:
-        """Forward, cross-entropy, backward, SGD with Nesterov's momentum: the loss before it."""
+        """Forward, cross-entropy, backward, SGD with Nesterov momentum. Returns the loss."""
         loss = self.forward_and_backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
         return loss
 
     def forward_and_backward(self) -> Tensor:
-        """The loss, whose gradients are then in the parameters."""
+        """Forward, cross-entropy, backward. Returns the loss."""
         self.module.train()
         loss = F.cross_entropy(self._logits(self.images).float(), self.labels)
         loss.backward()
@@ -81,16 +85,16 @@ class Trainee:
         return timed(self.evaluate)
 
     def warm_up(self) -> dict[str, Any]:
-        """Three steps: what the first one takes, and what they do to the memory of the process.
+        """Three steps: the time of the first one, and the memory that they need.
 
         Returns:
             parameters, first_loss, first_step_s, seconds (of the faster one of the others), and in
-            bytes: process, its peak; step, how much of this came with the steps; activations, the
-            same without gradients and momentum (float32, 8 bytes a parameter). The last two are None
-            if a compiler came with the first step.
+            bytes: process, its peak memory; step, how much the peak rose in these steps;
+            activations, the same without gradients and momentum (float32, 8 bytes per parameter).
+            The last two are None for a compiled contestant, whose first step runs a compiler.
         """
         if not self.contestant.compiled:
-            Trainee(self.contestant, TINY).step()  # what torch loads and builds at its first step
+            Trainee(self.contestant, TINY).step()  # torch loads and builds much at its first step
         reset_peak_memory()
         before = peak_memory_bytes()
         losses: list[Tensor] = []
@@ -109,7 +113,7 @@ class Trainee:
         }
 
     def compile(self) -> float:
-        """Seconds of the first forward and backward pass, most of which is compiling."""
+        """Seconds of the first forward and backward pass, which are mostly spent on compiling."""
         seconds = timed(self.forward_and_backward)["seconds"]
         self.optimizer.zero_grad()
         return seconds

@@ -1,4 +1,4 @@
-"""The compiled library on processors other than the one at hand."""
+"""The compiled library, also for other processors than this one."""
 
 import ctypes
 import platform
@@ -19,7 +19,7 @@ TARGETS = ("x86-64", "x86-64-v3", "x86-64-v4", "cooperlake", "sapphirerapids")
 
 
 def options(target):
-    """The compiler's options for another processor than this one."""
+    """The compiler's options for another processor."""
     return tuple(
         f"-march={target}" if word == compilation.NATIVE else word for word in compilation.OPTIONS
     )
@@ -57,7 +57,7 @@ def test_a_struct_that_differs_from_the_library_s_is_refused(fields):
 
 @pytest.fixture
 def library_for(monkeypatch, tmp_path):
-    """Makes the fused networks use a library compiled for another target."""
+    """A function that makes fused networks use a library compiled for another processor."""
 
     def use(target):
         monkeypatch.setattr(compilation, "OPTIONS", options(target))

@@ -1,18 +1,20 @@
-"""A DenseNet that a user has changed is computed as its modules say, by the kernels or by them."""
+"""A fused DenseNet that a user then changes: it computes what its changed modules compute."""
 
 import pytest
 import torch
-from test_fused_densenet import assert_close, pair, step
+import torchvision
+from test_fused_densenet import assert_close, pair, step, with_fused_copy
 from torch import nn
 from torch.nn.utils import prune
 from torch.nn.utils.parametrizations import weight_norm
 
 from densenet_cli.kernels import is_fused
 from densenet_cli.models.densenet import BottleneckLayer, PlainLayer
+from densenet_cli.models.timm_models import timm_model
 
 
 class OtherLayer(BottleneckLayer):
-    """A user's own, which scales its maps."""
+    """A user's own layer, which scales its maps."""
 
     def forward(self, x):
         return 2 * super().forward(x)
@@ -29,7 +31,7 @@ def changed(name, **values):
 
 
 def replaced(name, make):
-    """An edit that puts what `make` makes of a module into its place."""
+    """An edit that replaces a module by what `make` returns for it."""
 
     def edit(network):
         parent, _, own = name.rpartition(".")
@@ -40,7 +42,7 @@ def replaced(name, make):
 
 
 def reweighted(name, make):
-    """An edit that gives a module the weight that `make` makes of its own."""
+    """An edit that replaces the weight of a module by what `make` returns for it."""
 
     def edit(network):
         module = network.get_submodule(name)
@@ -50,12 +52,12 @@ def reweighted(name, make):
 
 
 def shared(name, other):
-    """An edit that puts another module into the place of a module."""
+    """An edit that replaces a module by another module of the network."""
     return lambda network: replaced(name, lambda _: network.get_submodule(other))(network)
 
 
 def rewritten(name):
-    """An edit of one module's own forward method, as tools make that wrap modules."""
+    """An edit that replaces the forward method of a module, as tools that wrap modules do."""
 
     def edit(network):
         module = network.get_submodule(name)
@@ -66,12 +68,12 @@ def rewritten(name):
 
 
 def hooked(name, register):
-    """An edit that registers a hook which doubles something."""
+    """An edit that registers a hook that doubles something."""
     return lambda network: getattr(network.get_submodule(name), register)(HOOKS[register])
 
 
 def conv(*sizes, **options):
-    """What `replaced` makes: a convolution."""
+    """An argument of `replaced` that returns a convolution."""
     return lambda _: nn.Conv2d(*sizes, **{"bias": False, **options})
 
 
@@ -155,16 +157,42 @@ EDITS_OF_IMAGENET_STEM = {
 }
 
 
+OF_OUR_MODULES = {
+    "another layer",
+    "plain layer",
+    "another module for dropout",
+    "ReLU for dropout",
+    "all dropped",
+}
+OTHERS = {  # with the same widths
+    "torchvision": lambda: torchvision.models.DenseNet(4, (2, 1, 1), 8, num_classes=10),
+    "timm": lambda: timm_model("densenet121", 10, growth_rate=4, block_config=(2, 1, 1)),
+}
+
+
 @pytest.mark.parametrize("name", [*EDITS, *EDITS_OF_IMAGENET_STEM])
 def test_an_edited_network_computes_what_its_modules_compute(name):
     options = {"growth_rate": 4, "depth": 16, "block_config": [2, 1, 1]}
     if name in EDITS_OF_IMAGENET_STEM:
         options["stem"] = "imagenet"
-    reference, fused = pair(options)
+    check_edited(*pair(options), name, (12, 9) if name in EDITS else (48, 36))
+
+
+@pytest.mark.parametrize("library", OTHERS)
+@pytest.mark.parametrize("name", [name for name in EDITS if name not in OF_OUR_MODULES])
+def test_an_edited_network_of_another_library_does_too(name, library):
+    if library == "timm":
+        pytest.importorskip("timm")
+    torch.manual_seed(0)
+    check_edited(*with_fused_copy(OTHERS[library]().double()), name, (48, 36))
+
+
+def check_edited(reference, fused, name, size):
+    """Edit a network and its fused copy; both compute the same or raise errors of the same class."""
     for network in (reference, fused):
         torch.manual_seed(1)
         (EDITS | EDITS_OF_IMAGENET_STEM)[name](network)
-    images = torch.randn(3, 3, *((12, 9) if name in EDITS else (48, 36)), dtype=torch.float64)
+    images = torch.randn(3, 3, *size, dtype=torch.float64)
     for is_training in (True, False):
         found, expected = (
             what_is_left(network.train(is_training), images) for network in (fused, reference)
@@ -174,7 +202,7 @@ def test_an_edited_network_computes_what_its_modules_compute(name):
 
 
 def what_is_left(network, images):
-    """All that a training step leaves, or the kind of error that it ends in."""
+    """The results of a training step, or the class of the error that it raises."""
     try:
         left = step(network, images, torch.arange(len(images)))
     except Exception as error:

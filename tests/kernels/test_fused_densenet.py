@@ -1,4 +1,4 @@
-"""The fused DenseNet against the one that its modules compute."""
+"""The fused DenseNet beside the same network computed by its modules."""
 
 import contextlib
 import copy
@@ -35,18 +35,25 @@ NETWORKS = {  # options, images (N, H, W)
 
 
 def pair(options, dtype=torch.float64, seed=0):
-    """The same network twice: computed by its modules, and fused. Batch norms not as at the start."""
+    """A DenseNet of ours and a fused copy."""
     torch.manual_seed(seed)
-    reference = DenseNet(10, **options).to(dtype)
-    for module in reference.modules():
+    return with_fused_copy(DenseNet(10, **options).to(dtype))
+
+
+def with_fused_copy(network):
+    """The network with random parameters of batch norms, and a fused copy.
+
+    At their start values some gradients are zero but for rounding.
+    """
+    for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.uniform_(module.bias, -0.5, 0.5)
-    return reference, fuse(copy.deepcopy(reference))
+    return network, fuse(copy.deepcopy(network))
 
 
 def step(network, images, labels, autocast=False):
-    """All that a training step leaves: logits, gradients, buffers."""
+    """The results of a training step: logits, gradients, buffers."""
     images = images.clone().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         logits = network(images)
@@ -56,7 +63,7 @@ def step(network, images, labels, autocast=False):
 
 
 def assert_close(found, expected, tolerance):
-    """Differences of each tensor are small beside its largest number."""
+    """Differences in each tensor are at most `tolerance` times its largest number."""
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
         scale = tensor.double().abs().max().item() or 1.0
@@ -65,9 +72,9 @@ def assert_close(found, expected, tolerance):
 
 
 def assert_as_near_to_the_truth(name, draws=4):
-    """Steps of the fused network in bfloat16 are as near to those in float64 as the reference's.
+    """In bfloat16, steps of the fused network are as close to those in float64 as the reference's.
 
-    In the mean of some draws: in a small batch a single number that rounds across ReLU's corner counts.
+    In the mean of several draws, because in a small batch one number that a ReLU cuts off matters.
     """
     options, (images, height, width) = NETWORKS[name]
     distances = []
@@ -83,11 +90,11 @@ def assert_as_near_to_the_truth(name, draws=4):
 
 
 def relative(found, true):
-    """How far one tensor is from another, as a part of it."""
+    """The relative difference of two tensors, in norms."""
     return ((found.double() - true.double()).norm() / (true.double().norm() + 1e-12)).item()
 
 
-# In float32 a number may round across ReLU's corner.
+# In float32 a number may be rounded across zero before a ReLU.
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-11), (torch.float32, 1e-3)])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_fused_equals_reference(name, dtype, tolerance):
@@ -159,7 +166,7 @@ def test_gradients_are_those_of_finite_differences():
     with torch.random.fork_rng():
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
-                nn.init.uniform_(module.bias, 0.5, 1.0)  # away from the corner of the ReLU
+                nn.init.uniform_(module.bias, 0.5, 1.0)  # so that ReLUs are far from zero
     assert torch.autograd.gradcheck(logits, (batch, *(parameters[name] for name in some)))
 
 

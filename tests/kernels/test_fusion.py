@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 import torchvision
-from test_fused_densenet import assert_close, by_kernels, step
+from test_fused_densenet import assert_close, by_kernels, step, with_fused_copy
 from torch import nn
 
 from densenet_cli.kernels import attach, fuse, implementation, is_fused, unfuse
@@ -47,20 +47,10 @@ WHOLE_NETWORKS = {
 }
 
 
-def pair(network):
-    """The network in float64, its batch norms not as at the start, and a fused copy."""
-    network = network.double()
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.uniform_(module.bias, -0.5, 0.5)
-    return network, fuse(copy.deepcopy(network))
-
-
 @pytest.fixture(params=SMALL_NETWORKS)
 def networks(request):
     torch.manual_seed(0)
-    return pair(SMALL_NETWORKS[request.param]())
+    return with_fused_copy(SMALL_NETWORKS[request.param]().double())
 
 
 @pytest.fixture
@@ -94,7 +84,11 @@ def test_all_densenets_of_torchvision_and_timm_are_computed(name):
     else:
         network = timm.create_model(WHOLE_NETWORKS[name], num_classes=10)
     # Errors of rounding grow with depth: these networks have up to 264 layers.
-    check_steps(*pair(network), torch.randn(3, 3, 64, 64, dtype=torch.float64), tolerance=1e-9)
+    check_steps(
+        *with_fused_copy(network.double()),
+        torch.randn(3, 3, 64, 64, dtype=torch.float64),
+        tolerance=1e-9,
+    )
 
 
 def test_no_densenet_of_torchvision_is_left_out():
@@ -159,7 +153,7 @@ def test_hooks_on_the_network_and_on_its_modules_are_called(networks, images):
 
 
 def test_a_hook_on_the_last_pooling_is_called(images):
-    _, fused = pair(from_timm())
+    _, fused = with_fused_copy(from_timm().double())
     calls = []
     fused.global_pool.register_forward_hook(lambda *_: calls.append(1))
     fused(images)
@@ -234,7 +228,7 @@ def test_images_may_be_named_and_wrong_arguments_are_refused(networks, images):
 
 def test_too_small_images_are_refused_as_by_the_modules():
     for make in SMALL_NETWORKS.values():
-        reference, fused = pair(make())
+        reference, fused = with_fused_copy(make().double())
         small = torch.randn(2, 3, 8, 8, dtype=torch.float64)
         with pytest.raises(Exception, match="small") as expected:
             reference(small)
@@ -329,11 +323,11 @@ def test_what_cannot_be_fused_is_refused_with_the_reason(name):
 
 def test_a_subclass_that_computes_the_same_is_fused(images):
     torch.manual_seed(0)
-    check_steps(*pair(Named(12, (2, 3, 2), 24, num_classes=10)), images)
+    check_steps(*with_fused_copy(Named(12, (2, 3, 2), 24, num_classes=10).double()), images)
 
 
 def test_a_layer_that_begins_to_checkpoint_is_computed_by_its_modules(images):
-    _, fused = pair(from_timm())
+    _, fused = with_fused_copy(from_timm().double())
     fused.set_grad_checkpointing()
     assert not by_kernels(fused, images)
     fused.set_grad_checkpointing(False)
@@ -384,7 +378,7 @@ def test_the_2d_densenet_of_monai_is_computed(images):
     nets = pytest.importorskip("monai.networks.nets")
     options = {"growth_rate": 12, "init_features": 24, "block_config": (2, 3, 2)}
     torch.manual_seed(0)
-    check_steps(*pair(nets.DenseNet(2, 3, 10, **options)), images)
+    check_steps(*with_fused_copy(nets.DenseNet(2, 3, 10, **options).double()), images)
     with pytest.raises(UserError, match=r"dropout is Dropout2d instead of Dropout"):
         fuse(nets.DenseNet(2, 3, 10, dropout_prob=0.2, **options))
     with pytest.raises(UserError, match="cannot be fused"):

@@ -40,7 +40,7 @@ BIG = {"growth_rate": 12, "depth": 10, "block_config": [3, 2]}
 
 @pytest.fixture(scope="module")
 def interpreter():
-    """Call a function in a process where Triton's kernels are interpreted."""
+    """A function that calls another one in a process where Triton interprets its kernels."""
     if Version(version("triton")) < Version("3.8") and Version(version("numpy")) >= Version("2.5"):
         pytest.skip("this Triton's interpreter takes int() of an array, which this NumPy refuses")
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _prepare, ("1",)) as pool:
@@ -55,7 +55,7 @@ def _prepare(interpret):
 
 
 def engine(programs=1024):
-    """An engine whose pixels are shared by so many programs at most."""
+    """An engine that uses at most so many programs for the pixels."""
     from densenet_cli.kernels.triton import block_sizes, launch
     from densenet_cli.kernels.triton.engine import TritonEngine
 
@@ -65,7 +65,7 @@ def engine(programs=1024):
 
 
 def network(options, dtype, seed=0):
-    """A DenseNet whose batch norms are not as at the start."""
+    """A DenseNet whose batch norms have random parameters."""
     torch.manual_seed(seed)
     made = DenseNet(3, **options).to(dtype)
     for module in made.modules():
@@ -77,12 +77,12 @@ def network(options, dtype, seed=0):
 
 
 def through_modules(made, stem):
-    """The classifier's input, by the modules."""
+    """The classifier's input, computed by the modules."""
     return torch.relu(made.features[1:](stem)).mean(dim=(2, 3))
 
 
 def step(made, stem, compute):
-    """What a step leaves: output, gradients, buffers."""
+    """The results of a step: output, gradients, buffers."""
     made.zero_grad()
     stem = stem.clone().requires_grad_()
     means = compute(stem)
@@ -94,7 +94,7 @@ def step(made, stem, compute):
 
 
 def worst_difference(options, size, programs, dtype, training):
-    """From the modules, in any tensor, as a share of its largest number."""
+    """The largest difference from the modules in any tensor, relative to its largest number."""
     images, height, width = size
     made = network(options, dtype).train(training)
     same = copy.deepcopy(made)
@@ -123,7 +123,7 @@ def test_the_trunk_equals_the_modules(interpreter, options, size, programs, dtyp
 
 
 def measured():
-    """Mean and variance that are measured while maps with a large mean are copied; the true ones."""
+    """Mean and variance measured while maps with a large mean are copied, and the true ones."""
     torch.manual_seed(0)
     values = 1000 + torch.randn(3, 4, 13, 11)
     target = Maps(values, 3, 13, 11, 4, measured=True)
@@ -141,7 +141,7 @@ def test_a_large_mean_costs_the_variance_no_digits(interpreter):
 def convolution(dtype, size, dropout=0.0, draw=0):
     """Output (pixels, 12) of a convolution of 20 maps; the gradients of its input, weight, γ and β.
 
-    All numbers that go in are of bfloat16.
+    All inputs are numbers of bfloat16.
     """
     torch.manual_seed(0)
     real, rounded = REAL[dtype], lambda *shape: torch.randn(shape).bfloat16()
@@ -165,7 +165,7 @@ def convolution(dtype, size, dropout=0.0, draw=0):
 
 
 def bfloat16_errors(size):
-    """Of all that a convolution leaves, compared with float32 from the same numbers."""
+    """Relative errors of all results of a convolution, compared with float32."""
     found, expected = convolution(torch.bfloat16, size), convolution(torch.float32, size)
     pairs = zip(found, expected, strict=True)
     return [((tensor - true).norm() / true.norm()).item() for tensor, true in pairs]
@@ -177,7 +177,7 @@ def test_bfloat16_is_float32_but_for_rounding(interpreter, size):
 
 
 def dropped():
-    """Outputs without dropout, with it, and with another mask."""
+    """Outputs without dropout, with dropout, and with another mask."""
     cases = {}, {"dropout": 0.3, "draw": 1}, {"dropout": 0.3, "draw": 2}
     return [convolution(torch.float32, 1, **case)[0].flatten().tolist() for case in cases]
 
@@ -193,9 +193,7 @@ def test_dropout_drops_and_scales_by_seed_and_place(interpreter):
 
 
 def slopes():
-    """Of a function of the stem's maps and all parameters, along a line, with dropout: by differences
-    and by its gradient.
-    """
+    """The slope of the trunk with dropout along a line: from differences, and from its gradient."""
     made = network(BC | {"dropout": 0.3}, torch.float64)
     stem = torch.randn(2, 10, 6, 5, dtype=torch.float64, requires_grad=True)
     inputs = [stem, *made.features.denseblock1.parameters(), *made.features.transition1.parameters()]
@@ -222,7 +220,7 @@ def test_gradients_with_dropout_are_those_of_finite_differences(interpreter):
 
 
 class _NoGPU:
-    """What Triton's compiler asks a driver, for a GPU of a compute capability that is not there."""
+    """What Triton's compiler needs of a driver, for a compute capability that is not here."""
 
     def __init__(self, capability):
         from triton.backends.compiler import GPUTarget
@@ -233,7 +231,7 @@ class _NoGPU:
 
 
 def shared_memory(capability, dtype, growth_rate, pixels, cache):
-    """Bytes of it that each kernel takes in a training step; by name."""
+    """Bytes of shared memory that each kernel needs in a training step, by name."""
     os.environ["TRITON_CACHE_DIR"] = cache
     from triton.runtime import driver
 

@@ -65,7 +65,7 @@ def prefixed(prefix, weights=WEIGHTS):
 
 
 def compiled_in_parts():
-    """Names of a network of which torch.compile has taken a block and a layer."""
+    """The weights of a network whose first block and last batch norm torch.compile has wrapped."""
     parts = "features.denseblock1.", "features.norm5."
     return {
         next(
@@ -124,7 +124,7 @@ def test_a_network_with_names_like_prefixes_keeps_them(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (
             {**WEIGHTS, **prefixed("module.", AVERAGE)},
@@ -134,12 +134,12 @@ def test_a_network_with_names_like_prefixes_keeps_them(tmp_path):
         ({"model": {"model": {"model": {"model": {"model": WEIGHTS}}}}}, "contains no weights"),
     ],
 )
-def test_weights_that_are_not_clear_are_refused(content, said, tmp_path):
+def test_weights_that_are_not_clear_are_refused(content, message, tmp_path):
     path = tmp_path / "weights.pth"
     torch.save(content, path)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         load_pretrained(tiny(), str(path))
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         load_weights(tiny(), load_checkpoint(path), path)
 
 
@@ -167,7 +167,7 @@ def test_a_classifier_for_as_many_other_classes_stays_new(theirs, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (
             lambda s: s.pop("features.norm5.weight"),
@@ -180,13 +180,13 @@ def test_a_classifier_for_as_many_other_classes_stays_new(theirs, tmp_path):
         ),
     ],
 )
-def test_what_does_not_fit_is_named(theirs, tmp_path, change, said):
+def test_what_does_not_fit_is_named(theirs, tmp_path, change, message):
     state = dict(theirs.state_dict())
     change(state)
     torch.save(state, tmp_path / "weights.pth")
     with pytest.raises(UserError, match="1 tensors differ") as error:
         load_pretrained(ours(), str(tmp_path / "weights.pth"))
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
 class _Harmful:

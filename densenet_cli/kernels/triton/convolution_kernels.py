@@ -53,7 +53,7 @@ def pack(
 @triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=["target"])
 def convolve(
     source, source_pitch, norm, weight, target, target_pitch, moments,
-    pixels, height, width, inputs, wide, tiles, chance, seed, draw,
+    pixels, height, width, inputs, wide, tiles, probability, seed, draw,
     OUTPUTS: tl.constexpr, PADDED: tl.constexpr, TAPS: tl.constexpr, EPS: tl.constexpr,
     PRECISION: tl.constexpr, OPERAND: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
@@ -86,8 +86,8 @@ def convolve(
             w = tl.load(weight + place, (n < PADDED)[None, :] & (k < wide)[:, None], 0.0)
             y = y.to(w.dtype).to(OPERAND)
             total = tl.dot(y, w.to(OPERAND), total, input_precision=PRECISION, out_dtype=REAL)
-        if chance is not None:
-            total *= dropout_factor(seed, draw, pixel, n, OUTPUTS, chance)
+        if probability is not None:
+            total *= dropout_factor(seed, draw, pixel, n, OUTPUTS, probability)
         total = store_tile(target, target_pitch, pixel, pixels, n, OUTPUTS, total)
         mean, squares = add_moments(total, pixel < pixels, mean, squares, tile * BLOCK_M)
     if moments is not None:

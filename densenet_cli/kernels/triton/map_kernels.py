@@ -101,7 +101,7 @@ def _completed(
 )
 def complete(
     gradient, maps, pitch, mean, correction, height, width,
-    target, target_pitch, target_height, target_width, pixels, channels, chance, seed, draw,
+    target, target_pitch, target_height, target_width, pixels, channels, probability, seed, draw,
     WINDOW: tl.constexpr, REAL: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """target = dropout(gradient + slope·(maps - mean) + offset) / WINDOW², at WINDOW x WINDOW pixels.
@@ -116,8 +116,8 @@ def complete(
     inside = (pixel < pixels) & (row < height) & (column < width)
     mask = inside[:, None] & (n < channels)[None, :]
     g = _completed(gradient, maps, pitch, mean, correction, pooled, n, channels, mask, REAL)
-    if chance is not None:
-        g *= dropout_factor(seed, draw, pixel, n, channels, chance)
+    if probability is not None:
+        g *= dropout_factor(seed, draw, pixel, n, channels, probability)
     store_tile(target, target_pitch, pixel, pixels, n, target_pitch, g / (WINDOW * WINDOW))
 
 

@@ -10,9 +10,19 @@ import triton.language as tl
 from densenet_cli.kernels import engine
 
 DRAW = tl.constexpr(engine.DRAW)
-SIZES = [  # arguments for whose values no kernel is compiled anew
-    *("pixels", "height", "width", "inputs", "channels", "tiles", "share", "programs"),
-    *("target_height", "target_width", "chance", "draw"),
+SIZES = [  # arguments whose values a kernel is not specialised for
+    "pixels",
+    "height",
+    "width",
+    "inputs",
+    "channels",
+    "tiles",
+    "share",
+    "programs",
+    "target_height",
+    "target_width",
+    "probability",
+    "draw",
 ]
 
 
@@ -51,11 +61,11 @@ def in_image(pixel, pixels, height, width, down, right):
 
 
 @triton.jit
-def dropout_factor(seed, draw, pixel, channel, channels, chance):
-    """0 or 1 / (1 - chance); depends only on seed, draw, pixel and channel."""
+def dropout_factor(seed, draw, pixel, channel, channels, probability):
+    """0 or 1 / (1 - probability); depends only on seed, draw, pixel and channel."""
     element = pixel.to(tl.int64)[:, None] * channels + channel[None, :]
     key = tl.load(seed) + draw.to(tl.int64) * DRAW
-    return tl.where(tl.rand(key, element) < chance, 0.0, 1.0 / (1.0 - chance))
+    return tl.where(tl.rand(key, element) < probability, 0.0, 1.0 / (1.0 - probability))
 
 
 @triton.jit

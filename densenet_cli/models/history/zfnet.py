@@ -10,7 +10,7 @@ from densenet_cli.options import number, whole_number
 class ZFNet(nn.Module):
     """AlexNet with a finer first layer: images (N, 3, 224, 224) -> logits (N, num_classes).
 
-    The contrast normalisation, of which the paper gives no constants, is AlexNet's.
+    The paper gives no constants for its contrast normalisation; AlexNet's are used.
 
     Args:
         num_classes: width of the classifier, 1 or more.

@@ -4,15 +4,15 @@
 #include <cstdint>
 
 struct Dropout {
-    double chance;  // probability in [0, 1) that an element is dropped
+    double probability;  // in [0, 1), of dropping an element
     uint64_t seed;
 
-    // 0, or 1 / (1 - chance), for an element of a map.
+    // 0, or 1 / (1 - probability), for an element of a map.
     double factor(int64_t element) const {
         uint64_t x = (uint64_t(element) + seed) * 0x9e3779b97f4a7c15u;  // splitmix64
         x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
         x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
         x ^= x >> 31;
-        return double(x >> 11) * 0x1p-53 < chance ? 0 : 1 / (1 - chance);
+        return double(x >> 11) * 0x1p-53 < probability ? 0 : 1 / (1 - probability);
     }
 };
