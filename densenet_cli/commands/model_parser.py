@@ -28,12 +28,12 @@ folder stands for the checkpoint whose results the run reports. Images are cropp
 the run. To see the options of a command type densenet-model COMMAND --help.
 """
 SUMMARIES = {
-    "list": "the networks that model= knows, with parameters and multiply-adds",
-    "summary": "the layers of a network: shapes, parameters, multiply-adds, time, memory",
+    "list": "the networks that model= knows, with their size and cost",
+    "summary": "the layers of a network: shapes, sizes, costs",
     "predict": "the classes that a trained network predicts for images",
     "evaluate": "the error of a trained network on other images of its classes",
     "export": "a trained network as a file: ONNX, torch.export or safetensors",
-    "reuse": "which feature maps the layers of a DenseNet use: figure 5 of its paper",
+    "reuse": "which feature maps the layers of a DenseNet use",
     "lesions": "test errors after parts of a network are deleted or swapped",
     "gradients": "gradient norms by layer, before and after training",
     "depth": "gradient norms before training, against depth",
@@ -54,9 +54,16 @@ STUDIES = {  # of trained runs, and the number of test images that each uses by 
 def parser() -> argparse.ArgumentParser:
     """The parser of densenet-model; the name of the command typed is in `command`."""
     whole = Parser(
-        "densenet-model", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=_formatter
+        "densenet-model",
+        usage="densenet-model [-h] COMMAND ...",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=_formatter,
     )
-    subparsers = whole.add_subparsers(title="commands", metavar="COMMAND", dest="command")
+    longest = max(map(len, SUMMARIES))  # argparse measures names without their indent
+    subparsers = whole.add_subparsers(
+        title="commands", metavar="COMMAND".ljust(longest + 2), dest="command", prog="densenet-model"
+    )
     commands = {
         name: subparsers.add_parser(
             name, help=summary, description=f"Shows {summary}.", formatter_class=_formatter
@@ -219,7 +226,7 @@ def _add_trust(command: argparse.ArgumentParser) -> None:
 def _add_max_pixels(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--max-pixels", type=_count, metavar="N",
-        help="skip images of more pixels; default: 178956970",
+        help="skip images of more pixels; default: 178,956,970",
     )  # fmt: skip
 
 

@@ -31,7 +31,7 @@ def random_answers(images=500, classes=7):
     return logits, torch.randint(classes, (images,), generator=generator)
 
 
-def test_confusion_has_a_row_a_class():
+def test_confusion_has_a_row_for_each_class():
     assert confusion_matrix(FOUR, TRUTH).tolist() == [[1, 0, 0], [0, 1, 0], [1, 0, 1]]
     assert class_errors(confusion_matrix(FOUR, TRUTH)).tolist() == [0, 0, 50]
 
@@ -71,7 +71,7 @@ def test_full_confidence_is_in_the_last_bin():
     assert expected_calibration_error(logits, labels) == pytest.approx(expected, rel=1e-6)
 
 
-def test_mistakes_come_by_confidence():
+def test_mistakes_are_ordered_by_confidence():
     logits, labels = random_answers()
     probabilities = np.exp(logits.double().numpy())
     probabilities /= probabilities.sum(1, keepdims=True)
@@ -100,13 +100,13 @@ def test_figures_show_what_was_counted():
     assert {"class": "c", "predicted": "a", "images": 1} in confusion.points
 
 
-def test_mistakes_are_shown_with_what_was_said_and_what_is_true():
+def test_mistakes_are_shown_with_predicted_and_true_class():
     surest = most_confident_mistakes(FOUR, TRUTH, 9)
-    picture = torch.rand(4, 5, 3)
-    drawing = draw_mistakes(surest, [picture], ["a", "b", "sea otter, Enhydra"])
+    image = torch.rand(4, 5, 3)
+    drawing = draw_mistakes(surest, [image], ["a", "b", "sea otter, Enhydra"])
     first, *others = drawing.figure.axes
     assert first.get_title(loc="center") == "a (85 %)\nis sea otter, En…"
-    assert np.array_equal(first.get_images()[0].get_array(), picture)
+    assert np.array_equal(first.get_images()[0].get_array(), image)
     assert not any(axes.get_images() for axes in others)
     expected = {"image": 2, "class": "sea otter, Enhydra", "predicted": "a"}
     assert drawing.points == [{**expected, "confidence": pytest.approx(0.85)}]

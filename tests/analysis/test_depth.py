@@ -1,4 +1,4 @@
-"""Gradients before training against depth: by theory, by hand, and as one types it."""
+"""Gradients before training against depth: by theory, by hand, and as a command."""
 
 import csv
 import math
@@ -35,7 +35,7 @@ def test_each_layer_of_a_wide_chain_multiplies_the_norm_as_in_theory():
     assert growth(shallow, deep) == pytest.approx(math.sqrt(math.pi / (math.pi - 1)), rel=0.02)
 
 
-def test_growth_is_the_geometric_mean_a_layer():
+def test_growth_is_the_geometric_mean_per_layer():
     def of(first, layers):
         return Untrained(0, [LayerGradient("", first, 1, 1)] * layers, 0, None)
 
@@ -43,7 +43,7 @@ def test_growth_is_the_geometric_mean_a_layer():
     assert growth([of(9, 2)], [of(1, 4)]) == pytest.approx(1 / 3)
 
 
-def test_draws_are_those_of_their_seeds():
+def test_weights_are_drawn_by_their_seeds():
     draws = list(untrained(lambda: ResNet(6, 8), [BATCH], seeds=3))
     torch.manual_seed(1)
     network = ResNet(6, 8)
@@ -56,7 +56,7 @@ def test_draws_are_those_of_their_seeds():
     assert by_depth(draws) == {8: draws}
 
 
-def test_lines_give_a_figure_the_numbers_and_a_table(tmp_path, capsys):
+def test_lines_give_a_figure_its_numbers_and_a_table(tmp_path, capsys):
     depth(SMALL, 16, 2, tmp_path, ["svg"])
     out = capsys.readouterr().out
     with (tmp_path / "depth.csv").open() as file:

@@ -34,7 +34,7 @@ def linear(gain, shortcut, blocks=7):
     return nn.Sequential(network, nn.Linear(3 * 64, 6)), units
 
 
-def test_in_a_chain_it_is_the_number_of_units():
+def test_effective_depth_of_a_chain_is_its_number_of_units():
     assert effective_depth(*linear(0.9, shortcut=False), BATCH) == pytest.approx(7, rel=1e-4)
 
 
@@ -46,7 +46,7 @@ def test_paths_through_equal_branches_are_binomial(gain):
 
 
 @pytest.mark.parametrize("build", [lambda: ResNet(6, 20), lambda: DenseNet(6, 4, 22)])
-def test_networks_are_between_none_and_all_of_their_units_and_left_as_they_were(build):
+def test_effective_depth_is_between_0_and_the_number_of_units(build):
     torch.manual_seed(0)
     network = build()
     state = copy.deepcopy(network.state_dict())
@@ -58,7 +58,7 @@ def test_networks_are_between_none_and_all_of_their_units_and_left_as_they_were(
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
-def test_branches_that_give_nothing_back_are_on_no_path():
+def test_branches_without_a_gradient_are_on_no_path():
     network = ResNet(6, 20)
     units = find_units(network)
     for unit in units:
@@ -66,7 +66,7 @@ def test_branches_that_give_nothing_back_are_on_no_path():
     assert effective_depth(network, units, BATCH) == pytest.approx(0, abs=1e-4)
 
 
-def test_without_images_there_is_an_error():
+def test_empty_batches_are_refused():
     with pytest.raises(ValueError, match="no images"):
         effective_depth(*linear(1, shortcut=True), [])
 

@@ -1,4 +1,4 @@
-"""Dead and redundant maps, made so by hand, are found; others are not."""
+"""Maps that are made dead or redundant are found, and no others."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ IMAGES = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 BATCHES = [(IMAGES[:4], torch.zeros(4)), (IMAGES[4:], torch.zeros(2))]
 
 
-def test_every_relu_is_found_with_what_it_reads():
+def test_every_relu_is_found_with_its_maps():
     found = activations(DenseNet(6, 4, 10), BATCHES)
     assert [(relu.name, relu.maps) for relu in found] == [
         ("features.denseblock1.denselayer1", 8),
@@ -72,7 +72,7 @@ def test_a_constant_map_repeats_none():
     assert correlations(maps)[1].tolist() == [0, 0, 0]
 
 
-def test_without_images_there_is_an_error():
+def test_empty_batches_are_refused():
     with pytest.raises(ValueError, match="no images"):
         activations(ResNet(6, 8), [])
 
@@ -85,7 +85,7 @@ def test_figure_shows_percentages_of_every_relu():
     assert [point["maps"] for point in drawing.points] == [relu.maps for relu in found]
 
 
-def test_a_relu_that_ends_at_six_is_one_and_a_network_without_is_refused():
+def test_relu6_is_a_relu_and_a_network_without_relu_is_refused():
     network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU6(), nn.Flatten(), nn.LazyLinear(2))
     assert [(relu.name, relu.maps) for relu in activations(network, BATCHES)] == [("1", 4)]
     network[1] = nn.Hardtanh()

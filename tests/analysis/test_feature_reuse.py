@@ -1,4 +1,4 @@
-"""Figure 5 of the paper: weights set by hand, and the numbers that must come out."""
+"""Figure 5 of the paper: weights set by hand give known numbers."""
 
 import math
 
@@ -17,7 +17,7 @@ def plain(blocks=(3, 3, 3)):
 
 
 @torch.no_grad()
-def test_weights_set_by_hand_come_out_by_source_and_layer():
+def test_weights_set_by_hand_are_found_by_source_and_layer():
     network = plain((2, 1))
     first, second = network.features.denseblock1.values()
     assert second.conv1.weight.shape == (4, 16 + 4, 3, 3)
@@ -51,7 +51,7 @@ def test_weights_through_the_batch_norm_are_multiplied_by_its_scale():
 
 
 @torch.no_grad()
-def test_of_a_bottleneck_layer_the_convolution_counts_that_reads_the_maps():
+def test_the_1x1_convolution_of_a_bottleneck_layer_counts():
     network = DenseNet(10, 4, 16)
     for layer in network.features.denseblock1.values():
         layer.conv1.weight.fill_(0.5)
@@ -93,14 +93,14 @@ def test_claims_of_columns_by_hand():
     assert found.lateness == pytest.approx(math.sqrt(3) / 2)  # of (0, 1, 2) with (1, 1, 4)
 
 
-def test_one_block_has_no_transition_to_claim_anything_of():
+def test_a_single_block_has_no_numbers_of_transitions():
     found = claims(feature_reuse(plain((3,))))
     assert found.transitions is None
     assert found.input_over_others is None
     assert found.layers is not None
 
 
-def test_an_untrained_network_shows_what_chance_gives():
+def test_numbers_of_an_untrained_network_are_those_of_chance():
     torch.manual_seed(0)
     found = claims(feature_reuse(DenseNet(10, 12, 40, bottleneck=False, compression=1.0)))
     assert found.layers.evenness == pytest.approx(1, abs=0.002)
@@ -113,7 +113,7 @@ def test_evenness_of_one_source_alone_is_zero():
     assert evenness(torch.tensor([0.0, 5.0, 0.0])) == 0
 
 
-def test_figure_has_a_triangle_a_block_with_the_last_column_boxed():
+def test_figure_has_a_triangle_for_each_block_with_a_box_around_the_last_column():
     reuse = feature_reuse(plain((3, 2)))
     drawing = draw(reuse, "DenseNet")
     assert len(drawing.points) == (4 * 5 + 3 * 4) // 2

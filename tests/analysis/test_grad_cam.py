@@ -1,4 +1,4 @@
-"""Grad-CAM against CAM and against its equations written out; nothing is left behind."""
+"""Grad-CAM against CAM and against its equations; the network is not changed."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ LABELS = torch.tensor([0, 5, 2, 2, 1])
 
 
 def with_statistics(network, size=64):
-    """The network with batch norms that are not all alike."""
+    """The network with batch norms that differ from one another."""
     torch.manual_seed(0)
     network.train()(torch.randn(8, 3, size, size))
     for module in network.modules():
@@ -29,7 +29,7 @@ def with_statistics(network, size=64):
 
 
 def output_of(module, network, images):
-    """What a module gives in evaluation."""
+    """The output of a module in evaluation mode."""
     with torch.no_grad(), module.register_forward_hook(lambda _, __, out: seen.append(out.clone())):
         seen = []
         network.eval()(images)
@@ -47,9 +47,11 @@ def output_of(module, network, images):
     ],
     ids=["DenseNet", "DenseNet by modules", "ResNet", "WRN", "MobileNet v2"],
 )
-def test_before_a_global_average_it_is_cam_over_the_number_of_positions(network, last, then, linear):
+def test_before_global_average_pooling_it_is_cam_divided_by_the_number_of_positions(
+    network, last, then, linear
+):
     with_statistics(network)
-    images = F.interpolate(IMAGES, scale_factor=2)  # of which MobileNet v2 has maps of 4x4
+    images = F.interpolate(IMAGES, scale_factor=2)  # for MobileNet v2, whose maps are then 4x4
     maps = then(output_of(network.get_submodule(last), network, images))
     weights = network.get_submodule(linear).weight.detach()[LABELS]
     cam = torch.einsum("nc,nchw->nhw", weights, maps)
@@ -60,7 +62,7 @@ def test_before_a_global_average_it_is_cam_over_the_number_of_positions(network,
 
 
 def plain_network():
-    """Maps of 32x32 that are overwritten by a ReLU, and more than a linear layer behind them."""
+    """Maps of 32x32 that a ReLU overwrites, with more than a linear layer after them."""
     torch.manual_seed(0)
     return nn.Sequential(
         *(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2)),
@@ -70,7 +72,7 @@ def plain_network():
 
 
 @pytest.mark.parametrize(("layer", "cut"), [(None, 5), ("4", 5), ("3", 4), ("0", 1)])
-def test_it_is_the_paper_s_equations_at_the_layer_named(layer, cut):
+def test_a_named_layer_gives_the_equations_of_the_paper(layer, cut):
     network = plain_network()
     maps = network[:cut](IMAGES).detach()
     scores = torch.autograd.functional.jacobian(lambda x: network[cut:](x.clone()).sum(0), maps)
@@ -82,7 +84,7 @@ def test_it_is_the_paper_s_equations_at_the_layer_named(layer, cut):
         torch.testing.assert_close(found, expected)
 
 
-def test_maps_of_2x2_pixels_are_looked_at_only_if_named():
+def test_maps_of_2x2_pixels_are_used_only_if_named():
     network = with_statistics(vgg_cifar(6), size=32).eval()
     images = IMAGES[:, :, :32, :32]
     found = grad_cam(network, images, LABELS)
@@ -91,7 +93,7 @@ def test_maps_of_2x2_pixels_are_looked_at_only_if_named():
     assert not torch.allclose(found, named)
 
 
-def test_nothing_is_left_behind():
+def test_the_network_is_not_changed():
     network = with_statistics(DenseNet(6, 4, 10))
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     for parameter in network.parameters():
@@ -109,13 +111,13 @@ def test_nothing_is_left_behind():
         ("classifier", "--layer=classifier: does not output feature maps"),
     ],
 )
-def test_a_layer_must_be_there_and_give_maps(layer, said):
+def test_a_named_layer_must_exist_and_output_maps(layer, said):
     with pytest.raises(OptionError, match=said):
         grad_cam(DenseNet(6, 4, 10), IMAGES, LABELS, layer)
 
 
 class Attention(nn.Module):
-    """Patches as words: its maps have four dimensions, but two are no place in the image."""
+    """Attention over patches: tensors of four dimensions, of which none is a place in the image."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Gradient norms are autograd's own, and looking at them changes nothing."""
+"""Gradient norms are those of autograd, and measuring them does not change the network."""
 
 import copy
 
@@ -43,7 +43,7 @@ def test_norms_are_those_of_a_backward_pass(build):
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
-def test_a_relu_that_overwrites_its_input_hides_no_gradient():
+def test_gradients_before_an_in_place_relu_are_found():
     layers = nn.Conv2d(3, 4, 1), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(4 * 64, 6)
     network = nn.Sequential(*layers)
     found = gradient_norms(network, [(IMAGES, LABELS)])
@@ -61,7 +61,7 @@ def test_norms_are_means_over_batches():
         assert mean.output == pytest.approx((first.output + second.output) / 2)
 
 
-def test_without_images_there_is_an_error():
+def test_empty_batches_are_refused():
     with pytest.raises(ValueError, match="no images"):
         gradient_norms(ResNet(6, 8), [])
 

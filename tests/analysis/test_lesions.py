@@ -1,4 +1,4 @@
-"""A network with a lesion equals a network that was built so; afterwards it is what it was."""
+"""A network with a lesion equals one built without the part; afterwards it is unchanged."""
 
 import copy
 import random
@@ -78,7 +78,7 @@ def test_residual_net_without_a_block_equals_one_built_without_it(build):
     assert torch.equal(output(network), before)
 
 
-def test_where_the_shape_changes_the_shortcut_alone_is_left():
+def test_without_its_branch_a_block_that_changes_the_shape_is_its_shortcut():
     network = lively(ResNet(6, 8))
     without = copy.deepcopy(network)
 
@@ -135,7 +135,7 @@ def test_vgg_without_a_layer_equals_one_built_without_it():
         assert torch.equal(network(images), before)
 
 
-def test_layers_of_vgg_are_exchanged_with_those_of_equal_shape_and_resolution():
+def test_layers_of_vgg_are_swapped_with_those_of_equal_shape_and_resolution():
     with torch.device("meta"):
         study = LesionStudy(vgg_cifar(6), [])
         plain_net = ResNet(6, 20, "none")
@@ -149,7 +149,7 @@ def test_layers_of_vgg_are_exchanged_with_those_of_equal_shape_and_resolution():
 
 
 def seen(network, module):
-    """What a module of the network is given."""
+    """The input of a module of the network."""
     got = []
     with module.register_forward_pre_hook(lambda _, args: got.append(args[0])):
         output(network)
@@ -168,7 +168,7 @@ def test_all_layers_of_a_dense_block_deleted_leave_zeros_after_its_input():
     assert bool((intact[:, 8:] != 0).any())
 
 
-def test_deleted_layers_may_give_their_means_instead():
+def test_deleted_layers_may_output_their_means():
     network = dense()
     intact = seen(network, network.features.transition1)
     units = named(network)
@@ -181,13 +181,13 @@ def test_deleted_layers_may_give_their_means_instead():
     assert torch.equal(maps[:, :12], intact[:, :12])
 
 
-def test_units_that_pass_their_input_have_no_mean():
+def test_units_that_are_deleted_by_passing_their_input_have_no_mean():
     with pytest.raises(OptionError, match="--replace=mean: 3 is deleted by passing its input"):
         LesionStudy(plain(), [(IMAGES, LABELS)], replace="mean")
 
 
 @pytest.mark.parametrize("build", [lambda: lively(ResNet(6, 26)), plain])
-def test_swapped_units_stand_in_each_others_places(build):
+def test_swapped_units_change_places(build):
     network = build()
     other = copy.deepcopy(network)
     units = list(named(network))
@@ -226,7 +226,7 @@ def test_swapped_maps_of_dense_layers_are_swapped_columns_of_their_readers():
     assert torch.equal(output(network), before)
 
 
-def test_readers_see_swaps_of_the_maps_that_they_have():
+def test_readers_read_swapped_maps_only_if_they_read_both():
     network = dense()
     intact = seen(network, network.features.transition1.norm)
     with swapped(find_units(network), [(0, 2)]):
@@ -245,7 +245,7 @@ def test_kendall_tau_is_that_of_scipy():
         assert kendall_tau(order) == pytest.approx(expected)
 
 
-def test_study_judges_by_the_given_images_and_leaves_the_network_as_it_was():
+def test_study_uses_the_given_images_and_does_not_change_the_network():
     network = dense().train()
     network.features.norm5.eval()
     state = copy.deepcopy(network.state_dict())
@@ -283,7 +283,7 @@ def test_equal_seeds_draw_equal_units():
     }
 
 
-def test_what_cannot_be_is_refused():
+def test_impossible_lesions_are_refused():
     study = LesionStudy(dense(), [(IMAGES, LABELS)])
     with pytest.raises(OptionError, match="the network has 5 units"):
         study.delete_random([6])
@@ -295,7 +295,7 @@ def test_what_cannot_be_is_refused():
         LesionStudy(dense(), []).intact()
 
 
-def test_figure_has_a_panel_an_experiment_and_a_row_a_lesion():
+def test_figure_has_a_panel_for_each_experiment_and_a_row_for_each_lesion():
     study = LesionStudy(dense(), [(IMAGES, LABELS)], draws=2)
     lesions = [study.intact(), *study.delete_each(), *study.delete_random([1, 2])]
     drawing = draw(
@@ -321,7 +321,7 @@ def test_swaps_are_averaged_with_those_near_them_but_not_with_the_intact_network
     assert "the branch outputs their means" in drawing.note
 
 
-def test_the_terminal_names_the_unit_that_matters_most():
+def test_the_terminal_names_the_unit_of_the_largest_error():
     study = LesionStudy(dense(), [(IMAGES, LABELS)])
     found = [study.intact(), *study.delete_each()]
     errors = [lesion.error for lesion in found[1:]]

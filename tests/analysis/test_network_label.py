@@ -1,4 +1,4 @@
-"""Networks on one figure: those of a family, and what they were before training."""
+"""Marks of networks on one figure: of one family, and before and after training."""
 
 from matplotlib.colors import to_rgb
 

@@ -1,4 +1,4 @@
-"""Occlusion of networks that read a known part of the image."""
+"""Occlusion of networks that use a known part of the image."""
 
 import math
 
@@ -27,11 +27,11 @@ BOTH = torch.zeros(2, dtype=torch.long)
 
 
 def drop(row, column):
-    """Of the probability of class 0, if the pixel becomes zero: by the logistic function."""
+    """The drop in the probability of class 0 if the pixel becomes zero: by the logistic function."""
     return [1 / (1 + math.exp(-image[:, row, column].sum().item())) - 1 / 2 for image in IMAGES]
 
 
-def test_the_corner_that_is_read_shows_by_hand():
+def test_the_corner_that_the_network_uses_has_the_drop_computed_by_hand():
     found = occlusion(Reads(0, 0), IMAGES, BOTH, patch=4)
     for image, whole in zip(found, drop(0, 0), strict=True):
         # Squares begin at 0, 2 and 4; of those that hide a pixel only the first hides the corner.
@@ -52,7 +52,7 @@ def test_each_pixel_has_the_mean_over_the_squares_that_hide_it(patch, row, colum
             assert image[y, x].item() == pytest.approx(whole * sum(hit) / len(hit), abs=1e-6)
 
 
-def test_a_class_that_is_likelier_without_a_pixel_is_below_zero():
+def test_pixels_that_lower_the_probability_are_below_zero():
     found = occlusion(Reads(0, 0), IMAGES, torch.ones(2, dtype=torch.long))
     assert found[:, 0, 0].tolist() == pytest.approx([-whole for whole in drop(0, 0)])
     assert (found[:, 2:, 2:] == 0).all()  # by default a quarter: two pixels

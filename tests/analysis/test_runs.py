@@ -1,4 +1,4 @@
-"""What analyses call networks, and what they leave: figures, their numbers, words on what they show."""
+"""Names of runs, and the files and captions that studies write."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def drawing(note):
     return Drawing(style.new_figure(2, 2), [{"x": 1}], note)
 
 
-def test_the_captions_of_figures_are_said_once(tmp_path, capsys):
+def test_equal_captions_are_printed_once(tmp_path, capsys):
     notes = ["Errors [in %].", "Others.", "Errors [in %]."]
     write(tmp_path / "new", "one", [drawing(note) for note in notes], ["png"])
     said = capsys.readouterr().out
@@ -32,7 +32,7 @@ def test_formats_are_checked_before_anything_is_measured():
         formats("png,jpg")
 
 
-def test_runs_are_told_from_one_another_by_the_ends_of_their_paths():
+def test_runs_are_named_by_the_ends_of_their_paths():
     paths = ["a/seed=0", "b/seed=0", "b/seed=1", "b/seed=1/checkpoints/last.ckpt"]
     names = ["a/seed=0", "b/seed=0", "seed=1", "last.ckpt"]
     assert shortest_names([Path(path) for path in paths]) == names

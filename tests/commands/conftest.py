@@ -1,4 +1,4 @@
-"""A run on image files made here, and densenet-model typed within this process."""
+"""A run on image files made here, and densenet-model run within this process."""
 
 import subprocess
 import sys

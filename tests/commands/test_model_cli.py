@@ -1,4 +1,4 @@
-"""What densenet-model says on its command line: help, and errors as one message."""
+"""Errors of densenet-model are one message."""
 
 import pytest
 

@@ -10,7 +10,7 @@ from densenet_cli.data.image_folder import ImageFolder
 from densenet_cli.inference import trained_network
 
 
-def test_evaluate_gives_what_the_run_measured_on_the_same_pictures(trained_run, densenet_model):
+def test_evaluate_gives_the_error_of_the_run_on_the_same_images(trained_run, densenet_model):
     folder, photos = trained_run
     results = json.loads((folder / "run.json").read_text())["results"]
     from densenet_cli.inference.evaluation import evaluate
@@ -22,7 +22,7 @@ def test_evaluate_gives_what_the_run_measured_on_the_same_pictures(trained_run, 
     assert f"{results['test_error']:.2f} %" in out
 
 
-def test_a_device_that_is_not_there_is_refused(trained_run, densenet_model, monkeypatch):
+def test_a_missing_device_is_refused(trained_run, densenet_model, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     status, _, message = densenet_model("evaluate", trained_run[0], trained_run[1], "--device", "cuda")
     assert status == 1
@@ -37,7 +37,7 @@ def test_unknown_classes_are_refused(trained_run, densenet_model, tmp_path):
     assert "classes that the network does not know: lake; it knows grass, sea, stone" in message
 
 
-def test_a_class_without_pictures_and_what_is_left_out_are_named(
+def test_classes_without_images_and_files_left_out_are_named(
     trained_run, densenet_model, tmp_path, caplog
 ):
     write_images(tmp_path / "more", 1, seed=2)
@@ -67,7 +67,7 @@ def test_links_between_splits_are_followed_as_in_training(trained_run, densenet_
     assert (status, out.splitlines()[0].split()) == (0, ["images", str(data.sizes["test"])])
 
 
-def test_it_is_said_why_no_picture_can_be_read(trained_run, densenet_model):
+def test_the_message_says_why_no_image_can_be_read(trained_run, densenet_model):
     folder = trained_run[1] / "test"
     for words in (
         ["evaluate", trained_run[0], folder],

@@ -10,7 +10,7 @@ from densenet_cli.inference import trained_network
 
 
 @pytest.mark.parametrize("form", ["onnx", "torch-export", "safetensors"])
-def test_exported_files_answer_as_the_network_for_batches_of_any_size(
+def test_exported_files_give_the_logits_of_the_network_for_batches_of_any_size(
     trained_run, densenet_model, tmp_path, form, recwarn
 ):
     folder, photos = trained_run

@@ -57,7 +57,7 @@ def test_table_and_json_hold_what_csv_holds(densenet_model):
     assert lines["densenet_bc_100"][1:3] == ["769k", "288M"]
 
 
-def test_networks_of_ones_own_are_counted_or_taken_by_their_first_line(densenet_model):
+def test_own_networks_have_the_numbers_of_their_first_line_or_are_counted(densenet_model):
     words = own("# Mine, of 22 layers\ndefaults: [densenet_bc, _self_]\ndepth: 22\n")
     line = "# Wide: 7 parameters, 8 multiply-adds (1,000 classes, 64x32)\n"
     Path("mine/model/wide.yaml").write_text(f"{line}_target_: mine.Net\n")
@@ -70,14 +70,14 @@ def test_networks_of_ones_own_are_counted_or_taken_by_their_first_line(densenet_
     assert out.index(" own ") < out.index("for images of 224x224") < out.index("for images of 64x32")
 
 
-def test_a_network_of_ones_own_that_cannot_be_built_is_named(densenet_model):
+def test_an_own_network_that_cannot_be_built_is_named(densenet_model):
     status, _, message = densenet_model("list", *own("_target_: mine.Net\n"))
     assert status == 1
     assert message.startswith("densenet-model: model=own: cannot be counted: model._target_=mine.Net: ")
     assert len(message.splitlines()) == 1
 
 
-def test_summary_takes_networks_of_ones_own(densenet_model):
+def test_summary_takes_own_networks(densenet_model):
     words = own("defaults: [densenet_bc, _self_]\ndepth: 22\n")
     status, out, message = densenet_model("summary", "model=own", *words)
     assert status == 0, message

@@ -38,7 +38,7 @@ def test_predict_names_classes_with_their_probabilities(trained_run, densenet_mo
     assert "1.png" in table
 
 
-def test_ten_crops_are_the_mean_of_ten_answers(trained_run):
+def test_ten_crops_give_the_mean_of_ten_logits(trained_run):
     folder, photos = trained_run
     network = trained_network.load(folder)
     path = photos / "test" / "sea" / "1.png"
@@ -67,9 +67,7 @@ def test_unreadable_files_are_reported_and_skipped(trained_run, densenet_model, 
     assert "1 of 2 images are left out" in message
 
 
-def test_predictions_of_files_with_names_in_no_alphabet_are_written(
-    trained_run, densenet_model, tmp_path
-):
+def test_file_names_that_are_not_utf8_are_written(trained_run, densenet_model, tmp_path):
     path = os.fsdecode(bytes(tmp_path / "names") + b"/caf\xe9.png")
     (tmp_path / "names").mkdir()
     shutil.copy(trained_run[1] / "test" / "sea" / "1.png", path)
@@ -81,7 +79,7 @@ def test_predictions_of_files_with_names_in_no_alphabet_are_written(
     assert "caf\ufffd.png" in (tmp_path / "saliency.csv").read_text()
 
 
-def test_an_option_that_cannot_be_followed_leaves_what_is_in_the_file(
+def test_a_refused_option_does_not_change_the_output_file(
     densenet_model, tmp_path, monkeypatch, trained_run
 ):
     monkeypatch.setattr(ImageFolder, "crop_fraction", 1)
@@ -111,7 +109,7 @@ def test_a_checkpoint_that_holds_code_is_refused(trained_run, densenet_model, tm
     assert not (tmp_path / "harmed").exists()
 
 
-def test_pixels_are_those_that_became_inputs(trained_run):
+def test_pixels_are_the_inverse_of_inputs(trained_run):
     network = trained_network.load(trained_run[0], "cpu")
     images = torch.randint(256, (2, *network.image_size, 3), dtype=torch.uint8)
     shown = network.pixels(network.inputs(images))

@@ -12,7 +12,9 @@ from colour_images import write_images
 from densenet_cli.inference import trained_network
 
 
-def test_runs_of_one_network_are_told_apart_in_the_terminal(trained_run, densenet_model, tmp_path):
+def test_runs_of_one_network_have_different_names_in_the_terminal(
+    trained_run, densenet_model, tmp_path
+):
     folder, photos = trained_run
     shutil.copytree(folder, tmp_path / "k=4,seed=1")
     words = [folder, tmp_path / "k=4,seed=1", "--output", tmp_path]
@@ -27,7 +29,7 @@ def test_other_data_than_those_of_the_run_are_refused(trained_run, densenet_mode
     words = ["mistakes", trained_run[0], "--data-root", tmp_path / "others", "--output", tmp_path]
     status, _, message = densenet_model(*words)
     assert status == 1
-    assert "there are 9 train images, and there were 36" in message
+    assert "there are 9 train images now; there were 36" in message
     for part in ("train", "test"):
         (tmp_path / "others" / part / "sea").rename(tmp_path / "others" / part / "lake")
     status, _, message = densenet_model(*words)
@@ -52,7 +54,7 @@ def test_other_data_than_those_of_the_run_are_refused(trained_run, densenet_mode
         ("saliency", ["--images", "3"], ["saliency"]),
     ],
 )
-def test_analyses_leave_figures_and_their_numbers(
+def test_studies_write_figures_and_their_numbers(
     trained_run, densenet_model, tmp_path, command, options, files
 ):
     folder, photos = trained_run
@@ -78,7 +80,7 @@ def test_analyses_leave_figures_and_their_numbers(
         assert all(row["class"] != row["predicted"] for row in rows)
 
 
-def test_a_run_that_is_of_no_densenet_is_named(trained_run, densenet_model, monkeypatch):
+def test_reuse_refuses_a_run_of_another_network(trained_run, densenet_model, monkeypatch):
     def load(*asked):
         return replace(trained_network.load(*asked), network=torchvision.models.resnet18())
 
@@ -103,7 +105,7 @@ def test_saliency_of_image_files_skips_unreadable_ones(trained_run, densenet_mod
     assert "Grad-CAM: " in out
 
 
-def test_data_that_are_in_no_folder_have_no_root(trained_run, densenet_model, tmp_path):
+def test_data_root_is_refused_for_data_that_are_not_in_a_folder(trained_run, densenet_model, tmp_path):
     shutil.copytree(trained_run[0], tmp_path / "digits")
     record = json.loads((tmp_path / "digits" / "run.json").read_text())
     record["config"]["data"] = {"_target_": "densenet_cli.data.digits.Digits", "batch_size": 8}

@@ -1,7 +1,7 @@
 """densenet-model summary."""
 
 
-def test_summary_counts_as_the_records_do(densenet_model):
+def test_summary_counts_like_the_records(densenet_model):
     status, out, _ = densenet_model(
         "summary", "model=densenet_bc", "model.depth=22", "model.growth_rate=12"
     )

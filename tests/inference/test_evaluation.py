@@ -20,7 +20,7 @@ from densenet_cli.training.classifier import ImageClassifier
 
 
 def photos():
-    """Noisy JPEG pictures of three classes, larger than the network takes them."""
+    """Noisy JPEG images of three classes, larger than the network's input."""
     chance = np.random.default_rng(0)
     for part, count in (("train", 20), ("test", 13)):
         for label, name in enumerate(("grass", "sea", "stone")):
@@ -62,7 +62,7 @@ def as_files(images, labels, names):
 
 
 def with_equal_logits(checkpoint):
-    """Change a checkpoint: its network finds the first three classes equally likely in every image."""
+    """Change a checkpoint so that the first three classes have equal logits for every image."""
     content = torch.load(checkpoint, weights_only=True)
     for name in ("network.classifier.weight", "network.classifier.bias"):
         rows = content["state_dict"][name]
@@ -72,7 +72,7 @@ def with_equal_logits(checkpoint):
 
 @pytest.mark.parametrize("images", [photos, cifar, digits])
 @pytest.mark.parametrize("precision", ["bf16-mixed", "32-true"])
-def test_evaluate_answers_as_the_test_of_the_run(typed, monkeypatch, capsys, images, precision):
+def test_evaluate_gives_the_logits_of_the_run_s_test(typed, monkeypatch, capsys, images, precision):
     words = [*images(), f"trainer.precision={precision}", "recipe.batch_size=24", "epochs=1"]
     assert typed(*TINY, *words, "hydra.run.dir=run", "++trainer.limit_train_batches=3") == (0, "")
     checkpoint = Path("run/checkpoints/last.ckpt")
@@ -92,7 +92,7 @@ def test_evaluate_answers_as_the_test_of_the_run(typed, monkeypatch, capsys, ima
     order = list(range(len(tested)))
     if images is not photos:  # files lie class by class
         order = [int(Path(path).stem) for path in found.paths]
-    # In float32, sums may be rounded otherwise where an image stands in another batch.
+    # In float32, sums may be rounded differently if an image is in another batch.
     rounding = 1e-6 if order != sorted(order) and precision == "32-true" else 0
     torch.testing.assert_close(found.logits, tested[order], rtol=0, atol=rounding)
     loss = found.measured.pop("loss")

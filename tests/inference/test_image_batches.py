@@ -8,18 +8,18 @@ from densenet_cli.inference.image_batches import batches, find, limit
 from densenet_cli.options import UserError
 
 
-def picture(path):
+def write_image(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (9, 9)).save(path)
     return path
 
 
-def test_a_folder_gives_what_training_would_read_once(tmp_path, caplog):
-    expected = [str(picture(tmp_path / name)) for name in ("a.gif", "b/c.png", "d.jfif", "e.tga")]
+def test_a_folder_gives_each_image_that_training_would_read_once(tmp_path, caplog):
+    expected = [str(write_image(tmp_path / name)) for name in ("a.gif", "b/c.png", "d.jfif", "e.tga")]
     (tmp_path / "b" / "loop").symlink_to("..")
     (tmp_path / "itself").symlink_to(".")
     (tmp_path / "itself.png").symlink_to("itself.png")  # is named when it cannot be read
-    picture(tmp_path / "@eaDir" / "a.gif")
+    write_image(tmp_path / "@eaDir" / "a.gif")
     (tmp_path / "b" / "f.heic").write_bytes(b"")
     os.mkfifo(tmp_path / "pipe.png")
     assert find([tmp_path]) == [*expected, str(tmp_path / "itself.png")]
@@ -32,12 +32,12 @@ def test_a_folder_gives_what_training_would_read_once(tmp_path, caplog):
     )
 
 
-def test_a_folder_that_is_named_is_searched_whatever_its_name(tmp_path):
-    path = picture(tmp_path / ".hidden" / "a.png")
+def test_a_hidden_folder_is_searched_if_it_is_named(tmp_path):
+    path = write_image(tmp_path / ".hidden" / "a.png")
     assert find([tmp_path / ".hidden"]) == [str(path)]
 
 
-def test_words_that_name_no_picture_are_refused(tmp_path):
+def test_paths_without_images_are_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     with pytest.raises(UserError, match=r"pipe\.png: is a pipe, socket or device, not a file"):
         find([tmp_path / "pipe.png"])
@@ -48,8 +48,8 @@ def test_words_that_name_no_picture_are_refused(tmp_path):
         find([tmp_path])
 
 
-def test_pictures_past_the_limit_are_left_out_with_the_option_that_lifts_it(tmp_path):
-    paths = [str(picture(tmp_path / name)) for name in ("a.png", "b.jpg")]
+def test_images_above_the_limit_are_left_out_with_the_option_that_raises_it(tmp_path):
+    paths = [str(write_image(tmp_path / name)) for name in ("a.png", "b.jpg")]
     try:
         limit(80)
         (unreadable,) = [unreadable for _, _, unreadable in batches(paths, read_rgb, 2)]
