@@ -1,17 +1,17 @@
 """Attaches the kernels to a DenseNet from outside, and detaches them again.
 
-A fused network is of a class derived from its own, whose `forward` has the kernels compute where they
-can and calls the original `forward` where they cannot. Nothing else of the network changes: not its
-modules, parameters, state dict, hooks or attributes. torch's parametrizations and `fully_shard` change
-classes in the same way. The other ways were tried on paper:
+`fuse` replaces the network's class by one derived from it, as torch's parametrizations and
+`fully_shard` do. Its `forward` lets the kernels compute where they can, and calls the original
+`forward` where they cannot. Nothing else changes: modules, parameters, state dict, hooks and attributes
+stay. Other ways have drawbacks:
 
-- An attribute `forward` of the object would refer to that object: a shallow copy, or a replica that
-  nn.DataParallel makes, would compute with the weights of the original.
-- Other modules inside the network would change its structure, and what its `features` return.
-- No hook can keep a module from being computed.
+- An attribute `forward` of the network would be bound to this one object. A shallow copy, or a replica
+  that nn.DataParallel makes, would compute with the weights of the original.
+- Replacing modules would change the network's structure, and what its `features` return.
+- A hook cannot prevent that modules compute.
 
-What the kernels can compute is decided anew at each call, for a user may add a hook or replace a module
-at any time.
+Each call checks anew whether the kernels can compute the network, because a user may add a hook or
+replace a module at any time.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ Network = TypeVar("Network", bound=nn.Module)
 def fuse(network: Network, device: str | None = None) -> Network:
     """Let the kernels compute a DenseNet of densenet_cli, torchvision, timm or MONAI (2-D).
 
-    Outputs, gradients and running statistics stay what they were but for rounding; dropout draws other
-    masks of the same distribution. The modules still compute where the kernels cannot: where somebody
-    watches them by hooks, in torch.compile and torch.export, and if they were changed meanwhile.
+    Outputs, gradients and running statistics are the same but for rounding; dropout draws other masks
+    of the same distribution. The modules still compute where the kernels cannot: if a module has a hook
+    or was changed, and in torch.compile, torch.export and other tracers.
 
     Args:
-        network: is changed in place.
-        device: where it will compute, "cpu" or "cuda"; by default where it is. The CPU's kernels are
-            compiled now, the GPU's with the first batch.
+        network: changed in place.
+        device: where it will compute, "cpu" or "cuda"; by default where it is now. Kernels for the CPU
+            are compiled at once, those for a GPU with the first batch.
 
     Returns:
         The network.
 
     Raises:
-        UserError: the kernels cannot compute the network, or not on that device.
+        UserError: the kernels cannot compute this network, or not on this device; says why.
     """
     if is_fused(network):
         return network
     try:
         parts = parts_of(network)
-        weight = parts.trunk.last.weight
+        weight = next(network.parameters())
         check_modules(parts, (weight.dtype, weight.device))
         if weight.dtype not in (torch.float32, torch.float64):
             raise CannotFuse(f"its parameters are of {weight.dtype} and not of torch.float32")
@@ -87,13 +87,13 @@ def attach(network: nn.Module, implementation: str, device: str) -> None:
 
     Args:
         network: any network.
-        implementation: "fused": fuse it; "reference": do not; "auto": fuse it where it is known to be
-            faster and where that can be done. It is faster on CPUs. On GPUs it is faster only where
-            steps are replayed as CUDA graphs, and half a minute is needed for compiling.
-        device: where it will compute: cpu, cuda or mps.
+        implementation: "fused", "reference" (do not fuse), or "auto": fused on CPUs if the kernels can
+            compute the network. Not on GPUs: there they are faster only where steps are replayed as
+            CUDA graphs, and compiling them takes half a minute.
+        device: where the network will compute: cpu, cuda or mps.
 
     Raises:
-        OptionError: fused, but the kernels cannot compute this network, or not on this device.
+        OptionError: "fused", but the kernels cannot compute this network, or not on this device.
     """
     choice("implementation", implementation, IMPLEMENTATIONS)
     if implementation == "reference" or (implementation == "auto" and device != "cpu"):
@@ -108,7 +108,7 @@ def attach(network: nn.Module, implementation: str, device: str) -> None:
 
 
 def implementation(network: nn.Module) -> str | None:
-    """ "fused" or "reference", the modules; None for a network that the kernels cannot compute."""
+    """What computes a network: "fused" or "reference"; None if the kernels cannot compute it."""
     try:
         parts_of(network)
     except CannotFuse:
@@ -118,7 +118,7 @@ def implementation(network: nn.Module) -> str | None:
 
 @functools.cache
 def _fused(kind: Any) -> Any:
-    """The class of fused networks of a class."""
+    """The class that fused networks of a class have."""
     signature = inspect.signature(kind.forward)
 
     @functools.wraps(kind.forward)
@@ -145,13 +145,13 @@ def _fused(kind: Any) -> Any:
 
 
 def _new(kind: Any) -> nn.Module:
-    """A fused network without its attributes, as copies and pickles begin."""
+    """A fused network without attributes, which copying and unpickling then add."""
     fused = _fused(kind)
     return fused.__new__(fused)
 
 
 def _logits(network: nn.Module, images: Any) -> Tensor | None:
-    """What the kernels make of images; None where the modules must compute."""
+    """The logits, computed by the kernels; None if the modules must compute them."""
     if is_watched(images):
         return None
     try:

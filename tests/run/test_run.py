@@ -1,15 +1,18 @@
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+import torchvision
 import yaml
 from tiny_run import TINY
 
+from densenet_cli import kernels
 from densenet_cli.inference import trained_network
 from densenet_cli.options import OptionError
-from densenet_cli.run import trainer_options
+from densenet_cli.run import assemble, trainer_options
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +213,26 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(typed, tmp_pa
     assert not torch.equal(
         states[0]["network.classifier.weight"], states[2]["network.classifier.weight"]
     )
+
+
+def test_a_densenet_of_torchvision_is_computed_by_the_kernels(config):
+    network = torchvision.models.DenseNet(4, (1, 1), 8)
+    for chosen, expected in (("reference", "reference"), ("auto", "fused")):
+        options = trainer_options.read(
+            config("trainer=cpu", f"trainer.implementation={chosen}")["trainer"]
+        )
+        assert "implementation" not in options.arguments
+        assemble.accelerate(SimpleNamespace(network=network), options)
+        assert kernels.implementation(network) == expected
+
+
+def test_kernels_are_refused_for_a_network_that_they_cannot_compute(config):
+    options = trainer_options.read(config("trainer=cpu", "trainer.implementation=fused")["trainer"])
+    classifier = SimpleNamespace(network=torchvision.models.resnet18())
+    with pytest.raises(
+        OptionError, match=r"trainer\.implementation=fused: this ResNet cannot be fused"
+    ):
+        assemble.accelerate(classifier, options)
 
 
 @pytest.mark.parametrize("override", ["trainer.sync_batchnorm=true", "trainer.precision=16-mixed"])
