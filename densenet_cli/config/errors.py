@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
@@ -56,7 +58,8 @@ def _unknown_choice(error: MissingConfigException) -> str:
 def _unknown_key(cause: OmegaConfBaseException, overrides: Sequence[str]) -> str:
     name = str(cause.full_key or cause.key)
     typed = next((one for one in overrides if one.partition("=")[0] == name), name)
-    with composing():
+    # A sweep's error is explained within `composing`, which Hydra 1.4 does not nest.
+    with contextlib.nullcontext() if GlobalHydra.instance().is_initialized() else composing():
         cfg = compose(_of_known_groups(overrides))
     if near := meant(name, cfg):
         hint = f"did you mean {near}{typed[len(name) :]}?"
