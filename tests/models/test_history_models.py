@@ -43,7 +43,8 @@ def first_line(name):
 
 def stated(name):
     """Year, side of the images, parameters and classes in the first line of a file."""
-    pattern = r"\((\d{4})\).* for (\d+)x\2.*: ([\d,]+) parameters \(([\d,]+) classes\)$"
+    size = r": ([\d,]+) parameters, [\d,]+ multiply-adds \(([\d,]+) classes, \2x\2\)$"
+    pattern = r"\((\d{4})\).* for (\d+)x\2.*" + size
     return [int(text.replace(",", "")) for text in re.search(pattern, first_line(name)).groups()]
 
 
