@@ -50,11 +50,26 @@ def naming(section: str) -> Iterator[None]:
         raise error.within(section) from error
 
 
-def refuse_name(section: str, name: str, value: Any, names: Iterable[str], target: str = "it") -> None:
-    """Raise OptionError: the section has no option of this name; one of `names` was likely meant."""
+def refuse_name(
+    section: str,
+    name: str,
+    value: Any,
+    names: Iterable[str],
+    target: str = "it",
+    others: Iterable[str] = (),
+) -> None:
+    """Raise OptionError: the section has no option of this name; one of `names` was likely meant.
+
+    Args:
+        section, name, value: the option and its value.
+        names: the options that there are.
+        target: what has them.
+        others: further options of the section that do not exist either.
+    """
     near = nearest(name, names := sorted(names))
     hint = f"did you mean {section}.{near}?" if near else f"{target} has " + ", ".join(names)
-    rule = f"there is no such option; {hint} (~{section}.{name} removes it)"
+    removal = " ".join(f"~{section}.{one}" for one in (name, *others))
+    rule = f"there is no such option; {hint} ({removal} removes {'them' if others else 'it'})"
     raise OptionError(f"{section}.{name}", value, rule)
 
 
@@ -90,10 +105,11 @@ def _check_names(section: str, options: dict[str, Any], given: dict[str, Any]) -
     parameters = inspect.signature(target).parameters
     if any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
-    for name, value in options.items():
-        if name not in parameters and name not in ("_target_", "_partial_", "_args_"):
-            names = [key for key in parameters if key not in given]
-            refuse_name(section, name, value, names, options["_target_"])
+    unknown = [name for name in options if name not in {*parameters, "_target_", "_partial_", "_args_"}]
+    if unknown:
+        names = [key for key in parameters if key not in given]
+        first, *others = unknown
+        refuse_name(section, first, options[first], names, options["_target_"], others)
 
 
 def _locate(path: str, options: dict[str, Any]) -> Any:
@@ -103,5 +119,5 @@ def _locate(path: str, options: dict[str, Any]) -> Any:
     try:
         return pkgutil.resolve_name(name)
     except (ValueError, ImportError, AttributeError):
-        rule = "must be a Python function or class that can be imported"
-        raise OptionError(f"{path}_target_", name, rule) from None
+        rule = "must be a Python function or class that can be imported, with its module"
+        raise OptionError(f"{path}_target_", name, rule, "torch.optim.AdamW") from None

@@ -17,7 +17,7 @@ from densenet_cli.config.build import build
 from densenet_cli.config.compose import compose, composing, resolved
 from densenet_cli.figures.terminal import console, table
 from densenet_cli.options import UserError
-from densenet_cli.plain_text import first_line, printable
+from densenet_cli.plain_text import counted, first_line, printable
 
 HEADINGS = ("layer", "kind", "output", "parameters", "multiply-adds", "time", "memory")
 
@@ -85,7 +85,7 @@ def show(
         f"{name}: {whole.parameters:,} parameters, {whole.multiply_adds:,} multiply-adds for one image "
         f"of {image_size}x{image_size}, {whole.bytes / 1e6:.1f} MB of outputs; "
         f"{1e3 * whole.seconds:.1f} ms for {batch_size} images in float32 on "
-        f"{threads} CPU thread{'' if threads == 1 else 's'}",
+        f"{counted(threads, 'CPU thread')}",
         soft_wrap=True,
     )
 

@@ -3,16 +3,16 @@
     from densenet_cli.kernels import fuse
     network = fuse(torchvision.models.densenet121())  # in place; `unfuse(network)` undoes it
 
-`fuse` takes the DenseNets of densenet_cli, torchvision, timm and MONAI (2-D) to a CPU or an NVIDIA GPU.
-densenet-run and densenet-model use it by themselves; see `trainer.implementation`.
+`fuse` works for the DenseNets of densenet_cli, torchvision, timm and MONAI (2-D), on a CPU or an NVIDIA
+GPU. densenet-run and densenet-model use it by themselves; see `trainer.implementation`.
 
 What costs time in a DenseNet is memory traffic, not multiplication: every layer reads all feature maps
 of its block. So the kernels touch these as rarely as possible:
 
 - The maps of a block lie in one buffer, channels last. A layer reads its first columns and writes the
   next ones; nothing is concatenated.
-- Mean and variance of a map do not depend on who normalises it. They are measured once, while the map
-  is written, and serve all batch norms that read it.
+- Mean and variance of a map are the same for every batch norm that reads it. They are measured once,
+  while the map is written.
 - Batch norm and ReLU are computed while a convolution reads the maps. Normalised maps are not stored:
   the backward pass computes them again. Memory grows linearly with depth instead of quadratically.
 - The gradients of all readers of a map add up in one buffer. The part that comes from the statistics

@@ -130,7 +130,7 @@ def _fused(kind: Any) -> Any:
                 return logits
         return kind.forward(self, *args, **kwargs)
 
-    def reduce(self: nn.Module, protocol: int) -> Any:
+    def reduce(self: nn.Module, protocol: int) -> Any:  # copies and pickles name the original class
         return _new, (kind,), *kind.__reduce_ex__(self, max(protocol, 2))[2:]
 
     own = {

@@ -32,6 +32,9 @@ CLASSES_OF_LAST_POOLING: dict[str, type[nn.Module]] = {
     "out": nn.Linear,
 }
 CHECKPOINTING = "memory_efficient", "grad_checkpointing"  # switches of layers
+# What layers and transitions may hold besides modules. Any other attribute may be an option that
+# changes what they compute, which the kernels would not know.
+KNOWN_ATTRIBUTES = {*vars(nn.Module()), *CHECKPOINTING, "drop_rate"}
 
 
 class CannotFuse(Exception):
@@ -164,6 +167,7 @@ class Library:
         kinds = {self._class(name): names for name, names in self.layers.items()}
         if type(layer) not in kinds:
             raise CannotFuse(f"{path} is a {type(layer).__name__}")
+        _check_attributes(path, layer)
         for switch in CHECKPOINTING:
             if getattr(layer, switch, False):
                 raise CannotFuse(
@@ -174,6 +178,7 @@ class Library:
         return self._convolutions(layer, self._named(path, inner, kinds[type(layer)]))
 
     def _transition(self, path: str, transition: nn.Module) -> Convolution:
+        _check_attributes(path, transition)
         children = self._named(path, transition, [self.transition[1]])
         if "pool" in children and not _halves(cast(nn.AvgPool2d, children["pool"])):
             raise CannotFuse(f"{path}.pool is {children['pool']}; the kernels average 2 x 2 pixels")
@@ -293,6 +298,11 @@ def _at(network: nn.Module, path: str) -> nn.Module:
 def _children(module: nn.Module) -> dict[str, nn.Module]:
     """Children by name, those that are None left out; a shared one as often as it has names."""
     return {name: child for name, child in module._modules.items() if child is not None}
+
+
+def _check_attributes(path: str, module: nn.Module) -> None:
+    if unknown := sorted(vars(module).keys() - KNOWN_ATTRIBUTES):
+        raise CannotFuse(f"{path} has attributes that the kernels do not know: {', '.join(unknown)}")
 
 
 def _check_class(path: str, module: nn.Module, kind: type[nn.Module]) -> None:

@@ -101,7 +101,10 @@ class DenseNet(nn.Module):
     Plain: bottleneck=False, compression=1. -B: bottleneck. -C: compression < 1. -BC: both.
 
     Modules have torchvision's names, so that the state dicts of its densenet121, 161, 169 and 201 can
-    be loaded. So the last batch norm is `norm5` for any number of blocks.
+    be loaded; the last batch norm is called `norm5`, whatever the number of blocks.
+
+    The kernels refuse layers with attributes that they do not know: an option that changes what a layer
+    computes must be stored in the layer, or be a module of it.
 
     Args:
         num_classes: width of the classifier, 1 or more.

@@ -86,6 +86,8 @@ def phrase(name: str, value: Any) -> str:
     if name.endswith("_target_"):
         text = text.rpartition(".")[2]
         text = SCHEDULES.get(text, text)
+    if name == "epochs" and value == 1:
+        return "1 epoch"
     if name in PHRASES:
         return PHRASES[name].format(text)
     return text if name.endswith("_target_") else f"{printable(name.rpartition('.')[2])}={text}"

@@ -34,7 +34,7 @@ def is_resumed(folder: Path, config: dict[str, Any], begin: Begin) -> bool:
     if begin == "new":
         raise UserError(
             f"{folder} holds a run already ({record.fields['state']}); resume it by resume={folder}, "
-            "or choose another folder by hydra.run.dir="
+            "delete it, or choose another folder by hydra.run.dir="
         )
     if record.identity != identity(config):
         raise UserError(f"{folder} holds a run of another configuration, which is left as it is")

@@ -57,10 +57,10 @@ def train(
         folder: where checkpoints and logs are written.
         interruption: the signals that stop training once its state is saved.
         on_ready: called once all parts are built, before training.
-        on_epoch: called at the end of each epoch, in every process, with its row of metrics.
+        on_epoch: called at the end of each epoch, in every process; its metrics are the last row.
         console: where the progress is shown; None shows nothing.
         callbacks: further callbacks of Lightning's.
-        resume_from: the checkpoint with which training continues.
+        resume_from: the checkpoint with which training continues; it is read as data and runs no code.
 
     Returns:
         The test errors and losses, as `results` in run.json holds them.

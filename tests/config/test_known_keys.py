@@ -138,9 +138,14 @@ def test_an_option_of_hydras_that_no_run_reads_is_refused(override, named, typed
             ["+recipe.schedule.schedulers=3"],
             "densenet-run: recipe.schedule.schedulers=3: must be a list",
         ),
+        (
+            ["recipe.optimizer._target_=torch.optim.AdamW"],
+            "(~recipe.optimizer.momentum ~recipe.optimizer.nesterov removes them)",
+        ),
+        (["recipe.optimizer._target_=AdamW"], "recipe.optimizer._target_=torch.optim.AdamW"),
     ],
 )
-def test_an_option_of_the_schedule_is_named_as_typed(overrides, named, typed):
+def test_options_of_schedule_and_optimizer_are_named_as_typed(overrides, named, typed):
     status, message = typed(*TINY, *overrides)
     assert status == 1
     assert named in message

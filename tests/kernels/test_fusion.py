@@ -260,7 +260,22 @@ def without_pool():
     return network
 
 
+def with_an_option_in(place):
+    """A network one of whose modules got an option that the kernels do not know."""
+    network = ours()
+    network.get_submodule(place).activation = torch.nn.functional.gelu
+    return network
+
+
 UNFIT = {
+    "an option of a layer": (
+        lambda: with_an_option_in("features.denseblock2.denselayer3"),
+        r"features\.denseblock2\.denselayer3 has attributes that the kernels do not know: activation",
+    ),
+    "an option of a transition": (
+        lambda: with_an_option_in("features.transition1"),
+        r"features\.transition1 has attributes that the kernels do not know: activation",
+    ),
     "resnet": (lambda: ResNet(10, 20), "this ResNet cannot be fused: it is not computed by the class"),
     "subclass": (lambda: Doubled(block_config=(1, 1)), "this Doubled cannot be fused: it is not comp"),
     "forward replaced": (rewritten, "its forward method was replaced"),

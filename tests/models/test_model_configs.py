@@ -80,6 +80,7 @@ def test_no_network_of_the_papers_is_missing():
 def stated(name):
     """Parameters, multiply-adds, classes, height and width in the first line of the file."""
     match = FIRST_LINE.fullmatch(first_line(name))
+    assert match, f"{name}.yaml begins with no line like {FIRST_LINE.pattern}"
     keys = ("parameters", "multiply_adds", "classes", "height", "width")
     return tuple(int(match[key].replace(",", "")) for key in keys)
 

@@ -5,9 +5,10 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from densenet_cli.config.compose import composing
-from densenet_cli.record.identity import NUMBER_OR_SHARE, flat, identity
+from densenet_cli.record.identity import NUMBER_OR_SHARE, flat, identity, without_effect
 from densenet_cli.results.compare import differences
 from densenet_cli.sweep import jobs
 
@@ -46,3 +47,24 @@ def test_the_identities_of_published_runs_do_not_change():
     configs = [json.loads(path.read_text())["config"] for path in sorted(folder.glob("*/run.json"))]
     text = " ".join(identity(config) for config in configs)
     assert hashlib.sha256(text.encode()).hexdigest()[:12] == "5059778570cc"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model=densenet_bc,depth=16,growth_rate=12,seed=0",
+        "model=preact_resnet_110,depth=20,seed=0",
+        "model=resnet_20,seed=0",
+    ],
+)
+def test_what_was_typed_for_a_published_run_still_names_that_run(name, config, monkeypatch):
+    monkeypatch.delenv("DENSENET_DATA", raising=False)
+    folder = Path(__file__).parents[2] / "outputs/study" / name
+    published = json.loads((folder / "run.json").read_text())["config"]
+    now = config(*yaml.safe_load((folder / "overrides.yaml").read_text()))
+    new = flat(now).keys() - flat(published).keys() - {*without_effect(now)}
+    assert not new, (
+        f"{new}: new options, by which every finished run becomes another one and is trained again; "
+        "name them in WITHOUT_EFFECT_AT in record/identity.py, with the value at which nothing changes"
+    )
+    assert identity(now) == identity(published)
