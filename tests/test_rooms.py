@@ -1,6 +1,7 @@
 """Data flows one way: who may import whom."""
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,22 @@ def test_rooms_import_only_what_lies_before_them():
         forbidden = _rooms_imported(path) - MAY_IMPORT.get(room, set()) - LOOSE - {room}
         assert not forbidden, f"{path.relative_to(PACKAGE)} imports {forbidden}"
     assert seen == MAY_IMPORT.keys() | LOOSE
+
+
+def test_no_imports_go_round_in_a_circle():
+    names = {
+        path: ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+        for path in PACKAGE.rglob("*.py")
+    }
+    modules = {name.removesuffix(".__init__") for name in names.values()}
+    imported = {
+        name.removesuffix(".__init__"): {
+            one if one in modules else one.rpartition(".")[0] for one in _names_imported(path)
+        }
+        & modules
+        for path, name in names.items()
+    }
+    assert len(list(TopologicalSorter(imported).static_order())) == len(modules)  # else a CycleError
 
 
 @pytest.mark.parametrize("room", ["results", "figures", "record", "process"])

@@ -23,7 +23,7 @@ from densenet_cli.record.run_record import (
     write_config,
 )
 from densenet_cli.run import summary
-from densenet_cli.run.train import Run
+from densenet_cli.run.parts import Run
 from densenet_cli.training import devices
 from densenet_cli.training.progress import TrainingProgress
 

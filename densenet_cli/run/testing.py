@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from densenet_cli.data.image_data import ImageData
 from densenet_cli.record import trained_on
 from densenet_cli.record.run_record import reported_checkpoint
+from densenet_cli.run.parts import Run
 from densenet_cli.training import checkpoints, metrics
-
-if TYPE_CHECKING:
-    from densenet_cli.run.train import Run
 
 log = logging.getLogger(__name__)
 

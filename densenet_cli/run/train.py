@@ -10,33 +10,18 @@ What surrounds a run is attached from outside:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
 from rich.console import Console
 
-from densenet_cli.data.image_data import ImageData
 from densenet_cli.run import assemble, option_checks, testing, trainer_options
+from densenet_cli.run.parts import Run
 from densenet_cli.training.checkpoints import Checkpoints
-from densenet_cli.training.classifier import ImageClassifier
 from densenet_cli.training.interruption import Interruption
 from densenet_cli.training.progress import TrainingProgress
 from densenet_cli.training.watchdog import Watchdog
-
-
-@dataclass(frozen=True)
-class Run:
-    """The parts of a run. `device` is cpu, cuda, mps, or another that Lightning knows."""
-
-    config: dict[str, Any]
-    device: str
-    data: ImageData
-    classifier: ImageClassifier
-    trainer: L.Trainer
-    progress: TrainingProgress
-    checkpoints: Checkpoints
 
 
 def train(

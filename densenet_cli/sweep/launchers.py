@@ -99,6 +99,6 @@ def run_job(working_folder: str, cfg: DictConfig) -> int:
     folder = Path(runtime["output_dir"])  # type: ignore[index,call-overload]
     try:
         with lifeline.connected():
-            return supervise(folder, resolved(cfg), overrides, "either")
+            return supervise(folder, {**resolved(cfg), "next_steps": []}, overrides, "either")
     except lifeline.CommandEnded:
         return 128 + signal.SIGTERM

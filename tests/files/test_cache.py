@@ -15,7 +15,8 @@ from densenet_cli.kernels.cpu import compilation
 from densenet_cli.models import pretrained
 from densenet_cli.options import OptionError
 from densenet_cli.sweep.plan import measurements
-from densenet_cli.sweep.plan.measurements import Measurement, Measurements
+from densenet_cli.sweep.plan.measurement import Measurement
+from densenet_cli.sweep.plan.measurements import Measurements
 
 
 @pytest.fixture(params=["none", "unwritable"])

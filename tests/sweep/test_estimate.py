@@ -11,7 +11,8 @@ from tiny_run import TINY
 from densenet_cli.sweep.plan import measurements
 from densenet_cli.sweep.plan.benchmark_run import Stopwatch
 from densenet_cli.sweep.plan.estimate import estimate
-from densenet_cli.sweep.plan.measurements import Measurement, Measurements, benchmark_config
+from densenet_cli.sweep.plan.measurement import Measurement
+from densenet_cli.sweep.plan.measurements import Measurements, benchmark_config
 
 MEASURED = Measurement(
     parameters=2_666,

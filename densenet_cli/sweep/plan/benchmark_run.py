@@ -23,8 +23,9 @@ from densenet_cli.process.streams import drop_what_cannot_be_written
 from densenet_cli.record.environment import peak_memory_bytes
 from densenet_cli.run import trainer_options
 from densenet_cli.run.assemble import build_trainer
-from densenet_cli.run.train import Run, train
-from densenet_cli.sweep.plan.measurements import Measurement
+from densenet_cli.run.parts import Run
+from densenet_cli.run.train import train
+from densenet_cli.sweep.plan.measurement import Measurement
 from densenet_cli.training import allocator, devices
 from densenet_cli.training.cuda_graphs import WARM_UP
 from densenet_cli.training.interruption import Interruption

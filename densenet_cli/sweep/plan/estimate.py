@@ -8,7 +8,8 @@ from typing import Any
 
 from densenet_cli.options import OptionError, number, shown, whole_number
 from densenet_cli.record.identity import flat
-from densenet_cli.sweep.plan.measurements import Measurement, Measurements, benchmark_config
+from densenet_cli.sweep.plan.measurement import Measurement
+from densenet_cli.sweep.plan.measurements import Measurements, benchmark_config
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import platform
 import signal
 import subprocess
 import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from densenet_cli.options import UserError
 from densenet_cli.plain_text import last_line
 from densenet_cli.process import child
 from densenet_cli.process.load_torch import load_lightning
+from densenet_cli.sweep.plan.measurement import Measurement
 
 log = logging.getLogger(__name__)
 
@@ -39,35 +40,6 @@ AMOUNTS = (
     "enable_progress_bar",
 )
 TRAIN_BATCHES, EVALUATION_BATCHES = 30, 3  # of a benchmark run, at most
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """The result of a benchmark run. The first five are known even if its steps fail.
-
-    Attributes:
-        parameters, multiply_adds: of the network; of one image.
-        device: its name and the number format.
-        sizes: the number of images in "train", "validation" and "test".
-        evaluation_split: the images evaluated after each epoch, "validation" or "test".
-        images_per_second, evaluation_images_per_second: over all devices together.
-        start_seconds: from the configuration to the first step; mostly reading the data.
-        epoch_end_seconds: the time after an epoch's steps, for its checkpoint.
-        peak_memory_bytes: memory of the GPU if the run uses one, else of the process.
-        error: the message that a user who ran it would see.
-    """
-
-    parameters: int | None = None
-    multiply_adds: int | None = None
-    device: str = ""
-    sizes: dict[str, int] = field(default_factory=dict)
-    evaluation_split: str = "test"
-    images_per_second: float = 0.0
-    evaluation_images_per_second: float = 0.0
-    start_seconds: float = 0.0
-    epoch_end_seconds: float = 0.0
-    peak_memory_bytes: int | None = None
-    error: str | None = None
 
 
 def benchmark_config(config: dict[str, Any]) -> dict[str, Any]:
