@@ -1,4 +1,4 @@
-"""Fixtures: the real command, a configuration, images; and one thread, as tests run side by side."""
+"""Fixtures: the real command, a configuration, images; one thread and one seed for every test."""
 
 from __future__ import annotations
 
@@ -14,12 +14,24 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; subprocesses in
 os.environ["GOMP_SPINCOUNT"] = "10000"  # where a test has two: little spinning on a busy core
 
 import pytest
+import torch
 
 from densenet_cli.commands import run as cli
 from densenet_cli.config import resolvers
 from densenet_cli.config.compose import compose, composing, resolved
 
 resolvers.register()
+
+
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    """Give networks that a test file makes as parameters of its tests the same weights each time."""
+    if isinstance(collector, pytest.Module):
+        torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
