@@ -222,6 +222,7 @@ def test_a_run_with_choices_of_ones_own_is_tested(typed, tmp_path):
     assert status == 0, message
 
 
+@pytest.mark.slow
 def test_the_end_of_a_sweep_says_how_to_resume_with_choices_of_ones_own(command, typed, tmp_path):
     (tmp_path / "mine/model").mkdir(parents=True)
     (tmp_path / "mine/model/own.yaml").write_text("_target_: mine.Net\n")

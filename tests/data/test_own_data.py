@@ -64,6 +64,7 @@ def test_it_runs_in_a_sweep_with_workers_and_again_when_its_images_change(comman
     assert len(list(Path("outputs/own").glob("*/run.json"))) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_mine")
 def test_it_is_resumed_only_on_the_same_images(command, interrupted):
     status, hint = interrupted(

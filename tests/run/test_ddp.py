@@ -66,6 +66,7 @@ def test_two_processes_give_the_weights_of_one(command, tmp_path):
     assert len(rows) == 3
 
 
+@pytest.mark.slow
 def test_a_sweep_continues_after_a_process_has_died(command, tmp_path):
     overrides = [*OVERRIDES, "trainer=ddp_cpu", "epochs=1", "sweep.name=sweep"]
     answer = command("--multirun", *overrides, "model.dies=true,false")

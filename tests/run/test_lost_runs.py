@@ -94,7 +94,7 @@ def test_a_sweep_names_the_run_whose_folder_was_deleted(started, tmp_path):
     (tmp_path / first).rename(tmp_path / "deleted")
     table, stderr = process.communicate(timeout=240)
     assert process.returncode == 1, stderr
-    assert "seed=0 failed: its folder was deleted or moved while it ran" in table
+    assert "seed=0 failed: its folder was deleted or moved during the run" in table
     assert not (tmp_path / first).exists()
     assert json.loads((tmp_path / second / "run.json").read_text())["state"] == "done"
 

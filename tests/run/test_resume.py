@@ -53,7 +53,7 @@ def whole(tmp_path_factory):
         pytest.param(
             signal.SIGKILL, -9, "running", 10, marks=pytest.mark.slow
         ),  # a checkpoint at the epoch's end
-        (signal.SIGINT, 130, "interrupted", 0.0001),
+        pytest.param(signal.SIGINT, 130, "interrupted", 0.0001, marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, 143, "interrupted", 10, marks=pytest.mark.slow),
     ],
 )

@@ -21,7 +21,11 @@ SEARCH += ["recipe.optimizer.lr=interval(0.01,0.1)"]
     "words",
     [
         pytest.param(["seed=0,1"], id="sweep"),
-        pytest.param([*SEARCH, "hydra/launcher=parallel", "hydra.launcher.jobs=1"], id="search"),
+        pytest.param(
+            [*SEARCH, "hydra/launcher=parallel", "hydra.launcher.jobs=1"],
+            id="search",
+            marks=pytest.mark.slow,
+        ),
         pytest.param(["seed=0,1", "hydra/launcher=parallel"], id="parallel", marks=pytest.mark.slow),
         pytest.param(["seed=0,1", "hydra/launcher=joblib"], id="joblib", marks=pytest.mark.slow),
         pytest.param(
@@ -43,7 +47,7 @@ def test_loader_workers_read_the_images_of_a_sweep(words, command, tmp_path):
 @pytest.mark.parametrize(
     "words",
     [
-        pytest.param([], id="sweep"),
+        pytest.param([], id="sweep", marks=pytest.mark.slow),
         pytest.param(["trainer=ddp_cpu"], id="ddp", marks=pytest.mark.slow),
         pytest.param(["hydra/launcher=parallel"], id="parallel", marks=pytest.mark.slow),
         pytest.param(["hydra/launcher=joblib"], id="joblib", marks=pytest.mark.slow),

@@ -17,7 +17,8 @@ from densenet_cli.record.identity import identity
 from densenet_cli.run.option_checks import check
 from densenet_cli.sweep import grid
 
-LARGE = ["growth_compression"]  # 42 networks take a while to make
+# 42 networks take a while to make; the others have the networks of paper_table2_c10plus
+LARGE = ["growth_compression", "paper_table2_c10", "paper_table2_c100", "paper_table2_c100plus"]
 FILES = [
     pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if path.stem in LARGE else [])
     for path in sorted((CONF / "sweep").glob("*.yaml"))

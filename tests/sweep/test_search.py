@@ -78,7 +78,7 @@ def test_a_search_on_a_folder_of_images_loads_no_unused_package():
     words = [*SEARCH[1:], "data=image_folder", "data.root=photos", "data.validation=0"]
     code = f"""
 import sys
-from densenet_cli import resolvers
+from densenet_cli.config import resolvers
 from densenet_cli.config.compose import composing
 from densenet_cli.sweep.jobs import sweep_options
 from densenet_cli.sweep.search import Search

@@ -154,6 +154,7 @@ def test_a_run_resumed_with_another_precision_still_belongs_to_the_sweep(sweep, 
     assert "2 runs: 2 done before" in said
 
 
+@pytest.mark.slow
 def test_a_plan_reads_the_cost_of_finished_runs_from_their_records(sweep, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     words = ["model.growth_rate=4,6", "epochs=1", "sweep.name=mine"]
