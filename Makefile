@@ -27,6 +27,7 @@ torture: $(INSTALLED) ## kills, full disks, damaged records and odd names, for T
 bench: $(INSTALLED) ## time to tabulate 10,000 records, to load images, to train and evaluate networks
 	$(BIN)/python tests/benchmarks/bench_results.py
 	$(BIN)/python tests/benchmarks/bench_input.py
+	$(BIN)/python tests/benchmarks/bench_host.py
 	$(BIN)/python tests/benchmarks/bench_networks.py
 	$(BIN)/python tests/benchmarks/bench_libraries.py
 
