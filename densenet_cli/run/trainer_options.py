@@ -119,11 +119,17 @@ def _cuda_graphs(chosen: Any, arguments: dict[str, Any], device: str) -> bool:
     )
     cause = _against_cuda_graphs(arguments, device)
     if chosen == "auto":
-        is_alone = arguments.get("devices") == 1 and arguments.get("num_nodes", 1) == 1
-        return is_alone and cause is None
+        return cause is None and _is_alone(arguments)
     if chosen and cause is not None:
         raise OptionError("trainer.cuda_graphs", True, f"cannot be combined with {cause}", "auto")
     return bool(chosen)
+
+
+def _is_alone(arguments: dict[str, Any]) -> bool:
+    """Whether one device is used: devices is a number of them, or a list of their indices."""
+    devices = arguments.get("devices")
+    count = len(devices) if isinstance(devices, list) else devices
+    return count == 1 and arguments.get("num_nodes", 1) == 1
 
 
 def _against_cuda_graphs(arguments: dict[str, Any], device: str) -> str | None:

@@ -246,6 +246,14 @@ def test_options_that_kernels_do_not_support_are_refused(override):
 
 
 @pytest.mark.parametrize(
+    ("devices", "expected"), [("1", True), ("[1]", True), ("[0,1]", False), ("2", False)]
+)
+def test_steps_are_recorded_on_a_single_gpu_whether_counted_or_named(devices, expected, config):
+    section = config("trainer=auto", f"trainer.devices={devices}")["trainer"]
+    assert trainer_options._cuda_graphs("auto", section, "cuda") is expected
+
+
+@pytest.mark.parametrize(
     ("overrides", "example"),
     [
         (["recipe.batch_size=359"], 360),  # 1437 = 4 x 359 + 1
