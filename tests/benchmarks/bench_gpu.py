@@ -24,7 +24,7 @@ from densenet_cli.figures.terminal import console
 from densenet_cli.options import UserError
 from densenet_cli.results.formats import as_rich
 from densenet_cli.results.table import Table
-from densenet_cli.training.cuda_graphs import WARM_UP
+from densenet_cli.training.graph_recording import WARM_UP
 from densenet_cli.units import memory
 
 SLACK = 4.0  # largest ratio of rounding errors, fused network to reference

@@ -11,10 +11,12 @@ with the network's two passes recorded.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -26,8 +28,9 @@ from densenet_cli.config import resolvers
 from densenet_cli.config.compose import compose, composing, resolved
 from densenet_cli.run.parts import Run
 from densenet_cli.run.train import train
-from densenet_cli.training import cuda_graphs
-from densenet_cli.training.cuda_graphs import WARM_UP, CudaGraphs
+from densenet_cli.training import cuda_graphs, graph_recording
+from densenet_cli.training.cuda_graphs import CudaGraphs
+from densenet_cli.training.graph_recording import WARM_UP, Recorder
 from densenet_cli.training.interruption import Interruption
 
 DEPTHS = (100, 10)  # DenseNet-BC: 299 and 29 tensors of parameters
@@ -51,15 +54,21 @@ class NoGraph:
         """Nothing."""
 
 
-def stubs() -> dict[str, Any]:
-    """What stands for the parts of `cuda_graphs` that need a GPU."""
-    return {
-        "_recorded": lambda compute, memory: (compute(), NoGraph()),
-        "_can_be_recorded": lambda images: True,
-        "_current_stream": lambda images: None,
-        "_held": lambda images: 0,
-        "_free": lambda images: 1,
+@contextlib.contextmanager
+def stubbed() -> Iterator[None]:
+    """Within this context, work is recorded without a GPU, and its replays do nothing."""
+    recording = {
+        "_current_stream": lambda device: None,
+        "_held": lambda device: 0,
+        "_free": lambda device: 1,
     }
+    with (
+        mock.patch.multiple(graph_recording, **recording),
+        mock.patch.object(Recorder, "record", lambda self, compute: (compute(), NoGraph())),
+        mock.patch.object(cuda_graphs, "can_be_recorded", return_value=True),
+        mock.patch.multiple(torch.cuda, graph_pool_handle=object, Stream=lambda device: None),
+    ):
+        yield
 
 
 class HostTime(Callback):
@@ -106,10 +115,7 @@ def main() -> None:
     torch.set_num_threads(1)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     resolvers.register()
-    with (
-        mock.patch.multiple(cuda_graphs, **stubs()),
-        mock.patch.object(torch.cuda, "graph_pool_handle", object),
-    ):
+    with stubbed():
         for depth in DEPTHS:
             tensors, timer = measure(depth)
             median = 1e3 * statistics.median(timer.seconds)

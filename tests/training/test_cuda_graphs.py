@@ -3,17 +3,22 @@
 On the CPU the graph is replaced by one that computes the pass again.
 """
 
+import contextlib
 import copy
+import random
 
+import numpy as np
 import pytest
 import torch
+from lightning import seed_everything
 from torch import nn
 
 from densenet_cli.kernels import fuse
 from densenet_cli.models.densenet import DenseNet
 from densenet_cli.models.resnet import ResNet
-from densenet_cli.training import cuda_graphs
-from densenet_cli.training.cuda_graphs import WARM_UP, CudaGraphs
+from densenet_cli.training import cuda_graphs, graph_recording
+from densenet_cli.training.cuda_graphs import CudaGraphs
+from densenet_cli.training.graph_recording import WARM_UP, Recorder
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -36,18 +41,19 @@ def graphs_made(monkeypatch):
     """Let passes be recorded on the CPU; the list of their graphs."""
     made = []
 
-    def recorded(compute, memory):
+    def record(recorder, compute):
         graph = FakeGraph(compute)
         made.append(graph)
         return graph.result, graph
 
-    monkeypatch.setattr(cuda_graphs, "_recorded", recorded)
-    monkeypatch.setattr(cuda_graphs, "_can_be_recorded", lambda images: True)
-    monkeypatch.setattr(cuda_graphs, "_leave_recording", lambda *what: None)
-    monkeypatch.setattr(cuda_graphs, "_current_stream", lambda images: None)
-    monkeypatch.setattr(cuda_graphs, "_held", lambda images: 1000 * len(made))
-    monkeypatch.setattr(cuda_graphs, "_free", lambda images: 10_000)
+    monkeypatch.setattr(cuda_graphs, "can_be_recorded", lambda device: True)
+    monkeypatch.setattr(Recorder, "record", record)
+    monkeypatch.setattr(Recorder, "_leave", lambda *what: None)
+    monkeypatch.setattr(graph_recording, "_current_stream", lambda device: None)
+    monkeypatch.setattr(graph_recording, "_held", lambda device: 1000 * len(made))
+    monkeypatch.setattr(graph_recording, "_free", lambda device: 10_000)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", object)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: None)
     return made
 
 
@@ -109,13 +115,13 @@ def test_a_network_whose_parameters_moved_is_recorded_again(graphs_made):
 
 
 def test_a_network_that_cannot_be_recorded_is_computed_without(graphs_made, monkeypatch, caplog):
-    def fail(compute, memory):
+    def fail(recorder, compute):
         try:
             raise RuntimeError("no room to record\nin detail")
         finally:
             raise RuntimeError("the recording has failed")
 
-    monkeypatch.setattr(cuda_graphs, "_recorded", fail)
+    monkeypatch.setattr(Recorder, "record", fail)
     graphs, module = CudaGraphs(network()), network()
     for _ in range(WARM_UP + 3):
         batch = images()
@@ -124,8 +130,45 @@ def test_a_network_that_cannot_be_recorded_is_computed_without(graphs_made, monk
     assert message.endswith("cannot be recorded: no room to record")
 
 
+@pytest.mark.parametrize("draw", [lambda: torch.rand(()).item(), random.random, np.random.rand])
+def test_a_network_that_draws_random_numbers_on_the_cpu_is_computed_without(draw, graphs_made, caplog):
+    """Replays would repeat what it drew in the recording. It draws as if there had been none."""
+
+    class Draws(nn.Linear):
+        def forward(self, images):
+            return super().forward(images.flatten(1)) * draw()
+
+    def answers(compute):
+        seed_everything(0, verbose=False)
+        return [compute(images()) for _ in range(WARM_UP + 3)]
+
+    module = Draws(12, 4)
+    for one, other in zip(answers(CudaGraphs(module)), answers(module), strict=True):
+        assert torch.equal(one, other)
+    (message,) = caplog.messages
+    assert "draws random numbers on the CPU" in message
+
+
+def test_a_recording_takes_a_stream_of_its_own_device(monkeypatch):
+    """torch's default is one stream for all devices, on which that of another device stays empty."""
+    entered = []
+
+    @contextlib.contextmanager
+    def graph(graph, pool, stream, capture_error_mode):
+        entered.append(stream)
+        yield
+
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", object)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: f"stream of {device}")
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    for number in (0, 1):
+        Recorder(torch.device("cuda", number)).record(lambda: None)
+    assert entered == ["stream of cuda:0", "stream of cuda:1"]
+
+
 def test_a_recording_that_needs_too_much_memory_is_discarded(graphs_made, monkeypatch, caplog):
-    monkeypatch.setattr(cuda_graphs, "_free", lambda images: 999)
+    monkeypatch.setattr(graph_recording, "_free", lambda device: 999)
     graphs, module = CudaGraphs(network()), network()
     with torch.inference_mode():
         for _ in range(WARM_UP + 3):

@@ -47,5 +47,5 @@ def test_a_checkpoint_callback_is_called_after_the_module(tmp_path):
 
 @pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="needs a torch built with CUDA")
 def test_torch_can_end_the_allocation_from_a_pool():
-    """CudaGraphs calls it after a recording has failed."""
+    """A Recorder calls it after a recording has failed."""
     assert callable(torch._C._cuda_endAllocateToPool)

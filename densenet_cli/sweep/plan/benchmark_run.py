@@ -27,7 +27,7 @@ from densenet_cli.run.parts import Run
 from densenet_cli.run.train import train
 from densenet_cli.sweep.plan.measurement import Measurement
 from densenet_cli.training import allocator, devices
-from densenet_cli.training.cuda_graphs import WARM_UP
+from densenet_cli.training.graph_recording import WARM_UP
 from densenet_cli.training.interruption import Interruption
 
 # Training stops after ENOUGH_S if SETTLED steps are done, so that memory and speed have settled; after
