@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
-from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.plugins.environments import (
     LightningEnvironment,
     SLURMEnvironment,
@@ -32,6 +31,7 @@ from densenet_cli.training.checkpoints import WholeFileCheckpointIO, load_weight
 from densenet_cli.training.classifier import ImageClassifier
 from densenet_cli.training.cuda_graphs import CudaGraphs
 from densenet_cli.training.finite_loss import FiniteLoss
+from densenet_cli.training.weight_average import WeightAverage
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ def build_trainer(
     """Lightning's Trainer, with the recipe's callbacks before the given ones."""
     logger, ema_decay = config["logger"], config["recipe"]["ema_decay"]
     has_logger = "_target_" in logger
-    ema = [] if ema_decay is None else [EMAWeightAveraging(decay=ema_decay)]
+    ema = [] if ema_decay is None else [WeightAverage(ema_decay)]
     # Unless torchrun or srun started the processes, Lightning does, even in a SLURM shell.
     environments = {"torchrun": TorchElasticEnvironment, "srun": SLURMEnvironment}
     try:

@@ -145,8 +145,8 @@ class ImageClassifier(LightningModule):
         """Log the test error and loss."""
         self._log_epoch("test", self.test_metrics)
 
-    def on_validation_start(self) -> None:
-        """Let all processes evaluate the same network."""
+    def on_validation_epoch_start(self) -> None:
+        """Let all processes evaluate the same network, which has its averaged weights by now."""
         self._share_buffers()
 
     def on_test_start(self) -> None:

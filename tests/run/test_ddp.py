@@ -1,5 +1,6 @@
 """Several processes train one network: equal weights, one folder, one clear message if one fails."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -64,6 +65,17 @@ def test_two_processes_give_the_weights_of_one(command, tmp_path):
     assert len(list((tmp_path / "outputs").iterdir())) == 2
     rows = (tmp_path / "outputs/two/metrics.csv").read_text().splitlines()
     assert len(rows) == 3
+
+
+def test_an_averaged_network_is_the_same_in_both_processes(command, tmp_path):
+    """The last epoch evaluates the same weights on the same images as the final test."""
+    overrides = [*TINY, "trainer=ddp_cpu", "recipe.ema_decay=0.9", "data.validation=0"]
+    answer = command(*overrides, "hydra.run.dir=outputs/run")
+    assert answer.returncode == 0, answer.stderr
+    *_, last = csv.DictReader((tmp_path / "outputs/run/metrics.csv").open())
+    results = json.loads((tmp_path / "outputs/run/run.json").read_text())["results"]
+    for name in ("test_error", "test_loss"):
+        assert float(last[name]) == pytest.approx(results[name], abs=1e-6)
 
 
 @pytest.mark.slow
