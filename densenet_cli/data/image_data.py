@@ -22,7 +22,10 @@ from densenet_cli.data.loader import LazyLoader
 from densenet_cli.options import OptionError, choice, switch, whole_number
 
 Batch = tuple[Tensor, ...]
-"""Images (n, H, W, 3) uint8, labels (n,) int64 and, in augmented training, draws (n,) int64."""
+"""Images (n, H, W, 3) uint8, labels (n,) int64 and, in augmented training, draws (n,) int64.
+
+The training batches of resident images are indices (n,) and draws (n,) only; see `resident`.
+"""
 
 
 class Split:
@@ -80,6 +83,7 @@ class ImageData(LightningDataModule):
     typed_root = ""  # the option root as it was typed; `root` is a path
     crop_fraction = 1.0  # the share of an image's shorter side that the centre crop keeps
     normalisations: tuple[str, ...] = ("mean_std", "scale", "imagenet")
+    leaves_training_batches = False  # whether the training step itself calls `complete`
 
     def __init__(
         self,
@@ -190,7 +194,7 @@ class ImageData(LightningDataModule):
         self._order = EpochOrder(len(contents.train), self.batch_size, self.seed, rank, world_size)
         if self._resume is not None:
             self._order.start_at(*self._resume)
-        return self._loader(contents.train, self._order)
+        return self._loader(self.training_split(contents.train), self._order)
 
     def val_dataloader(self) -> DataLoader:
         """The held-out images in order; the test images if none are held out."""
@@ -218,8 +222,17 @@ class ImageData(LightningDataModule):
         if self._order is not None:
             self._order.start_at(epoch, batch)
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> tuple[Tensor, Tensor]:
-        """Normalise a batch, and augment it in training, on its device.
+    def training_split(self, split: Split) -> Split:
+        """What the training loader reads: the split, or one with the same batches."""
+        return split
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
+        """A batch ready for the network, see `complete`, unless the training step will complete it."""
+        is_left = self.leaves_training_batches and self.trainer is not None and self.trainer.training
+        return batch if is_left else self.complete(batch)
+
+    def complete(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Normalise a batch of a loader, and augment it in training, on its device.
 
         Returns:
             Images (n, 3, H, W) float32, channels_last, and labels (n,) int64.

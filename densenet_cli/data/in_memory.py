@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from densenet_cli.data import resident
 from densenet_cli.data.augmentation import crop, flip_half, normalised
 from densenet_cli.data.colour_statistics import UNCHANGED, Statistics, statistics_of, value_counts
 from densenet_cli.data.epoch_order import Tickets
 from densenet_cli.data.image_data import Batch, Contents, ImageData, Split
+from densenet_cli.data.resident import ResidentSplit
 from densenet_cli.data.splits import hold_out
 from densenet_cli.options import UserError
 
@@ -68,6 +70,7 @@ class InMemoryData(ImageData):
     padding = 4
     published: Statistics | None = None
     normalisations = ("mean_std", "scale")
+    _resident: ResidentSplit | None = None
 
     def arrays(self) -> tuple[Labelled, Labelled, list[str]]:
         """All training images, all test images, and the class names, that of label 0 first."""
@@ -110,6 +113,27 @@ class InMemoryData(ImageData):
             content.update(str(tuple(tensor.shape)).encode())
             content.update(tensor.contiguous().numpy().data)
         return content.hexdigest()[:12]
+
+    def training_split(self, split: Split) -> Split:
+        """The images of the split on the GPU that trains, if they fit."""
+        if self.trainer is None or not isinstance(split, InMemorySplit):
+            return split
+        device, source = self.trainer.strategy.root_device, split.source
+        if self._resident is None and resident.fit(source.images, device):
+            self._resident = ResidentSplit(
+                source.images, source.labels, split.chosen, split.augment, device
+            )
+        return self._resident or split
+
+    def teardown(self, stage: str) -> None:
+        """Free the memory of resident images."""
+        self._resident = None
+
+    def complete(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """As for all data sets; a training batch of resident images is looked up first."""
+        if self._resident is not None and batch[0].ndim == 1:
+            batch = self._resident.batch(*batch)
+        return super().complete(batch)
 
     def augmented(self, images: Tensor, draws: Tensor) -> Tensor:
         """Mirror half of the images, pad with the mean colour, crop at a random place."""

@@ -18,6 +18,17 @@ def digits(**options):
     return data
 
 
+def trainer(rank, world_size):
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    return SimpleNamespace(
+        global_rank=rank,
+        world_size=world_size,
+        num_devices=world_size,
+        training=True,
+        strategy=strategy,
+    )
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_depend_only_on_seed_and_epoch(workers):
     expected = training_batches(digits(), 2)
@@ -51,7 +62,7 @@ def test_two_ranks_see_together_what_one_process_sees():
     ranks = []
     for rank in range(2):
         data = digits()
-        data.trainer = SimpleNamespace(global_rank=rank, world_size=2, num_devices=2)
+        data.trainer = trainer(rank, 2)
         ranks.append(training_batches(data, 1))
     for whole, *parts in zip(training_batches(digits(), 1), *ranks, strict=True):
         for which in (0, 1):  # images, labels
@@ -131,7 +142,7 @@ def test_an_option_that_breaks_its_rule_is_named(key, value, rule):
 
 def test_a_batch_that_devices_cannot_share_is_refused():
     data = digits(batch_size=7)
-    data.trainer = SimpleNamespace(global_rank=0, world_size=2)
+    data.trainer = trainer(0, 2)
     with pytest.raises(OptionError, match=r"batch_size=7: must be a multiple of 2"):
         data.train_dataloader()
     data.trainer.world_size = 1000

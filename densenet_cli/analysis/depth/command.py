@@ -69,7 +69,7 @@ def depth(
     with torch.device("meta"):  # reports a wrong network before anything is computed
         for model in models:
             build("model", model, num_classes=data.num_classes)
-    batch = data.on_after_batch_transfer(next(iter(data.train_dataloader())))
+    batch = data.complete(next(iter(data.train_dataloader())))
     found = {
         network: _measure(own, batch, data.num_classes, seeds)
         for network, own in _kinds(models).items()
