@@ -1,4 +1,4 @@
-"""The Triton kernels in Triton's interpreter, which needs no GPU, and compiled for GPUs.
+"""The Triton kernels in Triton's interpreter, which needs no GPU.
 
 The interpreter is chosen before Triton is imported and changes it for good, so it has a process of its
 own. It is slow: few pixels, few layers. It cuts numbers off where a GPU rounds them to bfloat16.
@@ -217,61 +217,3 @@ def slopes():
 def test_gradients_with_dropout_are_those_of_finite_differences(interpreter):
     by_differences, by_gradient = interpreter(slopes)
     assert by_gradient == pytest.approx(by_differences, rel=1e-5)
-
-
-class _NoGPU:
-    """What Triton's compiler needs of a driver, for a compute capability that is not here."""
-
-    def __init__(self, capability):
-        from triton.backends.compiler import GPUTarget
-
-        self.get_current_target = lambda: GPUTarget("cuda", capability, 32)
-        self.get_current_device = lambda: 0
-        self.get_current_stream = lambda device: 0
-
-
-def shared_memory(capability, dtype, growth_rate, pixels, cache):
-    """Bytes of shared memory that each kernel needs in a training step, by name."""
-    os.environ["TRITON_CACHE_DIR"] = cache
-    from triton.runtime import driver
-
-    from densenet_cli.kernels.triton import engine as launching_maps
-    from densenet_cli.kernels.triton import launch as launching_convolutions
-
-    taken = {}
-
-    def compile_only(kernel, grid, *arguments, **constants):
-        binary = kernel.warmup(*arguments, grid=(1,), **constants)
-        assert binary.asm["cubin"]
-        taken[kernel.__name__] = max(taken.get(kernel.__name__, 0), binary.metadata.shared)
-
-    launching_maps.launch = launching_convolutions.launch = compile_only
-    driver.set_active(_NoGPU(capability))
-    options = BC | {"growth_rate": growth_rate, "dropout": 0.2, "stem": "imagenet"}
-    made = network(options, torch.float32)
-    stem = torch.randn(2, 2 * growth_rate, pixels, pixels, dtype=dtype, requires_grad=True)
-    parts_of(made).trunk(stem, engine(), training=True).sum().backward()
-    return taken
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("growth_rate", "pixels"), [(12, 32), (12, 280), (32, 60), (32, 280)])
-@pytest.mark.parametrize(("capability", "dtype"), [(80, torch.float32), (90, torch.bfloat16)])
-def test_all_kernels_compile_for_a_gpu(capability, dtype, growth_rate, pixels, tmp_path):
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _prepare, ("0",)) as pool:
-        what = capability, dtype, growth_rate, pixels, str(tmp_path)
-        taken = pool.submit(shared_memory, *what).result()
-    assert taken.keys() == {
-        *("pack", "convolve", "input_gradient", "weight_gradient", "finish_moments"),
-        *(
-            "finish_gradient",
-            "add_up",
-            "pool",
-            "complete",
-            "mean_activation",
-            "mean_activation_gradient",
-        ),
-        *("max_pool", "max_pool_gradient"),
-    }
-    smallest = 99 * 1024  # bytes that a program can have on any GPU since compute capability 8.0
-    assert max(taken.values()) <= smallest
