@@ -53,21 +53,21 @@ def pack(
 @triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=["target"])
 def convolve(
     source, source_pitch, norm, weight, target, target_pitch, moments,
-    pixels, height, width, inputs, wide, tiles, probability, seed, draw,
+    pixels, height, width, inputs, wide, TILES: tl.constexpr, probability, seed, draw,
     OUTPUTS: tl.constexpr, PADDED: tl.constexpr, TAPS: tl.constexpr, EPS: tl.constexpr,
     PRECISION: tl.constexpr, OPERAND: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """target (pixels, OUTPUTS) = dropout(conv(ReLU(norm(source)))); see `TritonEngine.convolve`.
 
-    Grid: blocks of outputs, programs that do `tiles` tiles of BLOCK_M pixels each.
+    Grid: blocks of outputs, programs that do TILES tiles of BLOCK_M pixels each.
     """
     n, program = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N), tl.program_id(1)
     REAL: tl.constexpr = norm.mean.dtype.element_ty
     mean, squares = tl.zeros((BLOCK_N,), REAL), tl.zeros((BLOCK_N,), REAL)
     blocks = tl.cdiv(wide, BLOCK_K)
-    for tile in range(tiles):
-        pixel = (program * tiles + tile) * BLOCK_M + tl.arange(0, BLOCK_M)
+    for tile in range(TILES):
+        pixel = (program * TILES + tile) * BLOCK_M + tl.arange(0, BLOCK_M)
         total = tl.zeros((BLOCK_M, BLOCK_N), REAL)
         for step in range(TAPS * blocks):
             tap = step // blocks
@@ -110,20 +110,20 @@ def _gradient_tile(gradient, pixel, pixels, height, width, j, PADDED: tl.constex
 @triton.jit(do_not_specialize=SIZES)
 def input_gradient(
     gradient, weight, source, source_gradient, source_pitch, norm, parts,
-    pixels, height, width, inputs, wide, tiles,
+    pixels, height, width, inputs, wide, TILES: tl.constexpr,
     PADDED: tl.constexpr, TAPS: tl.constexpr, EPS: tl.constexpr, ACCUMULATE: tl.constexpr,
     PRECISION: tl.constexpr, OPERAND: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """source_gradient = or += scale·(gradient of norm's output); parts: the gradients of γ and β.
 
-    Grid: blocks of inputs, programs that do `tiles` tiles of BLOCK_M pixels each.
+    Grid: blocks of inputs, programs that do TILES tiles of BLOCK_M pixels each.
     """
     k, program = tl.program_id(0) * BLOCK_K + tl.arange(0, BLOCK_K), tl.program_id(1)
     REAL: tl.constexpr = norm.mean.dtype.element_ty
     gamma, beta = tl.zeros((BLOCK_K,), REAL), tl.zeros((BLOCK_K,), REAL)
-    for tile in range(tiles):
-        pixel = (program * tiles + tile) * BLOCK_M + tl.arange(0, BLOCK_M)
+    for tile in range(TILES):
+        pixel = (program * TILES + tile) * BLOCK_M + tl.arange(0, BLOCK_M)
         dy = tl.zeros((BLOCK_M, BLOCK_K), REAL)
         for first in range(0, TAPS * PADDED, BLOCK_J):
             j = first + tl.arange(0, BLOCK_J)
