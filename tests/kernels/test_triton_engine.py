@@ -6,6 +6,7 @@ own. It is slow: few pixels, few layers. It cuts numbers off where a GPU rounds 
 
 import copy
 import importlib.util
+import math
 import multiprocessing
 import os
 import sys
@@ -120,6 +121,23 @@ def worst_difference(options, size, programs, dtype, training):
 )
 def test_the_trunk_equals_the_modules(interpreter, options, size, programs, dtype, training, tolerance):
     assert interpreter(worst_difference, options, size, programs, dtype, training) < tolerance
+
+
+def with_nan():
+    """Means of two images in evaluation, one of which has a NaN, by the kernels and the modules."""
+    made = network(BC, torch.float32).eval()
+    stem = torch.randn(2, made.features.conv0.out_channels, 6, 5)
+    stem[0, :, 2, 2] = torch.nan
+    with torch.no_grad():
+        return parts_of(made).trunk(stem, engine(), False).tolist(), through_modules(
+            made, stem
+        ).tolist()
+
+
+def test_a_nan_stays_one_and_in_its_image(interpreter):
+    found, expected = interpreter(with_nan)
+    assert all(map(math.isnan, found[0] + expected[0]))
+    assert found[1] == pytest.approx(expected[1], rel=1e-5)
 
 
 def measured():

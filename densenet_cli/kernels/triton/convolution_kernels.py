@@ -77,11 +77,13 @@ def convolve(
                 down, right = tap // 3 - 1, tap % 3 - 1
                 inside = in_image(pixel, pixels, height, width, down, right)
                 near = pixel + down * width + right
-            # Columns from `inputs` to `wide` are loaded, so that masks are aligned, but not used.
+            # Columns from `inputs` to `wide` are loaded, so that masks are aligned. They are zero, and
+            # so are scale and shift there.
             x = load_tile(source, source_pitch, near, k, inside[:, None] & (k < wide)[None, :], REAL)
             scale, shift = scale_and_shift(norm, k, k < inputs, EPS)
             y = relu(x * scale[None, :] + shift[None, :])
-            y = tl.where(inside[:, None] & (k < inputs)[None, :], y, 0.0)
+            if TAPS == 9:
+                y = tl.where(inside[:, None], y, 0.0)
             place = (tap * PADDED + n)[None, :] * wide + k[:, None]
             w = tl.load(weight + place, (n < PADDED)[None, :] & (k < wide)[:, None], 0.0)
             y = y.to(w.dtype).to(OPERAND)
@@ -189,8 +191,7 @@ def weight_gradient(
         g = _gradient_tile(gradient, pixel, pixels, height, width, j, PADDED, TAPS)
         mask = (pixel < pixels)[:, None] & (k < wide)[None, :]
         x = load_tile(source, source_pitch, pixel, k, mask, REAL)
-        y = tl.where((k < inputs)[None, :], relu(x * scale[None, :] + shift[None, :]), 0.0)
-        y = y.to(g.dtype).to(OPERAND)
+        y = relu(x * scale[None, :] + shift[None, :]).to(g.dtype).to(OPERAND)
         total = tl.dot(tl.trans(y), g.to(OPERAND), total, input_precision=PRECISION, out_dtype=REAL)
     tap, output = j // PADDED, j % PADDED
     place = (output * output_stride + tap * tap_stride)[None, :] + (k * input_stride)[:, None]

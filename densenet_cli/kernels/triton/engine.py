@@ -33,7 +33,10 @@ BLOCKS = {"BLOCK_M": PIXELS, "BLOCK_N": 32}  # pixels and channels, in kernels w
 
 
 class TritonEngine:
-    """Computes on the device and stream of the maps; see `Engine`."""
+    """Computes on the device and stream of the maps; see `Engine`.
+
+    Columns of maps that are not written yet are zero: convolutions read some of them, see `_wide`.
+    """
 
     def copy(self, values: Tensor, target: Maps) -> None:
         """Write values (N, C, H, W) into the first C columns of target."""
@@ -65,7 +68,7 @@ class TritonEngine:
         moments = room(target.mean, programs, channels) if target.measured else None
         choice = source.values.new_empty(target.pixels, channels, dtype=torch.uint8)
         launch(
-            map_kernels.max_pool, (_blocks(channels), programs),
+            map_kernels.max_pool, (_blocks(target.pitch), programs),
             source.values, source.pitch, Reader.of(norm, source), source.height, source.width,
             target.values, target.pitch, choice, moments,
             target.pixels, target.height, target.width, channels, tiles, EPS=norm.eps, **BLOCKS,
@@ -156,7 +159,7 @@ def _pool(
     programs, tiles = shares(target.pixels)
     moments = room(target.mean, programs, channels) if target.measured else None
     launch(
-        map_kernels.pool, (_blocks(channels), programs),
+        map_kernels.pool, (_blocks(target.pitch if write else channels), programs),
         rows, rows.shape[1], height, width,
         target.values if write else None, target.pitch, moments,
         target.pixels, target.height, target.width, channels, tiles,

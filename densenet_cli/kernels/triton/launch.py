@@ -158,7 +158,7 @@ def _rows(programs: int) -> dict[str, int]:
 
 
 def _wide(source: Maps, inputs: int) -> int:
-    """How many columns the kernels load: `inputs`, or some more that they do not use.
+    """How many columns the kernels load: `inputs`, or some more, which are zero in the forward pass.
 
     With a multiple of 16, loads are aligned and neighbours have equal masks: vectors can be loaded.
     """

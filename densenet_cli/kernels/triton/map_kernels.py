@@ -59,7 +59,9 @@ def pool(
 ):  # fmt: skip
     """target = the mean of WINDOW x WINDOW pixels of source; if it is None, only moments are computed.
 
-    Grid: blocks of channels, programs that do `tiles` tiles of BLOCK_M pixels of the target each.
+    Columns of target beyond the last channel become zero.
+
+    Grid: blocks of its columns, programs that do `tiles` tiles of BLOCK_M of its pixels each.
     """
     n, program = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N), tl.program_id(1)
     mean, squares = tl.zeros((BLOCK_N,), REAL), tl.zeros((BLOCK_N,), REAL)
@@ -74,7 +76,7 @@ def pool(
             total += load_tile(source, source_pitch, near, n, mask, REAL)
         total /= WINDOW * WINDOW
         if target is not None:
-            total = store_tile(target, target_pitch, pixel, pixels, n, channels, total)
+            total = store_tile(target, target_pitch, pixel, pixels, n, target_pitch, total)
         mean, squares = add_moments(total, pixel < pixels, mean, squares, tile * BLOCK_M)
     if moments is not None:
         store_pair(moments, program, tl.num_programs(1), n, channels, mean, squares)
@@ -176,7 +178,9 @@ def max_pool(
 ):  # fmt: skip
     """target = the largest of 3x3 pixels of ReLU(norm(source)), stride 2; choice: the first of these.
 
-    Grid: blocks of channels, programs that do `tiles` tiles of BLOCK_M pixels of the target each.
+    Columns of target beyond the last channel become zero.
+
+    Grid: blocks of its columns, programs that do `tiles` tiles of BLOCK_M of its pixels each.
     """
     n, program = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N), tl.program_id(1)
     known = n < channels
@@ -198,7 +202,7 @@ def max_pool(
             y = relu(y).to(target.dtype.element_ty).to(REAL)  # compared in the format of the target
             larger = mask & ((y > best) | (y != y))
             best, which = tl.where(larger, y, best), tl.where(larger, tap, which)
-        best = store_tile(target, target_pitch, pixel, pixels, n, channels, best)
+        best = store_tile(target, target_pitch, pixel, pixels, n, target_pitch, best)
         store_tile(choice, channels, pixel, pixels, n, channels, which)
         mean, squares = add_moments(best, pixel < pixels, mean, squares, tile * BLOCK_M)
     if moments is not None:

@@ -49,8 +49,8 @@ def scale_and_shift(norm, channel, known, EPS: tl.constexpr):
 
 @triton.jit
 def relu(y):
-    """The larger of y and 0. A NaN stays NaN, unlike with tl.maximum."""
-    return tl.where(y < 0, 0.0, y)
+    """The larger of y and 0; a NaN stays NaN."""
+    return tl.maximum(y, 0.0, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit
@@ -107,6 +107,9 @@ def add_gradient(
 ):  # fmt: skip
     """Add to a tile of the gradient of source, from the gradient dy of ReLU(norm(source)).
 
+    Args:
+        dy: zero beyond the last pixel.
+
     Returns:
         gamma and beta, to which the tile's part of the gradients of γ and β has been added.
     """
@@ -115,7 +118,7 @@ def add_gradient(
     scale, shift = scale_and_shift(norm, channel, known, EPS)
     loaded = inside & (channel < wide)[None, :]
     x = load_tile(source, pitch, pixel, channel, loaded, REAL)
-    dy = tl.where((x * scale[None, :] + shift[None, :] > 0) & inside & known[None, :], dy, 0.0)
+    dy = tl.where(x * scale[None, :] + shift[None, :] > 0, dy, 0.0)
     distance = x - tl.load(norm.mean + channel, known, 0.0)[None, :]
     passed = dy * scale[None, :]
     if ACCUMULATE:
