@@ -20,8 +20,6 @@ from densenet_cli.training import cuda_graphs, graph_recording
 from densenet_cli.training.cuda_graphs import CudaGraphs
 from densenet_cli.training.graph_recording import WARM_UP, Recorder
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
 
 class FakeGraph:
     """A graph whose replay computes the pass again, into the same memory."""
@@ -250,7 +248,7 @@ def trained(module, compute):
     return losses, answer
 
 
-@needs_gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("kind", ["resnet", "partly in float32", "reference", "fused"])
 def test_training_with_recordings_gives_the_same_weights(kind):
     one, other = made(kind), made(kind)
@@ -276,7 +274,7 @@ class ReadsFromGPU(nn.Module):
         return self.linear(drawn.mean((2, 3))) if drawn.sum().item() else None
 
 
-@needs_gpu
+@pytest.mark.gpu
 def test_training_continues_after_a_failed_recording(caplog):
     graphs, batch = CudaGraphs(ReadsFromGPU().cuda()), torch.randn(4, 3, 5, 5, device="cuda")
     for number in range(WARM_UP + 3):
