@@ -4,8 +4,9 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 HYDRA_NEXT = $(CURDIR)/build/hydra-next
 INSTALLED = $(VENV)/installed
+GPU_MINUTES ?= 7
 
-.PHONY: run test test-all test-hydra-next torture bench bench-gpu check smoke install clean
+.PHONY: run test test-all test-hydra-next torture bench gpu check smoke install clean
 
 run: $(INSTALLED) ## train and test a DenseNet on the embedded digits
 	$(BIN)/densenet-run experiment=quickstart
@@ -31,8 +32,8 @@ bench: $(INSTALLED) ## time to tabulate 10,000 records, to load images, to train
 	$(BIN)/python tests/benchmarks/bench_networks.py
 	$(BIN)/python tests/benchmarks/bench_libraries.py
 
-bench-gpu: $(INSTALLED) ## correctness and speed of the fused DenseNet on a GPU
-	$(BIN)/python tests/benchmarks/bench_gpu.py
+gpu: $(INSTALLED) ## what to do first where there is a GPU, for GPU_MINUTES (7): tests, speed, the paper's run
+	$(BIN)/python tests/benchmarks/gpu_checklist.py --minutes $(GPU_MINUTES) build/gpu
 
 check: $(INSTALLED) ## style and types
 	$(BIN)/ruff format --check .

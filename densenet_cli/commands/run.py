@@ -58,8 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--help", "-h", action="store_true")
-    version = f"densenet-cli {metadata.version('densenet-cli')}"
-    parser.add_argument("--version", action="version", version=version)
+    parser.add_argument("--version", action="version", version=f"densenet-cli {_version()}")
     parser.add_argument("--config-dir", "-cd", metavar="FOLDER")
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--multirun", "-m", action="store_true")
@@ -67,6 +66,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--package", "-p", metavar="SECTION")
     parser.add_argument("--resolve", action="store_true")
     return parser
+
+
+def _version() -> str:
+    try:
+        return metadata.version("densenet-cli")
+    except metadata.PackageNotFoundError:  # run from a checkout, by PYTHONPATH
+        return "(not installed)"
 
 
 def _obey(typed: argparse.Namespace, overrides: list[str]) -> int:

@@ -38,9 +38,9 @@ Zen 3 (AVX2, float32, three turns):
   recipe=one_cycle epochs=5`: 5:05 min, 21.53 % test error; by the modules 13:17 min, 21.44 %.
 
 One H200, bfloat16, torch 2.11, batch 64: milliseconds of a training step, and its memory beyond weights
-and momentum (of the modules, ours, and the efficient mode), medians of five turns. Measured with the
-functions of bench_gpu.py, with the fastest block sizes tried; triton/block_sizes.py keeps fewer. Steps
-that are not replayed depend on the CPU: on another machine the first took 40 ms.
+and momentum (of the modules, ours, and the efficient mode), medians of five turns. Measured like
+step_times.py does, with the fastest block sizes tried; triton/block_sizes.py keeps fewer. Steps that
+are not replayed depend on the CPU: on another machine the first took 40 ms.
 
     network                modules  replayed     ours, replayed  torchvision  memory
     DenseNet-BC (100, 12)  65       13.0 (5.0x)  9.3 (7.0x)      59           1.15 GB, 200 MB, 427 MB

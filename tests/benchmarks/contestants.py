@@ -30,7 +30,7 @@ class Contestant:
         make: network -> module, with the state dict of our own implementation.
         channels_last: memory format of weights and images.
         precision: Lightning's name; "auto": bfloat16 where it is faster, else float32.
-        compiled: by torch.compile with its default options.
+        compiled: the mode of torch.compile, such as "default"; "" for none.
         replayed: recorded as CUDA graphs, as densenet-run does on a GPU.
     """
 
@@ -38,12 +38,13 @@ class Contestant:
     make: Callable[[Network], nn.Module]
     channels_last: bool = True
     precision: str = "auto"
-    compiled: bool = False
+    compiled: str = ""
     replayed: bool = False
 
-    def compile(self) -> Contestant:
-        """The same through torch.compile."""
-        return replace(self, name=f"{self.name}-compiled", compiled=True)
+    def compile(self, mode: str = "default") -> Contestant:
+        """The same through torch.compile, in its default mode or another one."""
+        ending = "compiled" if mode == "default" else mode
+        return replace(self, name=f"{self.name}-{ending}", compiled=mode)
 
     def replay(self) -> Contestant:
         """The same with CUDA graphs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from densenet_cli.models.cost import count_parameters
 from densenet_cli.record.environment import peak_memory_bytes, reset_peak_memory
 from densenet_cli.training import allocator
 from densenet_cli.training.cuda_graphs import CudaGraphs
+from densenet_cli.training.graph_recording import WARM_UP
 
 LEARNING_RATE = 0.01  # low, so that random labels do not make the loss overflow
 
@@ -39,7 +41,9 @@ class Trainee:
             weight_decay=1e-4,
             fused=True,
         )
-        self.network = torch.compile(self.module) if contestant.compiled else self.module
+        self.network = self.module
+        if contestant.compiled:
+            self.network = torch.compile(self.module, mode=contestant.compiled)
         if contestant.replayed:
             self.network = CudaGraphs(self.module)
         size = network.image_size
@@ -83,6 +87,55 @@ class Trainee:
     def timed_evaluation(self) -> dict[str, float]:
         """Seconds of an evaluation; see `timed`."""
         return timed(self.evaluate)
+
+    def prepare(self) -> dict[str, Any]:
+        """Step until everything is compiled and recorded.
+
+        Returns:
+            first_step_s, which includes compiling; loss, that of the first step; memory, the bytes of
+            the GPU that a step needs at its peak beyond weights and momentum (None on the CPU, and for
+            a recorded step, which keeps its memory).
+
+        Raises:
+            RuntimeError: the network cannot be recorded.
+        """
+        losses: list[Tensor] = []
+        first = timed(lambda: losses.append(self.step().cpu()))
+        for _ in range(WARM_UP + 2):
+            self.step()
+        if self.contestant.replayed and not self.network.is_possible:
+            raise RuntimeError("cannot be recorded")
+        memory = None
+        if self.device == "cuda" and not self.contestant.replayed:
+            resting = torch.cuda.memory_allocated()
+            torch.cuda.reset_peak_memory_stats()
+            self.step()
+            memory = torch.cuda.max_memory_allocated() - resting
+        return {"first_step_s": first["seconds"], "loss": losses[0].item(), "memory": memory}
+
+    def timed_steps(self, number: int = 10) -> dict[str, float]:
+        """Of one step, by steps one after another: what `timed` returns, and host_seconds.
+
+        host_seconds passed until this process had asked the device for the step; the rest is waiting.
+        """
+        self._wait()
+        asked = 0.0
+
+        def work() -> None:
+            nonlocal asked
+            began = time.perf_counter()
+            for _ in range(number):
+                self.step()
+            asked = time.perf_counter() - began
+            self._wait()
+
+        taken = timed(work)
+        return {name: amount / number for name, amount in {**taken, "host_seconds": asked}.items()}
+
+    def _wait(self) -> None:
+        """Wait until the device has done what it was asked for."""
+        if self.device == "cuda":
+            torch.cuda.synchronize()
 
     def warm_up(self) -> dict[str, Any]:
         """Three steps: the time of the first one, and the memory that they need.
