@@ -63,12 +63,19 @@ def in_json(text: str) -> str:
 class Parser(argparse.ArgumentParser):
     """An argument parser whose error messages are printable, and for which ~ is the home folder.
 
-    Shells do not replace the ~ in --output=~/figures.
+    Shells do not replace the ~ in --output=~/figures. The epilog may be a function that returns the
+    text, called for --help only.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.register("type", Path, lambda text: Path(os.path.expanduser(text)))
+
+    def format_help(self) -> str:
+        """The text that --help prints."""
+        if callable(self.epilog):
+            self.epilog = self.epilog()
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         """Show the usage and the message, and exit with status 2."""

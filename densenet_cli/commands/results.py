@@ -129,6 +129,7 @@ def _add_table(commands: argparse._SubParsersAction) -> None:
 
 def _add_plot(commands: argparse._SubParsersAction) -> None:
     plot = _command(commands, "plot", _plot, "figures, each with its data as CSV")
+    plot.epilog = _kinds  # type: ignore[assignment]
     _add_folders(plot)
     _add_group_by(plot)
     plot.add_argument(
@@ -145,6 +146,14 @@ def _add_plot(commands: argparse._SubParsersAction) -> None:
     plot.add_argument(
         "--output", type=Path, default=Path("figures"), metavar="FOLDER", help="default: figures"
     )
+
+
+def _kinds() -> str:
+    """The kinds of figures, and what each is drawn from."""
+    from densenet_cli.results.plots import KINDS  # loads matplotlib
+
+    lines = [f"  {name:<20} {kind.title}: {kind.needs}" for name, kind in KINDS.items()]
+    return "\n".join(["kinds of figures, and what each needs:", *lines])
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:

@@ -14,6 +14,7 @@ import pytest
 from example_record import write
 
 import densenet_cli
+from densenet_cli.results.plots import KINDS
 from densenet_cli.results.records import read_runs
 
 COMMAND = [sys.executable, "-m", "densenet_cli.commands.results"]
@@ -31,6 +32,12 @@ def test_without_arguments_help_and_examples_are_shown():
     assert answer.stdout == typed("--help").stdout
     for word in ("table", "plot", "report", "watch", "compare", "densenet-results table --paper"):
         assert word in answer.stdout
+
+
+def test_the_help_of_plot_says_what_each_kind_of_figure_needs():
+    answer = typed("plot", "--help")
+    for name, kind in KINDS.items():
+        assert re.search(rf"^  {name} .*: {re.escape(kind.needs)}$", answer.stdout, re.MULTILINE)
 
 
 def test_the_default_folder_is_outputs(tmp_path):

@@ -25,6 +25,7 @@ def test_every_recipe_makes_an_optimizer_and_a_schedule(recipe, config):
     assert composed["data"]["batch_size"] == composed["recipe"]["batch_size"]
     build_later("recipe.optimizer", composed["recipe"]["optimizer"])
     build_later("recipe.schedule", composed["recipe"]["schedule"])
+    assert composed["recipe"].keys() == config("recipe=constant")["recipe"].keys()
 
 
 @pytest.mark.parametrize(

@@ -190,9 +190,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
         "+recipe.schedule.T_max=${epochs}",
         "recipe=constant recipe.optimizer._target_=torch.optim.AdamW recipe.optimizer.lr=0.001 "
         "~recipe.optimizer.momentum ~recipe.optimizer.nesterov",
+        "recipe=adamw_cosine",
         "model=resnet_20",
     ],
-    ids=["ema", "smoothing-and-clipping", "cosine", "adamw", "resnet"],
+    ids=["ema", "smoothing-and-clipping", "cosine", "adamw", "adamw-cosine", "resnet"],
 )
 def test_options_of_recipes_run(overrides, typed, tmp_path):
     tiny = [word for word in TINY if not (overrides == "model=resnet_20" and word.startswith("model."))]
