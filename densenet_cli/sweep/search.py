@@ -126,7 +126,7 @@ class Search(Runner):
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folders = Folders(self.folder)
         self.sampler, self.seed = SAMPLERS[options.sampler], int(options.seed)
-        self.lock = FileLock(self.folder / ".lock")  # for the process that looks through the trials
+        self.lock = FileLock(self.folder / ".lock")  # for the process that reads or changes the trials
         with self.lock:
             jobs.check_kind(cfg)
             self.study = self._open_study()
@@ -202,11 +202,12 @@ class Search(Runner):
 
     def _finish(self, job: Job, exit_status: int) -> None:
         super()._finish(job, exit_status)
-        number = self._numbers.pop(job.identity)
-        if self.status[job] == "done":
-            self._tell(job, number)
-        elif self.status[job] == "failed":
-            self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+        with self._choosing, self.lock:  # another process may find the record, and tell the study too
+            number = self._numbers.pop(job.identity)
+            if self.status[job] == "done":
+                self._tell(job, number)
+            elif self.status[job] == "failed":
+                self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
 
     def _position(self, job: Job) -> str:
         return f"[{self._numbers[job.identity] + 1}/{self.trials}]"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock, Timeout
 from tiny_run import TINY
 
 from densenet_cli.config.compose import composing
@@ -123,6 +124,9 @@ def test_a_killed_search_is_resumed(command, tmp_path):
     assert not told
     best = min(record["results"]["validation_error_last"] for record in after.values())
     assert f"validation error: {best:.2f} %" in answer.stdout
+    table = answer.stdout[: answer.stdout.index("4 runs:")]
+    assert "validation error" in table
+    assert f"{best:.2f} %" in table  # the error by which the search chooses
 
 
 @pytest.mark.slow
@@ -135,6 +139,22 @@ def test_two_processes_share_a_search(tmp_path):
     found = _records(tmp_path)
     assert len(found) == 4
     assert {record["state"] for record in found.values()} == {"done"}
+
+
+def test_no_two_processes_tell_the_study_at_once(typed, monkeypatch):
+    """Optuna refuses the second of two processes that tell it the same trial."""
+    tell, told = optuna.Study.tell, []
+
+    def watched(study, *arguments, **options):
+        with pytest.raises(Timeout):
+            FileLock("outputs/mine/.lock").acquire(blocking=False)
+        told.append(tell(study, *arguments, **options))
+        return told[-1]
+
+    monkeypatch.setattr(optuna.Study, "tell", watched)
+    status, said = typed(*SEARCH, "hydra.sweeper.trials=1", "epochs=1")
+    assert status == 0, said
+    assert len(told) == 1
 
 
 def _records(folder):
