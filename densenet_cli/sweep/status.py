@@ -15,7 +15,7 @@ from rich.text import Text
 from densenet_cli.config.trust import Trust, trust_override
 from densenet_cli.options import UserError
 from densenet_cli.plain_text import counted, first_line, printable
-from densenet_cli.record.run_record import RunRecord
+from densenet_cli.record.run_record import RunRecord, reported_checkpoint
 from densenet_cli.run.summary import relative
 from densenet_cli.sweep.jobs import Job
 from densenet_cli.units import duration
@@ -103,11 +103,16 @@ class SweepStatus:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column("run", overflow="fold")
         table.add_column("state", no_wrap=True)
+        held_out = {job.folder: _validation_error(job) for job in self.jobs}
+        if any(held_out.values()):  # by which a search chooses
+            table.add_column("validation error", justify="right", no_wrap=True)
         table.add_column("test error", justify="right", no_wrap=True)
         table.add_column("time", justify="right", no_wrap=True)
         for job in self.jobs:
-            state, error, time = self._cells(job)
-            table.add_row(printable(job.folder.name), Text(state, STYLES.get(state, "")), error, time)
+            state, *numbers = self._cells(job)
+            if any(held_out.values()):
+                numbers.insert(0, held_out[job.folder])
+            table.add_row(printable(job.folder.name), Text(state, STYLES.get(state, "")), *numbers)
         console.print(table, soft_wrap=False)
         for reason, names in self._failures().items():
             console.print(printable(f"{listed(names)} failed: {reason}"))
@@ -128,7 +133,7 @@ class SweepStatus:
         error, seconds = fields.get("results", {}).get("test_error"), fields.get("seconds")
         return (
             state if state in FINISHED else "not run",
-            "" if error is None else f"{error:.2f} %",
+            _percent(error),
             "" if seconds is None else duration(seconds),
         )
 
@@ -173,6 +178,17 @@ def output_console() -> Console:
     if not console.is_terminal:
         console.width = 1000
     return console
+
+
+def _validation_error(job: Job) -> str:
+    """The error on held-out images of the checkpoint whose results the job reports."""
+    fields = stored_record(job)
+    name = f"validation_error_{reported_checkpoint(fields)}" if fields else ""
+    return _percent(fields.get("results", {}).get(name))
+
+
+def _percent(error: float | None) -> str:
+    return "" if error is None else f"{error:.2f} %"
 
 
 def _unrecorded(job: Job) -> str:
