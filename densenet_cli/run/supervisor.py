@@ -25,6 +25,7 @@ from densenet_cli.record.run_record import Begin, RunRecord, now, remove_tempora
 
 PATIENCE_S = 7.0  # from a signal to SIGKILL; schedulers allow ten seconds or more
 POLL_S = 0.5  # between two checks whether a process still lives
+GPU_MEMORY = "DENSENET_CLI_GPU_MEMORY"  # the environment variable that tells a worker its share
 LAST_S = 2.0  # for a process to exit, once a signal has stopped its run
 
 
@@ -36,11 +37,13 @@ class Place:
         cores: the processor cores it may use; None for all.
         environment: environment variables, in addition to ours.
         log: the file that its output is appended to; None for our terminal.
+        gpu_memory: bytes of a GPU that its tensors may take; None for all.
     """
 
     cores: frozenset[int] | None = None
     environment: dict[str, str] = field(default_factory=dict)
     log: Path | None = None
+    gpu_memory: int | None = None
 
 
 class Worker:
@@ -158,6 +161,8 @@ class Worker:
     def _start(self, arguments: list[str], pass_fds: tuple[int, ...] = ()) -> subprocess.Popen[str]:
         output = None if self.place.log is None else self.place.log.open("a", encoding="utf-8")
         environment = {**child.environment(), **self.place.environment}
+        if self.place.gpu_memory is not None:
+            environment[GPU_MEMORY] = str(self.place.gpu_memory)
         ranks.forget(ranks.RANKS, environment)  # set where a launcher plugin has started us
         # The worker inherits the mask, and unblocks the signals once it can handle them.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals())

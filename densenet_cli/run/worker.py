@@ -19,6 +19,7 @@ from densenet_cli.process import ranks
 from densenet_cli.process.load_torch import load_lightning
 from densenet_cli.process.stop_signals import stop_signals
 from densenet_cli.process.streams import drop_what_cannot_be_written
+from densenet_cli.run.supervisor import GPU_MEMORY
 
 
 def main(arguments: list[str]) -> None:
@@ -84,9 +85,20 @@ def _execute(run: dict[str, Any]) -> int:
     except UserError as error:
         ranks.leave_message(Path(run["folder"]), str(error))
         os._exit(ranks.NOT_LOADED)
+    _keep_to_gpu_memory()
     from densenet_cli.run.execute import execute
 
     return execute(Path(run["folder"]), run["config"], run["overrides"], run["begin"])
+
+
+def _keep_to_gpu_memory() -> None:
+    """On a GPU that is shared, let an allocation beyond our share fail, and not those of other runs."""
+    import torch
+
+    share = os.environ.get(GPU_MEMORY)
+    if share is not None and torch.cuda.is_available():
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(int(share) / total)
 
 
 def _reset(environment: dict[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,9 @@ from densenet_cli.plain_text import counted
 from densenet_cli.process.stop_signals import INTERRUPTED
 from densenet_cli.process.streams import say
 from densenet_cli.run.supervisor import Place, Worker, passing_on_signals
+from densenet_cli.sweep import mps
 from densenet_cli.sweep.jobs import Job
+from densenet_cli.sweep.slots import shared_gpus
 from densenet_cli.sweep.status import FINISHED, SweepStatus, stored_record
 
 POLL_S = 2.0  # between two checks of a job that another process runs
@@ -37,13 +40,19 @@ class Runner:
 
     def run(self) -> None:
         """Run until no job is left, or the sweep is stopped."""
-        with passing_on_signals(self.workers, also=self._stop):
+        with self._sharing_gpus(), passing_on_signals(self.workers, also=self._stop):
             if len(self.workers) == 1:
                 self._work(self.workers[0])
                 return
             with ThreadPoolExecutor(len(self.workers)) as pool:
                 for future in [pool.submit(self._work, worker) for worker in self.workers]:
                     future.result()
+
+    def _sharing_gpus(self) -> contextlib.AbstractContextManager[None]:
+        """While entered, workers on one GPU compute at the same time, where that is possible."""
+        places = [worker.place for worker in self.workers]
+        gpus = shared_gpus(places)
+        return mps.serving(len(places), gpus) if gpus else contextlib.nullcontext()
 
     def next_job(self) -> Job | None:
         """A job to run now; None when none is left. Waits for the jobs of other processes."""

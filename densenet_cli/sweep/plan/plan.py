@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from densenet_cli.files.lock import is_locked
 from densenet_cli.plain_text import counted, printable
 from densenet_cli.record.run_record import last_checkpoint
 from densenet_cli.run.summary import relative
+from densenet_cli.sweep import slots
 from densenet_cli.sweep.jobs import Job, Sweep
 from densenet_cli.sweep.plan.estimate import Estimate, estimate
 from densenet_cli.sweep.status import listed, output_console, stored_record
@@ -97,11 +99,45 @@ def _print_totals(
         f"one run after another: {duration(total)} in total, {duration(rest)} left; "
         f"memory: {_memory(most)} at most"
     )
+    for line in _at_once(sweep, estimates, [seconds or 0 for seconds in left]):
+        console.print(line)
     devices = ", ".join(dict.fromkeys(one.device for one in estimates if one.device))
     if devices:
         console.print(f"estimated from a few training steps on {devices}")
     elif done < len(sweep.jobs):
         console.print("nothing could be measured")
+
+
+def _at_once(sweep: Sweep, estimates: list[Estimate], left: list[float]) -> list[str]:
+    """What it takes when several runs work at the same time, with hydra/launcher=parallel."""
+    trainers = [job.config["trainer"] for job in sweep.jobs]
+    places = slots.worker_places(sweep.cfg, trainers, sweep.folder)
+    if len(places) == 1:
+        return []
+    best = duration(_together(left, len(places)))
+    gpus = len({place.environment.get("CUDA_VISIBLE_DEVICES") for place in places})
+    if not (shared := slots.shared_gpus(places)) and gpus > 1:
+        return [f"{len(places)} runs at once, each on a GPU of its own: {best} left"]
+    if not shared:
+        return [f"{len(places)} runs at once, on shares of the cores: {best} left or more"]
+    room = min(place.gpu_memory for place in places if place.gpu_memory is not None)
+    turns = duration(_together(left, gpus))
+    lines = [
+        f"{len(places)} runs at once on {counted(gpus, 'GPU')}: {best} left if they compute together "
+        f"without loss, {turns} if they take turns; {memory(room)} of the GPU's memory for each"
+    ]
+    if large := sum((one.peak_memory_bytes or 0) > room for one in estimates):
+        what = "run needs" if large == 1 else "runs need"
+        lines.append(f"{large} {what} more than that: choose fewer by hydra.launcher.jobs=")
+    return lines
+
+
+def _together(seconds: list[float], number: int) -> float:
+    """The seconds that runs take, begun in this order, so many at once."""
+    ends = [0.0] * number
+    for one in seconds:
+        heapq.heapreplace(ends, ends[0] + one)
+    return max(ends)
 
 
 def _seconds_left(job: Job, one: Estimate) -> float | None:
