@@ -31,7 +31,7 @@ DENSENET_121 = {"growth_rate": 32, "depth": 121, "stem": "imagenet"}
 ODD = {"growth_rate": 5, "depth": 10, "block_config": [1, 1], "dropout": 0.2, "stem": "imagenet"}
 KERNELS = {
     *("pack", "convolve", "input_gradient", "weight_gradient", "finish_moments", "finish_gradient"),
-    *("add_up", "pool", "complete", "mean_activation", "mean_activation_gradient"),
+    *("add_up", "pool", "activate", "complete", "mean_activation", "mean_activation_gradient"),
 }
 MAX_POOL = {"max_pool", "max_pool_gradient"}  # only with the imagenet stem
 SMALLEST = 99 * 1024

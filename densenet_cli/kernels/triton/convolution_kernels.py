@@ -1,11 +1,18 @@
 # ruff: noqa: N803, N806 -- capitals for constants of a kernel are Triton's custom
-"""Batch norm, ReLU and convolution, 1x1 or 3x3, as matrix products whose left matrix is never stored.
+"""Batch norm, ReLU and convolution, 1x1 or 3x3, as matrix products.
 
 Forward: rows of the left matrix are pixels, its columns are the input's channels, once for each tap
-(pixel of the kernel; there are 1 or 9). Backward: column j = tap·PADDED + output is the gradient of
-that output at the pixel that the tap reaches. So each value of the input is normalised once, and a
-small number of outputs still fills the matrix units. PADDED is the number of outputs, rounded up to a
-multiple of 16. The packed weight is (taps·PADDED, wide): the input's channels, then zeros.
+(pixel of the kernel; there are 1 or 9). It is never stored. A 1x1 convolution normalises its input
+while it reads it; a 3x3 one reads each value for nine taps, so its input is normalised before.
+
+Backward: column j = tap·PADDED + output is the gradient of that output at the pixel that the tap
+reaches. So each value of the input is normalised once, and a small number of outputs still fills the
+matrix units.
+
+PADDED is the number of outputs, rounded up to a multiple of 16. The packed weight is (taps·PADDED,
+wide): the input's channels, then zeros, up to a multiple of 16. Of the input the first `readable`
+columns are loaded: with a multiple of 16, loads are aligned and neighbours have equal masks, so that
+vectors can be loaded.
 
 Sums over pixels are computed by each program for its own pixels, then added up in a fixed order.
 """
@@ -53,17 +60,19 @@ def pack(
 @triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=["target"])
 def convolve(
     source, source_pitch, norm, weight, target, target_pitch, moments,
-    pixels, height, width, inputs, wide, TILES: tl.constexpr, probability, seed, draw,
+    pixels, height, width, inputs, wide, readable, TILES: tl.constexpr, probability, seed, draw,
     OUTPUTS: tl.constexpr, PADDED: tl.constexpr, TAPS: tl.constexpr, EPS: tl.constexpr,
-    PRECISION: tl.constexpr, OPERAND: tl.constexpr,
+    PRECISION: tl.constexpr, OPERAND: tl.constexpr, REAL: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """target (pixels, OUTPUTS) = dropout(conv(ReLU(norm(source)))); see `TritonEngine.convolve`.
 
+    If norm is None, the source is already ReLU(norm(...)). Columns of the source from `inputs` to
+    `readable` are zero.
+
     Grid: blocks of outputs, programs that do TILES tiles of BLOCK_M pixels each.
     """
     n, program = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N), tl.program_id(1)
-    REAL: tl.constexpr = norm.mean.dtype.element_ty
     mean, squares = tl.zeros((BLOCK_N,), REAL), tl.zeros((BLOCK_N,), REAL)
     blocks = tl.cdiv(wide, BLOCK_K)
     for tile in range(TILES):
@@ -77,16 +86,15 @@ def convolve(
                 down, right = tap // 3 - 1, tap % 3 - 1
                 inside = in_image(pixel, pixels, height, width, down, right)
                 near = pixel + down * width + right
-            # Columns from `inputs` to `wide` are loaded, so that masks are aligned. They are zero, and
-            # so are scale and shift there.
-            x = load_tile(source, source_pitch, near, k, inside[:, None] & (k < wide)[None, :], REAL)
-            scale, shift = scale_and_shift(norm, k, k < inputs, EPS)
-            y = relu(x * scale[None, :] + shift[None, :])
-            if TAPS == 9:
-                y = tl.where(inside[:, None], y, 0.0)
             place = (tap * PADDED + n)[None, :] * wide + k[:, None]
             w = tl.load(weight + place, (n < PADDED)[None, :] & (k < wide)[:, None], 0.0)
-            y = y.to(w.dtype).to(OPERAND)
+            mask = inside[:, None] & (k < readable)[None, :]
+            if norm is None:
+                y = load_tile(source, source_pitch, near, k, mask, OPERAND)
+            else:  # scale and shift are zero beyond the inputs
+                x = load_tile(source, source_pitch, near, k, mask, REAL)
+                scale, shift = scale_and_shift(norm, k, k < inputs, EPS)
+                y = relu(x * scale[None, :] + shift[None, :]).to(w.dtype).to(OPERAND)
             total = tl.dot(y, w.to(OPERAND), total, input_precision=PRECISION, out_dtype=REAL)
         if probability is not None:
             total *= dropout_factor(seed, draw, pixel, n, OUTPUTS, probability)
@@ -112,9 +120,9 @@ def _gradient_tile(gradient, pixel, pixels, height, width, j, PADDED: tl.constex
 @triton.jit(do_not_specialize=SIZES)
 def input_gradient(
     gradient, weight, source, source_gradient, source_pitch, norm, parts,
-    pixels, height, width, inputs, wide, TILES: tl.constexpr,
+    pixels, height, width, inputs, wide, readable, TILES: tl.constexpr,
     PADDED: tl.constexpr, TAPS: tl.constexpr, EPS: tl.constexpr, ACCUMULATE: tl.constexpr,
-    PRECISION: tl.constexpr, OPERAND: tl.constexpr,
+    PRECISION: tl.constexpr, OPERAND: tl.constexpr, REAL: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """source_gradient = or += scale·(gradient of norm's output); parts: the gradients of γ and β.
@@ -122,7 +130,6 @@ def input_gradient(
     Grid: blocks of inputs, programs that do TILES tiles of BLOCK_M pixels each.
     """
     k, program = tl.program_id(0) * BLOCK_K + tl.arange(0, BLOCK_K), tl.program_id(1)
-    REAL: tl.constexpr = norm.mean.dtype.element_ty
     gamma, beta = tl.zeros((BLOCK_K,), REAL), tl.zeros((BLOCK_K,), REAL)
     for tile in range(TILES):
         pixel = (program * TILES + tile) * BLOCK_M + tl.arange(0, BLOCK_M)
@@ -134,7 +141,7 @@ def input_gradient(
             w = tl.load(weight + j[:, None] * wide + k[None, :], mask, 0.0)
             dy = tl.dot(g.to(OPERAND), w.to(OPERAND), dy, input_precision=PRECISION, out_dtype=REAL)
         gamma, beta = add_gradient(
-            dy, source, source_gradient, source_pitch, pixel, pixels, k, inputs, wide, norm,
+            dy, source, source_gradient, source_pitch, pixel, pixels, k, inputs, readable, norm,
             gamma, beta, EPS, ACCUMULATE,
         )  # fmt: skip
     store_pair(parts, program, tl.num_programs(1), k, inputs, gamma, beta)
@@ -171,9 +178,9 @@ def finish_gradient(
 @triton.jit(do_not_specialize=SIZES)
 def weight_gradient(
     gradient, source, source_pitch, norm, parts, output_stride, input_stride, tap_stride,
-    pixels, height, width, inputs, wide, share,
+    pixels, height, width, inputs, readable, share,
     OUTPUTS: tl.constexpr, PADDED: tl.constexpr, TAPS: tl.constexpr, EPS: tl.constexpr,
-    PRECISION: tl.constexpr, OPERAND: tl.constexpr,
+    PRECISION: tl.constexpr, OPERAND: tl.constexpr, REAL: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """parts (programs, weights): the gradient of the weight from `share` pixels each, laid out like it.
@@ -183,13 +190,12 @@ def weight_gradient(
     j = tl.program_id(0) * BLOCK_J + tl.arange(0, BLOCK_J)
     k = tl.program_id(1) * BLOCK_K + tl.arange(0, BLOCK_K)
     program = tl.program_id(2)
-    REAL: tl.constexpr = norm.mean.dtype.element_ty
     scale, shift = scale_and_shift(norm, k, k < inputs, EPS)
     total = tl.zeros((BLOCK_K, BLOCK_J), REAL)
     for first in range(0, share, BLOCK_M):
         pixel = program * share + first + tl.arange(0, BLOCK_M)
         g = _gradient_tile(gradient, pixel, pixels, height, width, j, PADDED, TAPS)
-        mask = (pixel < pixels)[:, None] & (k < wide)[None, :]
+        mask = (pixel < pixels)[:, None] & (k < readable)[None, :]
         x = load_tile(source, source_pitch, pixel, k, mask, REAL)
         y = relu(x * scale[None, :] + shift[None, :]).to(g.dtype).to(OPERAND)
         total = tl.dot(tl.trans(y), g.to(OPERAND), total, input_precision=PRECISION, out_dtype=REAL)

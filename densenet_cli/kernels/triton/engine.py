@@ -35,7 +35,7 @@ BLOCKS = {"BLOCK_M": PIXELS, "BLOCK_N": 32}  # pixels and channels, in kernels w
 class TritonEngine:
     """Computes on the device and stream of the maps; see `Engine`.
 
-    Columns of maps that are not written yet are zero: convolutions read some of them, see `_wide`.
+    Columns of maps that are not written yet are zero: 1x1 convolutions read some of them.
     """
 
     def copy(self, values: Tensor, target: Maps) -> None:

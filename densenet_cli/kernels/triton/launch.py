@@ -39,9 +39,9 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any
         kernel[grid](*arguments, **constants)
 
 
-def shares(pixels: int, tile: int = PIXELS, columns: int = 1) -> tuple[int, int]:
+def shares(pixels: int, tile: int = PIXELS, most: int | None = None) -> tuple[int, int]:
     """The number of programs for each block of columns, and of tiles of pixels for each program."""
-    tiles = triton.cdiv(triton.cdiv(pixels, tile), max(1, PROGRAMS // columns))
+    tiles = triton.cdiv(triton.cdiv(pixels, tile), PROGRAMS if most is None else max(1, most))
     return triton.cdiv(pixels, tiles * tile), tiles
 
 
@@ -50,9 +50,9 @@ def room(like: Tensor, programs: int, channels: int) -> Tensor:
     return like.new_empty(2, programs, channels)
 
 
-def padded(outputs: int) -> int:
-    """The outputs, rounded up to a multiple of 16, so that several can be loaded at once."""
-    return -(-outputs // 16) * 16
+def padded(channels: int) -> int:
+    """A number of channels, rounded up to a multiple of 16, so that several can be loaded at once."""
+    return -(-channels // 16) * 16
 
 
 def finish_moments(moments: Tensor | None, target: Maps, column: int, share: int) -> None:
@@ -70,19 +70,36 @@ def finish_moments(moments: Tensor | None, target: Maps, column: int, share: int
 def convolve_step(step: ConvolutionWork) -> None:
     """Write columns of the target, and measure them if target.measured."""
     source, weight, target, column = step.source, step.weight, step.target, step.column
-    outputs = len(weight)
+    outputs, inputs = weight.shape[:2]
     block = _blocks("convolve", step)
     columns = triton.cdiv(outputs, block.columns)
-    programs, tiles = shares(source.pixels, block.pixels, columns)
+    programs, tiles = shares(source.pixels, block.pixels, 4 * PROGRAMS)  # a second tile costs registers
     moments = room(target.mean, programs, outputs) if target.measured else None
+    if weight[0, 0].numel() == 1:
+        values, norm, readable = source.values, Reader.of(step.norm, source), _readable(source, inputs)
+    else:
+        values, norm, readable = _activated(step), None, padded(inputs)
     launch(
         convolution_kernels.convolve, (columns, programs),
-        source.values, source.pitch, Reader.of(step.norm, source), _packed(weight, source),
+        values, values.stride(0), norm, _packed(weight, source),
         target.values[:, column:], target.pitch, moments,
-        *_sizes(source, weight), tiles, step.dropout or None, step.seed, step.draw,
+        *_sizes(source, inputs), padded(inputs), readable, tiles,
+        step.dropout or None, step.seed, step.draw,
         OUTPUTS=outputs, **_constants(step), BLOCK_N=block.columns, **_shape(block),
     )  # fmt: skip
     finish_moments(moments, target, column, tiles * block.pixels)
+
+
+def _activated(step: ConvolutionWork) -> Tensor:
+    """ReLU(norm(source)), (pixels, padded inputs)."""
+    source, channels = step.source, step.norm.num_features
+    values = source.values.new_empty(source.pixels, padded(channels))
+    launch(
+        map_kernels.activate, (triton.cdiv(source.pixels, PIXELS), triton.cdiv(values.shape[1], 32)),
+        source.values, source.pitch, Reader.of(step.norm, source), values, values.shape[1],
+        source.pixels, channels, EPS=step.norm.eps, BLOCK_M=PIXELS, BLOCK_N=32,
+    )  # fmt: skip
+    return values
 
 
 def input_gradient(step: ConvolutionWork, gradient: Tensor, accumulate: bool) -> tuple[Tensor, Tensor]:
@@ -95,13 +112,13 @@ def input_gradient(step: ConvolutionWork, gradient: Tensor, accumulate: bool) ->
     inputs = weight.shape[1]
     block = _blocks("input_gradient", step)
     columns = triton.cdiv(inputs, block.inputs)
-    programs, tiles = shares(source.pixels, block.pixels, columns)
+    programs, tiles = shares(source.pixels, block.pixels, PROGRAMS // columns)
     parts = room(norm.mean, programs, inputs)
     launch(
         convolution_kernels.input_gradient, (columns, programs),
         gradient, _packed(weight, source),
         source.values, source.gradient, source.pitch, norm, parts,
-        *_sizes(source, weight), tiles,
+        *_sizes(source, inputs), padded(inputs), _readable(source, inputs), tiles,
         **_constants(step), ACCUMULATE=accumulate, BLOCK_J=block.columns, **_shape(block),
     )  # fmt: skip
     return finish_gradient(parts, step.norm, source)
@@ -135,7 +152,7 @@ def weight_gradient(step: ConvolutionWork, gradient: Tensor) -> Tensor:
     launch(
         convolution_kernels.weight_gradient, (*grid, programs),
         gradient, source.values, source.pitch, Reader.of(step.norm, source), parts, *_strides(total),
-        *_sizes(source, weight), share,
+        *_sizes(source, inputs), _readable(source, inputs), share,
         OUTPUTS=outputs, **_constants(step), BLOCK_J=block.columns, **_shape(block),
     )  # fmt: skip
     if programs > 1:
@@ -157,18 +174,15 @@ def _rows(programs: int) -> dict[str, int]:
     return {"BLOCK_M": max(16, min(512, triton.next_power_of_2(programs))), "BLOCK_N": 8}
 
 
-def _wide(source: Maps, inputs: int) -> int:
-    """How many columns the kernels load: `inputs`, or some more, which are zero in the forward pass.
-
-    With a multiple of 16, loads are aligned and neighbours have equal masks: vectors can be loaded.
-    """
-    return inputs if source.pitch % 16 else -(-inputs // 16) * 16
+def _readable(source: Maps, inputs: int) -> int:
+    """How many columns are loaded: `inputs`, or a few more, which are zero in the forward pass."""
+    return inputs if source.pitch % 16 else padded(inputs)
 
 
 def _packed(weight: Tensor, source: Maps) -> Tensor:
     """The weight as the kernels read it: (taps·padded outputs, wide), in the format of the maps."""
     outputs, inputs, *size = weight.shape
-    rows, wide = size[0] * size[1] * padded(outputs), _wide(source, inputs)
+    rows, wide = size[0] * size[1] * padded(outputs), padded(inputs)
     packed = source.values.new_empty(rows, wide)
     launch(
         convolution_kernels.pack, (triton.cdiv(rows, 32), triton.cdiv(wide, 64)),
@@ -185,9 +199,8 @@ def _strides(weight: Tensor) -> tuple[int, int, int]:
     return output, of_input, tap
 
 
-def _sizes(source: Maps, weight: Tensor) -> tuple[int, ...]:
-    inputs = weight.shape[1]
-    return source.pixels, source.height, source.width, inputs, _wide(source, inputs)
+def _sizes(source: Maps, inputs: int) -> tuple[int, ...]:
+    return source.pixels, source.height, source.width, inputs
 
 
 def _shape(block: Blocks) -> dict[str, int]:
@@ -210,4 +223,5 @@ def _constants(step: ConvolutionWork) -> dict[str, Any]:
         "EPS": step.norm.eps,
         "PRECISION": "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee",
         "OPERAND": operand,
+        "REAL": NUMBER[step.norm.weight.dtype],
     }

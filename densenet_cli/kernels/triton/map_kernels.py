@@ -82,6 +82,26 @@ def pool(
         store_pair(moments, program, tl.num_programs(1), n, channels, mean, squares)
 
 
+@triton.jit(do_not_specialize=SIZES)
+def activate(
+    source, source_pitch, norm, target, target_pitch, pixels, channels,
+    EPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """target = ReLU(norm(source)). Columns of target beyond the last channel become zero.
+
+    Grid: blocks of pixels, of columns of target.
+    """
+    pixel = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
+    n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
+    REAL: tl.constexpr = norm.mean.dtype.element_ty
+    scale, shift = scale_and_shift(norm, n, n < channels, EPS)
+    x = load_tile(
+        source, source_pitch, pixel, n, (pixel < pixels)[:, None] & (n < channels)[None, :], REAL
+    )
+    y = relu(x * scale[None, :] + shift[None, :])
+    store_tile(target, target_pitch, pixel, pixels, n, target_pitch, y)
+
+
 @triton.jit
 def _completed(
     gradient, maps, pitch, mean, correction, pixel, channel, channels, mask, REAL: tl.constexpr

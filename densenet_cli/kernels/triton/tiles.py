@@ -102,7 +102,7 @@ def store_pair(parts, program, programs, channel, channels, first, second):
 
 @triton.jit
 def add_gradient(
-    dy, source, source_gradient, pitch, pixel, pixels, channel, channels, wide, norm, gamma, beta,
+    dy, source, source_gradient, pitch, pixel, pixels, channel, channels, readable, norm, gamma, beta,
     EPS: tl.constexpr, ACCUMULATE: tl.constexpr,
 ):  # fmt: skip
     """Add to a tile of the gradient of source, from the gradient dy of ReLU(norm(source)).
@@ -116,7 +116,7 @@ def add_gradient(
     REAL: tl.constexpr = dy.dtype
     inside, known = (pixel < pixels)[:, None], channel < channels
     scale, shift = scale_and_shift(norm, channel, known, EPS)
-    loaded = inside & (channel < wide)[None, :]
+    loaded = inside & (channel < readable)[None, :]
     x = load_tile(source, pitch, pixel, channel, loaded, REAL)
     dy = tl.where(x * scale[None, :] + shift[None, :] > 0, dy, 0.0)
     distance = x - tl.load(norm.mean + channel, known, 0.0)[None, :]
