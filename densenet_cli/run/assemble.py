@@ -14,11 +14,12 @@ from lightning.pytorch.plugins.environments import (
     TorchElasticEnvironment,
 )
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
-from torch import nn
+from torch import Tensor, nn
 
 from densenet_cli import kernels
 from densenet_cli.config.build import build, naming
 from densenet_cli.data.image_data import ImageData
+from densenet_cli.data.in_memory import InMemoryData
 from densenet_cli.models import pretrained
 from densenet_cli.options import UserError
 from densenet_cli.plain_text import first_line
@@ -31,6 +32,7 @@ from densenet_cli.training.checkpoints import WholeFileCheckpointIO, load_weight
 from densenet_cli.training.classifier import ImageClassifier
 from densenet_cli.training.cuda_graphs import CudaGraphs
 from densenet_cli.training.finite_loss import FiniteLoss
+from densenet_cli.training.recorded_step import RecordedStep
 from densenet_cli.training.weight_average import WeightAverage
 
 log = logging.getLogger(__name__)
@@ -99,12 +101,25 @@ def build_classifier(config: dict[str, Any], network: nn.Module, data: ImageData
         )
 
 
-def accelerate(classifier: ImageClassifier, options: TrainerOptions) -> None:
+def accelerate(classifier: ImageClassifier, data: ImageData, options: TrainerOptions) -> None:
     """Attach what makes training faster and computes the same: kernels and CUDA graphs."""
     with naming("trainer"):
         kernels.attach(classifier.network, options.implementation, options.device)
     if options.cuda_graphs:
         classifier.graphs = CudaGraphs(classifier.network)
+        # The gradient scaler of 16-mixed decides after each backward pass whether to optimize.
+        if isinstance(data, InMemoryData) and options.arguments["precision"] != "16-mixed":
+            record_steps(classifier, data, classifier.graphs)
+
+
+def record_steps(classifier: ImageClassifier, data: ImageData, graphs: CudaGraphs) -> None:
+    """Record whole training steps, augmentation included."""
+
+    def complete(batch: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        return data.complete(batch)  # a function: a copy of the classifier must not copy the data
+
+    data.leaves_training_batches, classifier.complete = True, complete
+    classifier.recorded_step = RecordedStep(graphs, classifier.loss, classifier.train_metrics)
 
 
 def build_trainer(

@@ -62,7 +62,7 @@ def train(
     data = assemble.build_data(config, tested)
     network = assemble.build_network(config, data, tested)
     classifier = assemble.build_classifier(config, network, data)  # with loss, optimizer and schedule
-    assemble.accelerate(classifier, options)
+    assemble.accelerate(classifier, data, options)
 
     progress = TrainingProgress(console, options.progress_bars, data.evaluation_split, on_epoch)
     checkpoints = Checkpoints(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,8 +17,10 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MetricCollection
 
 from densenet_cli.options import OptionError, UserError, number
-from densenet_cli.training import metrics, schedules
+from densenet_cli.training import metrics, rate_tensors, schedules
 from densenet_cli.training.cuda_graphs import CudaGraphs
+from densenet_cli.training.rate_tensors import RateTensors
+from densenet_cli.training.recorded_step import RecordedStep
 
 Batch = tuple[Tensor, Tensor]
 
@@ -44,6 +47,8 @@ class ImageClassifier(LightningModule):
 
     Attributes:
         graphs: if set, computes the same as `network`, faster.
+        recorded_step: if set, trains by the same steps, faster.
+        complete: if set, makes images and labels of what the training loader gives.
         has_trained: whether a batch was trained since training started or resumed.
         evaluated_at: the step after which the network was last evaluated.
         trained_on: facts about the training images, as plain data; saved in checkpoints.
@@ -64,6 +69,9 @@ class ImageClassifier(LightningModule):
         number("label_smoothing", label_smoothing, example=0.1, at_least=0, below=1)
         self.network = network
         self.graphs: CudaGraphs | None = None
+        self.recorded_step: RecordedStep | None = None
+        self.complete: Callable[[Any], Batch] | None = None
+        self._is_replayed = False
         self.make_optimizer, self.make_schedule = make_optimizer, make_schedule
         self.evaluation_split = evaluation_split
         self.seed = seed
@@ -102,14 +110,33 @@ class ImageClassifier(LightningModule):
         _seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]), self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The mean loss of a batch."""
-        images, labels = batch
-        logits = self._logits(images)
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        if not self._is_counted:  # optimizers such as LBFGS compute a batch several times
-            metrics.update(self.train_metrics, logits.detach(), labels, loss.detach())
-            self._is_counted = True
+        """The mean loss of a batch; without a gradient if the whole step was replayed."""
+        replayed = None if self.recorded_step is None else self._replay(batch)
+        self._is_replayed = replayed is not None
+        if replayed is not None:
+            return replayed
+        loss = self.loss(batch, self.graphs or self.network, is_counted=not self._is_counted)
+        self._is_counted = True  # optimizers such as LBFGS compute a batch several times
         return loss
+
+    def loss(
+        self, batch: Batch, network: Callable[[Tensor], Tensor], is_counted: bool = True
+    ) -> Tensor:
+        """The mean loss of a training batch, which the metrics count if asked to."""
+        if self.complete is not None:
+            with torch.autocast(self.device.type, enabled=False):
+                batch = self.complete(batch)
+        images, labels = batch
+        logits = network(images).float()
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        if is_counted:
+            metrics.update(self.train_metrics, logits.detach(), labels, loss.detach())
+        return loss
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """The backward pass, unless the step was replayed. The optimizer then finds no gradients."""
+        if not self._is_replayed:
+            super().backward(loss, *args, **kwargs)
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's training metrics and learning rate."""
@@ -163,6 +190,8 @@ class ImageClassifier(LightningModule):
             raise error.within("recipe.schedule") from error
         except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
             raise UserError(f"recipe.schedule: {error}") from error
+        if rate_tensors.are_needed(optimizer):
+            RateTensors(optimizer)
         if isinstance(schedule, ReduceLROnPlateau) and schedule.mode != "min":
             rule = "must be min, since the schedule follows the loss"
             raise OptionError("recipe.schedule.mode", schedule.mode, rule, "min")
@@ -202,6 +231,19 @@ class ImageClassifier(LightningModule):
     def _logits(self, images: Tensor) -> Tensor:
         """Logits in float32, valid until the next pass."""
         return (self.graphs or self.network)(images).float()
+
+    def _replay(self, batch: Batch) -> Tensor | None:
+        """The loss of a step that was replayed; None if it must be computed."""
+        assert self.recorded_step is not None
+        trainer = self.trainer
+        if trainer.world_size > 1:  # which exchange gradients before the optimizer's step
+            return None
+        optimizer = trainer.optimizers[0]
+        return self.recorded_step(batch, optimizer, functools.partial(self._clip, optimizer))
+
+    def _clip(self, optimizer: Optimizer) -> None:
+        norm, kind = self.trainer.gradient_clip_val, self.trainer.gradient_clip_algorithm
+        self.configure_gradient_clipping(optimizer, norm, kind)
 
     def _evaluate(self, batch: Batch, measured: MetricCollection) -> None:
         images, labels = batch

@@ -1,6 +1,7 @@
 """Metrics of every batch: the mean loss, and the share of images that are predicted wrongly.
 
-No metric reads a value from the device before the epoch ends: a GPU would have to wait.
+No metric reads a value from the device before the epoch ends: a GPU would have to wait. All sums are
+updated in place, as a recorded step needs.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ class MeanLoss(Metric):
 
     def update(self, loss: Tensor, images: int) -> None:
         """Add the mean loss of a batch with this number of images."""
-        self.total = self.total + loss * images
-        self.images = self.images + images
+        self.total += loss * images
+        self.images += images
 
     def compute(self) -> Tensor:
         """The mean over all images."""
@@ -52,8 +53,8 @@ class ErrorRate(Metric):
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
         """Add a batch: logits (N, classes), labels (N,)."""
-        self.wrong = self.wrong + (~are_right(logits, labels, self.top_k)).sum()
-        self.images = self.images + len(labels)
+        self.wrong += (~are_right(logits, labels, self.top_k)).sum()
+        self.images += len(labels)
 
     def compute(self) -> Tensor:
         """The percentage of all images."""
@@ -100,3 +101,28 @@ def update(metrics: MetricCollection, logits: Tensor, labels: Tensor, loss: Tens
             metric.update(loss, images=len(labels))
         else:
             metric.update(logits, labels)
+
+
+class States:
+    """The sums of metrics at the addresses where a recorded step updates them.
+
+    A metric gets new tensors when it is reset, and when a checkpoint is saved or loaded.
+    """
+
+    def __init__(self, metrics: MetricCollection) -> None:
+        self._metrics = list(metrics.values())
+        self._states = [
+            (metric, name, getattr(metric, name))
+            for metric in self._metrics
+            for name in metric.metric_state
+        ]
+
+    def take_over(self) -> None:
+        """Let the metrics have their present values at these addresses, and count as updated."""
+        for metric, name, state in self._states:
+            now = getattr(metric, name)
+            if now is not state:
+                state.copy_(now)
+                setattr(metric, name, state)
+        for metric in self._metrics:
+            metric._update_count += 1  # else compute() would warn that there was no update

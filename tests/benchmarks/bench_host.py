@@ -26,9 +26,11 @@ from lightning.pytorch import Callback
 
 from densenet_cli.config import resolvers
 from densenet_cli.config.compose import compose, composing, resolved
+from densenet_cli.data import resident
+from densenet_cli.run.assemble import record_steps
 from densenet_cli.run.parts import Run
 from densenet_cli.run.train import train
-from densenet_cli.training import cuda_graphs, graph_recording
+from densenet_cli.training import cuda_graphs, graph_recording, rate_tensors, recorded_step
 from densenet_cli.training.cuda_graphs import CudaGraphs
 from densenet_cli.training.graph_recording import WARM_UP, Recorder
 from densenet_cli.training.interruption import Interruption
@@ -66,6 +68,9 @@ def stubbed() -> Iterator[None]:
         mock.patch.multiple(graph_recording, **recording),
         mock.patch.object(Recorder, "record", lambda self, compute: (compute(), NoGraph())),
         mock.patch.object(cuda_graphs, "can_be_recorded", return_value=True),
+        mock.patch.object(recorded_step, "can_be_recorded", return_value=True),
+        mock.patch.object(rate_tensors, "are_needed", return_value=True),
+        mock.patch.object(resident, "fit", return_value=True),
         mock.patch.multiple(torch.cuda, graph_pool_handle=object, Stream=lambda device: None),
     ):
         yield
@@ -88,14 +93,21 @@ class HostTime(Callback):
         self._before = now
 
 
-def measure(depth: int) -> tuple[int, HostTime]:
-    """The number of parameter tensors of a DenseNet-BC, and the times of its steps."""
+def measure(depth: int, whole: bool) -> tuple[int, HostTime]:
+    """The number of parameter tensors of a DenseNet-BC, and the times of its steps.
+
+    Args:
+        depth: of the network.
+        whole: whether whole steps are recorded, or the network's passes only.
+    """
     with composing():
         config = resolved(compose([*OPTIONS, f"model.depth={depth}"]))
     timer, runs = HostTime(), []
 
     def on_ready(run: Run) -> None:
         run.classifier.graphs = CudaGraphs(run.classifier.network)
+        if whole:
+            record_steps(run.classifier, run.data, run.classifier.graphs)
         runs.append(run)
 
     with tempfile.TemporaryDirectory() as folder:
@@ -117,10 +129,11 @@ def main() -> None:
     resolvers.register()
     with stubbed():
         for depth in DEPTHS:
-            tensors, timer = measure(depth)
-            median = 1e3 * statistics.median(timer.seconds)
-            steps = len(timer.seconds)
-            print(f"DenseNet-BC-{depth}, {tensors} tensors: {median:.2f} ms a step ({steps} steps)")
+            for whole, name in ((False, "passes recorded"), (True, "whole steps recorded")):
+                tensors, timer = measure(depth, whole)
+                median, steps = 1e3 * statistics.median(timer.seconds), len(timer.seconds)
+                title = f"DenseNet-BC-{depth}, {tensors} tensors, {name}"
+                print(f"{title:55} {median:.2f} ms a step ({steps} steps)")
 
 
 if __name__ == "__main__":

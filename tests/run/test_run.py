@@ -223,7 +223,7 @@ def test_a_densenet_of_torchvision_is_computed_by_the_kernels(config):
             config("trainer=cpu", f"trainer.implementation={chosen}")["trainer"]
         )
         assert "implementation" not in options.arguments
-        assemble.accelerate(SimpleNamespace(network=network), options)
+        assemble.accelerate(SimpleNamespace(network=network), None, options)
         assert kernels.implementation(network) == expected
 
 
@@ -233,7 +233,7 @@ def test_kernels_are_refused_for_a_network_that_they_cannot_compute(config):
     with pytest.raises(
         OptionError, match=r"trainer\.implementation=fused: this ResNet cannot be fused"
     ):
-        assemble.accelerate(classifier, options)
+        assemble.accelerate(classifier, None, options)
 
 
 @pytest.mark.parametrize("override", ["trainer.sync_batchnorm=true", "trainer.precision=16-mixed"])

@@ -1,7 +1,4 @@
-"""CUDA graphs: passes that are recorded and replayed.
-
-On the CPU the graph is replaced by one that computes the pass again.
-"""
+"""CUDA graphs: passes that are recorded and replayed; see conftest.py for graphs on the CPU."""
 
 import contextlib
 import copy
@@ -16,43 +13,9 @@ from torch import nn
 from densenet_cli.kernels import fuse
 from densenet_cli.models.densenet import DenseNet
 from densenet_cli.models.resnet import ResNet
-from densenet_cli.training import cuda_graphs, graph_recording
+from densenet_cli.training import graph_recording
 from densenet_cli.training.cuda_graphs import CudaGraphs
 from densenet_cli.training.graph_recording import WARM_UP, Recorder
-
-
-class FakeGraph:
-    """A graph whose replay computes the pass again, into the same memory."""
-
-    def __init__(self, compute):
-        self.compute, self.replays = compute, 0
-        self.result = compute()
-
-    def replay(self):
-        self.replays += 1
-        with torch.no_grad():
-            self.result.copy_(self.compute())
-
-
-@pytest.fixture
-def graphs_made(monkeypatch):
-    """Let passes be recorded on the CPU; the list of their graphs."""
-    made = []
-
-    def record(recorder, compute):
-        graph = FakeGraph(compute)
-        made.append(graph)
-        return graph.result, graph
-
-    monkeypatch.setattr(cuda_graphs, "can_be_recorded", lambda device: True)
-    monkeypatch.setattr(Recorder, "record", record)
-    monkeypatch.setattr(Recorder, "_leave", lambda *what: None)
-    monkeypatch.setattr(graph_recording, "_current_stream", lambda device: None)
-    monkeypatch.setattr(graph_recording, "_held", lambda device: 1000 * len(made))
-    monkeypatch.setattr(graph_recording, "_free", lambda device: 10_000)
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", object)
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: None)
-    return made
 
 
 class SeesAutocast(torch.autograd.Function):

@@ -1,0 +1,173 @@
+"""Whole training steps that are recorded and replayed; see conftest.py for graphs on the CPU."""
+
+import logging
+import shutil
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+from tiny_run import TINY
+
+from densenet_cli.data import resident
+from densenet_cli.run import assemble
+from densenet_cli.run.train import train
+from densenet_cli.training import cuda_graphs, rate_tensors
+from densenet_cli.training.cuda_graphs import CudaGraphs
+from densenet_cli.training.graph_recording import WARM_UP
+from densenet_cli.training.interruption import Interruption
+
+
+@pytest.fixture(autouse=True)
+def as_on_a_gpu(monkeypatch):
+    """Learning rates in tensors, and images on the device."""
+    monkeypatch.setattr(rate_tensors, "DEVICES", ("cpu",))
+    monkeypatch.setattr(resident, "fit", lambda images, device: True)
+
+
+@pytest.fixture
+def no_passes(monkeypatch, caplog):
+    """Record whole steps only; they log why they cannot."""
+    monkeypatch.setattr(cuda_graphs, "can_be_recorded", lambda device: False)
+    caplog.set_level(logging.INFO)
+
+
+class Trained:
+    """A run of the digits on the CPU, whose steps are recorded or not."""
+
+    def __init__(
+        self, config, folder, recorded, resume_from=None, change=lambda run: None, callbacks=()
+    ):
+        self.folder, self.recorded, self.change = folder, recorded, change
+        self.results = train(
+            config,
+            folder,
+            Interruption(),
+            on_ready=self._accelerate,
+            on_epoch=self._keep,
+            callbacks=callbacks,
+            resume_from=resume_from,
+        )
+
+    def _accelerate(self, run):
+        self.classifier, self.progress = run.classifier, run.progress
+        self.change(run)
+        if self.recorded:
+            run.classifier.graphs = CudaGraphs(run.classifier.network)
+            assemble.record_steps(run.classifier, run.data, run.classifier.graphs)
+
+    def _keep(self, progress):
+        last = self.folder / "checkpoints/last.ckpt"
+        if last.exists():  # that of the epoch before
+            shutil.copy(last, self.folder / "earlier.ckpt")
+
+    def state(self):
+        """All that the run has learned and reported."""
+        speeds = ("seconds", "images_per_second")
+        rows = [
+            {name: value for name, value in row.items() if name not in speeds}
+            for row in self.progress.rows
+        ]
+        saved = torch.load(self.folder / "checkpoints/last.ckpt", weights_only=True)
+        return saved["state_dict"], saved["optimizer_states"], rows, self.results
+
+
+def assert_equal(one, other):
+    for name, number in one[0].items():
+        assert torch.equal(number, other[0][name]), name
+    (first,), (second,) = one[1], other[1]
+    assert first["param_groups"] == second["param_groups"]
+    for index, state in first["state"].items():
+        for name, number in state.items():
+            assert torch.equal(number, second["state"][index][name]), (index, name)
+    assert one[2:] == other[2:]
+
+
+OVERRIDES = [*TINY, "model.dropout=0", "trainer.implementation=reference", "trainer.precision=32-true"]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [["recipe.label_smoothing=0.1", "data.validation=99"], ["recipe=one_cycle", "epochs=2"]],
+    ids=["divided rate", "new rate each step"],
+)
+def test_recorded_steps_give_the_same_bits_as_steps_as_they_come(
+    overrides, config, graphs_made, tmp_path
+):
+    options = config(*OVERRIDES, *overrides)
+    plain = Trained(options, tmp_path / "plain", recorded=False)
+    assert not graphs_made
+    recorded = Trained(options, tmp_path / "recorded", recorded=True)
+    assert_equal(plain.state(), recorded.state())
+    steps = [graph.replays for graph in graphs_made if type(graph).__name__ == "FakeStep"]
+    whole = (1437 - options["data"]["validation"]) // 64
+    assert steps == [2 * whole - WARM_UP]
+
+
+def test_a_resumed_run_of_recorded_steps_ends_as_the_uninterrupted_one(config, graphs_made, tmp_path):
+    options = config(*OVERRIDES)
+    whole = Trained(options, tmp_path / "whole", recorded=True)
+    resumed = Trained(
+        options, tmp_path / "resumed", recorded=True, resume_from=tmp_path / "whole/earlier.ckpt"
+    )
+    assert_equal(whole.state(), resumed.state())
+
+
+ADAM = ["recipe.optimizer._target_=torch.optim.Adam", "recipe.optimizer.lr=0.001"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        ([*ADAM, "~recipe.optimizer.momentum", "~recipe.optimizer.nesterov"], "is not the fused SGD"),
+        (["+recipe.optimizer.foreach=true"], "is not the fused SGD"),
+        (["recipe=one_cycle", "recipe.schedule.cycle_momentum=true"], "of their optimizer change"),
+    ],
+    ids=["Adam", "foreach", "cycled momentum"],
+)
+def test_steps_of_other_optimizers_are_not_recorded_as_a_whole(
+    overrides, reason, config, graphs_made, no_passes, tmp_path, caplog
+):
+    options = config(*OVERRIDES, *overrides, "epochs=1")
+    plain = Trained(options, tmp_path / "plain", recorded=False)
+    recorded = Trained(options, tmp_path / "recorded", recorded=True)
+    assert_equal(plain.state(), recorded.state())
+    assert any(reason in message for message in caplog.messages)
+    assert not graphs_made
+
+
+class DrawsOnTheCPU(torch.nn.Module):
+    """Noise from the CPU's generator in training."""
+
+    def forward(self, values):
+        return values + 0.1 * torch.randn(values.shape) if self.training else values
+
+
+def test_a_step_that_draws_on_the_cpu_is_computed_as_it_comes(
+    config, graphs_made, no_passes, tmp_path, caplog
+):
+    def with_noise(run):
+        run.classifier.network.classifier = torch.nn.Sequential(
+            DrawsOnTheCPU(), run.classifier.network.classifier
+        )
+
+    options = config(*OVERRIDES, "epochs=1")
+    plain = Trained(options, tmp_path / "plain", recorded=False, change=with_noise)
+    recorded = Trained(options, tmp_path / "recorded", recorded=True, change=with_noise)
+    assert_equal(plain.state(), recorded.state())
+    message = "whole steps are not recorded: this network draws random numbers on the CPU"
+    assert message in caplog.text
+
+
+def test_a_step_whose_parameters_moved_is_recorded_again(config, graphs_made, tmp_path):
+    class Moves(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if batch_idx == WARM_UP + 5:
+                weight = pl_module.network.classifier.weight
+                weight.data = weight.data.clone()
+
+    options = config(*OVERRIDES, "epochs=1")
+    plain = Trained(options, tmp_path / "plain", recorded=False, callbacks=[Moves()])
+    recorded = Trained(options, tmp_path / "recorded", recorded=True, callbacks=[Moves()])
+    assert_equal(plain.state(), recorded.state())
+    steps = [graph.replays for graph in graphs_made if type(graph).__name__ == "FakeStep"]
+    assert steps == [5, 1437 // 64 - WARM_UP - 5]
