@@ -7,6 +7,7 @@ import logging
 
 from densenet_cli.kernels.cpu.compilation import Unavailable, load
 from densenet_cli.kernels.engine import Engine
+from densenet_cli.kernels.triton.kept import keep_compiled
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ def _start(device: str) -> Engine:
             from densenet_cli.kernels.triton.engine import TritonEngine
         except ImportError as error:
             raise Unavailable(f"Triton cannot be imported: {error}") from error
+        keep_compiled()
         return TritonEngine()
     raise Unavailable(f"there is no fused DenseNet for the device {device}")
 

@@ -21,6 +21,8 @@ from densenet_cli.process.stop_signals import stop_signals
 from densenet_cli.process.streams import drop_what_cannot_be_written
 from densenet_cli.run.supervisor import GPU_MEMORY
 
+KEPT = ("TRITON_CACHE_DIR",)  # of what a run sets: where the kernels are, which the next run uses too
+
 
 def main(arguments: list[str]) -> None:
     """Execute one run, given as JSON; or after --serve, the runs that standard input lists."""
@@ -105,8 +107,9 @@ def _reset(environment: dict[str, str]) -> None:
     """Undo what a run has changed in this process, before the next run."""
     import torch
 
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     os.environ.clear()
-    os.environ.update(environment)  # Lightning stores the seed there
+    os.environ.update(environment | kept)  # Lightning stores the seed there
     torch.use_deterministic_algorithms(False)
     torch.backends.cudnn.benchmark = torch.backends.cudnn.deterministic = False
     torch.set_float32_matmul_precision("highest")

@@ -12,8 +12,10 @@ from tiny_run import TINY
 from densenet_cli.data import image_check, image_data
 from densenet_cli.files.cache import cache_folder
 from densenet_cli.kernels.cpu import compilation
+from densenet_cli.kernels.triton import kept
 from densenet_cli.models import pretrained
 from densenet_cli.options import OptionError
+from densenet_cli.run import worker
 from densenet_cli.sweep.plan import measurements
 from densenet_cli.sweep.plan.measurement import Measurement
 from densenet_cli.sweep.plan.measurements import Measurements
@@ -40,7 +42,7 @@ def home(request, tmp_path, monkeypatch):
 def compiles(monkeypatch):
     """Kernels are copied instead of compiled; returns the paths to which they were copied."""
     name = "kernels.so"
-    typed = compilation._cache()
+    typed = compilation.kernels_folder()
     built = next(typed.glob("*.so"), None)
     if built is None:
         compilation.load()
@@ -56,12 +58,63 @@ def compiles(monkeypatch):
     return places
 
 
+@pytest.fixture
+def triton(monkeypatch):
+    """A process that has not chosen yet where Triton keeps its kernels."""
+    for name in kept.CHOSEN_BY_USER:
+        monkeypatch.setenv(name, "")  # so that it is unset again after the test
+        monkeypatch.delenv(name)
+    kept._folder.cache_clear()
+    kept._lasting.cache_clear()
+    yield
+    kept._folder.cache_clear()
+    kept._lasting.cache_clear()
+
+
 def test_kernels_that_cannot_be_cached_are_compiled_for_one_process(compiles, home, caplog, tmp_path):
     assert compilation.load.__wrapped__().densenet_start()
     assert compiles
     assert not any(place.exists() for place in compiles)
     assert "the compiled kernels cannot be kept" in caplog.text
     assert sorted(os.listdir(tmp_path)) == (["home"] if home == "unwritable" else [])
+
+
+def test_kernels_for_a_gpu_that_cannot_be_cached_last_as_long_as_the_process(
+    home, triton, caplog, tmp_path
+):
+    kept.keep_compiled()
+    folder = Path(os.environ.pop("TRITON_CACHE_DIR"))
+    assert "the compiled kernels cannot be kept" in caplog.text
+    assert folder.is_dir()
+    assert not folder.is_relative_to(tmp_path)
+    kept.keep_compiled()  # the next run in this process
+    assert os.environ["TRITON_CACHE_DIR"] == str(folder)
+    kept._lasting().cleanup()
+    assert not folder.exists()
+
+
+def test_kernels_for_a_gpu_are_kept_beside_the_others_or_where_the_user_says(
+    triton, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setenv("DENSENET_KERNELS", str(tmp_path / "kernels"))
+    monkeypatch.setenv("TRITON_HOME", "somewhere")
+    kept.keep_compiled()
+    assert "TRITON_CACHE_DIR" not in os.environ
+    monkeypatch.delenv("TRITON_HOME")
+    kept.keep_compiled()
+    assert os.environ["TRITON_CACHE_DIR"] == str(tmp_path / "kernels/triton")
+    assert caplog.messages == ["compiling the kernels for this GPU, which takes up to a minute"]
+    (tmp_path / "kernels/triton/one").mkdir()
+    del os.environ["TRITON_CACHE_DIR"]
+    kept._folder.cache_clear()  # as in the next process
+    kept.keep_compiled()
+    assert len(caplog.messages) == 1
+
+
+def test_a_worker_keeps_the_place_of_kernels_from_run_to_run(monkeypatch):
+    monkeypatch.setattr(os, "environ", {"SEED": "1", "TRITON_CACHE_DIR": "kernels"})
+    worker._reset({"HOME": "here"})
+    assert os.environ == {"HOME": "here", "TRITON_CACHE_DIR": "kernels"}
 
 
 def test_partly_compiled_kernels_are_removed(compiles, tmp_path, monkeypatch):

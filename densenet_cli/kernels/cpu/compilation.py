@@ -58,7 +58,7 @@ def load() -> ctypes.CDLL:
     if shutil.which(compiler[0]) is None:
         raise Unavailable(f"there is no C++ compiler: {compiler[0]}")
     name = f"{_key(compiler)}.so"
-    folder = _cache()
+    folder = kernels_folder()
     if folder is not None and (folder / name).exists():
         library = _loaded(folder / name)
     else:
@@ -69,7 +69,8 @@ def load() -> ctypes.CDLL:
     return library
 
 
-def _cache() -> Path | None:
+def kernels_folder() -> Path | None:
+    """The folder of compiled kernels; None for a user without a home folder."""
     typed = os.environ.get("DENSENET_KERNELS")
     try:
         return Path(typed).expanduser() if typed else cache_folder("kernels")
