@@ -102,6 +102,8 @@ class ImageClassifier(LightningModule):
     def on_train_start(self) -> None:
         """Note that no batch was trained yet."""
         self.has_trained = False
+        if self.trainer.world_size > 1:  # gradients are exchanged within a step
+            self.recorded_step = None
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed the step: its random numbers depend on (seed, epoch, batch, process) only."""
@@ -115,7 +117,9 @@ class ImageClassifier(LightningModule):
         self._is_replayed = replayed is not None
         if replayed is not None:
             return replayed
-        loss = self.loss(batch, self.graphs or self.network, is_counted=not self._is_counted)
+        is_whole = self.recorded_step is not None and self.recorded_step.is_possible
+        network = self.network if is_whole else self.graphs or self.network
+        loss = self.loss(batch, network, is_counted=not self._is_counted)
         self._is_counted = True  # optimizers such as LBFGS compute a batch several times
         return loss
 
@@ -235,10 +239,7 @@ class ImageClassifier(LightningModule):
     def _replay(self, batch: Batch) -> Tensor | None:
         """The loss of a step that was replayed; None if it must be computed."""
         assert self.recorded_step is not None
-        trainer = self.trainer
-        if trainer.world_size > 1:  # which exchange gradients before the optimizer's step
-            return None
-        optimizer = trainer.optimizers[0]
+        optimizer = self.trainer.optimizers[0]
         return self.recorded_step(batch, optimizer, functools.partial(self._clip, optimizer))
 
     def _clip(self, optimizer: Optimizer) -> None:

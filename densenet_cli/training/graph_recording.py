@@ -104,9 +104,9 @@ class Addresses:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        modules = list(network.modules())
         # These dictionaries are private to torch, but parameters() would take a millisecond per pass.
-        self._tensors = [m._parameters for m in modules] + [m._buffers for m in modules]
+        both = [own for one in network.modules() for own in (one._parameters, one._buffers)]
+        self._tensors = [own for own in both if own]
         self._recorded = self._now()
 
     def are_valid(self) -> bool:

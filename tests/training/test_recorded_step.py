@@ -68,10 +68,14 @@ class Trained:
             for row in self.progress.rows
         ]
         saved = torch.load(self.folder / "checkpoints/last.ckpt", weights_only=True)
-        return saved["state_dict"], saved["optimizer_states"], rows, self.results
+        weights = saved["state_dict"] | {
+            f"current {name}": value for name, value in saved.get("current_model_state", {}).items()
+        }
+        return weights, saved["optimizer_states"], rows, self.results
 
 
 def assert_equal(one, other):
+    assert one[0].keys() == other[0].keys()
     for name, number in one[0].items():
         assert torch.equal(number, other[0][name]), name
     (first,), (second,) = one[1], other[1]
@@ -87,8 +91,12 @@ OVERRIDES = [*TINY, "model.dropout=0", "trainer.implementation=reference", "trai
 
 @pytest.mark.parametrize(
     "overrides",
-    [["recipe.label_smoothing=0.1", "data.validation=99"], ["recipe=one_cycle", "epochs=2"]],
-    ids=["divided rate", "new rate each step"],
+    [
+        ["recipe.label_smoothing=0.1", "data.validation=99", "recipe.ema_decay=0.9"],
+        ["recipe=one_cycle", "epochs=2"],
+        ["recipe.batch_size=400", "epochs=6"],
+    ],
+    ids=["averaged weights", "new rate each step", "smaller last batches"],
 )
 def test_recorded_steps_give_the_same_bits_as_steps_as_they_come(
     overrides, config, graphs_made, tmp_path
@@ -99,8 +107,9 @@ def test_recorded_steps_give_the_same_bits_as_steps_as_they_come(
     recorded = Trained(options, tmp_path / "recorded", recorded=True)
     assert_equal(plain.state(), recorded.state())
     steps = [graph.replays for graph in graphs_made if type(graph).__name__ == "FakeStep"]
-    whole = (1437 - options["data"]["validation"]) // 64
-    assert steps == [2 * whole - WARM_UP]
+    whole = (1437 - options["data"]["validation"]) // options["data"]["batch_size"]
+    assert steps == [options["epochs"] * whole - WARM_UP]
+    assert True not in recorded.classifier.graphs._recorded  # no smaller batch took the place
 
 
 def test_a_resumed_run_of_recorded_steps_ends_as_the_uninterrupted_one(config, graphs_made, tmp_path):
