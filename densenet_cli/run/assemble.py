@@ -79,7 +79,8 @@ def build_classifier(config: dict[str, Any], network: nn.Module, data: ImageData
     """The network with its loss, optimizer, learning-rate schedule and metrics."""
     options, start = config["recipe"], config["pretrained"]
     target = options["optimizer"]["_target_"]
-    fused = options["gradient_clip"] is None  # Lightning clips no gradients of a fused optimizer
+    # The gradient scaler of 16-mixed cannot clip gradients of a fused optimizer.
+    fused = options["gradient_clip"] is None or config["trainer"]["precision"] != "16-mixed"
     make_optimizer = functools.partial(
         recipe.optimizer, options["optimizer"], fused, start["layer_decay"]
     )

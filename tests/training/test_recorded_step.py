@@ -93,8 +93,13 @@ OVERRIDES = [*TINY, "model.dropout=0", "trainer.implementation=reference", "trai
     "overrides",
     [
         ["recipe.label_smoothing=0.1", "data.validation=99", "recipe.ema_decay=0.9"],
-        ["recipe=one_cycle", "epochs=2"],
-        ["recipe.batch_size=400", "epochs=6"],
+        ["recipe=one_cycle", "epochs=2", "recipe.gradient_clip=0.5"],
+        [
+            "recipe.batch_size=400",
+            "epochs=6",
+            "recipe.gradient_clip=0.5",
+            "trainer.precision=bf16-mixed",
+        ],
     ],
     ids=["averaged weights", "new rate each step", "smaller last batches"],
 )
