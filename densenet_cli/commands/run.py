@@ -205,8 +205,11 @@ def _start(folder: Path, config: dict[str, Any], overrides: list[str], begin: Be
         ranks.forget(ranks.NODES)
         load_lightning()  # only here, where a run starts
         from densenet_cli.run.execute import execute
+        from densenet_cli.run.other_processes import end
 
         status = execute(folder, config, overrides, begin)
+        if status and ranks.launched_from_outside():
+            end(1 if status == BUSY else status)
     return 1 if status == BUSY else status
 
 

@@ -19,6 +19,10 @@ SRUN_NUMBERS = (
     *("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_NTASKS"),
     *("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"),
 )
+LAUNCH = (
+    *("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "MASTER_PORT"),
+    *("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT"),
+)
 SPECIAL_STEP = 4294967280  # from this number on a SLURM step is no srun: a batch script, a shell
 RANKS = (  # what Lightning, torchmetrics and densenet-cli read
     *("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", *TORCHRUN_NUMBERS),
@@ -103,6 +107,25 @@ def restarted() -> bool:
     return any(os.environ.get(count, "").isdecimal() and int(os.environ[count]) > 0 for count in counts)
 
 
+def launched_processes() -> tuple[int, int]:
+    """How many processes torchrun or srun started on each machine, and on how many machines.
+
+    Raises:
+        UserError: if srun started more processes on one machine than on another.
+    """
+    if _torchrun():
+        processes = int(os.environ["LOCAL_WORLD_SIZE"])
+        return processes, int(os.environ["WORLD_SIZE"]) // processes
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS") or os.environ["SLURM_NTASKS"])
+    nodes = int(os.environ.get("SLURM_STEP_NUM_NODES") or os.environ.get("SLURM_NNODES", "1"))
+    if tasks % nodes:
+        raise UserError(
+            f"srun started {tasks} tasks on {nodes} nodes, and each node needs the same number: type "
+            f"srun --nodes={nodes} --ntasks-per-node=N, with N the GPUs of a node"
+        )
+    return tasks // nodes, nodes
+
+
 def needs_worker(trainer: dict[str, Any]) -> bool:
     """Whether a run needs a process of its own, because Lightning will start further ones from it."""
     single = (
@@ -127,17 +150,31 @@ def spin_briefly() -> None:
 def leave_message(folder: Path, message: str) -> None:
     """Leave the reason why this process fails for another one, which can record it."""
     who = "" if is_first_process() else f"process {global_rank()}: "
-    _message_path(folder).write_text(who + message, encoding="utf-8")
+    path = _message_path(folder)
+    partial = path.with_name(f"{path.name}-{global_rank()}")
+    partial.write_text(f"{_this_launch()}\n{who}{message}", encoding="utf-8")
+    partial.replace(path)  # a reader sees the whole message
+
+
+def read_message(folder: Path) -> str | None:
+    """The reason that a process of this launch left, if any."""
+    try:
+        launch, _, message = _message_path(folder).read_text(encoding="utf-8").partition("\n")
+    except OSError:
+        return None
+    return message if launch == _this_launch() else None
 
 
 def take_message(folder: Path) -> str | None:
-    """Read and remove the reason that another process of the run left, if any."""
-    path = _message_path(folder)
-    if not path.exists():
-        return None
-    message = path.read_text(encoding="utf-8")
-    path.unlink()
+    """As read_message; remove the message."""
+    message = read_message(folder)
+    _message_path(folder).unlink(missing_ok=True)
     return message
+
+
+def _this_launch() -> str:
+    """What tells the processes of this launch from those of earlier ones."""
+    return " ".join(os.environ.get(name, "") for name in LAUNCH) if launched_from_outside() else ""
 
 
 def _message_path(folder: Path) -> Path:

@@ -10,6 +10,9 @@ import signal
 import sys
 from types import FrameType, TracebackType
 
+from densenet_cli.process import ranks
+from densenet_cli.process.stop_signals import stop_signals
+
 # What the dynamic linker says if there is too little memory; Python then raises an ImportError.
 NO_MEMORY = re.compile(
     r"[^\s:]*:? ?(failed to map segment|cannot allocate memory)[^\n]*", re.IGNORECASE
@@ -25,6 +28,11 @@ def begin(command: str) -> None:
     Args:
         command: its name, as typed.
     """
+
+    if command == "densenet-run" and ranks.launcher() == "srun":
+        # Nobody ends the other processes if this one stops before them: signals wait until the run
+        # handles them, see training.interruption.
+        signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals())
 
     def report(
         kind: type[BaseException], error: BaseException, traceback: TracebackType | None

@@ -8,11 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as L
-from lightning.pytorch.plugins.environments import (
-    LightningEnvironment,
-    SLURMEnvironment,
-    TorchElasticEnvironment,
-)
+from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
@@ -26,6 +22,7 @@ from densenet_cli.plain_text import first_line
 from densenet_cli.process import ranks
 from densenet_cli.run import recipe, testing
 from densenet_cli.run.option_checks import check_batch_size, check_report
+from densenet_cli.run.slurm import SrunEnvironment
 from densenet_cli.run.trainer_options import TrainerOptions
 from densenet_cli.training import fine_tuning
 from densenet_cli.training.checkpoints import WholeFileCheckpointIO, load_weights
@@ -131,7 +128,7 @@ def build_trainer(
     has_logger = "_target_" in logger
     ema = [] if ema_decay is None else [WeightAverage(ema_decay)]
     # Unless torchrun or srun started the processes, Lightning does, even in a SLURM shell.
-    environments = {"torchrun": TorchElasticEnvironment, "srun": SLURMEnvironment}
+    environments = {"torchrun": TorchElasticEnvironment, "srun": SrunEnvironment}
     try:
         environment = environments.get(ranks.launcher() or "", LightningEnvironment)()
         trainer = L.Trainer(

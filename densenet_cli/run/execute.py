@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import shlex
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -24,7 +25,7 @@ from densenet_cli.record.run_record import (
     now,
     remove_temporary_files,
 )
-from densenet_cli.run import summary
+from densenet_cli.run import other_processes, slurm, summary
 from densenet_cli.run.log import logged
 from densenet_cli.run.recording import Recorder
 from densenet_cli.run.resume import is_resumed, open_record
@@ -91,7 +92,10 @@ def _execute_locked(folder: Path, config: dict[str, Any], overrides: list[str], 
             summary.show(Console(), record.fields, folder)
         return 0
     try:
-        with Interruption() as interruption:
+        with (
+            Interruption(deferred=ranks.launcher() == "srun") as interruption,
+            other_processes.watched(folder, lambda message: _report_failure(record, message, "")),
+        ):
             _train_and_record(config, record, interruption, resumed)
         return 0
     except (Interrupted, KeyboardInterrupt) as stop:
@@ -129,9 +133,17 @@ def _record_interruption(
     record.update(state="interrupted", ended=now())
     from densenet_cli.config.trust import trust_override  # loads Hydra's parser of overrides
 
+    status = stop.exit_status if isinstance(stop, Interrupted) else 130
+    refused = None
+    if status == 128 + signal.SIGUSR1 and ranks.launcher() == "srun":
+        refused = slurm.requeue()
+        if refused is None:
+            say("interrupted; SLURM starts the job again, which resumes it")
+            return status
     again = ["densenet-run", f"resume={summary.relative(record.folder)}", *trust_override(config)]
-    say(f"interrupted; resume with: {shlex.join(again)}")
-    return stop.exit_status if isinstance(stop, Interrupted) else 130
+    why = f" (SLURM does not start the job again: {refused})" if refused else ""
+    say(f"interrupted; resume with: {shlex.join(again)}{why}")
+    return status
 
 
 def _record_failure(record: RunRecord, error: Exception) -> int:
@@ -139,15 +151,22 @@ def _record_failure(record: RunRecord, error: Exception) -> int:
     log.error("failed\n%s", traceback.format_exc())
     folder, is_users = record.folder, isinstance(error, UserError)
     message = str(error) if is_users else f"{type(error).__name__}: {error}"
-    if ranks.is_first_process():
-        message = ranks.take_message(folder) or message  # another process failed first: the cause
-        where = "" if is_users else f" (see {folder / 'run.log'})"
-        say(message + where + _note_failure(record, message))
-    else:
-        ranks.leave_message(folder, message)
+    cause = ranks.read_message(folder)  # another process failed first
+    if cause is None and (ranks.launched_from_outside() or not ranks.is_first_process()):
+        with contextlib.suppress(OSError):  # a full disk is most likely what the message says
+            ranks.leave_message(folder, message)
+    _report_failure(record, cause or message, "" if is_users else f" (see {folder / 'run.log'})")
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         traceback.print_exc()
     return 1
+
+
+def _report_failure(record: RunRecord, message: str, where: str) -> None:
+    """In the first process: record and print why the run has failed."""
+    if ranks.is_first_process():
+        say(message + where + _note_failure(record, message))
+        if not ranks.launched_from_outside():  # else other processes need it to end
+            ranks.take_message(record.folder)
 
 
 def _note_failure(record: RunRecord, message: str) -> str:

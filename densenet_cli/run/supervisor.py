@@ -88,10 +88,10 @@ class Worker:
         """Pass a signal on to the process, if there is one.
 
         The run ends by itself once its state is saved. If it does not end within PATIENCE_S, because a
-        loader worker is stuck for example, it is killed with all its processes; after Ctrl-C only if
-        Ctrl-C is typed again.
+        loader worker is stuck for example, it is killed with all its processes; after Ctrl-C and
+        SIGUSR1, which come long before an end, only if another signal follows.
         """
-        is_patient = number == signal.SIGINT and not self._signal
+        is_patient = number in (signal.SIGINT, signal.SIGUSR1) and not self._signal
         self._signal = number
         process = self._process  # another thread may be closing it
         if process is not None and process.poll() is None:
@@ -194,7 +194,7 @@ class Worker:
 def passing_on_signals(
     workers: list[Worker], also: Callable[[int], Any] = lambda number: None
 ) -> Iterator[None]:
-    """Within, Ctrl-C, SIGTERM and SIGHUP are passed on to the workers, and their number to `also`."""
+    """Within, the stop signals are passed on to the workers, and their number to `also`."""
 
     def forward(number: int, frame: FrameType | None) -> None:
         also(number)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +30,7 @@ TAKEN = {
     "enable_model_summary": "cannot be changed; densenet-model summary shows the layers",
     "use_distributed_sampler": "cannot be changed: each process gets its own share of the data",
 }
+ALL = (-1, "-1")  # of the devices
 CUDA_GRAPHS = ("auto", True, False)
 UNFUSED = {"precision": "16-mixed", "sync_batchnorm": True}  # what the kernels cannot do
 
@@ -60,7 +60,9 @@ def read(section: dict[str, Any]) -> TrainerOptions:
     _check_names(arguments)
     for name in ("limit_train_batches", "limit_val_batches", "limit_test_batches"):
         _check_limit(name, arguments.get(name))
-    device = _device(arguments["accelerator"])
+    if ranks.launched_from_outside():
+        arguments["devices"], arguments["num_nodes"] = ranks.launched_processes()
+    device = _device(arguments["accelerator"], arguments["devices"])
     arguments["precision"] = _precision(arguments["precision"], device)
     if arguments.get("sync_batchnorm") and device == "cpu":
         rule = "batch norm can be synchronised on GPUs only"
@@ -70,9 +72,6 @@ def read(section: dict[str, Any]) -> TrainerOptions:
     bars = switch("trainer.enable_progress_bar", arguments.pop("enable_progress_bar", True))
     if arguments.get("strategy") == "ddp":
         arguments["strategy"] = _ddp()
-    if "LOCAL_WORLD_SIZE" in os.environ and ranks.launched_from_outside():  # by torchrun
-        arguments["devices"] = int(os.environ["LOCAL_WORLD_SIZE"])
-        arguments["num_nodes"] = int(os.environ["WORLD_SIZE"]) // arguments["devices"]
     return TrainerOptions(arguments, device, cuda_graphs, implementation, bars)
 
 
@@ -95,12 +94,16 @@ def _check_limit(name: str, limit: Any) -> None:
         raise OptionError(f"trainer.{name}", limit, rule, 10)
 
 
-def _device(accelerator: Any) -> str:
+def _device(accelerator: Any, number: Any) -> str:
     choice("trainer.accelerator", accelerator, sorted({"auto", "gpu", *AcceleratorRegistry}))
     device = devices.accelerator(accelerator)
     if not devices.is_available(device):
         rule = "torch finds no such device here"
-        raise OptionError("trainer.accelerator", accelerator, rule, "cpu")
+        several = " trainer.devices=2" if number in ALL else ""
+        raise OptionError("trainer.accelerator", accelerator, rule, f"cpu{several}")
+    if device == "cpu" and number in ALL:
+        rule = "a CPU needs the number of processes, unless torchrun or srun starts them"
+        raise OptionError("trainer.devices", number, rule, 2)
     return device
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ log = logging.getLogger(__name__)
 
 AGREE_EVERY = 16  # the most steps after which several processes exchange their wishes
 AGREE_S = 2.0  # the most seconds: after SIGTERM, SIGKILL may follow soon
-KEEP, SAVE, STOP = 0, 1, 2  # wishes: continue, save, save and stop; the highest wins
+KEEP, SAVE, STOP = 0, 1, 2  # wishes: continue, save, save and stop (STOP + a signal's number)
 
 
 class WholeFileCheckpointIO(TorchCheckpointIO):
@@ -76,6 +75,9 @@ class Checkpoints(Checkpoint):
         """Let signals wait from now on until the run's state is saved."""
         self.interruption.defer()
         self._saved_at = self._agreed_at = time.monotonic()
+        self._steps = 1
+        self._stop_if_agreed(self._agreed_wish(trainer, now=True))
+        self._agree_after = 1  # how long a step takes is not known yet
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -89,8 +91,7 @@ class Checkpoints(Checkpoint):
         wish = self._agreed_wish(trainer)
         if wish >= SAVE:
             self._save(trainer, self.last)
-        if wish == STOP:
-            raise self._interrupted()
+        self._stop_if_agreed(wish)
 
     def on_validation_batch_end(self, *_: Any) -> None:
         """Stop at once if this is the only process; several agree at the end of the epoch."""
@@ -99,6 +100,11 @@ class Checkpoints(Checkpoint):
     def on_test_batch_end(self, *_: Any) -> None:
         """The same; the trained network is saved already."""
         self._stop_if_alone()
+
+    def on_test_start(self, *_: Any) -> None:
+        """Let several processes end the test before they stop: Trainer.test has set other handlers."""
+        if torch.distributed.is_initialized():
+            self.interruption.defer()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the epoch, also as the best one if it is."""
@@ -115,8 +121,7 @@ class Checkpoints(Checkpoint):
                 replace_by_link(self.best, self.last)
         else:
             self._save(trainer, self.last)
-        if self._agreed_wish(trainer, now=True) == STOP:
-            raise self._interrupted()
+        self._stop_if_agreed(self._agreed_wish(trainer, now=True))
 
     def state_dict(self) -> dict[str, Any]:
         """The best epoch so far, and the epoch and batch that come next."""
@@ -142,7 +147,8 @@ class Checkpoints(Checkpoint):
     def _agreed_wish(self, trainer: Trainer, now: bool = False) -> int:
         """The wish of this process, or the highest of all processes: they save and stop together."""
         overdue = time.monotonic() - self._saved_at > 60 * self.minutes
-        wish = STOP if self.interruption.signum else SAVE if overdue else KEEP
+        signum = self.interruption.signum
+        wish = STOP + signum if signum else SAVE if overdue else KEEP
         if trainer.world_size == 1:
             return wish
         self._steps += 1
@@ -160,8 +166,10 @@ class Checkpoints(Checkpoint):
         if not torch.distributed.is_initialized():
             self.interruption.check()
 
-    def _interrupted(self) -> Interrupted:
-        return Interrupted(self.interruption.signum or signal.SIGINT)
+    def _stop_if_agreed(self, wish: int) -> None:
+        """Raise Interrupted with the signal that one of the processes was sent."""
+        if wish > STOP:
+            raise Interrupted(wish - STOP)
 
 
 def is_repeated_end(module: LightningModule) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ class FiniteLoss(Callback):
     """Raises UserError when the training loss, or a tensor of a checkpoint, is NaN or infinite.
 
     The last good checkpoint stays. Buffers that were infinite before training are allowed: masks are.
+    Several processes raise it together, also if the number is in one of them only.
     """
 
     def __init__(self) -> None:
@@ -43,13 +45,25 @@ class FiniteLoss(Callback):
         self._check_loss(trainer)
         for name in ("state_dict", "current_model_state"):
             wrong = sorted(not_finite(checkpoint.get(name, {})) - self._masks)
-            if wrong:
-                others = f" and {len(wrong) - 1} more" if wrong[1:] else ""
-                raise _diverged(trainer, f"there are NaN or infinite numbers in {wrong[0]}{others}")
+            others = f" and {len(wrong) - 1} more" if wrong[1:] else ""
+            where = f"{wrong[0]}{others}" if wrong else "the checkpoint of another process"
+            if _in_any_process(bool(wrong), trainer):
+                raise _diverged(trainer, f"there are NaN or infinite numbers in {where}")
 
     def _check_loss(self, trainer: Trainer) -> None:
-        if self._loss is not None and not torch.isfinite(self._loss):
-            raise _diverged(trainer, f"the loss is {float(self._loss)}")
+        loss = 0.0 if self._loss is None else float(self._loss)
+        if _in_any_process(not math.isfinite(loss), trainer):
+            theirs = "the loss of another process is NaN or infinite"
+            raise _diverged(trainer, theirs if math.isfinite(loss) else f"the loss is {loss}")
+
+
+def _in_any_process(is_wrong: bool, trainer: Trainer) -> bool:
+    """Whether it is so in one of the processes, which all call this together."""
+    if not torch.distributed.is_initialized():
+        return is_wrong
+    wrong = torch.tensor(is_wrong, dtype=torch.int32, device=trainer.strategy.root_device)
+    torch.distributed.all_reduce(wrong, torch.distributed.ReduceOp.MAX)
+    return bool(wrong)
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> set[str]:

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP, which stop training between two steps."""
+"""Ctrl-C and the other stop signals, which stop training between two steps."""
 
 from __future__ import annotations
 
@@ -27,17 +27,22 @@ class Interruption:
 
     After `defer` the first signal is only stored in `signum`; training saves its state and stops. A
     second Ctrl-C stops at once. While `stalled`, any signal stops at once: the step may never end.
+
+    Args:
+        deferred: store signals from the beginning: for processes that are waiting for this one, and
+            that nobody would end if it stopped before them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, deferred: bool = False) -> None:
         self.signum: int | None = None
         self.stalled = False
-        self._deferred = False
+        self._deferred = deferred
         self._signals = stop_signals()
 
     def __enter__(self) -> Interruption:
         self._before = {number: signal.getsignal(number) for number in self._signals}
         self._set_handlers()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._signals)  # see process.start.begin
         return self
 
     def __exit__(

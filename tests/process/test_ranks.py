@@ -95,14 +95,77 @@ def test_ranks_left_in_a_shell_change_no_run(left, arguments, command, tmp_path)
     assert "slurm" not in str(path)
 
 
-@pytest.mark.slow
-def test_srun_starts_the_processes_of_one_run(tmp_path):
+def _srun(*arguments, job="7"):
+    """Start two processes as srun would; both."""
     started = []
     for rank in ("0", "1"):
         environment = {**os.environ, **SRUN, "SLURM_PROCID": rank, "SLURM_LOCALID": rank}
-        environment |= {"SLURM_NTASKS_PER_NODE": "2", "SLURM_NODELIST": "127.0.0.1"}
-        arguments = [sys.executable, "-m", "densenet_cli.commands.run", *TINY, "trainer=ddp_cpu"]
-        started.append(subprocess.Popen(arguments, env=environment))
-    assert [process.wait(240) for process in started] == [0, 0]
+        environment |= {"SLURM_NODELIST": "127.0.0.1", "SLURM_JOB_ID": job}
+        started.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "densenet_cli.commands.run", *arguments],
+                env=environment,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    return started
+
+
+@pytest.mark.slow
+def test_srun_starts_the_processes_of_one_run(tmp_path):
+    for process in _srun(*TINY, "trainer=slurm", "trainer.accelerator=cpu"):
+        _, said = process.communicate(timeout=240)
+        assert process.returncode == 0, said
     record = json.loads((tmp_path / "outputs/slurm-7-0/run.json").read_text())
     assert (record["state"], record["processes"]) == ("done", 2)
+
+
+FAILING = '''
+import os
+import time
+import torch
+from torch import nn
+
+class Failing(nn.Module):
+    """Fails in the second process at its third step; `how` is an error, a loss of NaN, or a signal."""
+    def __init__(self, num_classes, how):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(192, num_classes))
+        self.how, self.calls = how, 0
+
+    def forward(self, images):
+        self.calls += 1
+        logits = self.layers(images)
+        if self.calls != 3:
+            return logits
+        if os.environ["SLURM_PROCID"] == "0" and self.how == "error":
+            time.sleep(600)  # in nobody's reach, as in a collective operation of NCCL
+        if os.environ["SLURM_PROCID"] == "1":
+            if self.how == "error":
+                raise RuntimeError("the second process fails on purpose")
+            return logits * torch.nan
+        return logits
+'''
+
+
+@pytest.mark.parametrize(
+    ("how", "error"),
+    [
+        ("error", "process 1: RuntimeError: the second process fails on purpose"),
+        pytest.param("nan", "the loss of another process is NaN", marks=pytest.mark.slow),
+    ],
+)
+def test_a_process_that_fails_alone_ends_the_others(how, error, tmp_path, monkeypatch):
+    (tmp_path / "failing.py").write_text(FAILING)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "mine/model").mkdir(parents=True)
+    (tmp_path / "mine/model/failing.yaml").write_text("_target_: failing.Failing\nhow: error\n")
+    words = ["--config-dir=mine", "experiment=quickstart", "model=failing", f"model.how={how}"]
+    first, second = _srun(*words, "epochs=1", "next_steps=[]", "trainer=ddp_cpu")
+    for process in (first, second):
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 1, said
+    record = json.loads((tmp_path / "outputs/slurm-7-0/run.json").read_text())
+    assert record["state"] == "failed"
+    assert error in record["error"]

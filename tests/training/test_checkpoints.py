@@ -152,4 +152,4 @@ def test_several_processes_agree_to_stop_within_seconds(step_s, every, monkeypat
     for _ in range(every):
         clock[0] += step_s
         wishes.append(keeper._agreed_wish(trainer))
-    assert wishes.count(checkpoints.STOP) == 1
+    assert wishes.count(checkpoints.STOP + 15) == 1
