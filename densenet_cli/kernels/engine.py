@@ -39,6 +39,14 @@ class ConvolutionWork(NamedTuple):
 class Engine(Protocol):
     """The steps of a DenseNet on `Maps` of one number format; parameters are of its REAL."""
 
+    def start(self, weights: Sequence[Tensor], like: Tensor) -> Engine:
+        """The engine for one forward pass and its backward passes.
+
+        Args:
+            weights: of all its convolutions.
+            like: a tensor with the number format and device of the maps.
+        """
+
     def copy(self, values: Tensor, target: Maps) -> None:
         """Write values (N, C, H, W) into the first C columns of target."""
 
@@ -49,7 +57,8 @@ class Engine(Protocol):
         """
 
     def convolve_backward(self, steps: Sequence[ConvolutionWork]) -> list[Tensor]:
-        """The backward pass of `convolve`: add to the gradients of the sources.
+        """The backward pass of `convolve`: add to the gradients of the sources, and to their
+        slope and offset if they are measured, as all methods that compute the gradients of γ and β.
 
         Maps that one of the steps writes alone (column 0) have no gradient afterwards: the next step
         was their only reader.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -68,8 +69,11 @@ class Maps:
         mean, variance: (C,) over all pixels, if measured; the variance is the biased one.
         gradient: like values: Σ over readers of scale·(gradient of their batch norm's output). The part
             that comes from the dependence of the statistics on the maps is missing: see `correction`.
-        slope, offset: (C,) of the missing part, as far as its readers are done.
+        slope, offset: (C,) of the missing part, as far as its readers are done, see start_corrections.
     """
+
+    slope: Tensor
+    offset: Tensor
 
     def __init__(
         self, like: Tensor, images: int, height: int, width: int, channels: int, measured: bool
@@ -117,7 +121,6 @@ class Maps:
         if room is None:
             room = torch.empty(size, dtype=self.values.dtype, device=self.values.device)
         self.gradient = room.view(size)
-        self.slope, self.offset = self.mean.new_zeros(2, self.channels)
         return True
 
     def add_reader(self, norm: Norm, gamma_gradient: Tensor, beta_gradient: Tensor) -> None:
@@ -146,3 +149,13 @@ class Maps:
     def forget_values(self) -> None:
         """Free the values; the gradient still has the same shape."""
         self.values = self.values.new_empty(0)
+
+
+def start_corrections(all_maps: Iterable[Maps]) -> None:
+    """Let slope and offset of all maps of a pass be zero, before a backward pass."""
+    sizes = {maps: -(-maps.channels // LINE) * LINE for maps in all_maps}
+    zeros = next(iter(sizes)).mean.new_zeros(2 * sum(sizes.values()))
+    for (maps, size), part in zip(
+        sizes.items(), zeros.split([2 * size for size in sizes.values()]), strict=True
+    ):
+        maps.slope, maps.offset = part.view(2, size)[:, : maps.channels]

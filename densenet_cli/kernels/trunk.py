@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from densenet_cli.kernels.engine import ConvolutionWork, Engine
-from densenet_cli.kernels.maps import BatchNorm, Maps
+from densenet_cli.kernels.maps import BatchNorm, Maps, start_corrections
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,10 @@ class _Convolved(NamedTuple):
         """The maps of the block."""
         return self.steps[0].source
 
+    def sources(self) -> list[Maps]:
+        """All maps that are read."""
+        return [step.source for step in self.steps]
+
     def backward(self, engine: Engine) -> Sequence[Tensor]:
         """Compute the sources' gradients from the targets'. Returns those of the parameters."""
         return engine.convolve_backward(self.steps)
@@ -150,6 +154,10 @@ class _Pooled(NamedTuple):
 
     source: Maps
     target: Maps
+
+    def sources(self) -> list[Maps]:
+        """All maps that are read."""
+        return [self.source]
 
     def backward(self, engine: Engine) -> Sequence[Tensor]:
         """Compute the source's gradient from the target's."""
@@ -167,13 +175,15 @@ class _MaxPooled(NamedTuple):
     target: Maps
     choice: Tensor
 
+    def sources(self) -> list[Maps]:
+        """All maps that are read."""
+        return [self.source]
+
     def backward(self, engine: Engine) -> Sequence[Tensor]:
         """Compute the source's gradient from the target's. Returns those of γ and β."""
         self.source.start_gradient()
         correction = self.target.correction(0, self.source.channels)
-        gradients = engine.max_pool_backward(*self, correction=correction)
-        self.source.add_reader(self.source.norm(self.norm), *gradients)
-        return gradients
+        return engine.max_pool_backward(*self, correction=correction)
 
 
 class _Pass:
@@ -189,6 +199,8 @@ class _Pass:
 
     def forward(self, stem: Tensor) -> Tensor:
         """The means (N, C) of the last maps."""
+        weights = [step.conv.weight for step in self.trunk.convolutions()]
+        self.engine = self.engine.start(weights, stem)
         if self.drops:  # by torch's generator, as nn.Dropout
             self.seed = torch.randint(2**62, (), device=stem.device)
         maps, column = self._stem(stem), stem.shape[1]
@@ -225,10 +237,9 @@ class _Pass:
         maps, norm = self.last
         if not retain:
             del self.last
+        start_corrections([maps, *(source for step in self.tape for source in step.sources())])
         maps.start_gradient()
-        gradients = self.engine.mean_activation_backward(maps, norm, gradient)
-        maps.add_reader(maps.norm(norm), *gradients)
-        return gradients
+        return self.engine.mean_activation_backward(maps, norm, gradient)
 
     def _stem(self, stem: Tensor) -> Maps:
         """The first block's buffer, with the stem's output in its first columns."""
@@ -309,9 +320,10 @@ def _maps_like(maps: Maps, channels: int, measured: bool) -> Maps:
 
 def _update_running_statistics(read: list[tuple[BatchNorm, Maps]]) -> None:
     """Update running means and variances as nn.BatchNorm2d does, each batch norm's once per step."""
-    unbiased: dict[Maps, Tensor] = {}
-    for maps in {maps: None for _, maps in read}:
-        unbiased[maps] = maps.variance * (maps.pixels / (maps.pixels - 1))
+    measured = list({maps: None for _, maps in read})
+    factors = [maps.pixels / (maps.pixels - 1) for maps in measured]
+    variances = torch._foreach_mul([maps.variance for maps in measured], factors)
+    unbiased = dict(zip(measured, variances, strict=True))
     running: dict[float, tuple[list[Tensor], list[Tensor]]] = {}  # momentum: (old, new)
     for norm, maps in read:
         old, new = running.setdefault(norm.momentum, ([], []))

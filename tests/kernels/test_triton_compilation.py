@@ -30,7 +30,7 @@ PLAIN_40 = {"growth_rate": 12, "depth": 40, "bottleneck": False, "compression": 
 DENSENET_121 = {"growth_rate": 32, "depth": 121, "stem": "imagenet"}
 ODD = {"growth_rate": 5, "depth": 10, "block_config": [1, 1], "dropout": 0.2, "stem": "imagenet"}
 KERNELS = {
-    *("pack", "convolve", "input_gradient", "weight_gradient", "finish_moments", "finish_gradient"),
+    *("pack", "convolve", "input_gradient", "weight_gradient"),
     *("add_up", "pool", "activate", "complete", "mean_activation", "mean_activation_gradient"),
 }
 MAX_POOL = {"max_pool", "max_pool_gradient"}  # only with the imagenet stem
@@ -80,7 +80,7 @@ def resources(capability, dtype, images, side, options, folder):
     os.environ["TRITON_CACHE_DIR"] = folder
     from triton.runtime import driver
 
-    from densenet_cli.kernels.triton import engine, launch
+    from densenet_cli.kernels.triton import engine, launch, weights
 
     compiled = {}
 
@@ -89,7 +89,7 @@ def resources(capability, dtype, images, side, options, folder):
         if binary.hash not in compiled:
             compiled[binary.hash] = _resources(kernel.__name__, constants, binary, folder)
 
-    engine.launch = launch.launch = compile_only
+    engine.launch = launch.launch = weights.launch = compile_only
     driver.set_active(_NoGPU(capability))
     with torch.device("meta"):
         made = DenseNet(10, **options)

@@ -58,6 +58,10 @@ class CpuEngine:
         check_fields(library.densenet_convolution_fields, _Convolution)
         check_fields(library.densenet_map_work_fields, _MapWork)
 
+    def start(self, weights: Sequence[Tensor], like: Tensor) -> CpuEngine:
+        """This one: the weights are read as they are."""
+        return self
+
     def copy(self, values: Tensor, target: Maps) -> None:
         """Write values (N, C, H, W) into the first C columns of target."""
         values = values.contiguous(memory_format=torch.channels_last)
@@ -126,6 +130,7 @@ class CpuEngine:
             gamma_gradient=gamma_gradient, beta_gradient=beta_gradient, choice=choice.data_ptr(),
             **_completed(target, correction), **_read(source, read),
         )  # fmt: skip
+        source.add_reader(read, *gradients)
         return gradients
 
     def average_pool(self, source: Maps, target: Maps) -> None:
@@ -169,6 +174,7 @@ class CpuEngine:
             destination=source.gradient.data_ptr(), destination_pitch=source.pitch,
             gamma_gradient=gamma_gradient, beta_gradient=beta_gradient, **_read(source, read),
         )  # fmt: skip
+        source.add_reader(read, *gradients)
         return gradients
 
     def corrected(self, source: Maps, channels: int, correction: Correction) -> Tensor:

@@ -1,4 +1,4 @@
-# ruff: noqa: N803, N806 -- capitals for constants of a kernel are Triton's custom
+# ruff: noqa: N803 -- capitals for constants of a kernel are Triton's custom
 """Batch norm, ReLU and convolution, 1x1 or 3x3, as matrix products.
 
 Forward: rows of the left matrix are pixels, its columns are the input's channels, once for each tap
@@ -20,55 +20,36 @@ Sums over pixels are computed by each program for its own pixels, then added up 
 import triton
 import triton.language as tl
 
+from densenet_cli.kernels.triton.last_program import finish_gradient, finish_moments
 from densenet_cli.kernels.triton.tiles import (
     SIZES,
     add_gradient,
     add_moments,
     dropout_factor,
     in_image,
-    inverse_deviation,
     load_tile,
     relu,
     scale_and_shift,
-    store_pair,
     store_tile,
 )
 
 IS_INTERPRETED = not isinstance(load_tile, triton.JITFunction)
 
 
-@triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=["weight"])
-def pack(
-    weight, output_stride, input_stride, tap_stride, packed, inputs, wide,
-    OUTPUTS: tl.constexpr, PADDED: tl.constexpr, TAPS: tl.constexpr,
-    BLOCK_J: tl.constexpr, BLOCK_K: tl.constexpr,
-):  # fmt: skip
-    """Write the weight as the other kernels read it, in their number format.
-
-    Grid: blocks of rows, blocks of inputs.
-    """
-    j = tl.program_id(0) * BLOCK_J + tl.arange(0, BLOCK_J)
-    k = tl.program_id(1) * BLOCK_K + tl.arange(0, BLOCK_K)
-    tap, output = j // PADDED, j % PADDED
-    place = (output * output_stride + tap * tap_stride)[:, None] + (k * input_stride)[None, :]
-    known = ((tap < TAPS) & (output < OUTPUTS))[:, None] & (k < inputs)[None, :]
-    values = tl.load(weight + place, known, 0.0).to(packed.dtype.element_ty)
-    inside = (tap < TAPS)[:, None] & (k < wide)[None, :]
-    tl.store(packed + j[:, None] * wide + k[None, :], values, inside)
-
-
 @triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=["target"])
 def convolve(
-    source, source_pitch, norm, weight, target, target_pitch, moments,
+    source, source_pitch, norm, weight, target, target_pitch, column, measured,
     pixels, height, width, inputs, wide, readable, TILES: tl.constexpr, probability, seed, draw,
     OUTPUTS: tl.constexpr, PADDED: tl.constexpr, TAPS: tl.constexpr, EPS: tl.constexpr,
     PRECISION: tl.constexpr, OPERAND: tl.constexpr, REAL: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     """target (pixels, OUTPUTS) = dropout(conv(ReLU(norm(source)))); see `TritonEngine.convolve`.
 
     If norm is None, the source is already ReLU(norm(...)). Columns of the source from `inputs` to
     `readable` are zero.
+
+    measured: see `finish_moments`; None if nothing is measured.
 
     Grid: blocks of outputs, programs that do TILES tiles of BLOCK_M pixels each.
     """
@@ -100,8 +81,9 @@ def convolve(
             total *= dropout_factor(seed, draw, pixel, n, OUTPUTS, probability)
         total = store_tile(target, target_pitch, pixel, pixels, n, OUTPUTS, total)
         mean, squares = add_moments(total, pixel < pixels, mean, squares, tile * BLOCK_M)
-    if moments is not None:
-        store_pair(moments, program, tl.num_programs(1), n, OUTPUTS, mean, squares)
+    if measured is not None:
+        share = TILES * BLOCK_M
+        finish_moments(mean, squares, measured, column, n, OUTPUTS, pixels, share, GROUP)
 
 
 @triton.jit
@@ -119,13 +101,13 @@ def _gradient_tile(gradient, pixel, pixels, height, width, j, PADDED: tl.constex
 
 @triton.jit(do_not_specialize=SIZES)
 def input_gradient(
-    gradient, weight, source, source_gradient, source_pitch, norm, parts,
+    gradient, weight, source, source_gradient, source_pitch, norm, noted,
     pixels, height, width, inputs, wide, readable, TILES: tl.constexpr,
     PADDED: tl.constexpr, TAPS: tl.constexpr, EPS: tl.constexpr, ACCUMULATE: tl.constexpr,
     PRECISION: tl.constexpr, OPERAND: tl.constexpr, REAL: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_K: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_K: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
-    """source_gradient = or += scale·(gradient of norm's output); parts: the gradients of γ and β.
+    """source_gradient = or += scale·(gradient of norm's output); noted: the gradients of γ and β.
 
     Grid: blocks of inputs, programs that do TILES tiles of BLOCK_M pixels each.
     """
@@ -144,35 +126,7 @@ def input_gradient(
             dy, source, source_gradient, source_pitch, pixel, pixels, k, inputs, readable, norm,
             gamma, beta, EPS, ACCUMULATE,
         )  # fmt: skip
-    store_pair(parts, program, tl.num_programs(1), k, inputs, gamma, beta)
-
-
-@triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=["slope", "offset"])
-def finish_gradient(
-    parts, norm, gamma_gradient, beta_gradient, slope, offset, pixels, programs, channels,
-    EPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
-):  # fmt: skip
-    """The gradients of γ and β from their parts; adds to slope and offset if there are any.
-
-    Grid: blocks of channels. See `Maps.correction`.
-    """
-    n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
-    known = n < channels
-    REAL: tl.constexpr = norm.mean.dtype.element_ty
-    gamma, beta = tl.zeros((BLOCK_M, BLOCK_N), REAL), tl.zeros((BLOCK_M, BLOCK_N), REAL)
-    for first in range(0, programs, BLOCK_M):
-        part = first + tl.arange(0, BLOCK_M)
-        mask = (part < programs)[:, None] & known[None, :]
-        gamma += load_tile(parts, channels, part, n, mask, REAL)
-        beta += load_tile(parts, channels, programs + part, n, mask, REAL)
-    gammas, betas = tl.sum(gamma, axis=0), tl.sum(beta, axis=0)
-    tl.store(gamma_gradient + n, gammas, known)
-    tl.store(beta_gradient + n, betas, known)
-    if slope is not None:
-        rstd = inverse_deviation(norm, n, known, EPS)
-        share = tl.load(norm.gamma + n, known, 0.0) * rstd / pixels
-        tl.store(offset + n, tl.load(offset + n, known, 0.0) - share * betas, known)
-        tl.store(slope + n, tl.load(slope + n, known, 0.0) - share * rstd * gammas, known)
+    finish_gradient(gamma, beta, noted, norm, k, inputs, pixels, EPS, GROUP)
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -204,16 +158,3 @@ def weight_gradient(
     known = ((tap < TAPS) & (output < OUTPUTS))[None, :] & (k < inputs)[:, None]
     part = parts + program.to(tl.int64) * (OUTPUTS * TAPS) * inputs
     tl.store(part + place, total, known)
-
-
-@triton.jit(do_not_specialize=SIZES)
-def add_up(parts, total, programs, channels, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
-    """total (channels,) = the sum of parts (programs, channels). Grid: blocks of channels."""
-    n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
-    known = n < channels
-    REAL: tl.constexpr = parts.dtype.element_ty
-    here = tl.zeros((BLOCK_M, BLOCK_N), REAL)
-    for first in range(0, programs, BLOCK_M):
-        part = first + tl.arange(0, BLOCK_M)
-        here += load_tile(parts, channels, part, n, (part < programs)[:, None] & known[None, :], REAL)
-    tl.store(total + n, tl.sum(here, axis=0), known)

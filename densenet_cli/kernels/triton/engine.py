@@ -18,16 +18,16 @@ from densenet_cli.kernels.triton import map_kernels
 from densenet_cli.kernels.triton.launch import (
     NUMBER,
     PIXELS,
+    Memory,
     Reader,
     convolve_step,
-    finish_moments,
+    group,
     input_gradient,
     launch,
     padded,
-    room,
     shares,
-    weight_gradient,
 )
+from densenet_cli.kernels.triton.weights import WeightGradients, batches, pack
 
 BLOCKS = {"BLOCK_M": PIXELS, "BLOCK_N": 32}  # pixels and channels, in kernels without products
 
@@ -38,42 +38,57 @@ class TritonEngine:
     Columns of maps that are not written yet are zero: 1x1 convolutions read some of them.
     """
 
+    _packed: dict[int, Tensor]
+    _memory: Memory
+
+    def start(self, weights: Sequence[Tensor], like: Tensor) -> TritonEngine:
+        """The engine for one pass, with all weights packed."""
+        engine = TritonEngine()
+        engine._memory = Memory(like)
+        engine._packed = {
+            id(weight): packed for weight, packed in zip(weights, pack(weights, like), strict=True)
+        }
+        return engine
+
     def copy(self, values: Tensor, target: Maps) -> None:
         """Write values (N, C, H, W) into the first C columns of target."""
         rows = values.permute(0, 2, 3, 1).contiguous().flatten(0, 2)
-        _pool(rows, target.height, target.width, target, rows.shape[1], window=1)
+        self._pool(rows, target.height, target.width, target, rows.shape[1], window=1)
 
     def convolve(self, steps: Sequence[ConvolutionWork]) -> None:
         """Compute convolutions one after another."""
         for step in steps:
-            convolve_step(step)
+            convolve_step(step, self._packed[id(step.weight)], self._memory)
 
     def convolve_backward(self, steps: Sequence[ConvolutionWork]) -> list[Tensor]:
         """Add to the gradients of the sources. Returns those of each step's weight, γ and β."""
         gradients: list[Tensor] = []
-        for step in reversed(steps):
-            gradients += reversed(_convolve_backward(step))
-            if step.column == 0:
-                step.target.gradient = None  # its only reader has used it
+        for batch in batches(steps):
+            weights = WeightGradients(batch)
+            for step in batch:
+                gradients += reversed(self._convolve_backward(step, weights))
+                if step.column == 0:
+                    step.target.gradient = None  # its only reader has used it
+            weights.finish()
         return gradients[::-1]
 
     def measure(self, maps: Maps) -> None:
         """Measure the statistics of maps that have their values."""
-        _pool(maps.values, maps.height, maps.width, maps, maps.channels, window=1, write=False)
+        self._pool(maps.values, maps.height, maps.width, maps, maps.channels, window=1, write=False)
 
     def max_pool(self, source: Maps, norm: BatchNorm, target: Maps) -> Tensor:
         """Write the largest of 3x3 pixels of ReLU(norm(source)) into the first columns of target."""
-        channels = source.channels
+        channels, columns = source.channels, _blocks(target.pitch)
         programs, tiles = shares(target.pixels)
-        moments = room(target.mean, programs, channels) if target.measured else None
         choice = source.values.new_empty(target.pixels, channels, dtype=torch.uint8)
         launch(
-            map_kernels.max_pool, (_blocks(target.pitch), programs),
+            map_kernels.max_pool, (columns, programs),
             source.values, source.pitch, Reader.of(norm, source), source.height, source.width,
-            target.values, target.pitch, choice, moments,
-            target.pixels, target.height, target.width, channels, tiles, EPS=norm.eps, **BLOCKS,
+            target.values, target.pitch, choice,
+            self._memory.measured(target, channels, columns, programs),
+            target.pixels, target.height, target.width, channels, tiles,
+            EPS=norm.eps, **BLOCKS, GROUP=group(programs),
         )  # fmt: skip
-        finish_moments(moments, target, 0, tiles * PIXELS)
         return choice
 
     def max_pool_backward(
@@ -81,20 +96,21 @@ class TritonEngine:
     ) -> tuple[Tensor, Tensor]:
         """Write source.gradient, from that of the target. Returns the gradients of γ and β."""
         programs, tiles = shares(source.pixels)
-        parts = room(source.mean, programs, source.channels)
+        columns = _blocks(source.channels)
+        noted = self._memory.noted(source, source.channels, columns, programs)
         launch(
-            map_kernels.max_pool_gradient, (_blocks(source.channels), programs),
+            map_kernels.max_pool_gradient, (columns, programs),
             target.gradient, target.values, target.pitch, target.mean, correction,
             target.height, target.width, choice,
-            source.values, source.gradient, source.pitch, Reader.of(norm, source), parts,
-            source.pixels, source.height, source.width, source.channels, tiles, EPS=norm.eps, **BLOCKS,
+            source.values, source.gradient, source.pitch, Reader.of(norm, source), noted,
+            source.pixels, source.height, source.width, source.channels, tiles,
+            EPS=norm.eps, **BLOCKS, GROUP=group(programs),
         )  # fmt: skip
-        gamma, beta = parts.sum(1)
-        return gamma, beta
+        return noted.gamma, noted.beta
 
     def average_pool(self, source: Maps, target: Maps) -> None:
         """Write means of 2x2 pixels of source into the first columns of target."""
-        _pool(source.values, source.height, source.width, target, source.channels, window=2)
+        self._pool(source.values, source.height, source.width, target, source.channels, window=2)
 
     def average_pool_backward(self, source: Maps, target: Maps, correction: Correction) -> None:
         """Write source.gradient: a quarter of the target's completed one for each of 2x2 pixels."""
@@ -117,15 +133,15 @@ class TritonEngine:
     ) -> tuple[Tensor, Tensor]:
         """Write source.gradient, from that of the means (N, C). Returns the gradients of γ and β."""
         programs, tiles = shares(source.pixels)
-        parts = room(source.mean, programs, source.channels)
+        columns = _blocks(source.channels)
+        noted = self._memory.noted(source, source.channels, columns, programs)
         launch(
-            map_kernels.mean_activation_gradient, (_blocks(source.channels), programs),
+            map_kernels.mean_activation_gradient, (columns, programs),
             gradient.contiguous(), source.values, source.gradient, source.pitch,
-            Reader.of(norm, source), parts, source.pixels, source.height * source.width,
-            source.channels, tiles, EPS=norm.eps, **BLOCKS,
+            Reader.of(norm, source), noted, source.pixels, source.height * source.width,
+            source.channels, tiles, EPS=norm.eps, **BLOCKS, GROUP=group(programs),
         )  # fmt: skip
-        gamma, beta = parts.sum(1)
-        return gamma, beta
+        return noted.gamma, noted.beta
 
     def corrected(self, source: Maps, channels: int, correction: Correction) -> Tensor:
         """The completed gradient of the first columns of source, (N, channels, H, W)."""
@@ -134,38 +150,46 @@ class TritonEngine:
         _complete(source, 0, correction, gradient.flatten(0, 2), source, channels, window=1)
         return gradient.permute(0, 3, 1, 2)
 
+    def _convolve_backward(
+        self, step: ConvolutionWork, weights: WeightGradients
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The gradients of one step's weight, γ and β; adds to the source's gradient."""
+        target, outputs = step.target, len(step.weight)
+        correction = target.correction(step.column, step.column + outputs)
+        gradient = target.values.new_empty(target.pixels, padded(outputs))
+        _complete(
+            target, step.column, correction, gradient, target, outputs, 1,
+            step.dropout, step.seed, step.draw,
+        )  # fmt: skip
+        is_first = step.source.start_gradient()
+        packed = self._packed[id(step.weight)]
+        gamma, beta = input_gradient(step, packed, gradient, not is_first, self._memory)
+        return weights.add(step, gradient), gamma, beta
 
-def _convolve_backward(step: ConvolutionWork) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of one step's weight, γ and β; adds to the source's gradient."""
-    target, outputs = step.target, len(step.weight)
-    correction = target.correction(step.column, step.column + outputs)
-    gradient = target.values.new_empty(target.pixels, padded(outputs))
-    _complete(
-        target, step.column, correction, gradient, target, outputs, 1,
-        step.dropout, step.seed, step.draw,
-    )  # fmt: skip
-    is_first = step.source.start_gradient()
-    gamma, beta = input_gradient(step, gradient, accumulate=not is_first)
-    return weight_gradient(step, gradient), gamma, beta
+    def _pool(
+        self,
+        rows: Tensor,
+        height: int,
+        width: int,
+        target: Maps,
+        channels: int,
+        window: int,
+        write: bool = True,
+    ) -> None:
+        programs, tiles = shares(target.pixels)
+        columns = _blocks(target.pitch if write else channels)
+        launch(
+            map_kernels.pool, (columns, programs),
+            rows, rows.shape[1], height, width,
+            target.values if write else None, target.pitch,
+            self._memory.measured(target, channels, columns, programs),
+            target.pixels, target.height, target.width, channels, tiles,
+            WINDOW=window, REAL=NUMBER[target.mean.dtype], **BLOCKS, GROUP=group(programs),
+        )  # fmt: skip
 
 
 def _blocks(channels: int) -> int:
     return triton.cdiv(channels, BLOCKS["BLOCK_N"])
-
-
-def _pool(
-    rows: Tensor, height: int, width: int, target: Maps, channels: int, window: int, write: bool = True
-) -> None:
-    programs, tiles = shares(target.pixels)
-    moments = room(target.mean, programs, channels) if target.measured else None
-    launch(
-        map_kernels.pool, (_blocks(target.pitch if write else channels), programs),
-        rows, rows.shape[1], height, width,
-        target.values if write else None, target.pitch, moments,
-        target.pixels, target.height, target.width, channels, tiles,
-        WINDOW=window, REAL=NUMBER[target.mean.dtype], **BLOCKS,
-    )  # fmt: skip
-    finish_moments(moments, target, 0, tiles * PIXELS)
 
 
 def _complete(

@@ -4,6 +4,7 @@
 import triton
 import triton.language as tl
 
+from densenet_cli.kernels.triton.last_program import finish_gradient, finish_moments
 from densenet_cli.kernels.triton.tiles import (
     SIZES,
     add_gradient,
@@ -12,52 +13,18 @@ from densenet_cli.kernels.triton.tiles import (
     load_tile,
     relu,
     scale_and_shift,
-    store_pair,
     store_tile,
 )
 
 
-@triton.jit(do_not_specialize=SIZES, do_not_specialize_on_alignment=["mean", "variance"])
-def finish_moments(
-    moments,
-    mean,
-    variance,
-    programs,
-    pixels,
-    channels,
-    share,
-    BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
-):
-    """Mean and biased variance, from each program's mean and Σ (x - mean)² of `share` pixels."""
-    n = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
-    known = n < channels
-    REAL: tl.constexpr = mean.dtype.element_ty
-    total, squares = tl.zeros((BLOCK_M, BLOCK_N), REAL), tl.zeros((BLOCK_M, BLOCK_N), REAL)
-    for first in range(0, programs, BLOCK_M):
-        part = first + tl.arange(0, BLOCK_M)
-        count = tl.minimum(pixels - part * share, share).to(REAL)
-        mask = (part < programs)[:, None] & known[None, :]
-        total += load_tile(moments, channels, part, n, mask, REAL) * count[:, None]
-    centre = tl.sum(total, axis=0) / pixels
-    for first in range(0, programs, BLOCK_M):
-        part = first + tl.arange(0, BLOCK_M)
-        count = tl.minimum(pixels - part * share, share).to(REAL)
-        mask = (part < programs)[:, None] & known[None, :]
-        distance = load_tile(moments, channels, part, n, mask, REAL) - centre[None, :]
-        squares += tl.where(mask, distance * distance * count[:, None], 0.0)
-        squares += load_tile(moments, channels, programs + part, n, mask, REAL)
-    tl.store(mean + n, centre, known)
-    tl.store(variance + n, tl.sum(squares, axis=0) / pixels, known)
-
-
 @triton.jit(do_not_specialize=SIZES)
 def pool(
-    source, source_pitch, source_height, source_width, target, target_pitch, moments,
+    source, source_pitch, source_height, source_width, target, target_pitch, measured,
     pixels, height, width, channels, tiles,
-    WINDOW: tl.constexpr, REAL: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    WINDOW: tl.constexpr, REAL: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
-    """target = the mean of WINDOW x WINDOW pixels of source; if it is None, only moments are computed.
+    """target = the mean of WINDOW x WINDOW pixels of source; if it is None, only moments are measured.
 
     Columns of target beyond the last channel become zero.
 
@@ -78,8 +45,8 @@ def pool(
         if target is not None:
             total = store_tile(target, target_pitch, pixel, pixels, n, target_pitch, total)
         mean, squares = add_moments(total, pixel < pixels, mean, squares, tile * BLOCK_M)
-    if moments is not None:
-        store_pair(moments, program, tl.num_programs(1), n, channels, mean, squares)
+    if measured is not None:
+        finish_moments(mean, squares, measured, 0, n, channels, pixels, tiles * BLOCK_M, GROUP)
 
 
 @triton.jit(do_not_specialize=SIZES)
@@ -167,12 +134,12 @@ def mean_activation(
 
 @triton.jit
 def mean_activation_gradient(
-    gradient, source, source_gradient, pitch, norm, parts, pixels, area, channels, tiles,
-    EPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    gradient, source, source_gradient, pitch, norm, noted, pixels, area, channels, tiles,
+    EPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     """source_gradient = scale·(gradient of norm's output), from the gradient of the means.
 
-    parts: the gradients of γ and β.
+    noted: the gradients of γ and β.
 
     Grid: blocks of channels, programs that do `tiles` tiles of BLOCK_M pixels each.
     """
@@ -187,14 +154,14 @@ def mean_activation_gradient(
             dy, source, source_gradient, pitch, pixel, pixels, n, channels, channels, norm, gamma, beta,
             EPS, ACCUMULATE=False,
         )  # fmt: skip
-    store_pair(parts, program, tl.num_programs(1), n, channels, gamma, beta)
+    finish_gradient(gamma, beta, noted, norm, n, channels, pixels, EPS, GROUP)
 
 
 @triton.jit
 def max_pool(
-    source, source_pitch, norm, source_height, source_width, target, target_pitch, choice, moments,
+    source, source_pitch, norm, source_height, source_width, target, target_pitch, choice, measured,
     pixels, height, width, channels, tiles,
-    EPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    EPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     """target = the largest of 3x3 pixels of ReLU(norm(source)), stride 2; choice: the first of these.
 
@@ -225,19 +192,19 @@ def max_pool(
         best = store_tile(target, target_pitch, pixel, pixels, n, target_pitch, best)
         store_tile(choice, channels, pixel, pixels, n, channels, which)
         mean, squares = add_moments(best, pixel < pixels, mean, squares, tile * BLOCK_M)
-    if moments is not None:
-        store_pair(moments, program, tl.num_programs(1), n, channels, mean, squares)
+    if measured is not None:
+        finish_moments(mean, squares, measured, 0, n, channels, pixels, tiles * BLOCK_M, GROUP)
 
 
 @triton.jit
 def max_pool_gradient(
     gradient, maps, maps_pitch, maps_mean, correction, pooled_height, pooled_width, choice,
-    source, source_gradient, pitch, norm, parts, pixels, height, width, channels, tiles,
-    EPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    source, source_gradient, pitch, norm, noted, pixels, height, width, channels, tiles,
+    EPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
     """source_gradient = scale·(gradient of norm's output), from the gradient of the maxima.
 
-    parts: the gradients of γ and β.
+    noted: the gradients of γ and β.
 
     Grid: blocks of channels, programs that do `tiles` tiles of BLOCK_M pixels of the source each.
     """
@@ -272,4 +239,4 @@ def max_pool_gradient(
             dy, source, source_gradient, pitch, pixel, pixels, n, channels, channels, norm, gamma, beta,
             EPS, ACCUMULATE=False,
         )  # fmt: skip
-    store_pair(parts, program, tl.num_programs(1), n, channels, gamma, beta)
+    finish_gradient(gamma, beta, noted, norm, n, channels, pixels, EPS, GROUP)

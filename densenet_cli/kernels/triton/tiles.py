@@ -19,6 +19,7 @@ SIZES = [  # arguments whose values a kernel is not specialised for
     "tiles",
     "share",
     "programs",
+    "column",
     "target_height",
     "target_width",
     "probability",
