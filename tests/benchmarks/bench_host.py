@@ -5,8 +5,11 @@ with Lightning's loop and all callbacks; only the replays of recorded work do no
 the host's work: a GPU that needs less time for a step waits for it. The calls of CUDA are missing:
 about 5 us for each launch that is not recorded. Processor time of the training thread; the median.
 
-On two cores of a Xeon: 3.9 ms for DenseNet-BC-100 (299 tensors of parameters), 1.7 ms for depth 10,
-with the network's two passes recorded.
+On two cores of a Xeon, in ms:
+
+    tensors of parameters            299 (DenseNet-BC-100)   29 (depth 10)
+    the network's passes recorded    4.03                    1.75
+    whole steps recorded             0.95                    0.69
 """
 
 from __future__ import annotations

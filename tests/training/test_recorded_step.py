@@ -16,11 +16,13 @@ from densenet_cli.training.cuda_graphs import CudaGraphs
 from densenet_cli.training.graph_recording import WARM_UP
 from densenet_cli.training.interruption import Interruption
 
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
 
 @pytest.fixture(autouse=True)
 def as_on_a_gpu(monkeypatch):
-    """Learning rates in tensors, and images on the device."""
-    monkeypatch.setattr(rate_tensors, "DEVICES", ("cpu",))
+    """Learning rates in tensors, and images on the device, whichever it is."""
+    monkeypatch.setattr(rate_tensors, "DEVICES", ("cpu", "cuda"))
     monkeypatch.setattr(resident, "fit", lambda images, device: True)
 
 
@@ -97,7 +99,7 @@ OVERRIDES = [*TINY, "model.dropout=0", "trainer.implementation=reference", "trai
         [
             "recipe.batch_size=400",
             "epochs=6",
-            "recipe.gradient_clip=0.5",
+            "recipe.gradient_clip=0.05",
             "trainer.precision=bf16-mixed",
         ],
     ],
@@ -185,3 +187,48 @@ def test_a_step_whose_parameters_moved_is_recorded_again(config, graphs_made, tm
     assert_equal(plain.state(), recorded.state())
     steps = [graph.replays for graph in graphs_made if type(graph).__name__ == "FakeStep"]
     assert steps == [5, 1437 // 64 - WARM_UP - 5]
+
+
+GPU = [
+    *(override for override in TINY if override != "trainer=cpu"),
+    "trainer=gpu",
+    "trainer.precision=bf16-mixed",
+    "model.dropout=0.2",
+]
+
+
+@needs_gpu
+@pytest.mark.gpu
+@pytest.mark.parametrize("implementation", ["reference", "fused"])
+def test_a_gpu_trains_the_same_bits_with_recorded_steps(implementation, config, tmp_path):
+    runs = [
+        Trained(
+            config(*GPU, f"trainer.implementation={implementation}", f"trainer.cuda_graphs={graphs}"),
+            tmp_path / graphs,
+            recorded=False,  # the run itself decides
+        )
+        for graphs in ("false", "true")
+    ]
+    assert_equal(*(run.state() for run in runs))
+    assert runs[1].classifier.recorded_step._recording is not None
+
+
+class NoWaiting(Callback):
+    """Fails when the host waits for the GPU in some steps after the recording."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if batch_idx == WARM_UP + 2:
+            torch.cuda.set_sync_debug_mode("error")
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if batch_idx == WARM_UP + 12:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+@needs_gpu
+@pytest.mark.gpu
+def test_a_recorded_step_does_not_wait_for_the_gpu(config, tmp_path):
+    try:
+        Trained(config(*GPU, "epochs=1"), tmp_path, recorded=False, callbacks=[NoWaiting()])
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
