@@ -50,6 +50,7 @@ class ImageClassifier(LightningModule):
     Attributes:
         graphs: if set, computes the same as `network`, faster.
         recorded_step: if set, trains by the same steps, faster.
+        is_replayed: whether the last step was replayed as a whole.
         complete: if set, makes images and labels of what the training loader gives.
         has_trained: whether a batch was trained since training started or resumed.
         evaluated_at: the step after which the network was last evaluated.
@@ -73,7 +74,7 @@ class ImageClassifier(LightningModule):
         self.graphs: CudaGraphs | None = None
         self.recorded_step: RecordedStep | None = None
         self.complete: Callable[[Any], Batch] | None = None
-        self._is_replayed = False
+        self.is_replayed = False
         self.make_optimizer, self.make_schedule = make_optimizer, make_schedule
         self.evaluation_split = evaluation_split
         self.seed = seed
@@ -116,7 +117,7 @@ class ImageClassifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean loss of a batch; without a gradient if the whole step was replayed."""
         replayed = None if self.recorded_step is None else self._replay(batch)
-        self._is_replayed = replayed is not None
+        self.is_replayed = replayed is not None
         if replayed is not None:
             return replayed
         is_whole = self.recorded_step is not None and self.recorded_step.is_possible
@@ -141,7 +142,7 @@ class ImageClassifier(LightningModule):
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """The backward pass, unless the step was replayed. The optimizer then finds no gradients."""
-        if not self._is_replayed:
+        if not self.is_replayed:
             super().backward(loss, *args, **kwargs)
 
     def configure_gradient_clipping(

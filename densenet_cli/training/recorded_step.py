@@ -45,6 +45,10 @@ class RecordedStep:
         loss: the mean loss of a batch of the training loader, computed with the given network; it also
             updates the metrics.
         metrics: the sums that `loss` updates, in place.
+
+    Attributes:
+        is_possible: False once recording has failed.
+        ends_with: further work on the GPU, with which each step ends.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class RecordedStep:
     ) -> None:
         self.graphs, self.loss, self.metrics = graphs, loss, metrics
         self.is_possible = True
+        self.ends_with: list[Callable[[], None]] = []
         self._steps: dict[tuple[Any, ...], int] = {}  # of each kind so far
         self._settings: list[tuple[Any, ...]] | None = None
         self._recording: _Recording | None = None
@@ -119,7 +124,7 @@ class _Recording:
         self.kind, self.recorder = kind, recorder
         self.batch = [one.clone() for one in batch]
         self.network, self.compute_loss = step.graphs.network, step.loss
-        self.optimizer, self.clip = optimizer, clip
+        self.optimizer, self.clip, self.ends_with = optimizer, clip, step.ends_with
         self.addresses, self.momenta = Addresses(self.network), optimizer.state
         self.metrics = States(step.metrics)
         self.loss, self.graph = recorder.record(self._compute)
@@ -156,4 +161,6 @@ class _Recording:
         self.clip()
         self.optimizer.step()
         self.optimizer.zero_grad()
+        for work in self.ends_with:
+            work()
         return loss.detach()

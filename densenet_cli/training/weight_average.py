@@ -41,11 +41,15 @@ class WeightAverage(Callback):
         whole = self._weights.keys() - set(real)
         self._real = [self._averages[name] for name in real], [self._weights[name] for name in real]
         self._whole = [self._averages[name] for name in whole], [self._weights[name] for name in whole]
+        recorded = getattr(pl_module, "recorded_step", None)
+        if recorded is not None:
+            recorded.ends_with.append(self.update)
 
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Average the weights, if the batch has ended with a step of the optimizer."""
         if trainer.global_step > self._step:
-            self.update()
+            if not getattr(pl_module, "is_replayed", False):  # else the replay has averaged them
+                self.update()
             self._step = trainer.global_step
 
     def update(self) -> None:

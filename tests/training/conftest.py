@@ -54,6 +54,7 @@ class FakeStep(FakeGraph):
             *step.network.buffers(),
             *(state["momentum_buffer"] for state in step.optimizer.state.values()),
             *(getattr(metric, name) for metric, name, _ in step.metrics._states),
+            *(tensor for work in step.ends_with for tensor in work.__self__._averages.values()),
         ]
 
 
