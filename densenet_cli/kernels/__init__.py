@@ -25,7 +25,7 @@ Where to read on:
     trunk.py       the forward and backward pass as one autograd function, written for any engine
     engine.py      the steps that an engine computes; maps.py: their feature maps and statistics
     cpu/           the engine for CPUs: C++ that is compiled for the processor at first use
-    triton/        the engine for NVIDIA GPUs
+    triton/        the engine for NVIDIA GPUs; tensor_float.py: whether it multiplies float32 in TF32
 
 On CPUs the products use AMX or AVX512-BF16 for bfloat16 where the processor has them, else vectors of
 any width from SSE2 to AVX-512. On GPUs the kernels are faster than the modules only where steps are

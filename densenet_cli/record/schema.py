@@ -136,6 +136,7 @@ OPTIONAL = {  # as soon as they are known; other keys are allowed
     "error": TEXT.or_null(),
     "device_type": TEXT,
     "implementation": TEXT.or_null(),
+    "tf32": SWITCH,
     "cuda_graphs": SWITCH,
     "epoch": COUNT.or_null(),
     "pid": COUNT,

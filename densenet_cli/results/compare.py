@@ -22,7 +22,7 @@ from densenet_cli.units import duration
 log = logging.getLogger(__name__)
 
 EPOCHS_SHOWN = 20  # at most; of longer runs every k-th epoch
-ENVIRONMENT = ("versions", "git", "host", "device", "processes", "precision", "implementation")
+ENVIRONMENT = ("versions", "git", "host", "device", "processes", "precision", "tf32", "implementation")
 IMAGES = ("name", "num_classes", "image_size", "sizes", "statistics", "class_names", "digest")
 
 QUANTITIES: dict[str, tuple[str, Callable[[float], str]]] = {  # heading, and the format of a value

@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 
 from densenet_cli import kernels
+from densenet_cli.kernels import tensor_float
 from densenet_cli.models import cost
 from densenet_cli.options import UserError
 from densenet_cli.plain_text import first_line
@@ -124,6 +125,7 @@ def facts_of(run: Run) -> dict[str, Any]:
         "device_type": run.device,  # cpu, cuda or mps
         "processes": run.trainer.world_size,
         "precision": run.trainer.precision,
+        "tf32": tensor_float.is_used(run.device, run.trainer.precision),
         "implementation": kernels.implementation(network),
         "cuda_graphs": run.classifier.graphs is not None,
         "epochs": run.config["epochs"],

@@ -9,6 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from densenet_cli.kernels import tensor_float
 from densenet_cli.kernels.engine import ConvolutionWork
 from densenet_cli.kernels.maps import BatchNorm, Maps
 from densenet_cli.kernels.triton import convolution_kernels, map_kernels
@@ -213,7 +214,7 @@ def constants(step: ConvolutionWork) -> dict[str, Any]:
         "PADDED": padded(len(weight)),
         "TAPS": weight[0, 0].numel(),
         "EPS": step.norm.eps,
-        "PRECISION": "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee",
+        "PRECISION": "tf32" if operand == tl.float32 and tensor_float.is_allowed() else "ieee",
         "OPERAND": operand,
         "REAL": NUMBER[step.norm.weight.dtype],
     }
