@@ -29,6 +29,7 @@ from densenet_cli.training.checkpoints import WholeFileCheckpointIO, load_weight
 from densenet_cli.training.classifier import ImageClassifier
 from densenet_cli.training.cuda_graphs import CudaGraphs
 from densenet_cli.training.finite_loss import FiniteLoss
+from densenet_cli.training.interruption import stop_asking_for_sigterm
 from densenet_cli.training.recorded_step import RecordedStep
 from densenet_cli.training.weight_average import WeightAverage
 
@@ -145,5 +146,6 @@ def build_trainer(
         )
     except (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException) as error:
         raise UserError(f"trainer: Lightning refuses its options: {first_line(error)}") from error
+    stop_asking_for_sigterm(trainer)
     check_batch_size(config["data"]["batch_size"], trainer.world_size)
     return trainer

@@ -8,14 +8,13 @@ from typing import Any
 
 import lightning.pytorch as L
 from lightning.pytorch.accelerators import AcceleratorRegistry
-from lightning.pytorch.strategies import DDPStrategy
-from torch import nn
 
 from densenet_cli import kernels
 from densenet_cli.config.build import refuse_name
 from densenet_cli.options import OptionError, choice, shown, switch
 from densenet_cli.process import ranks
 from densenet_cli.training import devices
+from densenet_cli.training.flat_ddp import FlatDDP
 
 # Arguments of Lightning's Trainer that have another place in our configuration.
 TAKEN = {
@@ -31,6 +30,7 @@ TAKEN = {
     "use_distributed_sampler": "cannot be changed: each process gets its own share of the data",
 }
 ALL = (-1, "-1")  # of the devices
+SHARING = ("auto", "ddp")  # strategies in which each device computes its share of a batch
 CUDA_GRAPHS = ("auto", True, False)
 UNFUSED = {"precision": "16-mixed", "sync_batchnorm": True}  # what the kernels cannot do
 
@@ -70,8 +70,11 @@ def read(section: dict[str, Any]) -> TrainerOptions:
     cuda_graphs = _cuda_graphs(arguments.pop("cuda_graphs", "auto"), arguments, device)
     implementation = _implementation(arguments.pop("implementation", "auto"), arguments)
     bars = switch("trainer.enable_progress_bar", arguments.pop("enable_progress_bar", True))
-    if arguments.get("strategy") == "ddp":
-        arguments["strategy"] = _ddp()
+    strategy = arguments.get("strategy", "auto")
+    if strategy == "ddp" or (
+        strategy == "auto" and device in ("cpu", "cuda") and not _is_alone(arguments)
+    ):
+        arguments["strategy"] = FlatDDP()
     return TrainerOptions(arguments, device, cuda_graphs, implementation, bars)
 
 
@@ -116,13 +119,13 @@ def _precision(precision: Any, device: str) -> str:
 
 
 def _cuda_graphs(chosen: Any, arguments: dict[str, Any], device: str) -> bool:
-    """Whether CUDA graphs are used. auto: on a single GPU, if no other option excludes them."""
+    """Whether CUDA graphs are used. auto: on one or several GPUs, if no other option excludes them."""
     choice(
         "trainer.cuda_graphs", chosen if isinstance(chosen, (str, bool)) else str(chosen), CUDA_GRAPHS
     )
     cause = _against_cuda_graphs(arguments, device)
     if chosen == "auto":
-        return cause is None and _is_alone(arguments)
+        return cause is None and arguments.get("strategy", "auto") in SHARING
     if chosen and cause is not None:
         raise OptionError("trainer.cuda_graphs", True, f"cannot be combined with {cause}", "auto")
     return bool(chosen)
@@ -132,7 +135,7 @@ def _is_alone(arguments: dict[str, Any]) -> bool:
     """Whether one device is used: devices is a number of them, or a list of their indices."""
     devices = arguments.get("devices")
     count = len(devices) if isinstance(devices, list) else devices
-    return count == 1 and arguments.get("num_nodes", 1) == 1
+    return count in (1, "1") and arguments.get("num_nodes", 1) in (1, "1")
 
 
 def _against_cuda_graphs(arguments: dict[str, Any], device: str) -> str | None:
@@ -153,13 +156,3 @@ def _implementation(chosen: Any, arguments: dict[str, Any]) -> str:
         rule = f"cannot be combined with trainer.{unfit[0]}={shown(arguments[unfit[0]])}"
         raise OptionError("trainer.implementation", "fused", rule, "auto")
     return "reference" if unfit else chosen
-
-
-def _ddp() -> DDPStrategy:
-    """DDP which does not copy batch-norm statistics at every step: ImageClassifier copies them before
-    each evaluation.
-    """
-    names = inspect.signature(nn.parallel.DistributedDataParallel).parameters
-    buffers = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
-    options: dict[str, Any] = {"gradient_as_bucket_view": True, buffers: False}
-    return DDPStrategy(**options)

@@ -6,7 +6,21 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
+from lightning.pytorch import Trainer
+
 from densenet_cli.process.stop_signals import stop_signals
+
+
+def stop_asking_for_sigterm(trainer: Trainer) -> None:
+    """Keep Lightning from asking all processes before every step whether one was sent SIGTERM.
+
+    It reads the answer from the device, which then waits for the processor at every step. Checkpoints
+    asks for all signals, and less often. Lightning has no public option for it: a method of its loop is
+    replaced here, if it is there. A test counts the questions, so that a new name of it is noticed.
+    """
+    loop = trainer.fit_loop.epoch_loop
+    if hasattr(loop, "_broadcast_sigterm_tensor"):
+        loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
 
 
 class Interrupted(Exception):

@@ -247,10 +247,12 @@ def test_options_that_kernels_do_not_support_are_refused(override):
 
 
 @pytest.mark.parametrize(
-    ("devices", "expected"), [("1", True), ("[1]", True), ("[0,1]", False), ("2", False)]
+    ("strategy", "expected"), [("auto", True), ("ddp", True), ("fsdp", False), ("ddp_spawn", False)]
 )
-def test_steps_are_recorded_on_a_single_gpu_whether_counted_or_named(devices, expected, config):
-    section = config("trainer=auto", f"trainer.devices={devices}")["trainer"]
+@pytest.mark.parametrize("devices", ["1", "[1]", "[0,1]", "2"])
+def test_steps_are_recorded_on_one_gpu_and_on_several(devices, strategy, expected, config):
+    typed = f"trainer.devices={devices}", f"trainer.strategy={strategy}"
+    section = config("trainer=auto", *typed)["trainer"]
     assert trainer_options._cuda_graphs("auto", section, "cuda") is expected
 
 
