@@ -8,6 +8,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -29,14 +30,19 @@ SMALL = [
 
 def measure_command(setting: Setting) -> bool:
     """Two epochs as the command comes, and with fused kernels if that does not choose them."""
+    with tempfile.TemporaryDirectory() as scratch:
+        return _measure_command(setting, Path(scratch))
+
+
+def _measure_command(setting: Setting, scratch: Path) -> bool:
     rows = 8 if setting.small else 10_000
-    root = setting.data_root or random_cifar(setting.folder / "random-cifar", rows)
+    root = setting.data_root or random_cifar(scratch / "random-cifar", rows)
     words = [*_network(setting), f"data.root={root}", "data.download=false", *_unverified(setting)]
     found: Result = {}
     for name in ("auto", "fused"):
         if name == "fused" and found["auto"].get("implementation") == "fused":
             break
-        folder = setting.folder / f"command-{name}"
+        folder = scratch / name
         chosen = [*words, "epochs=2", "next_steps=[]", f"trainer.implementation={name}"]
         began = time.monotonic()
         status = subprocess.run([*RUN, *chosen, f"hydra.run.dir={folder}"], check=False).returncode
@@ -68,8 +74,8 @@ def lines_of_command(found: Result) -> list[str]:
 
 def measure_paper(setting: Setting) -> bool:
     """Begin or resume the paper's run, and stop it when the time is over; whether it can go on."""
-    setting.keep("paper", {"begun": False, "seconds_left": setting.seconds})
-    if setting.seconds < (1.0 if setting.small else LEAST_S) + SAVING_S:
+    setting.keep("paper", {"begun": False, "seconds_left": setting.seconds_left})
+    if setting.seconds_left < (1.0 if setting.small else LEAST_S) + SAVING_S:
         return True
     root = [] if setting.data_root is None else [f"data.root={setting.data_root}"]
     if setting.small:
@@ -81,7 +87,7 @@ def measure_paper(setting: Setting) -> bool:
     began = time.monotonic()
     process = subprocess.Popen([*RUN, *words])
     try:
-        process.wait(setting.seconds - SAVING_S)
+        process.wait(setting.seconds_left - SAVING_S)
     except subprocess.TimeoutExpired:
         pass
     finally:

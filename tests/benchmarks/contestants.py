@@ -31,7 +31,7 @@ class Contestant:
         channels_last: memory format of weights and images.
         precision: Lightning's name; "auto": bfloat16 where it is faster, else float32.
         compiled: the mode of torch.compile, such as "default"; "" for none.
-        replayed: recorded as CUDA graphs, as densenet-run does on a GPU.
+        replayed: the whole step recorded as a CUDA graph, as densenet-run does on a GPU.
     """
 
     name: str

@@ -62,9 +62,10 @@ class Part:
 
 PARTS = {
     "tests": Part(80, "gpu_checklist", "run_tests", "lines_of_tests"),
+    "compile": Part(100, "first_compilation"),
     "rounding": Part(60, "rounding_errors"),
     "kernels": Part(60, "kernel_totals"),
-    "steps": Part(250, "step_times"),
+    "steps": Part(230, "step_times"),
     "command": Part(100, "command_speed", "measure_command", "lines_of_command"),
     "paper": Part(float("inf"), "command_speed", "measure_paper", "lines_of_paper"),
 }
@@ -79,12 +80,12 @@ def main() -> None:
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # which ends what was started
     folder = options.folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "parts").mkdir(parents=True, exist_ok=True)
     setting = Setting(
         folder,
         options.device,
         options.small,
-        options.seconds,
+        options.until,
         options.data_root and options.data_root.resolve(),
         options.paper.resolve(),
         tuple(options.overrides),
@@ -112,14 +113,23 @@ def _options() -> argparse.Namespace:
         default=ROOT / "outputs" / "study" / "paper_bc_100",
         help="of the paper's run, which is resumed there",
     )
-    parser.add_argument("--only", nargs="+", choices=PARTS, metavar="PART", help=" ".join(PARTS))
+    parser.add_argument(
+        "--only", type=_parts, default=[*PARTS], metavar="PART,...", help=",".join(PARTS)
+    )
     parser.add_argument(
         "--device", choices=["cuda", "cpu"], default="cuda", help="cpu only to try the checklist"
     )
     parser.add_argument("--small", action="store_true", help="tiny networks, to try the checklist")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)  # in its own process
-    parser.add_argument("--seconds", type=float, default=0.0, help=argparse.SUPPRESS)
+    parser.add_argument("--until", type=float, default=0.0, help=argparse.SUPPRESS)
     return parser.parse_intermixed_args()
+
+
+def _parts(names: str) -> list[str]:
+    chosen = names.split(",")
+    if unknown := [name for name in chosen if name not in PARTS]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]} is none of {', '.join(PARTS)}")
+    return chosen
 
 
 def run(setting: Setting, options: argparse.Namespace) -> bool:
@@ -134,9 +144,9 @@ def run(setting: Setting, options: argparse.Namespace) -> bool:
     }
     print(f"{name}, torch {torch.__version__}, triton {found['versions']['triton']}", flush=True)
     began, all_right = time.monotonic(), True
-    for part in options.only or PARTS:
+    for part in options.only:
         left = 60 * options.minutes - (time.monotonic() - began)
-        (setting.folder / f"{part}.json").unlink(missing_ok=True)  # of an earlier checklist
+        setting.path(part, "json").unlink(missing_ok=True)  # of an earlier checklist
         one = _run_part(part, setting, min(PARTS[part].seconds, left))
         found["parts"][part] = {**one, "result": setting.kept(part)}
         replace_file(setting.folder / "checklist.json", json.dumps(found, indent=1) + "\n")
@@ -152,9 +162,9 @@ def _run_part(part: str, setting: Setting, seconds: float) -> Result:
     began = time.monotonic()
     if seconds <= 0 and part != "paper":
         return {"status": "left out: no time was left", "seconds": 0.0}
-    log = setting.folder / f"{part}.txt"
+    log = setting.path(part, "txt")
     command = [sys.executable, __file__, str(setting.folder), *setting.overrides]
-    command += ["--part", part, "--seconds", str(seconds), "--device", setting.device]
+    command += ["--part", part, "--until", str(time.time() + seconds), "--device", setting.device]
     command += ["--paper", str(setting.paper)]
     command += [] if setting.data_root is None else ["--data-root", str(setting.data_root)]
     command += ["--small"] if setting.small else []
@@ -194,7 +204,7 @@ def _triton_version() -> str | None:
 
 def run_tests(setting: Setting) -> bool:
     """The tests marked gpu; whether all passed."""
-    report = setting.folder / "tests.xml"
+    report = setting.path("tests", "xml")
     report.unlink(missing_ok=True)
     words = ["-q", "-m", "gpu", "-p", "no:cacheprovider", f"--junitxml={report}"]
     files = ["tests/training/test_cuda_graphs.py"] if setting.small else ["tests"]

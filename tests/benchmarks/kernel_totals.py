@@ -31,7 +31,7 @@ def lines(found: Result) -> list[str]:
     said = []
     for title, one in found.items():
         most = ", ".join(
-            f"{kernel['name']} {kernel['us']:.0f} us in {kernel['number']:.0f}"
+            f"{kernel['name'][:40]} {kernel['us']:.0f} us in {kernel['number']:.0f}"
             for kernel in one["kernels"][:SHOWN]
         )
         said.append(

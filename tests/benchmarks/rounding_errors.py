@@ -32,6 +32,8 @@ def measure(setting: Setting) -> bool:
 
 def lines(found: Result) -> list[str]:
     """The verdict."""
+    if not found:
+        return []
     wrong = [name for name, one in _by_name(found).items() if not _is_right(one)]
     if wrong:
         return [f"WRONG against float64: {', '.join(wrong)}"]

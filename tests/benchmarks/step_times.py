@@ -21,6 +21,9 @@ from networks import NETWORKS, TINY, Network
 from side_by_side import Lost, Worker, alternate
 from training_step import Trainee
 
+from densenet_cli.results.formats import as_markdown
+from densenet_cli.results.table import Table
+
 MEASURED = (
     replace(NETWORKS["densenet-bc-100-12"], batch=64),
     replace(NETWORKS["densenet-40-12"], batch=64),
@@ -43,6 +46,7 @@ def measure(setting: Setting) -> bool:
         found[name_of(network)] = _take_turns(network, setting.device)
         setting.keep("steps", found)
     _add_compiled(networks, found, setting)
+    print(as_markdown(table(found)))
     fused = [found[name_of(one)]["fused, recorded"] for one in networks if one.is_densenet]
     return all("seconds" in one for one in fused)
 
@@ -71,14 +75,25 @@ def compiled(network: Network) -> dict[str, Contestant]:
     return {f"torch.compile, {mode}": one.compile(mode) for mode in LIMITS_S}
 
 
+def table(found: Result) -> Table:
+    """Milliseconds of a step, as a table."""
+    columns = list(dict.fromkeys(column for results in found.values() for column in results))
+    rows = [
+        [name, *(_milliseconds(results.get(column, {})) for column in columns)]
+        for name, results in found.items()
+    ]
+    return Table(["network, ms a step", *columns], [False, *[True] * len(columns)], rows, [])
+
+
+def _milliseconds(one: Result) -> str:
+    return f"{1e3 * one['seconds']:.1f}" if "seconds" in one else "–"
+
+
 def lines(found: Result) -> list[str]:
     """One line for each network: milliseconds, and why one is absent."""
     said = []
     for name, results in found.items():
-        cells = [
-            f"{column} {1e3 * one['seconds']:.1f}" if "seconds" in one else f"{column} –"
-            for column, one in results.items()
-        ]
+        cells = [f"{column} {_milliseconds(one)}" for column, one in results.items()]
         said.append(f"{name}: ms a step: {'; '.join(cells)}")
         said += [
             f"{name}: {column}: absent: {one['absent']}"
@@ -92,8 +107,8 @@ def _take_turns(network: Network, device: str) -> Result:
     """The results of each contestant that is not compiled, or why it is absent."""
     chosen = contestants(network)
     results: Result = {column: {} for column in chosen}
-    with _working({column: (one, network) for column, one in chosen.items()}, device) as workers:
-        _prepare(workers, results, dict.fromkeys(workers, PATIENCE_S))
+    with working({column: (one, network) for column, one in chosen.items()}, device) as workers:
+        prepare(workers, results, dict.fromkeys(workers, PATIENCE_S))
         _measure(workers, results)
     return results
 
@@ -114,9 +129,9 @@ def _add_compiled(networks: list[Network], found: Result, setting: Setting) -> N
         tempfile.TemporaryDirectory() as cache,
         # What an earlier run compiled must not be found; and each has a share of the cores.
         _environment(TORCHINDUCTOR_CACHE_DIR=cache, TORCHINDUCTOR_COMPILE_THREADS="2"),
-        _working(chosen, setting.device) as workers,
+        working(chosen, setting.device) as workers,
     ):
-        _prepare(workers, results, limits)
+        prepare(workers, results, limits)
         for network in networks:
             here = {key: one for key, one in workers.items() if key[0] == name_of(network)}
             _measure(here, results)
@@ -127,7 +142,7 @@ def _add_compiled(networks: list[Network], found: Result, setting: Setting) -> N
 
 
 @contextmanager
-def _working(chosen: dict[Any, tuple[Contestant, Network]], device: str) -> Iterator[dict[Any, Worker]]:
+def working(chosen: dict[Any, tuple[Contestant, Network]], device: str) -> Iterator[dict[Any, Worker]]:
     """The contestants, each in its process."""
     started = {key: Worker(Trainee, *one, device) for key, one in chosen.items()}
     try:
@@ -137,10 +152,10 @@ def _working(chosen: dict[Any, tuple[Contestant, Network]], device: str) -> Iter
             worker.close()
 
 
-def _prepare(workers: dict[Any, Worker], results: Result, limits: dict[Any, float]) -> None:
+def prepare(workers: dict[Any, Worker], results: Result, limits: dict[Any, float]) -> None:
     """Let all get ready at the same time; those that fail or take too long are removed."""
 
-    def prepare(key: Any) -> Result:
+    def ready(key: Any) -> Result:
         try:
             workers[key].wait_until_ready()
             return workers[key].ask("prepare", patience_s=limits[key])
@@ -149,7 +164,7 @@ def _prepare(workers: dict[Any, Worker], results: Result, limits: dict[Any, floa
 
     with ThreadPoolExecutor(len(workers)) as pool:
         try:
-            prepared = dict(zip(workers, pool.map(prepare, workers), strict=True))
+            prepared = dict(zip(workers, pool.map(ready, workers), strict=True))
         except BaseException:  # such as a signal: do not wait for a compiler
             for worker in workers.values():
                 worker.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,12 +12,14 @@ from networks import TINY, Network
 from side_by_side import timed
 from torch import Tensor
 from torch.nn import functional as F
+from torchmetrics import MetricCollection
 
 from densenet_cli.models.cost import count_parameters
 from densenet_cli.record.environment import peak_memory_bytes, reset_peak_memory
 from densenet_cli.training import allocator
 from densenet_cli.training.cuda_graphs import CudaGraphs
 from densenet_cli.training.graph_recording import WARM_UP
+from densenet_cli.training.recorded_step import RecordedStep
 
 LEARNING_RATE = 0.01  # low, so that random labels do not make the loss overflow
 
@@ -35,7 +38,8 @@ class Trainee:
         self.module.to(memory_format=layout)
         self.optimizer = torch.optim.SGD(
             self.module.parameters(),
-            LEARNING_RATE,
+            # A recorded step reads the rate on the device.
+            torch.tensor(LEARNING_RATE, device=device) if contestant.replayed else LEARNING_RATE,
             momentum=0.9,
             nesterov=True,
             weight_decay=1e-4,
@@ -44,8 +48,10 @@ class Trainee:
         self.network = self.module
         if contestant.compiled:
             self.network = torch.compile(self.module, mode=contestant.compiled)
+        self.recorded_step: RecordedStep | None = None
         if contestant.replayed:
             self.network = CudaGraphs(self.module)
+            self.recorded_step = RecordedStep(self.network, self._loss, MetricCollection({}))
         size = network.image_size
         draws = torch.Generator().manual_seed(0)
         count = max(network.batch, network.evaluation_batch)
@@ -57,6 +63,12 @@ class Trainee:
 
     def step(self) -> Tensor:
         """Forward, cross-entropy, backward, SGD with Nesterov momentum. Returns the loss."""
+        self.module.train()
+        if self.recorded_step is not None:
+            batch = self.images, self.labels
+            loss = self.recorded_step(batch, self.optimizer, clip=lambda: None)
+            if loss is not None:
+                return loss
         loss = self.forward_and_backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -65,7 +77,7 @@ class Trainee:
     def forward_and_backward(self) -> Tensor:
         """Forward, cross-entropy, backward. Returns the loss."""
         self.module.train()
-        loss = F.cross_entropy(self._logits(self.images).float(), self.labels)
+        loss = self._loss((self.images, self.labels), self.network)
         loss.backward()
         return loss.detach()
 
@@ -73,12 +85,16 @@ class Trainee:
         """Logits in evaluation mode, without gradients."""
         self.module.eval()
         with torch.inference_mode():
-            return self._logits(self.evaluation_images)
+            return self._logits(self.evaluation_images, self.network)
 
-    def _logits(self, images: Tensor) -> Tensor:
+    def _loss(self, batch: Sequence[Tensor], network: Callable[[Tensor], Tensor]) -> Tensor:
+        images, labels = batch
+        return F.cross_entropy(self._logits(images, network).float(), labels)
+
+    def _logits(self, images: Tensor, network: Callable[[Tensor], Tensor]) -> Tensor:
         enabled = self.contestant.is_bfloat16(self.device)
         with torch.autocast(self.device, torch.bfloat16, enabled=enabled):
-            return self.network(images)
+            return network(images)
 
     def timed_step(self) -> dict[str, float]:
         """Seconds of a training step; see `timed`."""
@@ -103,7 +119,7 @@ class Trainee:
         first = timed(lambda: losses.append(self.step().cpu()))
         for _ in range(WARM_UP + 2):
             self.step()
-        if self.contestant.replayed and not self.network.is_possible:
+        if self.recorded_step is not None and not self.recorded_step.is_possible:
             raise RuntimeError("cannot be recorded")
         memory = None
         if self.device == "cuda" and not self.contestant.replayed:
