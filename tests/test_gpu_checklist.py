@@ -54,7 +54,7 @@ def test_every_part_works_on_the_cpu(tmp_path):
     found = json.loads((tmp_path / "checklist.json").read_text())
     parts = found["parts"]
     assert {name: one["status"] for name, one in parts.items() if name != "tests"} == dict.fromkeys(
-        ["compile", "rounding", "kernels", "steps", "command", "paper"], "done"
+        ["compile", "rounding", "kernels", "steps", "command", "sharing", "paper"], "done"
     ), answer.stdout
     assert parts["tests"]["result"]["tests"] == len(parts["tests"]["result"]["skipped"]) > 0
     assert parts["compile"]["result"]["again"]["first_step_s"] > 0
@@ -67,6 +67,7 @@ def test_every_part_works_on_the_cpu(tmp_path):
     assert all(steps[name]["seconds"] > 0 for name in ("modules", "fused, recorded", "as it comes"))
     assert "not finished after 2 s" in steps["torch.compile, default"]["absent"]
     assert parts["command"]["result"]["auto"]["share"] > 0
+    assert all(one["images_per_second"] for one in parts["sharing"]["result"].values())
     assert parts["paper"]["result"]["state"] == "done"
     for name in parts:
         assert f"\n{name}" in answer.stdout

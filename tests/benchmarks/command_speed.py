@@ -46,7 +46,7 @@ def _measure_command(setting: Setting, scratch: Path) -> bool:
         chosen = [*words, "epochs=2", "next_steps=[]", f"trainer.implementation={name}"]
         began = time.monotonic()
         status = subprocess.run([*RUN, *chosen, f"hydra.run.dir={folder}"], check=False).returncode
-        found[name] = {"exit_status": status, "seconds": time.monotonic() - began, **_read(folder)}
+        found[name] = {"exit_status": status, "seconds": time.monotonic() - began, **read(folder)}
         _compare(found[name], setting.kept("steps"))
         setting.keep("command", found)
     return all(one["exit_status"] == 0 for one in found.values()) and (
@@ -94,7 +94,7 @@ def measure_paper(setting: Setting) -> bool:
         process.terminate()  # it saves its state, also if this process is asked to end
         status = process.wait()
     found = {"begun": True, "exit_status": status, "seconds": time.monotonic() - began}
-    setting.keep("paper", {**found, **_read(setting.paper)})
+    setting.keep("paper", {**found, **read(setting.paper)})
     return status in (0, 128 + signal.SIGTERM)
 
 
@@ -137,7 +137,7 @@ def _unverified(setting: Setting) -> list[str]:
     return ["data.verify=false"] if setting.small or setting.data_root is None else []
 
 
-def _read(folder: Path) -> Result:
+def read(folder: Path) -> Result:
     """What a run's record says, as far as it got."""
     path = folder / "run.json"
     record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

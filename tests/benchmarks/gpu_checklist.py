@@ -67,6 +67,7 @@ PARTS = {
     "kernels": Part(60, "kernel_totals"),
     "steps": Part(230, "step_times"),
     "command": Part(100, "command_speed", "measure_command", "lines_of_command"),
+    "sharing": Part(100, "shared_gpu"),
     "paper": Part(float("inf"), "command_speed", "measure_paper", "lines_of_paper"),
 }
 
@@ -104,7 +105,11 @@ def _options() -> argparse.Namespace:
         "--minutes", type=float, default=MINUTES, help="in all (7); more let the paper's run train"
     )
     parser.add_argument(
-        "--data-root", type=Path, metavar="FOLDER", help="of the real CIFAR-10, else random images"
+        "--data-root",
+        type=Path,
+        metavar="FOLDER",
+        default=os.environ.get("DENSENET_DATA"),
+        help="of the real CIFAR-10 ($DENSENET_DATA); else the command is timed with random images",
     )
     parser.add_argument(
         *("--paper", "-p"),
