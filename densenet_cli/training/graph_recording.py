@@ -144,4 +144,7 @@ def _held(device: torch.device) -> int:
 
 
 def _free(device: torch.device) -> int:
-    return torch.cuda.mem_get_info(device)[0]
+    """Bytes of GPU memory that this process can still reserve, on a shared GPU of its share."""
+    free, total = torch.cuda.mem_get_info(device)
+    share = getattr(torch.cuda, "get_per_process_memory_fraction", lambda device: 1.0)  # not in 2.6
+    return min(free, int(share(device) * total) - torch.cuda.memory_reserved(device))

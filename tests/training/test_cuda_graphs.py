@@ -139,6 +139,16 @@ def test_a_recording_that_needs_too_much_memory_is_discarded(graphs_made, monkey
     assert "too little memory" in caplog.text
 
 
+@pytest.mark.parametrize(("share", "free"), [(1.0, 70), (0.5, 20)])
+def test_on_a_shared_gpu_the_free_memory_is_that_of_the_share(share, free, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (70, 100))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 30)
+    monkeypatch.setattr(
+        torch.cuda, "get_per_process_memory_fraction", lambda device: share, raising=False
+    )
+    assert graph_recording._free("cuda") == free
+
+
 def test_a_recorded_backward_pass_must_follow_its_own_forward_pass(graphs_made):
     graphs = CudaGraphs(network())
     for _ in range(WARM_UP + 1):
