@@ -25,6 +25,7 @@ from densenet_cli.kernels.triton.tiles import (
     SIZES,
     add_gradient,
     add_moments,
+    begin,
     dropout_factor,
     in_image,
     load_tile,
@@ -43,6 +44,7 @@ def convolve(
     OUTPUTS: tl.constexpr, PADDED: tl.constexpr, TAPS: tl.constexpr, EPS: tl.constexpr,
     PRECISION: tl.constexpr, OPERAND: tl.constexpr, REAL: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GROUP: tl.constexpr,
+    OVERLAPS: tl.constexpr,
 ):  # fmt: skip
     """target (pixels, OUTPUTS) = dropout(conv(ReLU(norm(source)))); see `TritonEngine.convolve`.
 
@@ -53,6 +55,7 @@ def convolve(
 
     Grid: blocks of outputs, programs that do TILES tiles of BLOCK_M pixels each.
     """
+    begin(OVERLAPS)
     n, program = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N), tl.program_id(1)
     mean, squares = tl.zeros((BLOCK_N,), REAL), tl.zeros((BLOCK_N,), REAL)
     blocks = tl.cdiv(wide, BLOCK_K)
@@ -106,11 +109,13 @@ def input_gradient(
     PADDED: tl.constexpr, TAPS: tl.constexpr, EPS: tl.constexpr, ACCUMULATE: tl.constexpr,
     PRECISION: tl.constexpr, OPERAND: tl.constexpr, REAL: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_K: tl.constexpr, GROUP: tl.constexpr,
+    OVERLAPS: tl.constexpr,
 ):  # fmt: skip
     """source_gradient = or += scale·(gradient of norm's output); noted: the gradients of γ and β.
 
     Grid: blocks of inputs, programs that do TILES tiles of BLOCK_M pixels each.
     """
+    begin(OVERLAPS)
     k, program = tl.program_id(0) * BLOCK_K + tl.arange(0, BLOCK_K), tl.program_id(1)
     gamma, beta = tl.zeros((BLOCK_K,), REAL), tl.zeros((BLOCK_K,), REAL)
     for tile in range(TILES):
@@ -135,12 +140,13 @@ def weight_gradient(
     pixels, height, width, inputs, readable, share,
     OUTPUTS: tl.constexpr, PADDED: tl.constexpr, TAPS: tl.constexpr, EPS: tl.constexpr,
     PRECISION: tl.constexpr, OPERAND: tl.constexpr, REAL: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_K: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_K: tl.constexpr, OVERLAPS: tl.constexpr,
 ):  # fmt: skip
     """parts (programs, weights): the gradient of the weight from `share` pixels each, laid out like it.
 
     Grid: blocks of columns j, blocks of inputs, programs.
     """
+    begin(OVERLAPS)
     j = tl.program_id(0) * BLOCK_J + tl.arange(0, BLOCK_J)
     k = tl.program_id(1) * BLOCK_K + tl.arange(0, BLOCK_K)
     program = tl.program_id(2)

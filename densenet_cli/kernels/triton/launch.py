@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import torch
@@ -57,8 +58,26 @@ class Noted(NamedTuple):
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
     """Launch a kernel on the device of its first argument."""
-    with torch.cuda.device_of(arguments[0]):
-        kernel[grid](*arguments, **constants)
+    first = arguments[0]
+    with torch.cuda.device_of(first):
+        kernel[grid](*arguments, **constants, **overlap(capability(first.device)))
+
+
+@functools.cache
+def capability(device: torch.device) -> tuple[int, int] | None:
+    """An NVIDIA GPU's compute capability, such as (9, 0); None for another device."""
+    is_nvidia = device.type == "cuda" and torch.version.hip is None
+    return torch.cuda.get_device_capability(device) if is_nvidia else None
+
+
+def overlap(capability: tuple[int, int] | None) -> dict[str, bool]:
+    """Constants that let kernels be launched before the one before has ended, on Hopper and later.
+
+    It is NVIDIA's programmatic dependent launch. It hides what it takes to start programs, and needs
+    that every kernel waits for the one before; see `tiles.begin`.
+    """
+    can = capability is not None and capability >= (9, 0)
+    return {"OVERLAPS": True, "launch_pdl": True} if can else {"OVERLAPS": False}
 
 
 def shares(pixels: int, tile: int = PIXELS) -> tuple[int, int]:

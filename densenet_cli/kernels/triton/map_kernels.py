@@ -9,6 +9,7 @@ from densenet_cli.kernels.triton.tiles import (
     SIZES,
     add_gradient,
     add_moments,
+    begin,
     dropout_factor,
     load_tile,
     relu,
@@ -22,7 +23,7 @@ def pool(
     source, source_pitch, source_height, source_width, target, target_pitch, measured,
     pixels, height, width, channels, tiles,
     WINDOW: tl.constexpr, REAL: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, GROUP: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, GROUP: tl.constexpr, OVERLAPS: tl.constexpr,
 ):  # fmt: skip
     """target = the mean of WINDOW x WINDOW pixels of source; if it is None, only moments are measured.
 
@@ -30,6 +31,7 @@ def pool(
 
     Grid: blocks of its columns, programs that do `tiles` tiles of BLOCK_M of its pixels each.
     """
+    begin(OVERLAPS)
     n, program = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N), tl.program_id(1)
     mean, squares = tl.zeros((BLOCK_N,), REAL), tl.zeros((BLOCK_N,), REAL)
     for tile in range(tiles):
@@ -52,12 +54,13 @@ def pool(
 @triton.jit(do_not_specialize=SIZES)
 def activate(
     source, source_pitch, norm, target, target_pitch, pixels, channels,
-    EPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    EPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, OVERLAPS: tl.constexpr,
 ):  # fmt: skip
     """target = ReLU(norm(source)). Columns of target beyond the last channel become zero.
 
     Grid: blocks of pixels, of columns of target.
     """
+    begin(OVERLAPS)
     pixel = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     REAL: tl.constexpr = norm.mean.dtype.element_ty
@@ -92,11 +95,13 @@ def complete(
     gradient, maps, pitch, mean, correction, height, width,
     target, target_pitch, target_height, target_width, pixels, channels, probability, seed, draw,
     WINDOW: tl.constexpr, REAL: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    OVERLAPS: tl.constexpr,
 ):  # fmt: skip
     """target = dropout(gradient + slope·(maps - mean) + offset) / WINDOW², at WINDOW x WINDOW pixels.
 
     Columns of target beyond the last channel become zero. Grid: blocks of its pixels, of its columns.
     """
+    begin(OVERLAPS)
     pixel = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     line = pixel // target_width
@@ -113,12 +118,13 @@ def complete(
 @triton.jit
 def mean_activation(
     source, pitch, norm, means, area, channels,
-    EPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    EPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, OVERLAPS: tl.constexpr,
 ):  # fmt: skip
     """means (images, channels) of ReLU(norm(source)) over the `area` pixels of each image.
 
     Grid: images, blocks of channels.
     """
+    begin(OVERLAPS)
     image, n = tl.program_id(0), tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     known = n < channels
     REAL: tl.constexpr = norm.mean.dtype.element_ty
@@ -136,6 +142,7 @@ def mean_activation(
 def mean_activation_gradient(
     gradient, source, source_gradient, pitch, norm, noted, pixels, area, channels, tiles,
     EPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, GROUP: tl.constexpr,
+    OVERLAPS: tl.constexpr,
 ):  # fmt: skip
     """source_gradient = scale·(gradient of norm's output), from the gradient of the means.
 
@@ -143,6 +150,7 @@ def mean_activation_gradient(
 
     Grid: blocks of channels, programs that do `tiles` tiles of BLOCK_M pixels each.
     """
+    begin(OVERLAPS)
     n, program = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N), tl.program_id(1)
     REAL: tl.constexpr = norm.mean.dtype.element_ty
     gamma, beta = tl.zeros((BLOCK_N,), REAL), tl.zeros((BLOCK_N,), REAL)
@@ -162,6 +170,7 @@ def max_pool(
     source, source_pitch, norm, source_height, source_width, target, target_pitch, choice, measured,
     pixels, height, width, channels, tiles,
     EPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, GROUP: tl.constexpr,
+    OVERLAPS: tl.constexpr,
 ):  # fmt: skip
     """target = the largest of 3x3 pixels of ReLU(norm(source)), stride 2; choice: the first of these.
 
@@ -169,6 +178,7 @@ def max_pool(
 
     Grid: blocks of its columns, programs that do `tiles` tiles of BLOCK_M of its pixels each.
     """
+    begin(OVERLAPS)
     n, program = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N), tl.program_id(1)
     known = n < channels
     REAL: tl.constexpr = norm.mean.dtype.element_ty
@@ -201,6 +211,7 @@ def max_pool_gradient(
     gradient, maps, maps_pitch, maps_mean, correction, pooled_height, pooled_width, choice,
     source, source_gradient, pitch, norm, noted, pixels, height, width, channels, tiles,
     EPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, GROUP: tl.constexpr,
+    OVERLAPS: tl.constexpr,
 ):  # fmt: skip
     """source_gradient = scale·(gradient of norm's output), from the gradient of the maxima.
 
@@ -208,6 +219,7 @@ def max_pool_gradient(
 
     Grid: blocks of channels, programs that do `tiles` tiles of BLOCK_M pixels of the source each.
     """
+    begin(OVERLAPS)
     n, program = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N), tl.program_id(1)
     REAL: tl.constexpr = norm.mean.dtype.element_ty
     gamma, beta = tl.zeros((BLOCK_N,), REAL), tl.zeros((BLOCK_N,), REAL)

@@ -6,6 +6,7 @@ A tile is loaded in the number format of the maps, and computed with in that of 
 
 import triton
 import triton.language as tl
+from triton.language.extra import cuda
 
 from densenet_cli.kernels import engine
 
@@ -25,6 +26,18 @@ SIZES = [  # arguments whose values a kernel is not specialised for
     "probability",
     "draw",
 ]
+
+
+@triton.jit
+def begin(OVERLAPS: tl.constexpr):
+    """What each kernel does first, before it reads or writes memory.
+
+    If launches overlap, its programs may come while the kernel before is still at work: wait until that
+    one has ended, then let the programs of the next one come and wait.
+    """
+    if OVERLAPS:
+        cuda.gdc_wait()
+        cuda.gdc_launch_dependents()
 
 
 @triton.jit

@@ -7,14 +7,24 @@ A table is a matrix of int64 on the device; each row belongs to one weight.
 import triton
 import triton.language as tl
 
+from densenet_cli.kernels.triton.tiles import begin
+
 
 @triton.jit
-def pack(table, packed, REAL: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_K: tl.constexpr):
+def pack(
+    table,
+    packed,
+    REAL: tl.constexpr,
+    BLOCK_J: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    OVERLAPS: tl.constexpr,
+):
     """Write weights as the kernels of convolutions read them, in their number format.
 
     Columns of the table: the weight's address, its strides of an output, an input and a tap; outputs,
     inputs, taps; where the packed weight begins. Grid: blocks of rows, blocks of inputs, weights.
     """
+    begin(OVERLAPS)
     row = table + tl.program_id(2) * 8
     weight = tl.load(row).to(tl.pointer_type(REAL))
     output_stride, input_stride, tap_stride = tl.load(row + 1), tl.load(row + 2), tl.load(row + 3)
@@ -33,12 +43,13 @@ def pack(table, packed, REAL: tl.constexpr, BLOCK_J: tl.constexpr, BLOCK_K: tl.c
 
 
 @triton.jit
-def add_up(table, parts, totals, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+def add_up(table, parts, totals, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, OVERLAPS: tl.constexpr):
     """Add up, for each weight, the parts of all programs in a fixed order.
 
     Columns of the table: where the weight's parts (programs, numbers) begin, where its total (numbers,)
     begins; programs, numbers. Grid: blocks of numbers, weights.
     """
+    begin(OVERLAPS)
     row = table + tl.program_id(1) * 4
     programs, numbers = tl.load(row + 2), tl.load(row + 3)
     if tl.program_id(0) * BLOCK_N >= numbers:  # the grid is as wide as the largest weight
