@@ -13,8 +13,9 @@ of its block. So the kernels touch these as rarely as possible:
   next ones; nothing is concatenated.
 - Mean and variance of a map are the same for every batch norm that reads it. They are measured once,
   while the map is written.
-- Batch norm and ReLU are computed while a convolution reads the maps. Normalised maps are not stored:
-  the backward pass computes them again. Memory grows linearly with depth instead of quadratically.
+- Batch norm and ReLU are computed while a convolution reads the maps. Normalised maps are not kept:
+  the backward pass computes them again. (On a GPU, a 3x3 convolution, which reads each value nine
+  times, has them written for a moment.) Memory grows linearly with depth instead of quadratically.
 - The gradients of all readers of a map add up in one buffer. The part that comes from the statistics
   of their batch norms is a linear function of the map, and is added once for all (`Maps.correction`).
 

@@ -26,7 +26,7 @@ from densenet_cli.kernels.triton.launch import (
 )
 
 PARTS = 2**24  # numbers, 64 MiB: about what stays in the cache of a GPU until it is added up
-ALIGNED = 64  # numbers: each gradient begins at a multiple
+ALIGNED = 64  # numbers: gradients and their parts begin at a multiple
 
 
 def pack(weights: Sequence[Tensor], like: Tensor) -> list[Tensor]:
@@ -95,7 +95,7 @@ class WeightGradients:
             count, programs = step.weight.numel(), self._shares[id(step)].programs
             self._rows[id(step)] = parts, numbers, programs, count
             self._most = max(self._most, count)
-            parts, numbers = parts + programs * count, numbers + triton.cdiv(count, ALIGNED) * ALIGNED
+            parts, numbers = parts + _aligned(programs * count), numbers + _aligned(count)
         like = steps[0].weight
         self._parts, self._totals = like.new_empty(parts), like.new_empty(numbers)
 
@@ -140,6 +140,10 @@ def batches(steps: Sequence[ConvolutionWork]) -> Iterator[list[ConvolutionWork]]
         batch.append(step)
         size += need
     yield batch
+
+
+def _aligned(numbers: int) -> int:
+    return triton.cdiv(numbers, ALIGNED) * ALIGNED
 
 
 def _like(weight: Tensor, numbers: Tensor) -> Tensor:
