@@ -110,3 +110,13 @@ def test_sigusr1_saves_and_requeues_at_any_moment(seconds, whole, tmp_path):
     _said("scancel", "--signal=USR1", f"{job}.0")
     _wait_until_done(job, folder)
     assert _equal(_weights(folder), whole)
+
+
+def test_submitit_runs_the_jobs_of_a_sweep(tmp_path):
+    launcher = ["hydra/launcher=submitit_slurm", "hydra.launcher.timeout_min=5"]
+    launcher += ["hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=null"]
+    words = [*TINY, "epochs=1", "seed=0,1", "sweep.name=sweep"]
+    answer = _said(*RUN, "--multirun", *launcher, *words)
+    assert answer.returncode == 0, answer.stderr
+    for seed in (0, 1):
+        assert _record(tmp_path / f"outputs/sweep/seed={seed}")["state"] == "done"
