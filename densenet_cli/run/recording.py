@@ -55,6 +55,7 @@ class Recorder:
         if self.is_resumed:
             self._refuse_other_images(facts["data"])
             self._warn_of_other_precision(run, facts["precision"])
+            self._warn_of_other_processes(facts["processes"])
         run.classifier.trained_on = facts["data"]
         if self.console is not None:
             write_config(self.record.folder, run.config, self.record.fields["overrides"])
@@ -104,6 +105,16 @@ class Recorder:
             typed = f"trainer.precision={run.config['trainer']['precision']}"
             text = "the run began in %s and resumes in %s, by %s on this device"
             log.warning(text, before, precision, typed)
+
+    def _warn_of_other_processes(self, processes: int) -> None:
+        before = self.record.fields.get("processes", processes)
+        if before != processes:
+            log.warning(
+                "the run began with %d processes and resumes with %d: batches and learning rates stay "
+                "the same; batch norm and dropout do not, since each process has its own",
+                before,
+                processes,
+            )
 
 
 def facts_of(run: Run) -> dict[str, Any]:

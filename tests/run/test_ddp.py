@@ -2,6 +2,11 @@
 
 import csv
 import json
+import signal
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -96,10 +101,6 @@ def test_a_sweep_continues_after_a_process_has_died(command, tmp_path):
 @pytest.mark.slow
 def test_a_sweep_of_runs_of_two_processes_is_resumed(command, tmp_path):
     """Killed with -9 in its second run, with all its processes; then completed."""
-    import signal
-    import subprocess
-    import sys
-    import time
 
     alone = [*OVERRIDES, "trainer=ddp_cpu", "epochs=4", "checkpoint_minutes=0.0001"]
     overrides = ["--multirun", *alone, "seed=0,1", "sweep.name=sweep"]
@@ -137,7 +138,6 @@ def test_a_batch_size_that_cannot_be_shared_is_refused(command):
 
 @pytest.mark.slow
 def test_a_run_of_two_processes_is_resumed(command, interrupted, tmp_path):
-    import signal
 
     overrides = [*OVERRIDES, "trainer=ddp_cpu", "epochs=3", "checkpoint_minutes=0.0001"]
     whole = command(*overrides, "hydra.run.dir=outputs/whole")
@@ -158,23 +158,71 @@ def test_a_run_of_two_processes_is_resumed(command, interrupted, tmp_path):
 
 
 @pytest.mark.slow
-def test_torchrun_starts_the_processes_of_one_run(tmp_path):
-    import subprocess
-    import sys
-
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    answer = subprocess.run(
-        [*torchrun, "-m", "densenet_cli.commands.run", *OVERRIDES, "trainer=ddp_cpu"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
+@pytest.mark.parametrize(("before", "after"), [("cpu", "ddp_cpu"), ("ddp_cpu", "cpu")])
+def test_a_run_may_resume_with_another_number_of_processes(
+    before, after, command, interrupted, tmp_path
+):
+    """Without batch norm and dropout it then ends with the same weights, up to rounding."""
+    overrides = [*OVERRIDES, "epochs=3", "checkpoint_minutes=0.0001", "recipe.ema_decay=0.9"]
+    whole = command(*overrides, "trainer=cpu", "hydra.run.dir=outputs/whole")
+    assert whole.returncode == 0, whole.stderr
+    broken = tmp_path / "outputs/broken"
+    status, _ = interrupted(
+        *overrides,
+        f"trainer={before}",
+        "hydra.run.dir=outputs/broken",
+        once="outputs/broken/checkpoints/last.ckpt",
+        send=signal.SIGINT,
     )
-    assert answer.returncode == 0, answer.stderr
+    assert status == 130
+    checkpoint = torch.load(broken / "checkpoints/last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] < 3 * 21
+    resumed = command("resume=outputs/broken", "trust=small_network.Small", f"trainer={after}")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "the run began with" in resumed.stderr
+    whole_weights = _weights(tmp_path / "outputs/whole")
+    for name, value in _weights(broken).items():
+        torch.testing.assert_close(value, whole_weights[name], rtol=1e-4, atol=1e-5)
+    rows = [
+        list(csv.DictReader((tmp_path / f"outputs/{name}/metrics.csv").open()))
+        for name in ("broken", "whole")
+    ]
+    assert len(rows[0]) == 3
+    for own, expected in zip(*rows, strict=True):
+        for name in ("train_loss", "validation_loss", "learning_rate"):
+            assert float(own[name]) == pytest.approx(float(expected[name]), rel=1e-3), name
+        wrong = float(own["train_error"]) / 100 * 1336  # each image is counted once
+        assert wrong == pytest.approx(round(wrong), abs=1e-2)
+
+
+def _torchrun(*arguments):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", *arguments]
+    return subprocess.Popen(
+        [*torchrun, "-m", "densenet_cli.commands.run", *OVERRIDES, "trainer=ddp_cpu"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("machines", [1, 2])
+def test_torchrun_starts_the_processes_of_one_run(machines, command, tmp_path):
+    """On one machine, and on two: two launches that meet at a port of this one."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+    about = ["--rdzv-backend=c10d", f"--rdzv-endpoint={endpoint}", "--rdzv-id=test"]
+    about += [f"--nnodes={machines}", f"--nproc-per-node={2 // machines}", "--local-addr=127.0.0.1"]
+    for launch in [_torchrun(*about) for _ in range(machines)]:
+        _, said = launch.communicate(timeout=240)
+        assert launch.returncode == 0, said
     (run,) = (tmp_path / "outputs").iterdir()
     record = json.loads((run / "run.json").read_text())
     assert (record["state"], record["processes"]) == ("done", 2)
+    alone = command(*OVERRIDES, "trainer=ddp_cpu", "hydra.run.dir=outputs/alone")
+    assert alone.returncode == 0, alone.stderr
+    weights = _weights(tmp_path / "outputs/alone")
+    assert all(torch.equal(value, weights[name]) for name, value in _weights(run).items())
 
 
 @pytest.mark.slow

@@ -247,6 +247,19 @@ def test_options_that_kernels_do_not_support_are_refused(override):
 
 
 @pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (["trainer=slurm"], "for example trainer.accelerator=cpu trainer.devices=2"),
+        (["trainer=slurm", "trainer.accelerator=cpu"], "for example trainer.devices=2"),
+    ],
+)
+def test_all_gpus_of_a_machine_without_one_are_refused(typed, message, config, monkeypatch):
+    monkeypatch.setattr(trainer_options.devices, "is_available", lambda device: device == "cpu")
+    with pytest.raises(OptionError, match=f"{message}$"):
+        trainer_options.read(config(*typed)["trainer"])
+
+
+@pytest.mark.parametrize(
     ("strategy", "expected"), [("auto", True), ("ddp", True), ("fsdp", False), ("ddp_spawn", False)]
 )
 @pytest.mark.parametrize("devices", ["1", "[1]", "[0,1]", "2"])
