@@ -21,6 +21,7 @@ from torchmetrics import MetricCollection
 from densenet_cli.options import OptionError, UserError, number
 from densenet_cli.training import metrics, rate_tensors, schedules
 from densenet_cli.training.cuda_graphs import CudaGraphs
+from densenet_cli.training.flat_ddp import FlatDDP
 from densenet_cli.training.rate_tensors import RateTensors
 from densenet_cli.training.recorded_step import RecordedStep
 
@@ -105,8 +106,8 @@ class ImageClassifier(LightningModule):
     def on_train_start(self) -> None:
         """Note that no batch was trained yet."""
         self.has_trained = False
-        if self.trainer.world_size > 1:  # gradients are exchanged within a step
-            self.recorded_step = None
+        if self.trainer.world_size > 1 and not isinstance(self.trainer.strategy, FlatDDP):
+            self.recorded_step = None  # gradients are exchanged within the backward pass
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed the step: its random numbers depend on (seed, epoch, batch, process) only."""
@@ -260,8 +261,9 @@ class ImageClassifier(LightningModule):
     def _replay(self, batch: Batch) -> Tensor | None:
         """The loss of a step that was replayed; None if it must be computed."""
         assert self.recorded_step is not None
-        optimizer = self.trainer.optimizers[0]
-        return self.recorded_step(batch, optimizer, functools.partial(self._clip, optimizer))
+        optimizer, strategy = self.trainer.optimizers[0], self.trainer.strategy
+        processes = strategy if isinstance(strategy, FlatDDP) else None
+        return self.recorded_step(batch, optimizer, functools.partial(self._clip, optimizer), processes)
 
     def _clip(self, optimizer: Optimizer) -> None:
         norm, kind = self.trainer.gradient_clip_val, self.trainer.gradient_clip_algorithm

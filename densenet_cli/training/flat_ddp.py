@@ -48,10 +48,26 @@ class FlatDDP(DDPStrategy):
             self._is_accumulating = False
 
     def post_backward(self, closure_loss: Tensor) -> None:
-        """Average the gradients over all processes."""
-        if not self._is_accumulating:
+        """Average the gradients over all processes, unless a recorded step was replayed, which does."""
+        if not self._is_accumulating and not getattr(self.lightning_module, "is_replayed", False):
             for buffer in self._buffers:
                 buffer.average(self.world_size)
+
+    def gather_gradients(self) -> None:
+        """Copy all gradients into the flat buffers, of which they become views.
+
+        Raises:
+            RuntimeError: if a parameter has none.
+        """
+        for buffer in self._buffers:
+            if buffer.gather(self.world_size):
+                raise RuntimeError("a parameter has no gradient")
+            buffer.hand_out()
+
+    def add_up_gradients(self) -> None:
+        """Replace what each process has gathered, its share of the averages, by the averages."""
+        for buffer in self._buffers:
+            torch.distributed.all_reduce(buffer.flat)
 
 
 class _FlatBuffer:
@@ -68,9 +84,15 @@ class _FlatBuffer:
             for part, one in zip(parts, parameters, strict=True)
         ]
 
-    @torch.no_grad()
     def average(self, processes: int) -> None:
         """Replace the gradients by their averages over the processes; None counts as zero."""
+        missing = self.gather(processes)
+        torch.distributed.all_reduce(self.flat)
+        self.hand_out(self.exists.tolist() if missing else None)
+
+    @torch.no_grad()
+    def gather(self, processes: int) -> list[int]:
+        """Copy the gradients, divided by the processes; returns the numbers of those that are None."""
         found = [one.grad for one in self.parameters]
         missing = [number for number, one in enumerate(found) if one is None]
         own = [(view, one) for view, one in zip(self.gradients, found, strict=True) if one is not None]
@@ -80,8 +102,10 @@ class _FlatBuffer:
             torch._foreach_zero_([self.gradients[number] for number in missing])
             self.exists[missing] = 0
         self.flat.div_(processes)
-        torch.distributed.all_reduce(self.flat)
-        exists = self.exists.tolist() if missing else None
+        return missing
+
+    def hand_out(self, exists: list[float] | None = None) -> None:
+        """Let the gradients be views of this buffer: all, or those that exist."""
         for number, (one, view) in enumerate(zip(self.parameters, self.gradients, strict=True)):
             if exists is None or exists[number]:
                 one.grad = view

@@ -15,6 +15,7 @@ from torch.func import functional_call
 from torchmetrics import MetricCollection
 
 from densenet_cli.training.cuda_graphs import CudaGraphs
+from densenet_cli.training.flat_ddp import FlatDDP
 from densenet_cli.training.graph_recording import (
     WARM_UP,
     Addresses,
@@ -62,7 +63,11 @@ class RecordedStep:
         self._recording: _Recording | None = None
 
     def __call__(
-        self, batch: Batch, optimizer: torch.optim.Optimizer, clip: Callable[[], None]
+        self,
+        batch: Batch,
+        optimizer: torch.optim.Optimizer,
+        clip: Callable[[], None],
+        processes: FlatDDP | None = None,
     ) -> Tensor | None:
         """The loss of a step that was replayed; None if it remains to be done.
 
@@ -70,6 +75,7 @@ class RecordedStep:
             batch: of the training loader.
             optimizer: of the network. It may be called for this step later: it finds no gradients.
             clip: limits the gradients of the optimizer's parameters.
+            processes: averages gradients over several processes; None if there is one.
         """
         device, network = batch[0].device, self.graphs.network
         if not self.is_possible or not can_be_recorded(device):
@@ -81,7 +87,7 @@ class RecordedStep:
             self._steps[kind] = self._steps.get(kind, 0) + 1
             if self._steps[kind] <= WARM_UP:
                 return None
-            self._record(batch, kind, optimizer, clip)
+            self._record(batch, kind, optimizer, clip, processes)
         if self._recording is None or self._recording.kind != kind:
             return None
         return self._recording(batch)
@@ -110,7 +116,7 @@ class RecordedStep:
 
 
 class _Recording:
-    """One recorded step."""
+    """One recorded step: a graph; with several processes two, which exchange gradients between them."""
 
     def __init__(
         self,
@@ -120,6 +126,7 @@ class _Recording:
         recorder: Recorder,
         optimizer: torch.optim.Optimizer,
         clip: Callable[[], None],
+        processes: FlatDDP | None,
     ) -> None:
         self.kind, self.recorder = kind, recorder
         self.batch = [one.clone() for one in batch]
@@ -127,7 +134,12 @@ class _Recording:
         self.optimizer, self.clip, self.ends_with = optimizer, clip, step.ends_with
         self.addresses, self.momenta = Addresses(self.network), optimizer.state
         self.metrics = States(step.metrics)
-        self.loss, self.graph = recorder.record(self._compute)
+        self.processes = processes
+        if processes is None:
+            self.loss, self.graph = recorder.record(self._compute)
+        else:
+            self.loss, self.graph = recorder.record(self._find_gradients)
+            _, self.update = recorder.record(self._update)
 
     def is_valid(self) -> bool:
         """Whether all tensors are still at the addresses that were recorded."""
@@ -140,9 +152,17 @@ class _Recording:
             own.copy_(given)
         self.metrics.take_over()
         self.graph.replay()
+        if self.processes is not None:
+            self.processes.add_up_gradients()
+            self.update.replay()
         return self.loss
 
     def _compute(self) -> Tensor:
+        loss = self._find_gradients()
+        self._update()
+        return loss
+
+    def _find_gradients(self) -> Tensor:
         # Aliases of the parameters, as in cuda_graphs: the parameters themselves may belong to another
         # stream in autograd's graph.
         leaves = {
@@ -158,9 +178,13 @@ class _Recording:
             loss.backward()
         for name, parameter in self.network.named_parameters():
             parameter.grad = leaves[name].grad
+        if self.processes is not None:
+            self.processes.gather_gradients()
+        return loss.detach()
+
+    def _update(self) -> None:
         self.clip()
         self.optimizer.step()
         self.optimizer.zero_grad()
         for work in self.ends_with:
             work()
-        return loss.detach()

@@ -1,4 +1,4 @@
-"""CUDA graphs: passes that are recorded and replayed; see conftest.py for graphs on the CPU."""
+"""CUDA graphs: passes that are recorded and replayed; see fake_graphs.py for those on the CPU."""
 
 import contextlib
 import copy

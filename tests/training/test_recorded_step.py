@@ -1,7 +1,12 @@
-"""Whole training steps that are recorded and replayed; see conftest.py for graphs on the CPU."""
+"""Whole training steps that are recorded and replayed; see fake_graphs.py for graphs on the CPU."""
 
 import logging
+import os
 import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,11 +24,15 @@ from densenet_cli.training.interruption import Interruption
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-@pytest.fixture(autouse=True)
-def as_on_a_gpu(monkeypatch):
+def train_as_on_a_gpu(patch):
     """Learning rates in tensors, and images on the device, whichever it is."""
-    monkeypatch.setattr(rate_tensors, "DEVICES", ("cpu", "cuda"))
-    monkeypatch.setattr(resident, "fit", lambda images, device: True)
+    patch.setattr(rate_tensors, "DEVICES", ("cpu", "cuda"))
+    patch.setattr(resident, "fit", lambda images, device: True)
+
+
+@pytest.fixture(autouse=True)
+def _as_on_a_gpu(monkeypatch):
+    train_as_on_a_gpu(monkeypatch)
 
 
 @pytest.fixture
@@ -187,6 +196,73 @@ def test_a_step_whose_parameters_moved_is_recorded_again(config, graphs_made, tm
     assert_equal(plain.state(), recorded.state())
     steps = [graph.replays for graph in graphs_made if type(graph).__name__ == "FakeStep"]
     assert steps == [5, 1437 // 64 - WARM_UP - 5]
+
+
+PROGRAM = """
+import os, sys
+from pathlib import Path
+
+import pytest, torch
+from fake_graphs import record_on_the_cpu
+from test_recorded_step import TINY, Trained, train_as_on_a_gpu
+
+from densenet_cli.config import resolvers
+from densenet_cli.config.compose import compose, composing, resolved
+
+resolvers.register()
+torch.set_num_threads(1)
+with composing():
+    options = resolved(compose([*(one for one in TINY if one != "trainer=cpu"), *sys.argv[2:]]))
+folder, rank = Path(sys.argv[1]), os.environ["RANK"]
+with pytest.MonkeyPatch.context() as patch:
+    graphs = record_on_the_cpu(patch)
+    train_as_on_a_gpu(patch)
+    for name in ("plain", "recorded"):
+        run = Trained(options, folder / (name + rank), recorded=name == "recorded")
+        weights = run.classifier.network.state_dict(), run.results
+        torch.save(run.state() if rank == "0" else weights, folder / (name + rank + ".pt"))
+    steps = [graph.replays for graph in graphs if type(graph).__name__ == "FakeStep"]
+    assert steps == [2 * (1437 // 64) - 3] * 2, steps
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_same_bits_with_recorded_steps(tmp_path):
+    """Each records two graphs, between which gradients are averaged over gloo."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    tests = Path(__file__).parent
+    about = {
+        "PYTHONPATH": f"{tests}{os.pathsep}{tests.parent}",
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "TORCHELASTIC_RUN_ID": "test",
+        "GROUP_RANK": "0",
+    }
+    overrides = ["trainer=ddp_cpu", "trainer.implementation=reference", "recipe.gradient_clip=0.5"]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(tmp_path), *overrides],
+            env={**os.environ, **about, "RANK": rank, "LOCAL_RANK": rank},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    for process in processes:
+        _, said = process.communicate(timeout=200)
+        assert process.returncode == 0, said
+    states = [
+        [torch.load(tmp_path / f"{name}{rank}.pt", weights_only=True) for name in ("plain", "recorded")]
+        for rank in ("0", "1")
+    ]
+    assert_equal(*states[0])
+    (plain, results), (recorded, own_results) = states[1]
+    assert results == own_results
+    assert all(torch.equal(value, recorded[name]) for name, value in plain.items())
 
 
 GPU = [
