@@ -8,6 +8,7 @@ import logging
 from densenet_cli.kernels.cpu.compilation import Unavailable, load
 from densenet_cli.kernels.engine import Engine
 from densenet_cli.kernels.triton.kept import keep_compiled
+from densenet_cli.plain_text import first_line
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +33,19 @@ def _start(device: str) -> Engine:
         except ImportError as error:
             raise Unavailable(f"Triton cannot be imported: {error}") from error
         keep_compiled()
+        _start_triton()
         return TritonEngine()
     raise Unavailable(f"there is no fused DenseNet for the device {device}")
+
+
+def _start_triton() -> None:
+    """Let Triton compile what it needs to talk to the GPU's driver. Raises Unavailable."""
+    from triton.runtime import driver
+
+    try:
+        driver.active.get_current_target()
+    except Exception as error:  # there is no C compiler, no header, no driver: all are reasons
+        raise Unavailable(f"Triton cannot start: {first_line(error)}") from error
 
 
 @functools.cache

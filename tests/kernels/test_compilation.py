@@ -1,6 +1,7 @@
 """The compiled library, also for other processors than this one."""
 
 import ctypes
+import importlib.util
 import platform
 import shlex
 import shutil
@@ -106,3 +107,18 @@ def test_the_library_without_tiles_is_near_to_the_truth_in_bfloat16(target, libr
     library_for(target)
     for name in NETWORKS:
         assert_as_near_to_the_truth(name)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="there is no Triton here")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_where_triton_cannot_start_there_is_a_reason_instead_of_an_engine(monkeypatch):
+    from triton.runtime import driver
+
+    class WithoutCompiler:
+        def get_current_target(self):
+            raise RuntimeError("Failed to find C compiler.\nPlease specify one")
+
+    start = selection.engine_or_reason.__wrapped__
+    assert start("cuda").startswith("Triton cannot start: ")
+    monkeypatch.setattr(driver, "_active", WithoutCompiler(), raising=False)
+    assert start("cuda") == "Triton cannot start: Failed to find C compiler."
