@@ -146,6 +146,11 @@ class ImageClassifier(LightningModule):
         if not self.is_replayed:
             super().backward(loss, *args, **kwargs)
 
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        """Remove gradients, of which a replayed step leaves none."""
+        if not self.is_replayed:
+            optimizer.zero_grad()
+
     def configure_gradient_clipping(
         self,
         optimizer: Optimizer,
