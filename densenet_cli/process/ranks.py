@@ -27,7 +27,7 @@ SPECIAL_STEP = 4294967280  # from this number on a SLURM step is no srun: a batc
 RANKS = (  # what Lightning, torchmetrics and densenet-cli read
     *("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", *TORCHRUN_NUMBERS),
     *("ROLE_RANK", "ROLE_WORLD_SIZE", "GROUP_WORLD_SIZE"),
-    *("SLURM_STEP_ID", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"),
+    *("SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"),
     *("JSM_NAMESPACE_RANK", "JSM_NAMESPACE_LOCAL_RANK", "JSM_NAMESPACE_SIZE"),
 )
 NODES = ("NODE_RANK", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")  # set for runs on several machines
@@ -41,6 +41,17 @@ def launcher() -> Literal["torchrun", "srun"] | None:
 def launched_from_outside() -> bool:
     """Whether torchrun or srun started several processes of this command together."""
     return launcher() is not None
+
+
+def is_task_of_srun() -> bool:
+    """Whether srun itself started this process, alone or as one of several, and not a script of srun's.
+
+    Its launch then names the run, which a requeued job finds again.
+    """
+    if _torchrun() or not _are_numbers(("SLURM_JOB_ID", "SLURM_STEP_ID")):
+        return False
+    is_direct = os.environ.get("SLURM_TASK_PID") == str(os.getpid())
+    return _srun() or (is_direct and int(os.environ["SLURM_STEP_ID"]) < SPECIAL_STEP)
 
 
 def forget(names: Sequence[str], environment: MutableMapping[str, str] = os.environ) -> None:
@@ -83,12 +94,12 @@ def launch_id() -> str | None:
     """The name of the launch, the same in all processes that torchrun or srun started together.
 
     Returns:
-        The name; None if neither started them.
+        The name; None if neither started them. A single task of srun has a name too.
 
     Raises:
         UserError: if torchrun has no id for the launch, so that its name would not be unique.
     """
-    if _srun():
+    if is_task_of_srun():
         return f"slurm-{os.environ['SLURM_JOB_ID']}-{os.environ['SLURM_STEP_ID']}"
     if not _torchrun():
         return None

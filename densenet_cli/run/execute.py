@@ -135,7 +135,7 @@ def _record_interruption(
 
     status = stop.exit_status if isinstance(stop, Interrupted) else 130
     refused = None
-    if status == 128 + signal.SIGUSR1 and ranks.launcher() == "srun":
+    if status == 128 + signal.SIGUSR1 and ranks.is_task_of_srun():
         refused = slurm.requeue()
         if refused is None:
             say("interrupted; SLURM starts the job again, which resumes it")

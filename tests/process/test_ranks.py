@@ -95,6 +95,15 @@ def test_ranks_left_in_a_shell_change_no_run(left, arguments, command, tmp_path)
     assert "slurm" not in str(path)
 
 
+def test_a_single_task_of_srun_has_a_name_and_a_script_in_it_none(monkeypatch):
+    for started, name in ((os.getpid(), "slurm-7-0"), (1, None)):
+        monkeypatch.setattr(os, "environ", SRUN | {"SLURM_NTASKS": "1", "SLURM_TASK_PID": str(started)})
+        ranks.forget((*ranks.RANKS, *ranks.NODES), os.environ)
+        assert ranks.launch_id() == name
+        assert ranks.is_task_of_srun() is (name is not None)
+        assert ranks.launcher() is None
+
+
 def _srun(*arguments, job="7"):
     """Start two processes as srun would; both."""
     started = []

@@ -41,10 +41,17 @@ def _said(*command: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
 
 
-def _submit(*arguments: str) -> str:
-    """Submit a batch job that starts two processes of densenet-run; its number."""
-    command = " ".join(["srun", "-n2", *RUN, *arguments])
-    words = ("sbatch", "--parsable", "--requeue", "-n2", "--output=job.log", "--open-mode=append")
+def _submit(*arguments: str, tasks: int = 2) -> str:
+    """Submit a batch job that starts processes of densenet-run; its number."""
+    command = " ".join(["srun", f"-n{tasks}", *RUN, *arguments])
+    words = (
+        "sbatch",
+        "--parsable",
+        "--requeue",
+        f"-n{tasks}",
+        "--output=job.log",
+        "--open-mode=append",
+    )
     answer = _said(*words, f"--wrap={command}")
     assert answer.returncode == 0, answer.stderr
     return answer.stdout.strip()
@@ -110,6 +117,17 @@ def test_sigusr1_saves_and_requeues_at_any_moment(seconds, whole, tmp_path):
     _said("scancel", "--signal=USR1", f"{job}.0")
     _wait_until_done(job, folder)
     assert _equal(_weights(folder), whole)
+
+
+def test_sigusr1_requeues_a_run_of_one_process(tmp_path):
+    words = [*TINY, "epochs=30", "checkpoint_minutes=0.0001", "trainer.precision=32-true"]
+    job = _submit(*words, tasks=1)
+    folder = tmp_path / f"outputs/slurm-{job}-0"
+    _wait(folder / "checkpoints/last.ckpt")
+    _said("scancel", "--signal=USR1", f"{job}.0")
+    assert _wait_until_done(job, folder)["resumed"] == 1
+    assert _said(*RUN, *words, "hydra.run.dir=whole").returncode == 0
+    assert _equal(_weights(folder), _weights(tmp_path / "whole"))
 
 
 def test_submitit_runs_the_jobs_of_a_sweep(tmp_path):
