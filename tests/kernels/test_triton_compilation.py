@@ -85,7 +85,7 @@ def resources(capability, dtype, images, side, options, folder):
     compiled = {}
 
     def compile_only(kernel, grid, *arguments, **constants):
-        constants |= launch.overlap(divmod(capability, 10))
+        constants = launch.adapted(constants, divmod(capability, 10))
         binary = kernel.warmup(*arguments, grid=(1,), **constants)
         assert _begins_rightly(binary, overlaps=capability >= 90)
         if binary.hash not in compiled:

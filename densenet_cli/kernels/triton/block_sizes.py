@@ -1,13 +1,16 @@
 """The block sizes of the Triton kernels of convolutions.
 
 Measured on an H200 in bfloat16, for the layers of DenseNet-BC (100, 12) and DenseNet-121 with a batch
-of 64: for each kernel and shape the fastest of about seven candidates, or nearly so.
+of 64, before the kernels were split and merged as they are now: for each kernel and shape the fastest
+of about seven candidates, or nearly so. Limits of registers, and the block of 64 inputs for few pixels,
+are from the compiled code: they let more programs fit a multiprocessor.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+FOUR = 128  # registers of a thread, with which four programs of four warps fit a multiprocessor
 MANY = 32768  # pixels: enough to keep a GPU busy with large tiles
 FEW = 6144  # pixels: small tiles are needed to keep it busy
 
@@ -21,6 +24,7 @@ class Blocks(NamedTuple):
         inputs: channels of the input.
         warps: of 32 threads.
         stages: of Triton's software pipeline: loads in flight.
+        registers: of a thread, at most; None if the compiler may choose.
         programs: in `weight_gradient`, over all blocks of the weight together; they share the pixels.
     """
 
@@ -29,6 +33,7 @@ class Blocks(NamedTuple):
     inputs: int
     warps: int = 4
     stages: int = 3
+    registers: int | None = None
     programs: int = 264
 
 
@@ -51,13 +56,14 @@ def blocks(kernel: str, outputs: int, taps: int, pixels: int, number: int) -> Bl
     }
     chosen = choose[kernel, taps](outputs, pixels)
     if number > 2:  # the same number of bytes as in bfloat16
-        return chosen._replace(inputs=max(16, chosen.inputs * 2 // number), stages=2)
+        inputs = max(16, chosen.inputs * 2 // number)
+        return chosen._replace(inputs=inputs, stages=2, registers=None)
     return chosen
 
 
 def _convolve(outputs: int, pixels: int) -> Blocks:
     if outputs <= 64:
-        return Blocks(128, 64, 64) if pixels >= MANY else Blocks(64, 64, 128, stages=2)
+        return Blocks(128, 64, 64) if pixels >= MANY else Blocks(64, 64, 64, stages=2)
     return Blocks(32, 64, 64) if pixels < FEW else Blocks(64, 128, 64)
 
 
@@ -69,13 +75,13 @@ def _convolve_taps(outputs: int, pixels: int) -> Blocks:
 
 
 def _input_gradient(outputs: int, pixels: int) -> Blocks:
-    return Blocks(64, 64 if outputs <= 64 else 128, 64, stages=2)
+    return Blocks(64, 64 if outputs <= 64 else 128, 64, stages=2, registers=FOUR)
 
 
 def _input_gradient_taps(outputs: int, pixels: int) -> Blocks:
     if outputs <= 16:
-        return Blocks(64, 16, 64)
-    return Blocks(64, 32, 64 if pixels < FEW else 128)
+        return Blocks(64, 16, 64, registers=FOUR)
+    return Blocks(64, 32, 64, registers=FOUR) if pixels < FEW else Blocks(64, 32, 128)
 
 
 def _weight_gradient(outputs: int, pixels: int) -> Blocks:

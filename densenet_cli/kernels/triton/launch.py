@@ -60,7 +60,7 @@ def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any
     """Launch a kernel on the device of its first argument."""
     first = arguments[0]
     with torch.cuda.device_of(first):
-        kernel[grid](*arguments, **constants, **overlap(capability(first.device)))
+        kernel[grid](*arguments, **adapted(constants, capability(first.device)))
 
 
 @functools.cache
@@ -70,14 +70,17 @@ def capability(device: torch.device) -> tuple[int, int] | None:
     return torch.cuda.get_device_capability(device) if is_nvidia else None
 
 
-def overlap(capability: tuple[int, int] | None) -> dict[str, bool]:
-    """Constants that let kernels be launched before the one before has ended, on Hopper and later.
+def adapted(constants: dict[str, Any], capability: tuple[int, int] | None) -> dict[str, Any]:
+    """The constants of a launch as a GPU needs them.
 
-    It is NVIDIA's programmatic dependent launch. It hides what it takes to start programs, and needs
-    that every kernel waits for the one before; see `tiles.begin`.
+    From Hopper on, kernels are launched before the one before has ended: NVIDIA's programmatic
+    dependent launch. It hides what it takes to start programs, and needs that every kernel waits for
+    the one before; see `tiles.begin`. Limits of registers hold from Hopper on: products take more
+    registers of older GPUs.
     """
-    can = capability is not None and capability >= (9, 0)
-    return {"OVERLAPS": True, "launch_pdl": True} if can else {"OVERLAPS": False}
+    if capability is not None and capability >= (9, 0):
+        return {**constants, "OVERLAPS": True, "launch_pdl": True}
+    return {**constants, "OVERLAPS": False, "maxnreg": None}
 
 
 def shares(pixels: int, tile: int = PIXELS) -> tuple[int, int]:
@@ -213,13 +216,14 @@ def sizes(source: Maps, inputs: int) -> tuple[int, ...]:
     return source.pixels, source.height, source.width, inputs
 
 
-def shape(block: Blocks) -> dict[str, int]:
+def shape(block: Blocks) -> dict[str, int | None]:
     """Block sizes as constants of the kernels of convolutions."""
     return {
         "BLOCK_M": block.pixels,
         "BLOCK_K": block.inputs,
         "num_warps": block.warps,
         "num_stages": block.stages,
+        "maxnreg": block.registers,
     }
 
 
