@@ -54,7 +54,14 @@ def _sweep(setting: Setting, number: int, folder: Path, root: Path) -> Result:
     words += [f"data.root={root}", "data.download=false", "data.verify=false", f"epochs={EPOCHS}"]
     words += [f"seeds={number}", "hydra/launcher=parallel", f"hydra.launcher.jobs={number}"]
     words += ["trainer.implementation=fused", f"hydra.sweep.dir={folder}", *setting.overrides]
-    answer = subprocess.run([*RUN, "--multirun", *words], capture_output=True, text=True, check=False)
+    one_gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
+    answer = subprocess.run(
+        [*RUN, "--multirun", *words],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": one_gpu},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     print(answer.stdout, answer.stderr, flush=True)
     epochs = [read(record.parent)["epochs"] for record in sorted(folder.glob("*/run.json"))]
     return {

@@ -34,6 +34,7 @@ MEASURED = (
 )
 LIMITS_S = {"default": 100.0, "max-autotune": 60.0}  # that torch.compile may take, by its mode
 SMALL_LIMIT_S = 2.0
+MEASURING_S = 30.0  # for starting and measuring those that are compiled
 ROUNDS = 5
 PATIENCE_S = 120.0  # for a contestant that is not compiled, with the kernels' first compilation
 
@@ -121,10 +122,8 @@ def _add_compiled(networks: list[Network], found: Result, setting: Setting) -> N
         for column, one in compiled(network).items()
     }
     results: Result = {key: {} for key in chosen}
-    limits = {
-        key: SMALL_LIMIT_S if setting.small else LIMITS_S[one.compiled]
-        for key, (one, _) in chosen.items()
-    }
+    most = SMALL_LIMIT_S if setting.small else setting.seconds_left - MEASURING_S
+    limits = {key: max(1.0, min(most, LIMITS_S[one.compiled])) for key, (one, _) in chosen.items()}
     with (
         tempfile.TemporaryDirectory() as cache,
         # What an earlier run compiled must not be found; and each has a share of the cores.
