@@ -2,6 +2,9 @@
 
 Without it, processes that share a GPU take turns. It is a daemon that a sweep starts for itself, and a
 process that stops the daemon when the sweep ends, whatever ends it.
+
+A process that makes the GPU fail, or is killed while it computes there, can make the others on this GPU
+fail too; typing the same command again resumes their runs.
 """
 
 from __future__ import annotations

@@ -50,9 +50,8 @@ class Runner:
 
     def _sharing_gpus(self) -> contextlib.AbstractContextManager[None]:
         """While entered, workers on one GPU compute at the same time, where that is possible."""
-        places = [worker.place for worker in self.workers]
-        gpus = shared_gpus(places)
-        return mps.serving(len(places), gpus) if gpus else contextlib.nullcontext()
+        places = [worker.place for worker in self.workers if worker.place.gpu_memory is not None]
+        return mps.serving(len(places), shared_gpus(places)) if places else contextlib.nullcontext()
 
     def next_job(self) -> Job | None:
         """A job to run now; None when none is left. Waits for the jobs of other processes."""

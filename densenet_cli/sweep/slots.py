@@ -100,8 +100,8 @@ def _cores() -> list[int]:
 
 def shared_gpus(places: Sequence[Place]) -> int:
     """The number of GPUs that several of these places are on."""
-    names = [place.environment.get("CUDA_VISIBLE_DEVICES") for place in places if place.gpu_memory]
-    return len(set(names))
+    shared = [place for place in places if place.gpu_memory is not None]
+    return len({place.environment["CUDA_VISIBLE_DEVICES"] for place in shared})
 
 
 def _log(folder: Path, index: int) -> Path:
