@@ -1,5 +1,7 @@
 """Errors, compared with torchmetrics'."""
 
+import warnings
+
 import pytest
 import torch
 from torchmetrics.classification import MulticlassAccuracy
@@ -40,3 +42,30 @@ def test_an_image_with_a_nan_logit_is_wrong(top_k):
     error = metrics.ErrorRate(top_k)
     error.update(logits, torch.arange(10))
     assert float(error.compute()) == pytest.approx(20)
+
+
+def test_sums_stay_where_a_recorded_step_updates_them():
+    """A metric that is reset has new tensors; its sums are put back where they were."""
+    collection = metrics.classification_metrics(10)
+    states = metrics.States(collection)
+    addresses = [getattr(metric, name).data_ptr() for metric, name, _ in states._states]
+    logits, labels = torch.eye(10)[:7], torch.tensor([0, 1, 2, 3, 4, 5, 9])
+    metrics.update(collection, logits, labels, torch.tensor(2.0))
+    collection.reset()
+    metrics.update(collection, logits, labels, torch.tensor(3.0))
+    states.take_over()
+    assert float(collection.compute()["loss"]) == 3.0
+    collection.reset()
+    states.take_over()
+    for metric, name, state in states._states:
+        assert getattr(metric, name) is state
+        state += {"total": 8.0, "wrong": 1, "images": 4}[name]  # as a replay does
+    assert [getattr(metric, name).data_ptr() for metric, name, _ in states._states] == addresses
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # torchmetrics warns of sums that were never updated
+        found = collection.compute()
+    assert {name: float(value) for name, value in found.items()} == {
+        "loss": 2.0,
+        "error": 25.0,
+        "top5_error": 25.0,
+    }
