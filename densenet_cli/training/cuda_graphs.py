@@ -79,7 +79,7 @@ class CudaGraphs:
         recorder = self.recorder(images.device)
         try:
             self._recorded[trains] = recorder.attempt(
-                lambda: recording_class(self.network, images, kind, recorder)
+                self.network, lambda: recording_class(self.network, images, kind, recorder)
             )
         except CannotRecord as reason:
             self.is_possible = False

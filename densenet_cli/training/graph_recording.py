@@ -40,20 +40,25 @@ class Recorder:
         # torch would take the same stream for all devices, that of the first recording's device.
         self._stream = torch.cuda.Stream(device)
 
-    def attempt(self, make: Callable[[], Made]) -> Made:
-        """What `make` returns, which calls `record`.
+    def attempt(self, network: nn.Module, make: Callable[[], Made]) -> Made:
+        """What `make` returns, which calls `record` with work of a network.
 
         Raises:
             CannotRecord: also if it has drawn random numbers on the CPU, which replays would repeat;
                 their generators are then as before.
         """
         stream, held, numbers = _current_stream(self.device), _held(self.device), _cpu_numbers()
+        addresses = Addresses(network)
         try:
             made = make()
         except RuntimeError as error:
             self._leave(stream)
+            addresses.restore()
             reason = first_line(error.__context__ or error)
             raise CannotRecord(f"this network cannot be recorded: {reason}") from error
+        if not addresses.are_valid():
+            addresses.restore()
+            raise CannotRecord("this network replaces its buffers, which it must update in place")
         if pickle.dumps(numbers) != pickle.dumps(_cpu_numbers()):
             _set_cpu_numbers(numbers)
             raise CannotRecord("this network draws random numbers on the CPU, which cannot be recorded")
@@ -105,13 +110,21 @@ class Addresses:
 
     def __init__(self, network: nn.Module) -> None:
         # These dictionaries are private to torch, but parameters() would take a millisecond per pass.
-        both = [own for one in network.modules() for own in (one._parameters, one._buffers)]
+        both: list[dict[str, Any]] = [
+            own for one in network.modules() for own in (one._parameters, one._buffers)
+        ]
         self._tensors = [own for own in both if own]
+        self._before = [dict(own) for own in self._tensors]
         self._recorded = self._now()
 
     def are_valid(self) -> bool:
         """Whether all tensors are where they were when this object was made."""
         return self._recorded == self._now()
+
+    def restore(self) -> None:
+        """Undo that tensors were replaced by others, which a recording has not computed."""
+        for own, before in zip(self._tensors, self._before, strict=True):
+            own.update(before)
 
     def _now(self) -> list[int]:
         return [

@@ -106,7 +106,9 @@ class RecordedStep:
     def _record(self, batch: Batch, kind: tuple[Any, ...], *update: Any) -> None:
         recorder = self.graphs.recorder(batch[0].device)
         try:
-            self._recording = recorder.attempt(lambda: _Recording(self, batch, kind, recorder, *update))
+            self._recording = recorder.attempt(
+                self.graphs.network, lambda: _Recording(self, batch, kind, recorder, *update)
+            )
         except CannotRecord as reason:
             self._give_up(str(reason))
 

@@ -110,6 +110,40 @@ def test_a_network_that_draws_random_numbers_on_the_cpu_is_computed_without(draw
     assert "draws random numbers on the CPU" in message
 
 
+class ReplacesItsBuffer(nn.Linear):
+    """Divides by a running mean, a new tensor in each pass."""
+
+    def __init__(self, fails):
+        super().__init__(12, 4)
+        self.fails, self.passes = fails, 0
+        self.register_buffer("mean", torch.ones(()))
+
+    def forward(self, images):
+        self.passes += 1
+        self.mean = 0.9 * self.mean + images.mean().detach()
+        if self.fails and self.passes == WARM_UP + 1:
+            raise RuntimeError("this cannot be captured")
+        return super().forward(images.flatten(1)) / self.mean
+
+
+@pytest.mark.parametrize(
+    ("fails", "reason"), [(False, "replaces its buffers"), (True, "this cannot be captured")]
+)
+def test_what_a_network_has_replaced_is_put_back_when_it_is_not_recorded(
+    fails, reason, graphs_made, caplog
+):
+    """A recording computes nothing, so the new tensors have no values."""
+    module = ReplacesItsBuffer(fails)
+    same = copy.deepcopy(module)
+    same.fails = False
+    graphs = CudaGraphs(module)
+    for _ in range(WARM_UP + 3):
+        batch = images()
+        assert torch.equal(graphs(batch), same(batch))
+    (message,) = caplog.messages
+    assert reason in message
+
+
 def test_a_recording_takes_a_stream_of_its_own_device(monkeypatch):
     """torch's default is one stream for all devices, on which that of another device stays empty."""
     entered = []
