@@ -162,9 +162,10 @@ class Failing(nn.Module):
     ("how", "error"),
     [
         ("error", "process 1: RuntimeError: the second process fails on purpose"),
-        pytest.param("nan", "the loss of another process is NaN", marks=pytest.mark.slow),
+        ("nan", "the loss of another process is NaN"),
     ],
 )
+@pytest.mark.slow
 def test_a_process_that_fails_alone_ends_the_others(how, error, tmp_path, monkeypatch):
     (tmp_path / "failing.py").write_text(FAILING)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

@@ -72,6 +72,7 @@ def test_two_processes_give_the_weights_of_one(command, tmp_path):
     assert len(rows) == 3
 
 
+@pytest.mark.slow
 def test_an_averaged_network_is_the_same_in_both_processes(command, tmp_path):
     """The last epoch evaluates the same weights on the same images as the final test."""
     overrides = [*TINY, "trainer=ddp_cpu", "recipe.ema_decay=0.9", "data.validation=0"]
