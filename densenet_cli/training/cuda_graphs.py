@@ -1,7 +1,8 @@
 """A network's passes recorded as CUDA graphs: one launch instead of one per kernel.
 
 With the papers' batches of 64 or 128 small images, a modern GPU finishes each kernel before Python has
-launched the next one.
+launched the next one. Where all of a training step can be recorded, recorded_step does that, and only
+evaluations are replayed here.
 """
 
 from __future__ import annotations
