@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,9 +11,12 @@ import yaml
 from tiny_run import TINY
 
 from densenet_cli import kernels
+from densenet_cli.data.digits import Digits
+from densenet_cli.data.image_data import ImageData
 from densenet_cli.inference import trained_network
 from densenet_cli.options import OptionError
 from densenet_cli.run import assemble, trainer_options
+from densenet_cli.training.classifier import ImageClassifier
 
 
 @pytest.fixture(scope="module")
@@ -234,6 +238,23 @@ def test_kernels_are_refused_for_a_network_that_they_cannot_compute(config):
         OptionError, match=r"trainer\.implementation=fused: this ResNet cannot be fused"
     ):
         assemble.accelerate(classifier, None, options)
+
+
+@pytest.mark.parametrize(
+    ("data", "precision", "is_whole"),
+    [(Digits(), "bf16-mixed", True), (Digits(), "16-mixed", False), (ImageData(), "bf16-mixed", False)],
+    ids=["in memory", "gradient scaler", "image folder"],
+)
+def test_whole_steps_are_recorded_where_they_can_be(data, precision, is_whole, config):
+    options = trainer_options.read(config("trainer=cpu", "trainer.implementation=reference")["trainer"])
+    options = dataclasses.replace(
+        options, cuda_graphs=True, arguments={**options.arguments, "precision": precision}
+    )
+    classifier = ImageClassifier(torch.nn.Linear(2, 2), torch.optim.SGD, None, 2)
+    assemble.accelerate(classifier, data, options)
+    assert classifier.graphs is not None
+    assert (classifier.recorded_step is not None) is is_whole
+    assert data.leaves_training_batches is is_whole
 
 
 @pytest.mark.parametrize("override", ["trainer.sync_batchnorm=true", "trainer.precision=16-mixed"])
