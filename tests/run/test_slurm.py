@@ -72,12 +72,10 @@ def _record(folder: Path) -> dict:
     return json.loads((folder / "run.json").read_text())
 
 
-def _wait_until_done(job: str, folder: Path, seconds: float = 150) -> dict:
-    """The record of a run, once it is done."""
+def _wait_until_done(job: str, folder: Path, seconds: float = 240) -> dict:
+    """The record of a run, once it is done. SLURM lets a requeued job wait for a minute or two."""
     deadline = time.monotonic() + seconds
     while not (folder / "run.json").exists() or _record(folder)["state"] != "done":
-        # SLURM lets a job wait for minutes before it starts again.
-        _said("scontrol", "update", f"JobId={job}", "StartTime=now")
         queue = _said("squeue", "--noheader", "--format=%T %r", f"--jobs={job}").stdout
         state = f"{queue}\n{_log()}"
         assert time.monotonic() < deadline, state
@@ -108,7 +106,7 @@ def test_a_job_that_is_requeued_has_the_weights_of_one_that_is_not(whole, tmp_pa
     assert _equal(_weights(folder), whole)
 
 
-@pytest.mark.parametrize("seconds", [0.5, 2, 4, 6, 9])
+@pytest.mark.parametrize("seconds", [1, 2, 3, 4, 6, 9])
 def test_sigusr1_saves_and_requeues_at_any_moment(seconds, whole, tmp_path):
     job = _submit(*LONG)
     folder = tmp_path / f"outputs/slurm-{job}-0"
