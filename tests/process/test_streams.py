@@ -71,8 +71,8 @@ def _in_a_terminal(*arguments, cwd, ignore_hangup):
 
     def take_terminal():
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-        if ignore_hangup:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+        # Either way, as these tests may themselves be run by nohup, which ignores hangups.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if ignore_hangup else signal.SIG_DFL)
 
     process = subprocess.Popen(
         arguments,
