@@ -305,6 +305,7 @@ class NoWaiting(Callback):
 @pytest.mark.gpu
 def test_a_recorded_step_does_not_wait_for_the_gpu(config, tmp_path):
     try:
-        Trained(config(*GPU, "epochs=1"), tmp_path, recorded=False, callbacks=[NoWaiting()])
+        run = Trained(config(*GPU, "epochs=1"), tmp_path, recorded=False, callbacks=[NoWaiting()])
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    assert run.classifier.recorded_step._recording is not None
