@@ -28,6 +28,8 @@ from densenet_cli.run.supervisor import supervise
 from densenet_cli.sweep import grid, lifeline
 from densenet_cli.sweep.jobs import Job, Sweep
 
+SAFE_PATH = "PYTHONSAFEPATH"
+
 
 def uses_plugin(cfg: DictConfig) -> bool:
     """Whether a launcher plugin runs the jobs. hydra/launcher=parallel is ours: it has no _target_."""
@@ -78,14 +80,18 @@ def _safe_path(folder: Path) -> Iterator[None]:
     3.11 has a variable against this; older versions start the processes in `folder`, which has no
     modules.
     """
-    before = os.getcwd()
-    os.environ["PYTHONSAFEPATH"] = "1"
+    before, variable = os.getcwd(), os.environ.get(SAFE_PATH)
+    os.environ[SAFE_PATH] = "1"
     if sys.version_info < (3, 11):
         os.chdir(folder)
     try:
         yield
     finally:
         os.chdir(before)
+        if variable is None:
+            del os.environ[SAFE_PATH]
+        else:
+            os.environ[SAFE_PATH] = variable
 
 
 def run_job(working_folder: str, cfg: DictConfig) -> int:

@@ -13,7 +13,7 @@ from tiny_run import TINY
 from densenet_cli.options import OptionError
 from densenet_cli.run import worker
 from densenet_cli.run.supervisor import GPU_MEMORY, Place, Worker
-from densenet_cli.sweep import slots
+from densenet_cli.sweep import launchers, slots
 from densenet_cli.sweep.plan import plan
 
 SWEEP = ["--multirun", *TINY, "epochs=1", "model.growth_rate=4,6,8", "sweep.name=mine"]
@@ -164,6 +164,7 @@ def test_a_launcher_that_cannot_launch_is_one_message(typed, tmp_path):
     assert status == 1
     assert message.splitlines()[-1].startswith("densenet-run: hydra/launcher (SlurmLauncher): ")
     assert "Traceback" not in message
+    assert launchers.SAFE_PATH not in os.environ  # which this process's other children would inherit
 
 
 @pytest.mark.slow
