@@ -22,7 +22,7 @@ READ = {
     "": [*schema.TOP, *SECTIONS, "sweep", "seeds", "plan"],
     "recipe": [*schema.KEYS["recipe"], "batch_size", "epochs", "dropout"],
     "pretrained": ["weights", "frozen", "layer_decay"],
-    "sweep": ["name", "jobs", "fail_fast"],
+    "sweep": ["name", "jobs", "fail_fast", "pruner"],
 }
 
 
@@ -82,6 +82,7 @@ def check_single_run(cfg: DictConfig) -> None:
         ("sweep.jobs", list(OmegaConf.select(cfg, "sweep.jobs") or [""]), [""]),
         ("sweep.name", OmegaConf.select(cfg, "sweep.name"), None),
         ("sweep.fail_fast", OmegaConf.select(cfg, "sweep.fail_fast") or False, False),
+        ("sweep.pruner", OmegaConf.select(cfg, "sweep.pruner"), None),
         ("seeds", cfg.get("seeds"), None),
         ("plan", str(cfg.get("plan") or False).lower(), "false"),
         ("hydra.sweeper.params", dict(cfg.hydra.sweeper.get("params") or {}), {}),

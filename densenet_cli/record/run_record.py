@@ -40,8 +40,9 @@ Begin = Literal["new", "resume", "either"]  # what to do with a folder; either: 
 class RunRecord:
     """The record of one run in `folder`; `fields` is the content of run.json.
 
-    `state` is one of running, done, failed, interrupted. The state of a run that was killed stays
-    "running", but no process has locked its folder.
+    `state` is one of running, done, failed, interrupted, pruned. A pruned run is a trial that its
+    search ended early: it has epochs, but no results and no checkpoints. The state of a run that was
+    killed stays "running", but no process has locked its folder.
     """
 
     def __init__(self, folder: Path, fields: dict[str, Any]) -> None:
