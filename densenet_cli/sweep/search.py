@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from densenet_cli.config.build import build, naming
 from densenet_cli.config.trust import Trust, check_stored_overrides
+from densenet_cli.config.variants import Variants
 from densenet_cli.files.lock import FolderInUse, is_locked, lock_folder
 from densenet_cli.files.plain_file import UnreadableFile
 from densenet_cli.options import OptionError, UserError, choice, not_installed, whole_number
@@ -120,6 +121,7 @@ class Search(Runner):
             rule = "has one value, so that there is nothing to search; type several, or an interval"
             raise OptionError("model.growth_rate", 12, rule, "12,24,40")
         self.search_path, self.trust, self.source = search_path, trust, source
+        self.variants = Variants()
         if source is not None:
             check_stored_overrides(typed, source, jobs.TYPE_AGAIN)
         pruner = pruning.pruner_options(cfg)
@@ -259,7 +261,7 @@ class Search(Runner):
         return Job(overrides, config, self.folders.find(job_name(rounded), config))
 
     def _compose(self, overrides: list[str]) -> dict[str, Any]:
-        config = jobs.compose_job(overrides, self.search_path)
+        config = jobs.compose_job(overrides, self.search_path, self.variants)
         if self.source is not None:
             self.trust.check(config, self.source)
         return config
