@@ -5,6 +5,7 @@ A run's folder:
     overrides.yaml    the overrides typed on the command line
     run.json          state, results, cost, environment; rewritten at every change
     metrics.csv       one row per epoch
+    outcomes.json     which test images were classified correctly: see outcomes.py
     run.log           messages; the traceback of a failure
     checkpoints/      last.ckpt, best.ckpt
 
@@ -156,7 +157,7 @@ def reported_checkpoint(fields: dict[str, Any]) -> str | None:
 def remove_temporary_files(folder: Path) -> None:
     """Remove what a process that died left half-written in a run's folder, which must be locked."""
     last = last_checkpoint(folder)
-    names = ("run.json", "metrics.csv", "config.yaml", "overrides.yaml")
+    names = ("run.json", "metrics.csv", "outcomes.json", "config.yaml", "overrides.yaml")
     for path in (*(folder / name for name in names), last, last.with_name("best.ckpt")):
         remove_partials(path)
 
