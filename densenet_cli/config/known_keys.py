@@ -17,12 +17,14 @@ from densenet_cli.record.identity import flat
 OF_HYDRA = ("hydra.run.dir", "hydra.searchpath")  # what a single run reads of Hydra's section
 WHOLE_SWEEP = ("sweep", "seeds", "plan", "hydra")  # what a sweep reads once, not for each run
 SECTIONS = ["model", "data", "recipe", "trainer", "pretrained", "logger"]
+# The options of seeds=until_decided in the section `sweep`, and the values at which nothing is asked.
+UNTIL_DECIDED = {"baseline": None, "margin": None, "first_seeds": 3, "most_seeds": 10}
 # What is read of each section whose options go to no class or function; those check their own names.
 READ = {
     "": [*schema.TOP, *SECTIONS, "sweep", "seeds", "plan"],
     "recipe": [*schema.KEYS["recipe"], "batch_size", "epochs", "dropout"],
     "pretrained": ["weights", "frozen", "layer_decay"],
-    "sweep": ["name", "jobs", "fail_fast", "pruner"],
+    "sweep": ["name", "jobs", "fail_fast", *UNTIL_DECIDED],
 }
 
 
@@ -82,7 +84,10 @@ def check_single_run(cfg: DictConfig) -> None:
         ("sweep.jobs", list(OmegaConf.select(cfg, "sweep.jobs") or [""]), [""]),
         ("sweep.name", OmegaConf.select(cfg, "sweep.name"), None),
         ("sweep.fail_fast", OmegaConf.select(cfg, "sweep.fail_fast") or False, False),
-        ("sweep.pruner", OmegaConf.select(cfg, "sweep.pruner"), None),
+        *(
+            (f"sweep.{name}", OmegaConf.select(cfg, f"sweep.{name}", default=unset), unset)
+            for name, unset in UNTIL_DECIDED.items()
+        ),
         ("seeds", cfg.get("seeds"), None),
         ("plan", str(cfg.get("plan") or False).lower(), "false"),
         ("hydra.sweeper.params", dict(cfg.hydra.sweeper.get("params") or {}), {}),

@@ -18,6 +18,7 @@ from densenet_cli.options import UserError
 
 NEW_FOLDERS = ("resume", "hydra.run.dir", "hydra.sweep.dir", "sweep.name")  # need not exist yet
 PATHS = ("checkpoint", "data.root", "pretrained.weights", *NEW_FOLDERS)
+OVERRIDES = ("sweep.baseline",)  # its value is an override, or several
 # Paths that Hydra reads as text without quotes.
 PLAIN = re.compile(r"(?!(true|false|inf|nan)$)([A-Za-z_/]|\.{1,2}/)[\w./-]*", re.ASCII | re.IGNORECASE)
 
@@ -51,8 +52,16 @@ def refuse_empty(overrides: Sequence[str], name: str) -> None:
 
 
 def with_quoted_paths(overrides: Sequence[str]) -> list[str]:
-    """The overrides, with quotes around the names of files and folders where Hydra needs them."""
-    return [_with_quoted_path(override) for override in overrides]
+    """The overrides, with quotes where Hydra needs them: around paths, and overrides as values."""
+    return [
+        _with_quoted_overrides(one) if key(one) in OVERRIDES else _with_quoted_path(one)
+        for one in overrides
+    ]
+
+
+def _with_quoted_overrides(override: str) -> str:
+    name, _, text = override.partition("=")
+    return f"{name}={quoted(text)}" if "=" in text and text[0] not in "'\"" else override
 
 
 def _with_quoted_path(override: str) -> str:

@@ -25,7 +25,7 @@ KEYS = {
     "trainer": ["accelerator", "devices", "num_nodes", "strategy", "precision"],
 }  # section -> keys; a section comes after the section it belongs to
 
-STATES = ("done", "failed", "interrupted", "pruned", "running")
+STATES = ("done", "failed", "interrupted", "running")
 LONGEST_SHOWN = 60  # characters of a wrong value
 
 
@@ -174,6 +174,14 @@ RESULTS = {  # name, as a regular expression -> what it must be, if it is there
     "best_on_test": SWITCH,
     "reported": Shape("last or best", lambda value: value in ("last", "best")),
 }
+UNTIL_DECIDED = {  # in a sweep.yaml; see sweep_file.UntilDecided
+    "baseline": TEXT,
+    "settings": Shape("texts by name", lambda value: _all_fit(value, TEXT)),
+    "first_seed": COUNT,
+    "looks": Shape("whole numbers of 2 or more, ascending", lambda value: _ascend(value)),
+    "level": _number(1e-9, 0.5),
+    "margin": _number(1e-9, 100).or_null(),
+}
 METRICS = {  # column of metrics.csv, as a regular expression -> what its cells are, unless empty
     "epoch": _number(0, 1e9),
     "seconds": SECONDS,
@@ -231,7 +239,22 @@ def check_sweep(content: Any) -> str | None:
     for name, shape in rules.items():
         if name in content and not shape.fits(content[name]):
             return _wrong(name, content[name], shape)
+    return _check_until_decided(content["until_decided"]) if "until_decided" in content else None
+
+
+def _check_until_decided(content: Any) -> str | None:
+    if not isinstance(content, dict) or content.keys() != UNTIL_DECIDED.keys():
+        return f"has an until_decided without the keys {', '.join(UNTIL_DECIDED)} and no other"
+    for name, shape in UNTIL_DECIDED.items():
+        if not shape.fits(content[name]):
+            return _wrong(f"until_decided.{name}", content[name], shape)
+    if len(content["settings"]) < 2 or content["baseline"] not in content["settings"]:
+        return "has an until_decided whose baseline is not one of two settings or more"
     return None
+
+
+def _ascend(values: Any) -> bool:
+    return _list("", _whole(2, 10_000)).fits(values) and values != [] and sorted({*values}) == values
 
 
 def metric(column: str) -> Shape:

@@ -18,7 +18,6 @@ from rich.text import Text
 
 from densenet_cli.figures import terminal
 from densenet_cli.options import UserError
-from densenet_cli.record.metrics import read_metrics
 from densenet_cli.record.sweep_file import read_sweep
 from densenet_cli.results.columns import failure
 from densenet_cli.results.records import (
@@ -26,6 +25,7 @@ from densenet_cli.results.records import (
     PublishedFolder,
     Run,
     in_natural_order,
+    read_metrics,
     read_runs,
 )
 from densenet_cli.results.settings import measured
@@ -33,7 +33,7 @@ from densenet_cli.units import duration
 
 TO_DO = "to do"
 UNREADABLE = "unreadable"
-ORDER = ("running", "failed", KILLED, "interrupted", UNREADABLE, "done", "pruned", TO_DO)
+ORDER = ("running", "failed", KILLED, "interrupted", UNREADABLE, "done", TO_DO)
 STYLES = {
     "running": "cyan",
     "failed": "red",
@@ -187,7 +187,7 @@ def _rows(run: Run) -> list[dict[str, float | None]]:
     if run.status == "done":
         return []
     try:
-        return read_metrics(run.folder)
+        return read_metrics(run)
     except UserError:  # the record still has the epoch and the time
         return []
 

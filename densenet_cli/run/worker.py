@@ -11,7 +11,6 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -54,13 +53,10 @@ def _execute_one(run: dict[str, Any]) -> NoReturn:
 def _execute_all(answers: int) -> NoReturn:
     """Execute the runs of standard input, one per line; write their exit statuses, one per line.
 
-    A run that asks whether to go on writes a line too, {"completed": epochs}; the next line of standard
-    input is then the answer, true or false.
-
     Args:
-        answers: the file descriptor that the exit statuses and questions are written to.
+        answers: the file descriptor that the exit statuses are written to.
     """
-    told: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+    runs: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
     busy = threading.Event()
 
     def listen() -> None:
@@ -68,34 +64,24 @@ def _execute_all(answers: int) -> NoReturn:
         # meanwhile would wait for this lock for ever. An unbuffered stream has no lock.
         for line in open(0, "rb", buffering=0, closefd=False):  # noqa: SIM115
             busy.set()
-            told.put(line)
+            runs.put(line)
         if busy.is_set():
             os.killpg(0, signal.SIGKILL)  # the command that started us has died
-        told.put(None)
+        runs.put(None)
 
     threading.Thread(target=listen, daemon=True).start()
     ranks.forget(ranks.NODES)
     environment = dict(os.environ)
     with os.fdopen(answers, "w") as stream:
-
-        def answer(**words: int) -> None:
-            print(json.dumps(words), file=stream, flush=True)
-
-        def goes_on(epochs: int) -> bool:
-            answer(completed=epochs)
-            reply = told.get()
-            assert reply is not None  # else this process has been killed
-            return json.loads(reply)
-
-        while (line := told.get()) is not None:
-            status = _execute(json.loads(line), goes_on)
+        while (line := runs.get()) is not None:
+            status = _execute(json.loads(line))
             _reset(environment)
             busy.clear()
-            answer(status=status)
+            print(status, file=stream, flush=True)
     sys.exit()
 
 
-def _execute(run: dict[str, Any], goes_on: Callable[[int], bool] | None = None) -> int:
+def _execute(run: dict[str, Any]) -> int:
     try:
         load_lightning()
     except UserError as error:
@@ -104,8 +90,7 @@ def _execute(run: dict[str, Any], goes_on: Callable[[int], bool] | None = None) 
     _keep_to_gpu_memory()
     from densenet_cli.run.execute import execute
 
-    asked = goes_on if run.get("asks") else None
-    return execute(Path(run["folder"]), run["config"], run["overrides"], run["begin"], asked)
+    return execute(Path(run["folder"]), run["config"], run["overrides"], run["begin"])
 
 
 def _keep_to_gpu_memory() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,11 @@ from densenet_cli.config.compose import as_trained, compose, resolved
 from densenet_cli.config.errors import explain
 from densenet_cli.config.overrides import key
 from densenet_cli.config.trust import Trust, check_stored_overrides
-from densenet_cli.config.variants import Variants
 from densenet_cli.options import OptionError, UserError, shown, switch
 from densenet_cli.record.identity import identity
-from densenet_cli.record.sweep_file import SweepFile, read_sweep, write_sweep
+from densenet_cli.record.sweep_file import SweepFile, UntilDecided, read_sweep, write_sweep
 from densenet_cli.sweep import grid
+from densenet_cli.sweep.decide import options as decide_options
 from densenet_cli.sweep.folders import GROUPS, Folders, job_names, sweep_name
 
 TYPE_AGAIN = "if you want it, type it too, or --config-dir, or the whole command of the sweep again"
@@ -55,7 +55,8 @@ class Sweep:
         folder: the parent of the jobs' folders.
         cfg: the configuration of the sweep as a whole, with Hydra's own section.
         overrides: as typed.
-        jobs: in the order of the grid; no two are the same run.
+        jobs: in the order of the grid; no two are the same run. With seeds=until_decided, all that may
+            be needed.
     """
 
     folder: Path
@@ -85,12 +86,11 @@ def compose_sweep(
     as_typed = [job for command in split_by_experiment(overrides) for job in _expanded(command)]
     of_jobs = [as_trained(job) for job in as_typed]
     folders = folders or Folders(sweep_folder(cfg))
-    variants = Variants()
     jobs: dict[str, Job] = {}
     for name, typed, of_job in zip(job_names(of_jobs), as_typed, of_jobs, strict=True):
         if source is not None:
             check_stored_overrides(typed, source, TYPE_AGAIN)
-        config = compose_job(of_job, grid.search_path(overrides), variants)
+        config = compose_job(of_job, grid.search_path(overrides))
         if source is not None or of_job != typed:
             trust.check(config, source or Path(config["checkpoint"]).parent.parent)
         job = Job(of_job, config, folders.find(name, config))
@@ -98,19 +98,18 @@ def compose_sweep(
     return Sweep(sweep_folder(cfg), cfg, overrides, list(jobs.values()))
 
 
-def compose_job(overrides: list[str], search_path: list[str], variants: Variants) -> dict[str, Any]:
+def compose_job(overrides: list[str], search_path: list[str]) -> dict[str, Any]:
     """The resolved configuration of one job; within `composing` only.
 
     Args:
         overrides: what one would type to run it alone.
         search_path: the overrides that name folders of the user's own choices.
-        variants: keeps what the jobs of a sweep share.
 
     Raises:
         UserError: if they make no configuration.
     """
     try:
-        return {**resolved(variants.compose([*search_path, *overrides])), "next_steps": []}
+        return {**resolved(compose([*search_path, *overrides])), "next_steps": []}
     except (HydraException, OmegaConfBaseException, UserError) as error:
         message = str(error) if isinstance(error, UserError) else explain(error, overrides)
         raise UserError(f"{message} (in the run {' '.join(overrides)})") from error
@@ -128,11 +127,12 @@ def split_by_experiment(overrides: list[str]) -> list[list[str]]:
 def _expanded(overrides: list[str]) -> list[list[str]]:
     """The overrides of each job."""
     cfg, shared = sweep_options(overrides)
+    seeds = cfg.sweep.most_seeds if decide_options.is_asked(cfg) else cfg.seeds
     lines = OmegaConf.to_container(cfg.sweep, resolve=False)["jobs"]  # type: ignore[index,call-overload]
     if not isinstance(lines, list) or not lines or not all(isinstance(line, str) for line in lines):
         rule = "must be a list of lines, each the overrides of one grid"
         raise OptionError("sweep.jobs", shown(lines), rule, ["model=resnet_20,resnet_32"])
-    return grid.expand(lines, shared, cfg.seeds)
+    return grid.expand(lines, shared, seeds)
 
 
 def sweep_options(overrides: list[str]) -> tuple[DictConfig, list[str]]:
@@ -162,6 +162,7 @@ def sweep_options(overrides: list[str]) -> tuple[DictConfig, list[str]]:
     known_keys.check(OmegaConf.masked_copy(cfg, ["sweep"]))
     fail_fast(cfg)
     switch("plan", cfg.plan)
+    decide_options.check(cfg, shared, is_search(cfg))
     return cfg, shared
 
 
@@ -189,18 +190,48 @@ def check_kind(cfg: DictConfig) -> None:
         raise UserError(f"{folder}: {rule}")
 
 
-def save_sweep(sweep: Sweep) -> None:
+def save_sweep(sweep: Sweep, until_decided: UntilDecided | None = None) -> None:
     """Add the command and the jobs to sweep.yaml, which keeps those of earlier commands.
 
+    Args:
+        sweep: with the jobs that are to be run so far.
+        until_decided: with seeds=until_decided, how the settings are compared.
+
     Raises:
-        UserError: as `check_kind`.
+        UserError: as `check_kind`, and if the settings of this folder are compared in another way.
     """
     sweep.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(sweep.folder / ".lock", timeout=60):
         check_kind(sweep.cfg)
+        check_design(sweep.folder, until_decided)
         stored = read_sweep(sweep.folder)
-        commands, names = stored.commands, stored.jobs
+        commands, fixed = stored.commands, until_decided or stored.until_decided
         if sweep.overrides not in commands:
             commands = [*commands, sweep.overrides]
-        names = [*dict.fromkeys([*names, *(job.folder.name for job in sweep.jobs)])]
-        write_sweep(sweep.folder, SweepFile(commands, names, is_search(sweep.cfg)))
+        names = _with_names(stored, sweep.jobs)
+        write_sweep(sweep.folder, SweepFile(commands, names, is_search(sweep.cfg), fixed))
+
+
+def check_design(folder: Path, until_decided: UntilDecided | None) -> None:
+    """Raise UserError if the settings of a folder are already compared in another way."""
+    stored = read_sweep(folder).until_decided
+    if until_decided is None or stored is None or stored == until_decided:
+        return
+    before, now = asdict(stored), asdict(until_decided)
+    name = next(name for name in before if before[name] != now[name])
+    was = shown([*before[name]] if isinstance(before[name], dict) else before[name])
+    raise UserError(
+        f"{folder}: was begun with other {name} ({was}) by seeds=until_decided. What decides must not "
+        "change once errors are known; choose another folder by sweep.name="
+    )
+
+
+def list_jobs(folder: Path, jobs: list[Job]) -> None:
+    """Add jobs that are needed now to sweep.yaml, so that they are shown as to do."""
+    with FileLock(folder / ".lock", timeout=60):
+        stored = read_sweep(folder)
+        write_sweep(folder, replace(stored, jobs=_with_names(stored, jobs)))
+
+
+def _with_names(stored: SweepFile, jobs: list[Job]) -> list[str]:
+    return [*dict.fromkeys([*stored.jobs, *(job.folder.name for job in jobs)])]

@@ -10,13 +10,14 @@ from omegaconf import DictConfig
 from densenet_cli.config.compose import composing
 from densenet_cli.config.overrides import key, quoted, value
 from densenet_cli.config.trust import Trust, check_stored_overrides
-from densenet_cli.options import OptionError, UserError, nearest
+from densenet_cli.options import UserError, nearest
 from densenet_cli.plain_text import counted
 from densenet_cli.process.streams import say
 from densenet_cli.record.identity import WITHOUT_EFFECT
 from densenet_cli.record.sweep_file import SWEEP_FILE, read_sweep
 from densenet_cli.run.summary import relative
 from densenet_cli.sweep import jobs, launchers, slots
+from densenet_cli.sweep.decide.options import is_asked
 from densenet_cli.sweep.folders import Folders
 from densenet_cli.sweep.jobs import Sweep, compose_sweep, is_search, sweep_folder, sweep_options
 from densenet_cli.sweep.runner import Runner
@@ -28,9 +29,6 @@ HYDRA_OPTIONS = {
     "hydra.sweep": ["dir"],
     "hydra.launcher": ["jobs"],
     "hydra.sweeper": ["params", "trials", "sampler", "seed"],
-    "hydra.sweeper.pruners.median": ["startup_trials", "first_epoch", "every"],
-    "hydra.sweeper.pruners.successive_halving": ["first_epoch", "reduction_factor"],
-    "hydra.sweeper.pruners.hyperband": ["first_epoch", "reduction_factor"],
 }
 # What may be typed beside resume=FOLDER, and hydra.launcher.*: none of it makes another run.
 RESUMABLE = {*WITHOUT_EFFECT, "hydra/launcher", "sweep.fail_fast", "plan"} - {"data.root"}
@@ -59,12 +57,15 @@ def run_sweep(overrides: list[str], config_dir: str | None, trust: Trust) -> int
             from densenet_cli.sweep.search import run_search
 
             return run_search(commands[-1], trust, source)
-        if cfg.sweep.pruner is not None:
-            rule = "is for a search; type hydra/sweeper=optuna too, and what is searched"
-            raise OptionError("sweep.pruner", cfg.sweep.pruner, rule)
         folders = Folders(sweep_folder(cfg))
-        sweep = _merged([compose_sweep(command, folders, trust, source) for command in commands])
+        sweeps = [compose_sweep(command, folders, trust, source) for command in commands]
         folders.report_other_images()
+        if deciding := [sweep for sweep in sweeps if is_asked(sweep.cfg)]:
+            from densenet_cli.sweep.decide.runner import run_until_decided
+
+            of_grids = [job for sweep in sweeps if sweep not in deciding for job in sweep.jobs]
+            return run_until_decided(deciding[-1], of_grids, is_new=folder is None)
+        sweep = _merged(sweeps)
         if sweep.cfg.plan:
             from densenet_cli.sweep.plan.plan import show_plan
 

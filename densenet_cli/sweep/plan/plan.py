@@ -52,6 +52,13 @@ def show_plan(sweep: Sweep) -> int:
     return 1 if any(one.error for one in estimates) else 0
 
 
+def total_and_left(jobs: list[Job]) -> tuple[float, float]:
+    """The seconds that jobs take one after another, in total and from now on, as far as is known."""
+    estimates = _estimates(jobs, lambda text: None)
+    left = [_seconds_left(job, one) or 0 for job, one in zip(jobs, estimates, strict=True)]
+    return sum(one.seconds or 0 for one in estimates), sum(left)
+
+
 def _estimates(jobs: list[Job], on_progress: Callable[[str], object]) -> list[Estimate]:
     """What each job costs: from its record if it is done, else an estimate."""
     records = {job.identity: stored_record(job) for job in jobs}

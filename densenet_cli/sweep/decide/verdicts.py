@@ -1,0 +1,96 @@
+"""What the comparisons of a sweep have shown, as text for the terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+from rich import box
+from rich.table import Table
+
+from densenet_cli.decisions.rounds import Design, Errors, Standing
+from densenet_cli.decisions.rule import UNDECIDED
+from densenet_cli.plain_text import counted, printable
+from densenet_cli.sweep.status import output_console
+
+HEADINGS = ("seeds", "mean test error", "difference", "interval")
+
+
+def verdict(standing: Standing) -> str:
+    """The newest decision in a line: "better after 4 seeds: -0.52 (-0.90 to -0.14)"."""
+    decision = standing.decision
+    if decision is None:
+        return "not looked at yet"
+    numbers = " ".join(part for part in (_difference(standing), _interval(standing, "({})")) if part)
+    more = "" if standing.ended else f"; next look at {standing.seeds} seeds"
+    return f"{decision.word} after {counted(decision.seeds, 'seed')}: {numbers}{more}"
+
+
+def print_verdicts(
+    design: Design,
+    errors: Mapping[str, Errors],
+    standing: Mapping[str, Standing],
+    obstacle: Callable[[str], str],
+) -> None:
+    """Print a table of the comparisons, and by which rule they were decided.
+
+    Args:
+        design: what was compared.
+        errors: for each setting the errors of its finished runs.
+        standing: how far each comparison has come.
+        obstacle: why the comparison of a setting has not ended; empty if it has.
+    """
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("setting", overflow="fold")
+    for heading in HEADINGS:
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("verdict", overflow="fold")
+    used = max(one.decision.seeds if one.decision else 0 for one in standing.values())
+    mean = _mean(design, errors[design.baseline], used)
+    table.add_row(printable(design.baseline), f"{used}", mean, "", "", "baseline")
+    for setting, one in standing.items():
+        seeds = one.decision.seeds if one.decision else 0
+        mean = _mean(design, errors[setting], seeds)
+        word = _word(one, obstacle(setting))
+        cells = (f"{seeds}", mean, _difference(one), _interval(one), printable(word))
+        table.add_row(printable(setting), *cells)
+    console = output_console()
+    console.print(table, soft_wrap=False)
+    console.print(_rule(design))
+
+
+def _word(standing: Standing, obstacle: str) -> str:
+    word = standing.decision.word if standing.decision else UNDECIDED
+    reason = standing.decision.reason if standing.decision else ""
+    if not standing.ended:
+        return f"{word} so far: {obstacle}"
+    return f"{word}: {reason}" if reason else word
+
+
+def _rule(design: Design) -> str:
+    rule, looks = design.rule, ", ".join(map(str, design.looks))
+    equal = f"; equal: within {rule.margin:g} percent points" if rule.margin is not None else ""
+    number = counted(rule.comparisons, "comparison")
+    return (
+        "difference: of the reported test errors, setting - baseline, in percent points, by pairs of "
+        f"seeds; sequential t-test at {looks} seeds, in {number} together at most "
+        f"{100 * rule.level:g} % for a false decision, and for a false interval{equal}"
+    )
+
+
+def _mean(design: Design, errors: Errors, number: int) -> str:
+    """The mean error over the first so many seeds."""
+    values = [errors[seed] for seed in design.seeds(number)]
+    return f"{math.fsum(values) / number:.2f} %" if number else ""
+
+
+def _difference(standing: Standing) -> str:
+    decision = standing.decision
+    return "" if decision is None or decision.difference is None else f"{decision.difference:+.2f}"
+
+
+def _interval(standing: Standing, form: str = "{}") -> str:
+    decision = standing.decision
+    if decision is None or decision.low is None or decision.high is None:
+        return ""
+    return form.format(f"{decision.low:+.2f} to {decision.high:+.2f}")

@@ -1,0 +1,341 @@
+"""seeds=until_decided: which runs are made, resumed and shared, and what is said about them."""
+
+import copy
+import dataclasses
+import functools
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+from tiny_run import TINY
+
+from densenet_cli.commands import run as cli
+from densenet_cli.config.compose import compose, composing, resolved
+from densenet_cli.config.overrides import with_quoted_paths
+from densenet_cli.decisions.rounds import Design
+from densenet_cli.decisions.rule import Rule
+from densenet_cli.files.lock import BUSY, FolderInUse, lock_folder
+from densenet_cli.options import UserError
+from densenet_cli.record.identity import identity
+from densenet_cli.record.run_record import RunRecord
+from densenet_cli.record.sweep_file import read_sweep
+from densenet_cli.run.supervisor import Place, Worker
+from densenet_cli.sweep import jobs, launchers
+from densenet_cli.sweep.decide import runner as decide_runner
+from densenet_cli.sweep.decide.comparisons import Comparisons, comparisons
+from densenet_cli.sweep.decide.options import overrides
+from densenet_cli.sweep.decide.runner import Decider, Rounds
+from densenet_cli.sweep.jobs import Job, Sweep
+
+ERRORS = {  # growth rate -> error of each seed: 5 is open until the end, 6 is decided at four seeds
+    4: [10.0, 10.2, 9.8, 10.1, 10.0],
+    5: [10.3, 9.9, 10.1, 9.8, 10.3],
+    6: [9.0, 8.6, 8.8, 8.85, 1.0],
+    12: [2.0, 2.1, 1.9, 1.0, 1.0],
+}
+NEEDED = {4: 5, 5: 5, 6: 4, 12: 3}  # seeds that each growth rate gets
+ALL = {f"growth_rate={k},seed={seed}" for k, seeds in NEEDED.items() for seed in range(seeds)}
+WORDS = ["seeds=until_decided", "sweep.baseline=model.growth_rate=4", "sweep.most_seeds=5"]
+SWEEP = ["--multirun", *TINY, "model.growth_rate=4,5,6,12", *WORDS, "sweep.name=mine"]
+
+
+@functools.cache  # composing takes a while, and no test changes what it is given
+def _composed():
+    """The configuration of a tiny run, and that of a sweep."""
+    with composing():
+        return resolved(compose(TINY)), jobs.sweep_options(["sweep.name=mine"])[0]
+
+
+def _sweep(folder):
+    return Sweep(folder, _composed()[1], [], [])
+
+
+@pytest.fixture
+def compared(tmp_path):
+    """The comparisons of the four growth rates, composed by hand."""
+    one, _ = _composed()
+
+    def of(name, seed):
+        own = copy.deepcopy(one)
+        own["seed"] = own["data"]["seed"] = seed
+        own["model"]["growth_rate"] = int(name.partition("=")[2])
+        return Job([], own, tmp_path / f"{name},seed={seed}")
+
+    names = tuple(f"growth_rate={k}" for k in ERRORS)
+    design = Design(names[0], names, 0, (3, 4, 5), Rule(0.05, None, 3))
+    runs = {(name, seed): of(name, seed) for name in names for seed in range(5)}
+    return Comparisons(design, {name: name for name in names}, runs)
+
+
+class Runs:
+    """Stands in for the workers: writes the record that a run would leave, at once.
+
+    Args:
+        failing: the names of runs that fail.
+        until: how many runs are finished before the sweep gets a signal.
+    """
+
+    def __init__(self, failing=(), until=None):
+        self.made, self.failing, self.until = [], failing, until
+        self.lock = threading.Lock()
+
+    def run(self, folder, config, overrides, begin):
+        try:
+            with lock_folder(folder):
+                return self._run(folder, config, overrides)
+        except FolderInUse:
+            return BUSY
+
+    def _run(self, folder, config, overrides):
+        if (folder / "run.json").exists() and RunRecord.read(folder).fields["state"] == "done":
+            return 0
+        with self.lock:
+            if self.until is not None and len(self.made) >= self.until:
+                return 128 + signal.SIGTERM
+            self.made.append(folder.name)
+        k, seed = config["model"]["growth_rate"], config["seed"]
+        time.sleep(0.001 * ((7 * k + 3 * seed) % 5))  # so that two workers get out of step
+        record = RunRecord.create(folder, config, overrides)
+        if folder.name in self.failing:
+            record.update(state="failed", error="has had enough")
+            return 1
+        record.update(state="done", results={"test_error": ERRORS[k][seed]})
+        return 0
+
+
+@pytest.fixture
+def decide(compared, monkeypatch, tmp_path):
+    """Run the comparisons with stand-ins for the workers: the runs made, and the rounds."""
+    monkeypatch.setattr(Decider, "_pause", lambda _: time.sleep(0.001))
+
+    def run(workers=1, **options):
+        runs = Runs(**options)
+        monkeypatch.setattr(Worker, "run", lambda _, *arguments: runs.run(*arguments))
+        rounds = Rounds(compared)
+        rounds.needed()
+        Decider(rounds, _sweep(tmp_path), [Place()] * workers).run()
+        return runs.made, rounds
+
+    return run
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_open_comparisons_get_seeds_and_settled_ones_do_not(workers, decide, tmp_path):
+    made, rounds = decide(workers)
+    assert set(made) == ALL
+    assert len(made) == len(ALL)
+    words = {name: (one.decision.word, one.decision.seeds) for name, one in rounds.standing.items()}
+    assert words == {
+        "growth_rate=5": ("undecided", 5),
+        "growth_rate=6": ("better", 4),
+        "growth_rate=12": ("better", 3),
+    }
+    assert {*read_sweep(tmp_path).jobs} == {name for name in ALL if int(name[-1]) > 2}  # as they came
+    assert rounds.status.exit_status() == 0
+    assert not any(map(rounds.obstacle, rounds.standing))
+
+
+@pytest.mark.parametrize("until", [0, 4, 12, 14])
+def test_a_sweep_that_was_broken_off_makes_the_same_runs(until, decide):
+    before, rounds = decide(2, until=until)
+    assert len(before) == until
+    assert rounds.status.exit_status() == 130
+    after, rounds = decide(2)
+    assert len(before) + len(after) == len(ALL)
+    assert {*before, *after} == ALL
+    assert rounds.standing["growth_rate=6"].decision.seeds == 4
+    assert decide()[0] == []
+
+
+def test_a_run_that_fails_stops_its_own_comparison_only(decide):
+    made, rounds = decide(2, failing=["growth_rate=6,seed=1"])
+    assert set(made) == ALL - {"growth_rate=6,seed=3"}
+    assert rounds.obstacle("growth_rate=6") == "seed 1 of growth_rate=6 failed"
+    assert rounds.standing["growth_rate=12"].decision.word == "better"
+    assert rounds.status.exit_status() == 1
+    made, rounds = decide(2)
+    assert set(made) == {"growth_rate=6,seed=1", "growth_rate=6,seed=3"}
+    assert rounds.standing["growth_rate=6"].decision.word == "better"
+
+
+def test_a_run_of_the_baseline_that_fails_stops_all_that_need_it(decide):
+    made, rounds = decide(failing=["growth_rate=4,seed=3"])
+    assert set(made) == {name for name in ALL if int(name[-1]) < 4}
+    for name in ("growth_rate=5", "growth_rate=6"):
+        assert rounds.obstacle(name) == "seed 3 of growth_rate=4 failed"
+    assert rounds.obstacle("growth_rate=12") == ""
+
+
+def test_a_run_without_a_test_error_is_no_run_to_wait_for(decide, monkeypatch):
+    monkeypatch.setitem(ERRORS, 6, [9.0, None, 8.8, 8.85, 1.0])  # it diverged
+    _, rounds = decide()
+    assert rounds.obstacle("growth_rate=6") == "seed 1 of growth_rate=6 has no test error"
+    assert rounds.standing["growth_rate=5"].ended
+
+
+def test_two_processes_share_the_runs(decide, compared, monkeypatch):
+    """Here two threads with states of their own; they meet in the records and locks only."""
+    _, _ = decide(until=0)
+    runs = Runs()
+    monkeypatch.setattr(Worker, "run", lambda _, *arguments: runs.run(*arguments))
+    both = [Rounds(compared) for _ in range(2)]
+    deciders = [Decider(rounds, _sweep(Path()), [Place()]) for rounds in both]
+    threads = [threading.Thread(target=one._work, args=(one.workers[0],)) for one in deciders]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert set(runs.made) == ALL
+    assert both[0].standing == both[1].standing
+    assert both[0].errors == both[1].errors
+
+
+def test_a_launcher_plugin_gets_rounds(compared, monkeypatch, tmp_path):
+    runs, batches = Runs(), []
+
+    def launch(sweep, needed):
+        batches.append({job.folder.name for job in needed})
+        for job in needed:
+            job.folder.mkdir(exist_ok=True)
+            runs.run(job.folder, job.config, [], "either")
+        return 0
+
+    monkeypatch.setattr(launchers, "launch", launch)
+    rounds = Rounds(compared)
+    assert decide_runner._launch(_sweep(tmp_path), rounds) == 0
+    assert batches == [
+        {name for name in ALL if int(name[-1]) < 3},
+        {name for name in ALL if name.endswith("3")},
+        {name for name in ALL if name.endswith("4")},
+    ]
+    assert rounds.standing["growth_rate=5"].ended
+
+
+@pytest.fixture
+def said(monkeypatch, capsys):
+    """Type densenet-run in this process, with stand-ins for the workers: exit status and output."""
+
+    def run(*words, **options):
+        runs = Runs(**options)
+        monkeypatch.setattr(Worker, "run", lambda _, *arguments: runs.run(*arguments))
+        monkeypatch.setattr("sys.argv", ["densenet-run", *words])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        output, code = "".join(capsys.readouterr()), end.value.code
+        return (1, output + code, runs.made) if isinstance(code, str) else (code, output, runs.made)
+
+    return run
+
+
+def test_the_command_says_what_is_decided_and_fixes_how(said):
+    words = [word.replace("4,5,6,12", "4,12") for word in SWEEP]
+    words += ["sweep.first_seeds=2", "sweep.most_seeds=2"]
+    status, output, made = said(*words)
+    assert status == 0
+    assert len(made) == 4
+    assert "comparing 1 setting with growth_rate=4, 2 to 2 seeds each, in outputs/mine" in output
+    assert "growth_rate=12: better after 2 seeds: -8.05 (" in output
+    (row,) = (line for line in output.splitlines() if line.strip().endswith("better"))
+    assert row.split()[:4] == ["growth_rate=12", "2", "2.05", "%"]
+    fixed = yaml.safe_load(Path("outputs/mine/sweep.yaml").read_text())["until_decided"]
+    assert (fixed["baseline"], fixed["looks"]) == ("growth_rate=4", [2])
+    status, again, made = said("resume=outputs/mine")
+    assert (status, made) == (0, [])
+    assert row in again
+    status, output, made = said(*words, "sweep.margin=0.5")
+    assert (status, made) == (1, [])
+    assert "outputs/mine: was begun with other margin (null) by seeds=until_decided" in output
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["sweep.baseline=null"], "sweep.baseline=null: seeds=until_decided compares all other"),
+        (["sweep.most_seeds=2"], "sweep.most_seeds=2: must be from 3, the seeds at the first look"),
+        (["sweep.first_seeds=1"], "sweep.first_seeds=1: must be a whole number, 2 or more"),
+        (["sweep.margin=0"], "sweep.margin=0: must be a number above 0"),
+        (["hydra/sweeper=optuna"], "seeds=until_decided: is for grids, not for a search"),
+        (["seed=0,1"], "seed=: has several values, and seeds=until_decided finds out"),
+        (["seeds=3"], "sweep.baseline=model.growth_rate=4: only seeds=until_decided reads it"),
+        (["seeds=often"], "seeds=often: must be a whole number, or until_decided"),
+    ],
+)
+def test_options_that_cannot_decide_are_one_message(words, answer):
+    typed = [*TINY, "model.growth_rate=4,5", *with_quoted_paths(WORDS), *words]
+    with composing(), pytest.raises(UserError) as error:
+        jobs.sweep_options(typed)
+    assert answer in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("varying", "baseline", "answer"),
+    [
+        ("model.growth_rate=4,5", "model.growth_rate=4", "growth_rate=4"),
+        ("model.growth_rate=4,5", "[model.depth=10,model.growth_rate=5]", "growth_rate=5"),
+        ("model.compression=0.5,1.0", "model.compression=1", "compression=1.0"),
+        ("model=resnet_20,densenet_bc_40", "model.growth_rate=12", "model=densenet_bc_40"),
+        ("model.growth_rate=4,5", "model.growth_rate=6", "=6: no setting of the sweep has it; for"),
+        ("model.growth_rate=4,5", "model=resnet_2", "=resnet_2: no setting of the sweep has it"),
+        ("model.growth_rate=4,5", "data=digits", "2 of the settings have it (growth_rate=4, growth"),
+        ("model.growth_rate=4", "data=digits", "the sweep has only one; type several"),
+        ("model.growth_rate=4 data.seed=1,2", "data=digits", "data.seed=2: makes runs that differ"),
+        ("data=digits,svhn", "data=digits", "data=svhn is tested on other images than the baseline"),
+    ],
+)
+def test_the_baseline_is_the_setting_that_its_overrides_leave_as_it_is(varying, baseline, answer):
+    sweep = _composed_sweep(varying)
+    cfg = OmegaConf.merge(sweep.cfg, {"sweep": {"baseline": baseline}})
+    with composing():
+        try:
+            found = comparisons(dataclasses.replace(sweep, cfg=cfg)).design.baseline
+        except UserError as error:
+            found = str(error)
+    assert answer in found
+
+
+@functools.cache
+def _composed_sweep(varying):
+    tiny = [word for word in TINY if not varying.startswith("model=") or not word.startswith("model.")]
+    counts = ["sweep.first_seeds=2", "sweep.most_seeds=2", "sweep.baseline=any"]
+    with composing():
+        return jobs.compose_sweep([*tiny, "seeds=until_decided", *counts, *varying.split()])
+
+
+def test_overrides_are_separated_by_commas_or_spaces():
+    lists = "[recipe.schedule.fractions=[0.5,0.75],+model.x=1]"
+    assert overrides(lists) == ["recipe.schedule.fractions=[0.5,0.75]", "+model.x=1"]
+    assert overrides("model=a model.depth=3") == ["model=a", "model.depth=3"]
+    assert overrides(None) == []
+
+
+def test_how_a_sweep_is_decided_is_no_part_of_its_runs():
+    with composing():
+        plain = resolved(compose(TINY))
+        asked = resolved(compose([*TINY, *with_quoted_paths(WORDS), "sweep.margin=0.3"]))
+    assert identity(asked) == identity(plain)
+    assert asked == plain
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("looks", [4, 3], "until_decided.looks=[4,3]: must be whole numbers of 2 or more, ascending"),
+        ("margin", -1, "until_decided.margin=-1: must be a number"),
+        ("baseline", "c", "has an until_decided whose baseline is not one of two settings or more"),
+        ("settings", 5, "until_decided.settings=5: must be texts by name"),
+        ("more", 5, "has an until_decided without the keys baseline, settings, first_seed"),
+    ],
+)
+def test_a_damaged_sweep_file_is_one_message(name, value, rule, tmp_path):
+    content = {"baseline": "a", "settings": {"a": "0", "b": "1"}, "first_seed": 0, "looks": [3]}
+    content |= {"level": 0.05, "margin": None, name: value}
+    whole = {"commands": [], "jobs": [], "search": False, "until_decided": content}
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(whole))
+    with pytest.raises(UserError) as error:
+        read_sweep(tmp_path)
+    assert rule in str(error.value)
