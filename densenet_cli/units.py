@@ -8,8 +8,8 @@ SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def count(number: float) -> str:
-    """Three digits and a letter for powers of 1,000: 960, 71.7k, 769k, 7.98M, 288M, 9.3G, 2.4T."""
-    return _scaled(number, ("", "k", "M", "G", "T"))
+    """Three digits and a letter for powers of 1,000: 960, 71.7k, 769k, 7.98M, 288M, 9.3G, 2.4T, 1P."""
+    return _scaled(number, ("", "k", "M", "G", "T", "P", "E"))
 
 
 def magnitude(number: float) -> str:
@@ -19,6 +19,14 @@ def magnitude(number: float) -> str:
     digits, power = f"{number:.2e}".split("e")
     factor = f"{float(digits):g}"
     return ("" if factor == "1" else f"{factor}·") + "10" + str(int(power)).translate(SUPERSCRIPTS)
+
+
+def typed_number(number: float) -> str:
+    """A number as one types it: 0.5, 300, 1e15, 6.1e13."""
+    if number < 1_000_000:
+        return f"{number:.12g}"
+    digits, power = f"{number:.12e}".split("e")
+    return f"{float(digits):.12g}e{int(power)}"
 
 
 def memory(number: float) -> str:

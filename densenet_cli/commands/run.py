@@ -17,7 +17,13 @@ from densenet_cli.commands.ending import errors_as_messages
 from densenet_cli.config import known_keys, resolvers
 from densenet_cli.config.compose import CONF, VERSION_BASE, as_trained, compose, composing, resolved
 from densenet_cli.config.errors import explain
-from densenet_cli.config.overrides import key, refuse_empty, value, with_quoted_paths
+from densenet_cli.config.overrides import (
+    key,
+    refuse_empty,
+    refuse_two_lengths,
+    value,
+    with_quoted_paths,
+)
 from densenet_cli.config.trust import Trust, check_stored_overrides
 from densenet_cli.options import UserError
 from densenet_cli.plain_text import Parser
@@ -114,6 +120,7 @@ def _run(overrides: list[str], config_dir: str | None, trust: Trust) -> int:
     refuse_empty(overrides, "hydra.run.dir")
     known_keys.check_hydra(overrides)
     composed = as_trained(overrides)
+    refuse_two_lengths(composed)
     with composing(config_dir) as own:
         for name in grid.swept_keys(composed):
             hint = f"type --multirun too, or {name}=[...] for a list"

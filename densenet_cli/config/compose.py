@@ -84,7 +84,13 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
 
 
 def as_trained(overrides: list[str]) -> list[str]:
-    """For task=test: the overrides of the run that wrote the checkpoint, then those typed now."""
+    """For task=test: the overrides of the run that wrote the checkpoint, then those typed now.
+
+    Raises:
+        UserError: if a budget was typed, or the folder of the checkpoint has no configuration.
+    """
+    if value(overrides, "task") == "test" and (budget := value(overrides, "budget")) is not None:
+        raise UserError(f"budget={budget}: is for training; task=test trains nothing")
     checkpoint = value(overrides, "checkpoint")
     folder = Path(os.path.expanduser(checkpoint)).parent.parent if checkpoint else None
     if value(overrides, "task") != "test" or folder is None or not (folder / "run.json").exists():

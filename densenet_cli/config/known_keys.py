@@ -21,7 +21,7 @@ SECTIONS = ["model", "data", "recipe", "trainer", "pretrained", "logger"]
 UNTIL_DECIDED = {"baseline": None, "margin": None, "first_seeds": 3, "most_seeds": 10}
 # What is read of each section whose options go to no class or function; those check their own names.
 READ = {
-    "": [*schema.TOP, *SECTIONS, "sweep", "seeds", "plan"],
+    "": [*schema.TOP, "budget", *SECTIONS, "sweep", "seeds", "plan"],
     "recipe": [*schema.KEYS["recipe"], "batch_size", "epochs", "dropout"],
     "pretrained": ["weights", "frozen", "layer_decay"],
     "sweep": ["name", "jobs", "fail_fast", *UNTIL_DECIDED],

@@ -51,6 +51,14 @@ def refuse_empty(overrides: Sequence[str], name: str) -> None:
             raise UserError(f"{name}=: has no value")
 
 
+def refuse_two_lengths(overrides: Sequence[str]) -> None:
+    """Raise UserError if a run gets both a budget and a number of epochs."""
+    budget, epochs = value(overrides, "budget"), value(overrides, "epochs")
+    if budget is not None and epochs is not None:
+        rule = f"cannot be combined with epochs={epochs}: each says how long to train; type one of them"
+        raise UserError(f"budget={budget}: {rule}")
+
+
 def with_quoted_paths(overrides: Sequence[str]) -> list[str]:
     """The overrides, with quotes where Hydra needs them: around paths, and overrides as values."""
     return [

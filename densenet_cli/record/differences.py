@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from densenet_cli import units
 from densenet_cli.options import shown
 from densenet_cli.plain_text import as_title, printable
 from densenet_cli.record.identity import SEEDS, flat, without_effect
@@ -14,6 +15,7 @@ from densenet_cli.record.identity import SEEDS, flat, without_effect
 DEFAULTS_OF_OTHERS = ("recipe.epochs", "recipe.batch_size", "recipe.dropout")
 PHRASES = {
     "epochs": "{} epochs",
+    "budget": "budget {}",
     "model.growth_rate": "k={}",
     "model.depth": "L={}",
     "model.compression": "θ={}",
@@ -83,6 +85,8 @@ def differing_among_peers(flats: Sequence[dict[str, Any]], families: Sequence[st
 def phrase(name: str, value: Any) -> str:
     """A short phrase for an option's value: "5 epochs", "θ=0.5", "one-cycle schedule", "lr=0.1"."""
     text = as_title(shown(value))
+    if name == "budget" and isinstance(value, (int, float)):
+        text = f"{units.typed_number(value)} multiply-adds"
     if name.endswith("_target_"):
         text = text.rpartition(".")[2]
         text = SCHEDULES.get(text, text)

@@ -31,6 +31,7 @@ WITHOUT_EFFECT_AT = {
     "pretrained.weights": None,
     "pretrained.frozen": False,
     "pretrained.layer_decay": 1,
+    "budget": None,
 }
 SEEDS = ("seed", "data.seed")
 # Options of Lightning's Trainer for which 1 means one batch or step, and 1.0 the whole epoch.

@@ -66,8 +66,10 @@ class RunRecord:
         return cls(folder, fields)
 
     @classmethod
-    def create(cls, folder: Path, config: dict[str, Any], overrides: list[str]) -> RunRecord:
-        """The record of a new run, already written to the disk."""
+    def create(
+        cls, folder: Path, config: dict[str, Any], overrides: list[str], **fields: Any
+    ) -> RunRecord:
+        """The record of a new run, with further fields if given, already written to the disk."""
         record = cls(folder, {"format": FORMAT, "state": "running", "results": {}})
         record.update(
             overrides=overrides,
@@ -77,6 +79,7 @@ class RunRecord:
             versions=versions(),
             host=socket.gethostname(),
             started=now(),
+            **fields,
         )
         return record
 

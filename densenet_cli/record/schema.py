@@ -107,6 +107,23 @@ PERCENT = _number(0, 100)
 SECONDS = _number(0, 1e10)  # three hundred years
 SPEED = _number(0, 1e15)
 ANY_NUMBER = _number(-1e100, 1e100)
+LENGTH = {  # how long a run trains under its budget
+    "planned": TEXT,
+    "steps": _whole(1),
+    "steps_per_epoch": _whole(1),
+    "epochs": _number(1, 1e30),
+    "multiply_adds": AMOUNT.or_null(),
+    "multiply_adds_per_step": AMOUNT.or_null(),
+    "seconds_per_step": SECONDS.or_null(),
+}
+
+BUDGET = Shape(
+    f"a section with {', '.join(LENGTH)}",
+    lambda value: (
+        isinstance(value, dict)
+        and all(name in value and shape.fits(value[name]) for name, shape in LENGTH.items())
+    ),
+)
 
 REQUIRED = {  # in every run.json
     "state": Shape(f"one of {', '.join(STATES)}", lambda value: value in STATES),
@@ -142,6 +159,8 @@ OPTIONAL = {  # as soon as they are known; other keys are allowed
     "pid": COUNT,
     "seconds": SECONDS.or_null(),
     "train_seconds": SECONDS.or_null(),
+    "train_multiply_adds": AMOUNT.or_null(),
+    "budget": BUDGET,
     "images_per_second": SPEED.or_null(),
     "peak_memory_bytes": AMOUNT.or_null(),
 }

@@ -28,6 +28,7 @@ from densenet_cli.record.run_record import (
 from densenet_cli.run import other_processes, slurm, summary
 from densenet_cli.run.log import logged
 from densenet_cli.run.recording import Recorder
+from densenet_cli.run.rehearsal import measured_length
 from densenet_cli.run.resume import is_resumed, open_record
 from densenet_cli.run.train import train
 from densenet_cli.training import allocator
@@ -112,6 +113,7 @@ def _train_and_record(
     allocator.keep_freed_memory()
     recorder = Recorder(record, resumed)
     last = last_checkpoint(record.folder)
+    length = recorder.length or measured_length(config, interruption, recorder.console)
     results = train(
         config,
         record.folder,
@@ -120,6 +122,7 @@ def _train_and_record(
         on_epoch=recorder.on_epoch,
         console=recorder.console,
         resume_from=last if resumed and last.exists() else None,
+        length=length,
     )
     recorder.on_end(results)
 

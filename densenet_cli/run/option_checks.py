@@ -14,6 +14,7 @@ from densenet_cli.data.epoch_order import EpochOrder
 from densenet_cli.data.image_data import ImageData
 from densenet_cli.models import cost
 from densenet_cli.options import OptionError, choice, number, switch, whole_number
+from densenet_cli.run import budget
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 def check(config: dict[str, Any]) -> None:
     """Check the options that belong to no single part. Raises OptionError."""
     whole_number("epochs", config["epochs"], example=300)
+    budget.read(config)
     seed = whole_number("seed", config["seed"], example=0, at_least=0)
     if seed >= 2**32:
         raise OptionError("seed", seed, "must be below 4294967296 (32 bits)", 0)

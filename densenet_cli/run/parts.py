@@ -8,6 +8,7 @@ from typing import Any
 import lightning.pytorch as L
 
 from densenet_cli.data.image_data import ImageData
+from densenet_cli.run.budget import Length
 from densenet_cli.training.checkpoints import Checkpoints
 from densenet_cli.training.classifier import ImageClassifier
 from densenet_cli.training.progress import TrainingProgress
@@ -15,7 +16,12 @@ from densenet_cli.training.progress import TrainingProgress
 
 @dataclass(frozen=True)
 class Run:
-    """The parts of a run. `device` is cpu, cuda, mps, or another that Lightning knows."""
+    """The parts of a run.
+
+    Attributes:
+        device: cpu, cuda, mps, or another that Lightning knows.
+        length: how long it trains under a budget; None without one.
+    """
 
     config: dict[str, Any]
     device: str
@@ -24,3 +30,4 @@ class Run:
     trainer: L.Trainer
     progress: TrainingProgress
     checkpoints: Checkpoints
+    length: Length | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -13,8 +14,6 @@ from rich.console import Console
 from densenet_cli import kernels
 from densenet_cli.kernels import tensor_float
 from densenet_cli.models import cost
-from densenet_cli.options import UserError
-from densenet_cli.plain_text import first_line
 from densenet_cli.process import ranks
 from densenet_cli.record import trained_on
 from densenet_cli.record.environment import peak_memory_bytes, reset_peak_memory
@@ -23,7 +22,9 @@ from densenet_cli.record.run_record import (
     now,
     write_config,
 )
-from densenet_cli.run import summary
+from densenet_cli.run import budget, summary
+from densenet_cli.run.budget import Length
+from densenet_cli.run.length import forward_multiply_adds
 from densenet_cli.run.parts import Run
 from densenet_cli.training import devices
 from densenet_cli.training.progress import TrainingProgress
@@ -41,6 +42,7 @@ class Recorder:
 
     def __init__(self, record: RunRecord, is_resumed: bool) -> None:
         self.record, self.is_resumed = record, is_resumed
+        self.length = Length.recorded(record.fields)  # as it was planned when the run began
         self.console = Console() if ranks.is_first_process() else None
         self._began = time.monotonic() - (record.fields.get("seconds") or 0)
         self._run: Run | None = None
@@ -78,6 +80,7 @@ class Recorder:
             results=results,
             seconds=self._seconds(),
             train_seconds=round(seconds, 2),
+            train_multiply_adds=self._train_multiply_adds(self._run),
             images_per_second=round(progress.train_images / seconds, 1) if seconds else None,
             peak_memory_bytes=_peak_memory(self._run),
             ended=now(),
@@ -88,6 +91,11 @@ class Recorder:
 
     def _seconds(self) -> float:
         return round(time.monotonic() - self._began, 2)
+
+    def _train_multiply_adds(self, run: Run) -> int | None:
+        """Those of all training steps; None if they cannot be counted."""
+        each = budget.training_multiply_adds(run.config, self.record.fields["multiply_adds"])
+        return None if each is None else each * run.progress.train_images
 
     def _refuse_other_images(self, data: dict[str, Any]) -> None:
         """Raise UserError if the images are not those that the run began with."""
@@ -122,7 +130,7 @@ def facts_of(run: Run) -> dict[str, Any]:
     data, network = run.data, run.classifier.network
     return {
         "parameters": cost.count_parameters(network),
-        "multiply_adds": _multiply_adds(run),
+        "multiply_adds": forward_multiply_adds(network, data),
         "data": {
             "name": data.name,
             "num_classes": data.num_classes,
@@ -139,20 +147,9 @@ def facts_of(run: Run) -> dict[str, Any]:
         "tf32": tensor_float.is_used(run.device, run.trainer.precision),
         "implementation": kernels.implementation(network),
         "cuda_graphs": run.classifier.graphs is not None,
-        "epochs": run.config["epochs"],
+        "epochs": run.trainer.max_epochs,
         "pid": os.getpid(),
-    }
-
-
-def _multiply_adds(run: Run) -> int:
-    """Multiply-adds per image; raises UserError if the network cannot take images of this size."""
-    height, width = run.data.image_size
-    try:
-        return cost.multiply_adds(run.classifier.network, (height, width))
-    except (RuntimeError, ValueError, AssertionError) as error:
-        raise UserError(
-            f"this network cannot take images of {height} x {width} pixels: {first_line(error)}"
-        ) from error
+    } | ({} if run.length is None else {"budget": asdict(run.length)})
 
 
 def _peak_memory(run: Run) -> int:

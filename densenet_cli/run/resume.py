@@ -62,13 +62,14 @@ def open_record(folder: Path, config: dict[str, Any], overrides: list[str], resu
 def _restarted(record: RunRecord) -> RunRecord:
     """A new record for a run that has no checkpoint: time and environment are those of the new start.
 
-    The configuration typed now is recorded later, once it has been checked.
+    How long it trains under its budget stays as it was. The configuration typed now is recorded later,
+    once it has been checked.
     """
-    _set_aside(record.folder, record.fields)
-    begun = record.identity
-    record = RunRecord.create(record.folder, record.fields["config"], record.fields["overrides"])
-    record.update(identity=begun)
-    return record
+    fields, begun = record.fields, record.identity
+    _set_aside(record.folder, fields)
+    # What is kept is so at every moment: other processes read it too.
+    kept = {"identity": begun} | {name: fields[name] for name in ("budget",) if name in fields}
+    return RunRecord.create(record.folder, fields["config"], fields["overrides"], **kept)
 
 
 def _set_aside(folder: Path, fields: dict[str, Any]) -> None:

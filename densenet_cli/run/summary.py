@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from densenet_cli.plain_text import printable
-from densenet_cli.units import duration
+from densenet_cli.units import count, duration
 
 
 def announce(console: Console, fields: dict[str, Any], folder: Path) -> None:
@@ -27,6 +27,11 @@ def announce(console: Console, fields: dict[str, Any], folder: Path) -> None:
         f"on {data['name']}, {images:,} images of {height}x{width}; "
         f"{_device(fields)}; {relative(folder)}",
     )
+    if length := fields.get("budget"):
+        cost = length["multiply_adds"]
+        adds = "" if cost is None else f", {count(cost)} multiply-adds of training"
+        steps = f"{length['steps']:,} steps, {length['epochs']:.4g} epochs"
+        _say(console, f"budget={length['planned']}: {steps}{adds}")
 
 
 def show(console: Console, fields: dict[str, Any], folder: Path) -> None:
@@ -92,6 +97,10 @@ def _costs(fields: dict[str, Any]) -> Iterator[tuple[str, str]]:
         return
     yield "parameters", f"{fields['parameters']:,}"
     yield "multiply-adds", f"{fields['multiply_adds']:,} per image"
+    if fields.get("budget") and fields.get("train_seconds") is not None:
+        adds = fields.get("train_multiply_adds")
+        used = [] if adds is None else [f"{count(adds)} multiply-adds"]
+        yield "training", ", ".join([*used, duration(fields["train_seconds"])])
     if fields.get("images_per_second"):
         yield "training speed", f"{fields['images_per_second']:,.0f} images/s"
     yield "device", _device(fields)

@@ -17,6 +17,8 @@ import lightning.pytorch as L
 from rich.console import Console
 
 from densenet_cli.run import assemble, option_checks, testing, trainer_options
+from densenet_cli.run.budget import Length
+from densenet_cli.run.length import keep_to_budget
 from densenet_cli.run.parts import Run
 from densenet_cli.training.checkpoints import Checkpoints
 from densenet_cli.training.interruption import Interruption
@@ -34,6 +36,7 @@ def train(
     console: Console | None = None,
     callbacks: Sequence[L.Callback] = (),
     resume_from: Path | None = None,
+    length: Length | None = None,
 ) -> dict[str, Any]:
     """Train a network and test it; with task=test, only test it.
 
@@ -45,6 +48,7 @@ def train(
         on_epoch: called at the end of each epoch, in every process; its metrics are the last row.
         console: where the progress is shown; None shows nothing.
         callbacks: further callbacks of Lightning's.
+        length: how long to train under a budget, if that is known already.
         resume_from: the checkpoint with which training continues; it is read as data and runs no code.
 
     Returns:
@@ -74,9 +78,9 @@ def train(
     trainer = assemble.build_trainer(
         config, options, folder, [*callbacks, Watchdog(interruption), progress, checkpoints]
     )
+    length = keep_to_budget(config, length, data, classifier, trainer)
     option_checks.check_last_batch(config, data, network, trainer)
-
-    run = Run(config, options.device, data, classifier, trainer, progress, checkpoints)
+    run = Run(config, options.device, data, classifier, trainer, progress, checkpoints, length)
     on_ready(run)
     if config["task"] == "train":
         trainer.fit(classifier, datamodule=data, ckpt_path=resume_from, weights_only=True)

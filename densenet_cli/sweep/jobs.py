@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from densenet_cli.config import known_keys
 from densenet_cli.config.compose import as_trained, compose, resolved
 from densenet_cli.config.errors import explain
-from densenet_cli.config.overrides import key
+from densenet_cli.config.overrides import key, refuse_two_lengths
 from densenet_cli.config.trust import Trust, check_stored_overrides
 from densenet_cli.options import OptionError, UserError, shown, switch
 from densenet_cli.record.identity import identity
@@ -109,6 +109,7 @@ def compose_job(overrides: list[str], search_path: list[str]) -> dict[str, Any]:
         UserError: if they make no configuration.
     """
     try:
+        refuse_two_lengths(overrides)
         return {**resolved(compose([*search_path, *overrides])), "next_steps": []}
     except (HydraException, OmegaConfBaseException, UserError) as error:
         message = str(error) if isinstance(error, UserError) else explain(error, overrides)

@@ -84,7 +84,7 @@ class Checkpoints(Checkpoint):
     ) -> None:
         """Within an epoch: save if it is time, stop if a signal has come."""
         self._position = (trainer.current_epoch, batch_idx + 1)
-        if trainer.is_last_batch:
+        if trainer.is_last_batch or trainer.should_stop:
             return  # the epoch's end comes next
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return  # accumulated gradients are not saved

@@ -49,6 +49,8 @@ class ImageClassifier(LightningModule):
         frozen: modules of the network that stay in evaluation mode.
 
     Attributes:
+        epochs: if set, the epochs that a schedule which advances every epoch is made for. They are then
+            spread evenly over the steps of the run, however many epochs those are.
         graphs: if set, computes the same as `network`, faster.
         recorded_step: if set, trains by the same steps, faster.
         is_replayed: whether the last step was replayed as a whole.
@@ -72,10 +74,11 @@ class ImageClassifier(LightningModule):
         super().__init__()
         number("label_smoothing", label_smoothing, example=0.1, at_least=0, below=1)
         self.network = network
+        self.epochs: int | None = None
         self.graphs: CudaGraphs | None = None
         self.recorded_step: RecordedStep | None = None
         self.complete: Callable[[Any], Batch] | None = None
-        self.is_replayed = False
+        self.is_replayed = self._is_per_step = False
         self.make_optimizer, self.make_schedule = make_optimizer, make_schedule
         self.evaluation_split = evaluation_split
         self.seed = seed
@@ -215,7 +218,8 @@ class ImageClassifier(LightningModule):
         """The recipe's optimizer and schedule."""
         optimizer = self.make_optimizer(self.network)
         try:
-            epochs, steps = self.trainer.max_epochs, self.trainer.estimated_stepping_batches
+            epochs = self.epochs or self.trainer.max_epochs
+            steps = self.trainer.estimated_stepping_batches
             schedule = schedules.complete(self.make_schedule, optimizer, epochs or 0, int(steps))
         except OptionError as error:
             raise error.within("recipe.schedule") from error
@@ -226,20 +230,29 @@ class ImageClassifier(LightningModule):
         if isinstance(schedule, ReduceLROnPlateau) and schedule.mode != "min":
             rule = "must be min, since the schedule follows the loss"
             raise OptionError("recipe.schedule.mode", schedule.mode, rule, "min")
-        is_per_step = "total_steps" in inspect.signature(self.make_schedule).parameters
+        self._is_per_step = "total_steps" in inspect.signature(self.make_schedule).parameters
         return {
             "optimizer": optimizer,
             "lr_scheduler": {
                 "scheduler": schedule,
-                "interval": "step" if is_per_step else "epoch",
+                "interval": "step" if self._is_per_step or self.epochs else "epoch",
                 "reduce_on_plateau": False,  # see on_train_epoch_end
             },
         }
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Advance the schedule, unless it needs the epoch's loss."""
-        if not isinstance(scheduler, ReduceLROnPlateau):
+        if isinstance(scheduler, ReduceLROnPlateau):
+            return
+        for _ in range(self._advances()):
             scheduler.step()
+
+    def _advances(self) -> int:
+        """How often the schedule advances now: once, or by the epochs that are spread over steps."""
+        if self.epochs is None or self._is_per_step:
+            return 1
+        step, steps = self.trainer.global_step, int(self.trainer.estimated_stepping_batches)
+        return step * self.epochs // steps - (step - 1) * self.epochs // steps
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save facts about the training images, and the metrics of an epoch that is not complete."""

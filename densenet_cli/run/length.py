@@ -1,0 +1,76 @@
+"""How long a run trains under its budget: computed from the run's parts, which then keep to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as L
+from torch import nn
+
+from densenet_cli.data.epoch_order import EpochOrder
+from densenet_cli.data.image_data import ImageData
+from densenet_cli.models import cost
+from densenet_cli.options import UserError, whole_number
+from densenet_cli.plain_text import first_line
+from densenet_cli.run import budget
+from densenet_cli.run.budget import Epoch, Length
+from densenet_cli.training.classifier import ImageClassifier
+
+
+def keep_to_budget(
+    config: dict[str, Any],
+    known: Length | None,
+    data: ImageData,
+    classifier: ImageClassifier,
+    trainer: L.Trainer,
+) -> Length | None:
+    """Let a run train as long as its budget says; without a budget nothing changes.
+
+    Args:
+        config: the resolved configuration.
+        known: how long that is, of a run that is resumed, or whose steps were measured.
+        data: of the run.
+        classifier, trainer: of the run; they are changed.
+
+    Returns:
+        How long it trains; None without a budget.
+
+    Raises:
+        OptionError: as `budget.read` and `budget.length`, and for recipe.epochs.
+    """
+    chosen = budget.read(config)
+    if chosen is None:
+        return None
+    epoch = epoch_of(data, trainer)
+    if known is None:
+        forward = forward_multiply_adds(classifier.network, data)
+        known = budget.length(config, chosen, epoch, forward)
+    trainer.fit_loop.max_epochs = -(-known.steps // epoch.steps)
+    trainer.fit_loop.epoch_loop.max_steps = known.steps
+    own_epochs = config["recipe"].get("epochs", config["epochs"])  # a recipe of the user's may lack it
+    classifier.epochs = whole_number("recipe.epochs", own_epochs, example=300)
+    return known
+
+
+def epoch_of(data: ImageData, trainer: L.Trainer) -> Epoch:
+    """The size of an epoch of a run."""
+    order = EpochOrder(data.sizes["train"], data.batch_size, seed=0, world_size=trainer.world_size)
+    batches = budget.limited(len(order), trainer.limit_train_batches)
+    return Epoch(
+        min(order.images, batches * data.batch_size), data.batch_size * trainer.accumulate_grad_batches
+    )
+
+
+def forward_multiply_adds(network: nn.Module, data: ImageData) -> int:
+    """Multiply-adds of a forward pass over one image of a data set.
+
+    Raises:
+        UserError: if the network cannot take images of this size.
+    """
+    height, width = data.image_size
+    try:
+        return cost.multiply_adds(network, (height, width))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise UserError(
+            f"this network cannot take images of {height} x {width} pixels: {first_line(error)}"
+        ) from error
