@@ -8,6 +8,7 @@ from typing import Any
 
 from densenet_cli.options import OptionError, number, shown, whole_number
 from densenet_cli.record.identity import flat
+from densenet_cli.run import budget
 from densenet_cli.sweep.plan.measurement import Measurement
 from densenet_cli.sweep.plan.measurements import Measurements, benchmark_config
 
@@ -23,6 +24,7 @@ class Estimate:
         seconds: of all epochs, each with its evaluation, and of the test at the end; None if not
             measured.
         seconds_per_epoch: of one epoch with its evaluation.
+        epochs: of the whole run; None if not known.
         device: the device that was measured, with the number format; "" if not known.
         error: why the run cannot be measured: the message that a user who ran it would see.
     """
@@ -32,6 +34,7 @@ class Estimate:
     peak_memory_bytes: int | None
     seconds: float | None
     seconds_per_epoch: float | None
+    epochs: float | None
     device: str
     error: str | None
 
@@ -65,11 +68,12 @@ def estimate(configs: Sequence[dict[str, Any]], on_progress: Callable[[str], obj
 
 
 def _estimate(config: dict[str, Any], measured: Measurement) -> Estimate:
-    seconds, seconds_per_epoch, error = None, None, measured.error
+    seconds, seconds_per_epoch, epochs, error = None, None, None, measured.error
     try:
         _check_amounts(config)
         if error is None:
-            seconds, seconds_per_epoch = _seconds(config, measured)
+            epochs = _epochs(config, measured)
+            seconds, seconds_per_epoch = _seconds(config, measured, epochs)
     except OptionError as wrong:
         error = str(wrong)
     return Estimate(
@@ -78,6 +82,7 @@ def _estimate(config: dict[str, Any], measured: Measurement) -> Estimate:
         measured.peak_memory_bytes,
         seconds,
         seconds_per_epoch,
+        epochs,
         measured.device,
         error,
     )
@@ -87,6 +92,7 @@ def _check_amounts(config: dict[str, Any]) -> None:
     """Check the options that the benchmark replaced by values of its own. Raises OptionError."""
     trainer = config["trainer"]
     whole_number("epochs", config["epochs"], example=300)
+    budget.read(config)
     number("recipe.optimizer.lr", config["recipe"]["optimizer"]["lr"], example=0.1, above=0)
     for name, least in (("max_steps", -1), ("check_val_every_n_epoch", 1)):
         if trainer.get(name) is not None:
@@ -98,7 +104,7 @@ def _check_amounts(config: dict[str, Any]) -> None:
             whole_number(f"trainer.{name}", trainer[name], example=10, at_least=0)
 
 
-def _seconds(config: dict[str, Any], measured: Measurement) -> tuple[float, float]:
+def _seconds(config: dict[str, Any], measured: Measurement, epochs: float) -> tuple[float, float]:
     """The seconds of the whole run, and of one epoch."""
 
     def images(split: str, limit: str) -> float:
@@ -117,16 +123,24 @@ def _seconds(config: dict[str, Any], measured: Measurement) -> tuple[float, floa
         return measured.start_seconds + test_s, epoch_s
     # With validation images, both the last and the best checkpoint are tested.
     tests = 1 if measured.evaluation_split == "test" else 2
-    epochs = _epochs(config, train_images)
     return measured.start_seconds + epochs * epoch_s + tests * test_s, epoch_s
 
 
-def _epochs(config: dict[str, Any], train_images: float) -> float:
-    """The number of epochs; trainer.max_steps may end the run within one."""
-    steps = config["trainer"].get("max_steps", -1)
+def _epochs(config: dict[str, Any], measured: Measurement) -> float:
+    """The number of epochs; a budget or trainer.max_steps may end the run within one."""
+    trainer, images = config["trainer"], measured.sizes["train"]
+    batch_size = config["data"]["batch_size"]
+    step_images = batch_size * trainer.get("accumulate_grad_batches", 1)
+    chosen = budget.read(config)
+    if chosen is not None:
+        batches = budget.limited(-(-images // batch_size), trainer.get("limit_train_batches"))
+        epoch = budget.Epoch(min(images, batches * batch_size), step_images)
+        step_s = step_images / measured.images_per_second
+        return budget.length(config, chosen, epoch, measured.multiply_adds or 0, step_s).epochs
+    train_images = _limited(config, images, "limit_train_batches")
+    steps = trainer.get("max_steps", -1)
     if steps < 0 or not train_images:
         return config["epochs"]
-    step_images = config["data"]["batch_size"] * config["trainer"].get("accumulate_grad_batches", 1)
     return min(config["epochs"], steps * step_images / train_images)
 
 

@@ -36,10 +36,18 @@ def show_plan(sweep: Sweep) -> int:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("run", overflow="fold")
     table.add_column("state", no_wrap=True)
-    for title in ("parameters", "multiply-adds", "memory", "time", "left"):
+    titles = ["parameters", "multiply-adds", "memory", "time", "left"]
+    has_budget = any(job.config.get("budget") is not None for job in sweep.jobs)
+    for title in [*(["epochs"] if has_budget else []), *titles]:
         table.add_column(title, justify="right", no_wrap=True)
     for job, state, one, rest in zip(sweep.jobs, states, estimates, left, strict=True):
-        cells = [_count(one.parameters), _count(one.multiply_adds), _memory(one.peak_memory_bytes)]
+        epochs = ["?" if one.epochs is None else f"{one.epochs:.1f}"] if has_budget else []
+        cells = [
+            *epochs,
+            _count(one.parameters),
+            _count(one.multiply_adds),
+            _memory(one.peak_memory_bytes),
+        ]
         outcome = "cannot run" if one.error else state
         table.add_row(printable(job.folder.name), outcome, *cells, _time(one.seconds), _time(rest))
     console = output_console()
@@ -80,6 +88,7 @@ def _recorded_cost(record: Mapping[str, Any]) -> Estimate:
         record.get("peak_memory_bytes"),
         record.get("seconds"),
         seconds_per_epoch=None,
+        epochs=(record.get("budget") or record).get("epochs"),
         device="",
         error=None,
     )
@@ -156,7 +165,8 @@ def _seconds_left(job: Job, one: Estimate) -> float | None:
         return None
     if not last_checkpoint(job.folder).exists():
         return one.seconds
-    return one.seconds * max(0.0, 1 - (record.get("epoch") or 0) / job.config["epochs"])
+    epochs = one.epochs or job.config["epochs"]
+    return one.seconds * max(0.0, 1 - (record.get("epoch") or 0) / epochs)
 
 
 def _time(seconds: float | None) -> str:
