@@ -127,6 +127,7 @@ def _appearance(row: Row) -> int | None:
     return systems().index(row.system) if row.system else None
 
 
+UNDER_A_BUDGET = ("train_epochs", "train_multiply_adds", "train_time")  # shown if a run has one
 COLUMNS = {
     "year": Column("year", lambda row: str(row.system.year) if row.system else "", _appearance),
     "system": Column(
@@ -157,6 +158,9 @@ COLUMNS = {
     "top5": Column("top-5 %", _top5, _error("top5")[1]),
     "parameters": Column("parameters", *_mean("parameters", units.count)),
     "multiply_adds": Column("multiply-adds", *_mean("multiply_adds", units.count)),
+    "train_epochs": Column("epochs", *_mean("train_epochs", "{:.4g}".format)),
+    "train_multiply_adds": Column("trained with", *_mean("train_multiply_adds", units.count)),
+    "train_time": Column("trained for", *_mean("train_seconds", duration)),
     "time": Column("time", *_mean("seconds", duration)),
     "speed": Column("images/s", *_mean("images_per_second", lambda value: f"{value:,.0f}")),
     "memory": Column("memory", _memory, _mean("peak_memory_bytes", str)[1]),

@@ -34,6 +34,8 @@ RAW_NAMES = {
     "multiply_adds": "multiply_adds",
     "seconds": "seconds",
     "train_seconds": "train_seconds",
+    "train_multiply_adds": "train_multiply_adds",
+    "train_epochs": "train_epochs",
     "images_per_second": "images_per_second",
     "peak_memory_bytes": "peak_memory_bytes",
 }

@@ -35,6 +35,8 @@ COSTS = (
     "multiply_adds",
     "seconds",
     "train_seconds",
+    "train_multiply_adds",
+    "train_epochs",
     "images_per_second",
     "peak_memory_bytes",
 )
@@ -134,6 +136,8 @@ def measured(run: Run, quantity: str) -> float | None:
     """
     if quantity == "validation_error" and reported_checkpoint(run.fields) == "best":
         return run.results.get("validation_error_best")
+    if quantity == "train_epochs":
+        return (run.fields.get("budget") or run.fields).get("epochs")
     return run.results.get(RESULTS[quantity]) if quantity in RESULTS else run.fields.get(quantity)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from densenet_cli.options import OptionError, nearest
-from densenet_cli.results.columns import COLUMNS, Row
+from densenet_cli.results.columns import COLUMNS, UNDER_A_BUDGET, Row
 from densenet_cli.results.notes import notes
 from densenet_cli.results.published import compare
 from densenet_cli.results.settings import Setting
@@ -77,6 +77,9 @@ def table(found: Sequence[Row]) -> Table:
     shown = {name: column for name, column in COLUMNS.items() if any(map(column.text, found))}
     if all(row.setting.values("error") == row.setting.values("error_last") for row in found):
         shown.pop("last", None)
+    if all(row.setting.config.get("budget") is None for row in found):
+        for name in UNDER_A_BUDGET:
+            shown.pop(name, None)
     return Table(
         headings=[column.heading for column in shown.values()],
         numeric=[column.is_number for column in shown.values()],
