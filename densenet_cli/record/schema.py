@@ -198,7 +198,7 @@ UNTIL_DECIDED = {  # in a sweep.yaml; see sweep_file.UntilDecided
     "settings": Shape("texts by name", lambda value: _all_fit(value, TEXT)),
     "first_seed": COUNT,
     "looks": Shape("whole numbers of 2 or more, ascending", lambda value: _ascend(value)),
-    "level": _number(1e-9, 0.5),
+    "level": _number(1e-9, 0.2),
     "margin": _number(1e-9, 100).or_null(),
 }
 METRICS = {  # column of metrics.csv, as a regular expression -> what its cells are, unless empty

@@ -20,9 +20,11 @@ from densenet_cli.decisions.rounds import Design
 from densenet_cli.decisions.rule import Rule
 from densenet_cli.files.lock import BUSY, FolderInUse, lock_folder
 from densenet_cli.options import UserError
-from densenet_cli.record.identity import identity
+from densenet_cli.record.identity import identity, setting
 from densenet_cli.record.run_record import RunRecord
-from densenet_cli.record.sweep_file import read_sweep
+from densenet_cli.record.sweep_file import SweepFile, read_sweep, write_sweep
+from densenet_cli.results.watch import comparisons as comparisons_in_words
+from densenet_cli.results.watch import read_progress
 from densenet_cli.run.supervisor import Place, Worker
 from densenet_cli.sweep import jobs, launchers
 from densenet_cli.sweep.decide import runner as decide_runner
@@ -30,6 +32,8 @@ from densenet_cli.sweep.decide.comparisons import Comparisons, comparisons
 from densenet_cli.sweep.decide.options import overrides
 from densenet_cli.sweep.decide.runner import Decider, Rounds
 from densenet_cli.sweep.jobs import Job, Sweep
+from densenet_cli.sweep.plan import plan
+from densenet_cli.sweep.plan.estimate import Estimate
 
 ERRORS = {  # growth rate -> error of each seed: 5 is open until the end, 6 is decided at four seeds
     4: [10.0, 10.2, 9.8, 10.1, 10.0],
@@ -243,6 +247,9 @@ def test_the_command_says_what_is_decided_and_fixes_how(said):
     assert row.split()[:4] == ["growth_rate=12", "2", "2.05", "%"]
     fixed = yaml.safe_load(Path("outputs/mine/sweep.yaml").read_text())["until_decided"]
     assert (fixed["baseline"], fixed["looks"]) == ("growth_rate=4", [2])
+    lines = comparisons_in_words(Path("outputs/mine"), read_progress(Path("outputs/mine")))
+    assert lines[0] == "compared with growth_rate=4: 0 open, 1 ended"
+    assert lines[1].startswith("  growth_rate=12: better after 2 seeds: -8.05 (")
     status, again, made = said("resume=outputs/mine")
     assert (status, made) == (0, [])
     assert row in again
@@ -339,3 +346,33 @@ def test_a_damaged_sweep_file_is_one_message(name, value, rule, tmp_path):
     with pytest.raises(UserError) as error:
         read_sweep(tmp_path)
     assert rule in str(error.value)
+
+
+@pytest.mark.parametrize("until", [0, 10])
+def test_watch_shows_the_comparisons_as_the_sweep_sees_them(until, decide, compared, tmp_path):
+    """At ten runs, the first look at growth rates 5 and 6 is over, and 12 is still to be looked at."""
+    fixed = dataclasses.replace(
+        compared.as_recorded(),
+        settings={name: setting(compared.jobs[name, 0].config) for name in compared.design.settings},
+    )
+    write_sweep(tmp_path, SweepFile(until_decided=fixed))
+    _, rounds = decide(until=until)
+    lines = comparisons_in_words(tmp_path, read_progress(tmp_path))
+    assert lines[0] == "compared with growth_rate=4: 3 open, 0 ended"
+    assert lines[1:] == [f"  {name}: {standing}" for name, standing in rounds.standing.items()]
+    assert lines[3].endswith("open; first look at 3 seeds")
+    assert lines[1].endswith("open; first look at 3 seeds" if until == 0 else "next look at 4 seeds")
+
+
+def test_a_plan_counts_the_runs_needed_at_least_and_at_most(compared, decide, monkeypatch, capsys):
+    decide(until=11)
+    cost = Estimate(1, 1, 1, seconds=100.0, seconds_per_epoch=1.0, device="", error=None)
+    monkeypatch.setattr(plan, "estimate", lambda configs, _: [cost] * len(configs))
+    monkeypatch.setattr(plan, "_recorded_cost", lambda _: cost)
+    rounds = Rounds(compared)
+    assert decide_runner._show_plan(_sweep(Path("outputs/mine")), rounds) == 0
+    said = capsys.readouterr().out
+    # 5 and 6 were looked at with three seeds, and go on; 12 still needs its third
+    assert "15 runs in outputs/mine, 11 done" in said
+    assert "25:00 min in total, 6:40 min left" in said
+    assert "at most 20 runs: 33:20 min in total, 15:00 min left" in said

@@ -13,7 +13,7 @@ from densenet_cli.run.summary import relative
 from densenet_cli.run.supervisor import Place
 from densenet_cli.sweep import jobs, launchers, slots
 from densenet_cli.sweep.decide.comparisons import Comparisons, comparisons
-from densenet_cli.sweep.decide.verdicts import print_verdicts, verdict
+from densenet_cli.sweep.decide.verdicts import print_verdicts
 from densenet_cli.sweep.jobs import Job, Sweep
 from densenet_cli.sweep.runner import Runner
 from densenet_cli.sweep.status import FINISHED, SweepStatus, output_console, stored_record
@@ -184,7 +184,7 @@ class News:
         for setting, standing in self.rounds.standing.items():
             if standing != self._told[setting]:
                 self._told[setting] = standing
-                say(f"{setting}: {verdict(standing)}")
+                say(f"{setting}: {standing}")
         if new := [job for job in wanted if job.identity not in self._listed]:
             self._listed |= {job.identity for job in new}
             jobs.list_jobs(self.folder, new)

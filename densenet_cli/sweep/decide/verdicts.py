@@ -16,16 +16,6 @@ from densenet_cli.sweep.status import output_console
 HEADINGS = ("seeds", "mean test error", "difference", "interval")
 
 
-def verdict(standing: Standing) -> str:
-    """The newest decision in a line: "better after 4 seeds: -0.52 (-0.90 to -0.14)"."""
-    decision = standing.decision
-    if decision is None:
-        return "not looked at yet"
-    numbers = " ".join(part for part in (_difference(standing), _interval(standing, "({})")) if part)
-    more = "" if standing.ended else f"; next look at {standing.seeds} seeds"
-    return f"{decision.word} after {counted(decision.seeds, 'seed')}: {numbers}{more}"
-
-
 def print_verdicts(
     design: Design,
     errors: Mapping[str, Errors],
@@ -89,8 +79,8 @@ def _difference(standing: Standing) -> str:
     return "" if decision is None or decision.difference is None else f"{decision.difference:+.2f}"
 
 
-def _interval(standing: Standing, form: str = "{}") -> str:
+def _interval(standing: Standing) -> str:
     decision = standing.decision
     if decision is None or decision.low is None or decision.high is None:
         return ""
-    return form.format(f"{decision.low:+.2f} to {decision.high:+.2f}")
+    return f"{decision.low:+.2f} to {decision.high:+.2f}"
