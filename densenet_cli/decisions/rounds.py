@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from densenet_cli.decisions.rule import UNDECIDED, Decision, Rule
 from densenet_cli.decisions.sequential import decide
+from densenet_cli.plain_text import counted
 
 Errors = Mapping[int, float]  # error in percent by seed
 
@@ -59,6 +60,17 @@ class Standing:
     decision: Decision | None
     seeds: int
     ended: bool
+
+    def __str__(self) -> str:
+        """The newest decision in a line: "better after 4 seeds: -0.52 (-0.90 to -0.14)"."""
+        if self.decision is None:
+            return f"open; first look at {counted(self.seeds, 'seed')}"
+        found = f"{self.decision.word} after {counted(self.decision.seeds, 'seed')}"
+        if self.decision.difference is not None:
+            found += f": {self.decision.difference:+.2f}"
+        if self.decision.low is not None and self.decision.high is not None:
+            found += f" ({self.decision.low:+.2f} to {self.decision.high:+.2f})"
+        return found if self.ended else f"{found}; next look at {counted(self.seeds, 'seed')}"
 
 
 def standings(design: Design, errors: Mapping[str, Errors]) -> dict[str, Standing]:

@@ -19,6 +19,7 @@ from rich.text import Text
 from densenet_cli.figures import terminal
 from densenet_cli.options import UserError
 from densenet_cli.record.sweep_file import read_sweep
+from densenet_cli.results import until_decided
 from densenet_cli.results.columns import failure
 from densenet_cli.results.records import (
     KILLED,
@@ -59,6 +60,8 @@ class Progress:
         seconds: since it started, without pauses.
         seconds_left: an estimate; None if there is no basis for one.
         note: why it failed.
+        setting: the identity of its setting, once it has a record.
+        seed: its seed, once it has a record.
     """
 
     name: str
@@ -70,6 +73,8 @@ class Progress:
     seconds: float | None = None
     seconds_left: float | None = None
     note: str = ""
+    setting: str = ""
+    seed: int | None = None
 
 
 def watch(folder: Path, interval: float = 2.0, once: bool = False) -> None:
@@ -119,7 +124,22 @@ def view(folder: Path, runs: Sequence[Progress]) -> Group:
     headings += ["why"] if any(run.note for run in runs) else []
     cells = (_cells(run)[: len(headings)] for run in runs)
     table = terminal.table(headings, cells, text=("run", "state", "why"))
-    return Group(terminal.plain(f"{folder}: {summary(runs)}"), table)
+    lines = [f"{folder}: {summary(runs)}", *comparisons(folder, runs)]
+    return Group(*map(terminal.plain, lines), table)
+
+
+def comparisons(folder: Path, runs: Sequence[Progress]) -> list[str]:
+    """With seeds=until_decided: how many comparisons are open, and how each of them stands."""
+    if (fixed := read_sweep(folder).until_decided) is None:
+        return []
+    errors: dict[str, dict[int, float]] = {}
+    for run in runs:
+        if run.status == "done" and run.error is not None and run.seed is not None:
+            errors.setdefault(run.setting, {})[run.seed] = run.error
+    found = until_decided.standing(fixed, errors)
+    ended = sum(one.ended for one in found.values())
+    lines = [f"compared with {fixed.baseline}: {len(found) - ended} open, {ended} ended"]
+    return [*lines, *(f"  {name}: {one}" for name, one in found.items())]
 
 
 def summary(runs: Sequence[Progress]) -> str:
@@ -179,6 +199,8 @@ def _progress(folder: Path, run: Run, now: float) -> Progress:
         seconds=seconds or None,
         seconds_left=left,
         note=failure(run),
+        setting=run.setting,
+        seed=run.seed,
     )
 
 
