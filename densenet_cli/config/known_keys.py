@@ -24,7 +24,7 @@ READ = {
     "": [*schema.TOP, "budget", *SECTIONS, "sweep", "seeds", "plan"],
     "recipe": [*schema.KEYS["recipe"], "batch_size", "epochs", "dropout"],
     "pretrained": ["weights", "frozen", "layer_decay"],
-    "sweep": ["name", "jobs", "fail_fast", *UNTIL_DECIDED],
+    "sweep": ["name", "jobs", "fail_fast", "pruner", *UNTIL_DECIDED],
 }
 
 
@@ -84,6 +84,7 @@ def check_single_run(cfg: DictConfig) -> None:
         ("sweep.jobs", list(OmegaConf.select(cfg, "sweep.jobs") or [""]), [""]),
         ("sweep.name", OmegaConf.select(cfg, "sweep.name"), None),
         ("sweep.fail_fast", OmegaConf.select(cfg, "sweep.fail_fast") or False, False),
+        ("sweep.pruner", OmegaConf.select(cfg, "sweep.pruner"), None),
         *(
             (f"sweep.{name}", OmegaConf.select(cfg, f"sweep.{name}", default=unset), unset)
             for name, unset in UNTIL_DECIDED.items()

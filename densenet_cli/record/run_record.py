@@ -5,6 +5,7 @@ A run's folder:
     overrides.yaml    the overrides typed on the command line
     run.json          state, results, cost, environment; rewritten at every change
     metrics.csv       one row per epoch
+    outcomes.json     which test images were classified correctly: see outcomes.py
     run.log           messages; the traceback of a failure
     checkpoints/      last.ckpt, best.ckpt
 
@@ -40,8 +41,9 @@ Begin = Literal["new", "resume", "either"]  # what to do with a folder; either: 
 class RunRecord:
     """The record of one run in `folder`; `fields` is the content of run.json.
 
-    `state` is one of running, done, failed, interrupted. The state of a run that was killed stays
-    "running", but no process has locked its folder.
+    `state` is one of running, done, failed, interrupted, pruned. A pruned run is a trial that its
+    search ended early: it has epochs, but no results and no checkpoints. The state of a run that was
+    killed stays "running", but no process has locked its folder.
     """
 
     def __init__(self, folder: Path, fields: dict[str, Any]) -> None:
@@ -158,7 +160,7 @@ def reported_checkpoint(fields: dict[str, Any]) -> str | None:
 def remove_temporary_files(folder: Path) -> None:
     """Remove what a process that died left half-written in a run's folder, which must be locked."""
     last = last_checkpoint(folder)
-    names = ("run.json", "metrics.csv", "config.yaml", "overrides.yaml")
+    names = ("run.json", "metrics.csv", "outcomes.json", "config.yaml", "overrides.yaml")
     for path in (*(folder / name for name in names), last, last.with_name("best.ckpt")):
         remove_partials(path)
 

@@ -25,7 +25,7 @@ KEYS = {
     "trainer": ["accelerator", "devices", "num_nodes", "strategy", "precision"],
 }  # section -> keys; a section comes after the section it belongs to
 
-STATES = ("done", "failed", "interrupted", "running")
+STATES = ("done", "failed", "interrupted", "pruned", "running")
 LONGEST_SHOWN = 60  # characters of a wrong value
 
 

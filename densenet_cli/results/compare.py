@@ -15,7 +15,8 @@ from densenet_cli.figures import terminal
 from densenet_cli.options import UserError, shown
 from densenet_cli.record.differences import acting_options
 from densenet_cli.record.identity import SEEDS, flat
-from densenet_cli.results.records import Run, read_metrics, read_run
+from densenet_cli.record.metrics import read_metrics
+from densenet_cli.results.records import Run, read_run
 from densenet_cli.results.settings import measured
 from densenet_cli.units import duration
 
@@ -150,7 +151,7 @@ def _epochs(a: Run, b: Run) -> list[tuple[str, ...]]:
 
 def _metrics(run: Run) -> list[dict[str, float | None]]:
     try:
-        return read_metrics(run)
+        return read_metrics(run.folder)
     except UserError as error:
         log.warning("left out: %s", error)
         return []

@@ -1,9 +1,7 @@
-"""Find and read the records of runs: run.json and metrics.csv."""
+"""Find and read the records of runs."""
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -14,14 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from densenet_cli.files.lock import is_locked
-from densenet_cli.files.plain_file import UnreadableFile, read_text
+from densenet_cli.files.plain_file import UnreadableFile
 from densenet_cli.options import UserError, shown
-from densenet_cli.record import identity, schema
+from densenet_cli.record import identity
 from densenet_cli.record.run_record import RunRecord
 
 KILLED = "killed"  # recorded as running, but its process has died
-LARGEST_METRICS = 4_000_000  # bytes: some forty thousand epochs
-MOST_COLUMNS = 200
 PUBLISHED = ".published"
 
 
@@ -146,44 +142,6 @@ def _is_named(item: Unreadable, folders: Sequence[Path]) -> bool:
 def read_run(folder: Path) -> Run:
     """The run in one folder. Raises UserError if there is none, or its record cannot be used."""
     return Run(folder, RunRecord.read(folder).fields)
-
-
-def read_metrics(run: Run) -> list[dict[str, float | None]]:
-    """The rows of metrics.csv, one per epoch; None where a cell is empty.
-
-    Returns:
-        No rows before the end of the first epoch.
-
-    Raises:
-        UnreadableFile: if the file is not a table of numbers.
-    """
-    path = run.folder / "metrics.csv"
-    try:
-        lines = csv.reader(io.StringIO(read_text(path, LARGEST_METRICS), newline=""))
-        columns = next(lines, [])
-        if len(columns) > MOST_COLUMNS:
-            raise ValueError(f"it has {len(columns)} columns")
-        shapes = [schema.metric(column) for column in columns]
-        return [_numbers(columns, shapes, cells) for cells in lines if cells]
-    except FileNotFoundError:
-        return []
-    except (ValueError, csv.Error) as error:
-        raise UnreadableFile(path, f"cannot be read: {error}") from None
-
-
-def _numbers(
-    columns: Sequence[str], shapes: Sequence[schema.Shape], cells: Sequence[str]
-) -> dict[str, float | None]:
-    """A row by column; missing cells at its end count as empty."""
-    if len(cells) > len(columns):
-        raise ValueError("a row has more cells than there are columns")
-    row: dict[str, float | None] = dict.fromkeys(columns)
-    for column, shape, cell in zip(columns, shapes, cells, strict=False):
-        if cell:
-            row[column] = number = float(cell)
-            if not shape.fits(number):
-                raise ValueError(f"{column} is {cell}: must be {shape.rule}")
-    return row
 
 
 def _run_folders(top: Path, unreadable: list[Unreadable]) -> Iterator[Path]:

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from densenet_cli.figures import terminal
 from densenet_cli.options import UserError
+from densenet_cli.record.metrics import read_metrics
 from densenet_cli.record.sweep_file import read_sweep
 from densenet_cli.results import until_decided
 from densenet_cli.results.columns import failure
@@ -26,7 +27,6 @@ from densenet_cli.results.records import (
     PublishedFolder,
     Run,
     in_natural_order,
-    read_metrics,
     read_runs,
 )
 from densenet_cli.results.settings import measured
@@ -34,7 +34,7 @@ from densenet_cli.units import duration
 
 TO_DO = "to do"
 UNREADABLE = "unreadable"
-ORDER = ("running", "failed", KILLED, "interrupted", UNREADABLE, "done", TO_DO)
+ORDER = ("running", "failed", KILLED, "interrupted", UNREADABLE, "done", "pruned", TO_DO)
 STYLES = {
     "running": "cyan",
     "failed": "red",
@@ -209,7 +209,7 @@ def _rows(run: Run) -> list[dict[str, float | None]]:
     if run.status == "done":
         return []
     try:
-        return read_metrics(run)
+        return read_metrics(run.folder)
     except UserError:  # the record still has the epoch and the time
         return []
 

@@ -9,6 +9,7 @@ import shlex
 import signal
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,24 @@ from densenet_cli.run.log import logged
 from densenet_cli.run.recording import Recorder
 from densenet_cli.run.rehearsal import measured_length
 from densenet_cli.run.resume import is_resumed, open_record
+from densenet_cli.run.supervisor import PRUNED
 from densenet_cli.run.train import train
 from densenet_cli.training import allocator
 from densenet_cli.training.interruption import Interrupted, Interruption
+from densenet_cli.training.pruning import AskBetweenEpochs, Pruned
 
 log = logging.getLogger(__name__)
 
+GoesOn = Callable[[int], bool]  # whether a run goes on after so many epochs
 
-def execute(folder: Path, config: dict[str, Any], overrides: list[str], begin: Begin = "new") -> int:
+
+def execute(
+    folder: Path,
+    config: dict[str, Any],
+    overrides: list[str],
+    begin: Begin = "new",
+    goes_on: GoesOn | None = None,
+) -> int:
     """Train or test as a configuration says, and record how it ended.
 
     Args:
@@ -46,10 +57,11 @@ def execute(folder: Path, config: dict[str, Any], overrides: list[str], begin: B
         overrides: the overrides typed on the command line.
         begin: "new": the folder must not contain a run yet; "resume": it must contain one, which is
             resumed from checkpoints/last.ckpt; "either": the same run is resumed if it is there.
+        goes_on: asked after each epoch but the last; for the trials of a search that prunes.
 
     Returns:
-        The exit status: 0 done, 1 failed, 75 locked by another process or lost to it, else one of
-        INTERRUPTED.
+        The exit status: 0 done, 1 failed, 75 locked by another process or lost to it, PRUNED, else one
+        of INTERRUPTED.
     """
     first = ranks.is_first_process()
     try:
@@ -58,7 +70,7 @@ def execute(folder: Path, config: dict[str, Any], overrides: list[str], begin: B
                 remove_temporary_files(folder)
             resumed = is_resumed(folder, config, begin)
             with logged(folder, check) as file:
-                status = _execute_locked(folder, config, overrides, resumed)
+                status = _execute_locked(folder, config, overrides, resumed, goes_on)
         if file.fault and not status:  # a failed run has reported the disk already
             say(f"{folder / 'run.log'} lacks some messages: {file.fault.strerror or file.fault}")
         return status
@@ -82,7 +94,13 @@ def say(message: str) -> None:
     print(printable(f"densenet-run: {message}", keep="\n"), file=sys.stderr, flush=True)
 
 
-def _execute_locked(folder: Path, config: dict[str, Any], overrides: list[str], resumed: bool) -> int:
+def _execute_locked(
+    folder: Path,
+    config: dict[str, Any],
+    overrides: list[str],
+    resumed: bool,
+    goes_on: GoesOn | None,
+) -> int:
     """Execute a run whose folder is locked; the exit status."""
     if ranks.is_first_process():
         ranks.take_message(folder)  # of an earlier attempt
@@ -92,13 +110,20 @@ def _execute_locked(folder: Path, config: dict[str, Any], overrides: list[str], 
             print(f"{printable(summary.relative(folder))} is done already; its results:")
             summary.show(Console(), record.fields, folder)
         return 0
+    if resumed and record.fields["state"] == "pruned":
+        return _remove_checkpoints(record)
     try:
         with (
             Interruption(deferred=ranks.launcher() == "srun") as interruption,
             other_processes.watched(folder, lambda message: _report_failure(record, message, "")),
         ):
-            _train_and_record(config, record, interruption, resumed)
+            _train_and_record(config, record, interruption, resumed, goes_on)
         return 0
+    except Pruned as end:
+        record.update(state="pruned", ended=now())
+        log.info("pruned by its search after %d of %d epochs", end.epoch, record.fields["epochs"])
+        say(f"pruned after {end.epoch} of {record.fields['epochs']} epochs")
+        return _remove_checkpoints(record)
     except (Interrupted, KeyboardInterrupt) as stop:
         return _record_interruption(record, config, stop)
     except LockLost:
@@ -108,7 +133,11 @@ def _execute_locked(folder: Path, config: dict[str, Any], overrides: list[str], 
 
 
 def _train_and_record(
-    config: dict[str, Any], record: RunRecord, interruption: Interruption, resumed: bool
+    config: dict[str, Any],
+    record: RunRecord,
+    interruption: Interruption,
+    resumed: bool,
+    goes_on: GoesOn | None,
 ) -> None:
     allocator.keep_freed_memory()
     recorder = Recorder(record, resumed)
@@ -121,10 +150,19 @@ def _train_and_record(
         on_ready=recorder.on_ready,
         on_epoch=recorder.on_epoch,
         console=recorder.console,
+        callbacks=[] if goes_on is None else [AskBetweenEpochs(goes_on)],
         resume_from=last if resumed and last.exists() else None,
         length=length,
     )
     recorder.on_end(results)
+
+
+def _remove_checkpoints(record: RunRecord) -> int:
+    """Remove the checkpoints of a pruned run, which is not resumed; the exit status."""
+    last = last_checkpoint(record.folder)
+    for path in (last, last.with_name("best.ckpt")):
+        path.unlink(missing_ok=True)
+    return PRUNED
 
 
 def _record_interruption(

@@ -15,7 +15,7 @@ from densenet_cli import kernels
 from densenet_cli.kernels import tensor_float
 from densenet_cli.models import cost
 from densenet_cli.process import ranks
-from densenet_cli.record import trained_on
+from densenet_cli.record import outcomes, trained_on
 from densenet_cli.record.environment import peak_memory_bytes, reset_peak_memory
 from densenet_cli.record.run_record import (
     RunRecord,
@@ -75,6 +75,9 @@ class Recorder:
         if self.console is None or self._run is None:
             return
         progress, seconds = self._run.progress, self._run.progress.train_seconds
+        if (right := self._run.classifier.right) is not None:
+            digest = self.record.fields["data"]["digest"]
+            outcomes.write(self.record.folder, outcomes.Outcomes(right.tolist(), digest))
         self.record.update(
             state="done",
             results=results,

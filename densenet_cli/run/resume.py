@@ -28,9 +28,16 @@ def is_resumed(folder: Path, config: dict[str, Any], begin: Begin) -> bool:
     """
     if not (folder / "run.json").exists():
         return begin == "resume"
-    if begin == "resume" or not ranks.is_first_process():
+    if not ranks.is_first_process():
         return begin != "new"
     record = RunRecord.read(folder)
+    if begin == "resume":
+        if record.fields["state"] == "pruned":
+            raise UserError(
+                f"{folder} was ended early by its search, and keeps no checkpoint; to train it in "
+                "full, run its overrides on their own (they are in overrides.yaml)"
+            )
+        return True
     if begin == "new":
         raise UserError(
             f"{folder} holds a run already ({record.fields['state']}); resume it by resume={folder}, "
@@ -49,7 +56,7 @@ def open_record(folder: Path, config: dict[str, Any], overrides: list[str], resu
         write_config(folder, config, overrides)
         return RunRecord.create(folder, config, overrides)
     record = RunRecord.read(folder)
-    if record.fields["state"] == "done":
+    if record.fields["state"] in ("done", "pruned"):
         return record
     if last_checkpoint(folder).exists():
         record.fields.pop("error", None)

@@ -26,6 +26,7 @@ from densenet_cli.record.run_record import Begin, RunRecord, now, remove_tempora
 PATIENCE_S = 7.0  # from a signal to SIGKILL; schedulers allow ten seconds or more
 POLL_S = 0.5  # between two checks whether a process still lives
 GPU_MEMORY = "DENSENET_CLI_GPU_MEMORY"  # the environment variable that tells a worker its share
+PRUNED = 76  # exit status of a run that its search ended early
 LAST_S = 2.0  # for a process to exit, once a signal has stopped its run
 
 
@@ -65,18 +66,35 @@ class Worker:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def run(self, folder: Path, config: dict[str, Any], overrides: list[str], begin: Begin) -> int:
+    def run(
+        self,
+        folder: Path,
+        config: dict[str, Any],
+        overrides: list[str],
+        begin: Begin,
+        goes_on: Callable[[int], bool] | None = None,
+    ) -> int:
         """Let the process execute a run, and wait for it; see densenet_cli.run.execute.execute.
 
+        Args:
+            folder, config, overrides, begin: as for execute.
+            goes_on: called with the number of completed epochs while the process waits for the answer;
+                False ends the run. Not for runs of several processes.
+
         Returns:
-            The exit status: 0 done, 1 failed, 75 locked by another process, or one of INTERRUPTED. If
-            the process died, the run is recorded as failed; after a signal, as interrupted.
+            The exit status: 0 done, 1 failed, 75 locked by another process, PRUNED, or one of
+            INTERRUPTED. If the process died, the run is recorded as failed; after a signal, as
+            interrupted.
         """
         if self._signal:
             return 128 + self._signal
         run = {"folder": str(folder), "config": config, "overrides": overrides, "begin": begin}
         is_single = ranks.needs_worker(config["trainer"])
-        ended, status = self._run_in_new_process(run) if is_single else self._run_in_server(run)
+        if is_single:
+            assert goes_on is None
+            ended, status = self._run_in_new_process(run)
+        else:
+            ended, status = self._run_in_server(run | {"asks": goes_on is not None}, goes_on)
         if ended:
             return status
         if self._signal:
@@ -117,7 +135,9 @@ class Worker:
         if answers is not None:
             answers.close()
 
-    def _run_in_server(self, run: dict[str, Any]) -> tuple[bool, int]:
+    def _run_in_server(
+        self, run: dict[str, Any], goes_on: Callable[[int], bool] | None
+    ) -> tuple[bool, int]:
         """Give a run to the process that waits for runs; whether it answered, and the exit status."""
         if self._process is None or self._process.poll() is not None:
             self.close()
@@ -126,27 +146,42 @@ class Worker:
             os.close(theirs)
             self._answers = os.fdopen(ours)
         assert self._process is not None
-        assert self._process.stdin is not None
-        answer = ""
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(json.dumps(run) + "\n")
-            self._process.stdin.flush()
-            answer = self._answer(self._process)
-        if answer:
-            return True, int(answer)
+            self._tell(run)
+            while "completed" in (answer := self._answer(self._process)):
+                assert goes_on is not None
+                try:
+                    reply = goes_on(answer["completed"])
+                except Exception:
+                    self.close()  # it would take the next run for the answer
+                    raise
+                self._tell(reply)
+            if answer:
+                return True, answer["status"]
         status = self._process.wait()
         self.close()
         return False, status
 
-    def _answer(self, process: subprocess.Popen[str]) -> str:
-        """The line that the process answers; empty if it died, even if its own child processes live."""
+    def _tell(self, message: Any) -> None:
+        """Write a line to the process that waits for runs."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(message) + "\n")
+        self._process.stdin.flush()
+
+    def _answer(self, process: subprocess.Popen[str]) -> dict[str, int]:
+        """What the process answers: {"completed": epochs}, which is a question, or {"status": number}.
+
+        Empty if it died, even if its own child processes live.
+        """
         assert self._answers is not None
         died = False
         while not select.select([self._answers], [], [], 0 if died else POLL_S)[0]:
             if died:
-                return ""
+                return {}
             died = process.poll() is not None
-        return self._answers.readline()
+        line = self._answers.readline()
+        return json.loads(line) if line else {}
 
     def _run_in_new_process(self, run: dict[str, Any]) -> tuple[bool, int]:
         """Execute a run in a process of its own; whether it ended by itself, and its exit status."""

@@ -52,10 +52,11 @@ def test_last_and_best(run: Run) -> dict[str, Any]:
         epoch, on SVHN that of the epoch with the lowest validation error (DenseNet paper, section 4.2).
         `reported` says whether it belongs to the last or the best epoch. Without held-out images the
         lowest test error of all epochs is noted too, but never reported: the test images chose it.
+        The classifier then holds what the reported weights made of each test image.
     """
     best_epoch = run.checkpoints.best_epoch
     column = f"{run.data.evaluation_split}_error"
-    last = test(run)
+    last, right = test(run), run.classifier.right
     results = {f"{name}_last": value for name, value in last.items()} | {"best_epoch": best_epoch}
     results["reported"] = chosen = reported_checkpoint(
         {"config": run.config, "data": {"sizes": run.data.sizes}, "results": results}
@@ -74,7 +75,10 @@ def test_last_and_best(run: Run) -> dict[str, Any]:
     checkpoints.load_weights(run.classifier.network, checkpoints.load_checkpoint(path), path)
     best = test(run)
     results |= {f"{name}_best": value for name, value in best.items()}
-    return results | (best if chosen == "best" else last)
+    if chosen == "best":
+        return results | best
+    run.classifier.right = right
+    return results | last
 
 
 def test(run: Run) -> dict[str, Any]:

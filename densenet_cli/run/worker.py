@@ -11,6 +11,7 @@ import queue
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -53,10 +54,13 @@ def _execute_one(run: dict[str, Any]) -> NoReturn:
 def _execute_all(answers: int) -> NoReturn:
     """Execute the runs of standard input, one per line; write their exit statuses, one per line.
 
+    A run that asks whether to go on writes a line too, {"completed": epochs}; the next line of standard
+    input is then the answer, true or false.
+
     Args:
-        answers: the file descriptor that the exit statuses are written to.
+        answers: the file descriptor that the exit statuses and questions are written to.
     """
-    runs: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+    told: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
     busy = threading.Event()
 
     def listen() -> None:
@@ -64,24 +68,34 @@ def _execute_all(answers: int) -> NoReturn:
         # meanwhile would wait for this lock for ever. An unbuffered stream has no lock.
         for line in open(0, "rb", buffering=0, closefd=False):  # noqa: SIM115
             busy.set()
-            runs.put(line)
+            told.put(line)
         if busy.is_set():
             os.killpg(0, signal.SIGKILL)  # the command that started us has died
-        runs.put(None)
+        told.put(None)
 
     threading.Thread(target=listen, daemon=True).start()
     ranks.forget(ranks.NODES)
     environment = dict(os.environ)
     with os.fdopen(answers, "w") as stream:
-        while (line := runs.get()) is not None:
-            status = _execute(json.loads(line))
+
+        def answer(**words: int) -> None:
+            print(json.dumps(words), file=stream, flush=True)
+
+        def goes_on(epochs: int) -> bool:
+            answer(completed=epochs)
+            reply = told.get()
+            assert reply is not None  # else this process has been killed
+            return json.loads(reply)
+
+        while (line := told.get()) is not None:
+            status = _execute(json.loads(line), goes_on)
             _reset(environment)
             busy.clear()
-            print(status, file=stream, flush=True)
+            answer(status=status)
     sys.exit()
 
 
-def _execute(run: dict[str, Any]) -> int:
+def _execute(run: dict[str, Any], goes_on: Callable[[int], bool] | None = None) -> int:
     try:
         load_lightning()
     except UserError as error:
@@ -90,7 +104,8 @@ def _execute(run: dict[str, Any]) -> int:
     _keep_to_gpu_memory()
     from densenet_cli.run.execute import execute
 
-    return execute(Path(run["folder"]), run["config"], run["overrides"], run["begin"])
+    asked = goes_on if run.get("asks") else None
+    return execute(Path(run["folder"]), run["config"], run["overrides"], run["begin"], asked)
 
 
 def _keep_to_gpu_memory() -> None:

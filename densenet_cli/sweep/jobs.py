@@ -17,6 +17,7 @@ from densenet_cli.config.compose import as_trained, compose, resolved
 from densenet_cli.config.errors import explain
 from densenet_cli.config.overrides import key, refuse_two_lengths
 from densenet_cli.config.trust import Trust, check_stored_overrides
+from densenet_cli.config.variants import Variants
 from densenet_cli.options import OptionError, UserError, shown, switch
 from densenet_cli.record.identity import identity
 from densenet_cli.record.sweep_file import SweepFile, UntilDecided, read_sweep, write_sweep
@@ -86,11 +87,12 @@ def compose_sweep(
     as_typed = [job for command in split_by_experiment(overrides) for job in _expanded(command)]
     of_jobs = [as_trained(job) for job in as_typed]
     folders = folders or Folders(sweep_folder(cfg))
+    variants = Variants()
     jobs: dict[str, Job] = {}
     for name, typed, of_job in zip(job_names(of_jobs), as_typed, of_jobs, strict=True):
         if source is not None:
             check_stored_overrides(typed, source, TYPE_AGAIN)
-        config = compose_job(of_job, grid.search_path(overrides))
+        config = compose_job(of_job, grid.search_path(overrides), variants)
         if source is not None or of_job != typed:
             trust.check(config, source or Path(config["checkpoint"]).parent.parent)
         job = Job(of_job, config, folders.find(name, config))
@@ -98,19 +100,20 @@ def compose_sweep(
     return Sweep(sweep_folder(cfg), cfg, overrides, list(jobs.values()))
 
 
-def compose_job(overrides: list[str], search_path: list[str]) -> dict[str, Any]:
+def compose_job(overrides: list[str], search_path: list[str], variants: Variants) -> dict[str, Any]:
     """The resolved configuration of one job; within `composing` only.
 
     Args:
         overrides: what one would type to run it alone.
         search_path: the overrides that name folders of the user's own choices.
+        variants: keeps what the jobs of a sweep share.
 
     Raises:
         UserError: if they make no configuration.
     """
     try:
         refuse_two_lengths(overrides)
-        return {**resolved(compose([*search_path, *overrides])), "next_steps": []}
+        return {**resolved(variants.compose([*search_path, *overrides])), "next_steps": []}
     except (HydraException, OmegaConfBaseException, UserError) as error:
         message = str(error) if isinstance(error, UserError) else explain(error, overrides)
         raise UserError(f"{message} (in the run {' '.join(overrides)})") from error

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from densenet_cli.config.compose import composing
 from densenet_cli.config.overrides import key, quoted, value
 from densenet_cli.config.trust import Trust, check_stored_overrides
-from densenet_cli.options import UserError, nearest
+from densenet_cli.options import OptionError, UserError, nearest
 from densenet_cli.plain_text import counted
 from densenet_cli.process.streams import say
 from densenet_cli.record.identity import WITHOUT_EFFECT
@@ -29,6 +29,9 @@ HYDRA_OPTIONS = {
     "hydra.sweep": ["dir"],
     "hydra.launcher": ["jobs"],
     "hydra.sweeper": ["params", "trials", "sampler", "seed"],
+    "hydra.sweeper.pruners.median": ["startup_trials", "first_epoch", "every"],
+    "hydra.sweeper.pruners.successive_halving": ["first_epoch", "reduction_factor"],
+    "hydra.sweeper.pruners.hyperband": ["first_epoch", "reduction_factor"],
 }
 # What may be typed beside resume=FOLDER, and hydra.launcher.*: none of it makes another run.
 RESUMABLE = {*WITHOUT_EFFECT, "hydra/launcher", "sweep.fail_fast", "plan"} - {"data.root"}
@@ -57,6 +60,9 @@ def run_sweep(overrides: list[str], config_dir: str | None, trust: Trust) -> int
             from densenet_cli.sweep.search import run_search
 
             return run_search(commands[-1], trust, source)
+        if cfg.sweep.pruner is not None:
+            rule = "is for a search; type hydra/sweeper=optuna too, and what is searched"
+            raise OptionError("sweep.pruner", cfg.sweep.pruner, rule)
         folders = Folders(sweep_folder(cfg))
         sweeps = [compose_sweep(command, folders, trust, source) for command in commands]
         folders.report_other_images()

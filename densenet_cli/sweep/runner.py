@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from densenet_cli.files.lock import BUSY, FolderInUse, lock_folder
@@ -12,7 +13,7 @@ from densenet_cli.options import UserError
 from densenet_cli.plain_text import counted
 from densenet_cli.process.stop_signals import INTERRUPTED
 from densenet_cli.process.streams import say
-from densenet_cli.run.supervisor import Place, Worker, passing_on_signals
+from densenet_cli.run.supervisor import PRUNED, Place, Worker, passing_on_signals
 from densenet_cli.sweep import mps
 from densenet_cli.sweep.jobs import Job
 from densenet_cli.sweep.slots import shared_gpus
@@ -74,7 +75,8 @@ class Runner:
             while (job := self.next_job()) is not None:
                 say(f"{self._position(job)} {job.folder.name}")
                 try:
-                    exit_status = worker.run(job.folder, job.config, job.overrides, "either")
+                    asked = self._asked_by(job)
+                    exit_status = worker.run(job.folder, job.config, job.overrides, "either", asked)
                 except (OSError, UserError) as error:
                     self.status.fail(job, str(error))
                     exit_status = 1
@@ -106,8 +108,17 @@ class Runner:
             self.status.fail(job, reason)
         return self.status[job] not in FINISHED
 
+    def _asked_by(self, job: Job) -> Callable[[int], bool] | None:
+        """What a running job asks after each epoch, to learn whether it goes on; None: nothing."""
+        return None
+
     def _finish(self, job: Job, exit_status: int) -> None:
-        states = {0: "done", BUSY: "elsewhere", **dict.fromkeys(INTERRUPTED, "interrupted")}
+        states = {
+            0: "done",
+            BUSY: "elsewhere",
+            PRUNED: "pruned",
+            **dict.fromkeys(INTERRUPTED, "interrupted"),
+        }
         self.status[job] = states.get(exit_status, "failed")
         if exit_status in INTERRUPTED or (self.fail_fast and self.status[job] == "failed"):
             self.stopped = True

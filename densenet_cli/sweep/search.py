@@ -6,6 +6,7 @@ search: interrupted runs first.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from densenet_cli.config.build import build, naming
 from densenet_cli.config.trust import Trust, check_stored_overrides
+from densenet_cli.config.variants import Variants
 from densenet_cli.files.lock import FolderInUse, is_locked, lock_folder
 from densenet_cli.files.plain_file import UnreadableFile
 from densenet_cli.options import OptionError, UserError, choice, not_installed, whole_number
@@ -39,10 +41,14 @@ try:
         FloatDistribution,
         IntDistribution,
     )
+    from optuna.storages import RDBStorage
     from optuna.trial import FrozenTrial, TrialState
     from sqlalchemy.exc import SQLAlchemyError
 except ImportError as missing:
     raise not_installed("hydra/sweeper=optuna", "optuna", extra="search") from missing
+
+from densenet_cli.sweep import pruning
+from densenet_cli.sweep.pruning import Judge, errors_by_epoch
 
 STUDY_FILE = "optuna.db"
 SAMPLERS = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
@@ -108,20 +114,23 @@ class Search(Runner):
         choice("hydra.sweeper.sampler", options.sampler, list(SAMPLERS))
         whole_number("hydra.sweeper.seed", options.seed, example=0, at_least=0)
         overrides = grid.parse(typed)
-        self.space = {
-            one.get_key_element(): distribution(one) for one in overrides if one.is_sweep_override()
-        }
+        searched = {one.get_key_element(): one for one in overrides if one.is_sweep_override()}
+        self.space = {name: distribution(one) for name, one in searched.items()}
         self.fixed = [one.input_line or "" for one in overrides if not one.is_sweep_override()]
         if not self.space:
             rule = "has one value, so that there is nothing to search; type several, or an interval"
             raise OptionError("model.growth_rate", 12, rule, "12,24,40")
         self.search_path, self.trust, self.source = search_path, trust, source
+        self.variants = Variants()
         if source is not None:
             check_stored_overrides(typed, source, jobs.TYPE_AGAIN)
+        pruner = pruning.pruner_options(cfg)
         self.config = config = self._compose(self.fixed)
         if config["data"].get("validation") == 0 and not _has_validation_images(config["data"]):
             rule = "a search needs validation images, since it must not choose by the test images"
             raise OptionError("data.validation", 0, rule, 5000)
+        if pruner is not None:
+            pruning.check_trials(config, searched)
         self.folder = jobs.sweep_folder(cfg)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folders = Folders(self.folder)
@@ -129,15 +138,17 @@ class Search(Runner):
         self.lock = FileLock(self.folder / ".lock")  # for the process that reads or changes the trials
         with self.lock:
             jobs.check_kind(cfg)
-            self.study = self._open_study()
+            self.judge = self._open_study(pruner)
+        self.study = self.judge.study
         self._numbers: dict[str, int] = {}  # identity of a job that runs -> number of its trial
         self.refused = 0  # trials whose values make no configuration
         places = slots.worker_places(cfg, [config["trainer"]], self.folder)
         super().__init__(SweepStatus([]), places, jobs.fail_fast(cfg))
-        for trial in self._trials(TrialState.COMPLETE, TrialState.FAIL):
+        self.prunes = pruner is not None
+        for trial in self._trials(TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED):
             if (job := self._job(trial)) is not None:
                 self.status.add(job)
-                if self.status[job] != "done before":
+                if self.status[job] not in ("done before", "pruned"):
                     self.status[job] = "failed"
 
     def next_job(self) -> Job | None:
@@ -155,7 +166,7 @@ class Search(Runner):
                 if number < self.trials:
                     # With this seed, no two processes and no resumed search propose the same values.
                     self.study.sampler = self.sampler(seed=self.seed + number)
-                    self.study.ask(self.space)
+                    self.judge.propose(self.space)
                     continue
                 self._reread_elsewhere()
                 if not self.status.count("elsewhere"):
@@ -200,11 +211,19 @@ class Search(Runner):
                 if self.status[job] == "elsewhere" and not is_locked(job.folder):
                     self.status.fail(job, "another process did not finish it")
 
+    def _asked_by(self, job: Job) -> Callable[[int], bool] | None:
+        def goes_on(epoch: int) -> bool:
+            with self._choosing, self.lock:
+                number, errors = self._numbers[job.identity], errors_by_epoch(job.folder)
+                return not self.judge.prunes(number, errors, epoch)
+
+        return goes_on if self.prunes else None
+
     def _finish(self, job: Job, exit_status: int) -> None:
         super()._finish(job, exit_status)
         with self._choosing, self.lock:  # another process may find the record, and tell the study too
             number = self._numbers.pop(job.identity)
-            if self.status[job] == "done":
+            if self.status[job] in ("done", "pruned"):
                 self._tell(job, number)
             elif self.status[job] == "failed":
                 self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
@@ -213,8 +232,13 @@ class Search(Runner):
         return f"[{self._numbers[job.identity] + 1}/{self.trials}]"
 
     def _tell(self, job: Job, number: int) -> None:
-        """Tell the study the validation error of a finished trial."""
+        """Tell the study the validation error of a trial that is done, or that it was pruned."""
         fields = stored_record(job)
+        if self.prunes and self._trials()[number].state == TrialState.RUNNING:
+            self.judge.report(number, errors_by_epoch(job.folder))
+        if fields["state"] == "pruned":
+            self.study.tell(number, state=TrialState.PRUNED, skip_if_finished=True)
+            return
         error = fields["results"].get(f"validation_error_{reported_checkpoint(fields)}")
         state = TrialState.FAIL if error is None else None
         self.study.tell(number, error, state=state, skip_if_finished=True)
@@ -237,12 +261,12 @@ class Search(Runner):
         return Job(overrides, config, self.folders.find(job_name(rounded), config))
 
     def _compose(self, overrides: list[str]) -> dict[str, Any]:
-        config = jobs.compose_job(overrides, self.search_path)
+        config = jobs.compose_job(overrides, self.search_path, self.variants)
         if self.source is not None:
             self.trust.check(config, self.source)
         return config
 
-    def _open_study(self) -> optuna.Study:
+    def _open_study(self, pruner: dict[str, Any] | None) -> Judge:
         """The study in the sweep's folder, which is created if there is none.
 
         Raises:
@@ -253,13 +277,19 @@ class Search(Runner):
         if path.exists() and not path.is_file():
             raise UnreadableFile(path, "cannot be read: it is not a regular file")
         try:
+            storage = RDBStorage(f"sqlite:///{path}")
             study = optuna.create_study(
-                storage=f"sqlite:///{path}", study_name="search", load_if_exists=True
+                storage=storage,
+                study_name=pruning.STUDY,
+                pruner=pruning.build_pruner(pruner, self.config["epochs"]),
+                load_if_exists=True,
             )
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             raise UnreadableFile(path, f"cannot be read as a search: {first_line(error)}") from error
         asked = {name: repr(one) for name, one in self.space.items()}
         asked["fixed"] = identity(self.config)
+        if pruner is not None:
+            asked["pruner"] = repr(pruner)
         if study.user_attrs.get("asked", asked) != asked:
             raise UserError(
                 f"{self.folder} contains a search over other values, or with other options; choose "
@@ -274,7 +304,7 @@ class Search(Runner):
                 rule = "contains a search on other images than there are now"
                 raise UserError(f"{self.folder} {rule}; put them back, or choose another sweep.name=")
             study.set_user_attr("images", images)
-        return study
+        return Judge(study, storage)
 
 
 def _has_validation_images(data: dict[str, Any]) -> bool:

@@ -20,7 +20,13 @@ from densenet_cli.run.summary import relative
 from densenet_cli.sweep.jobs import Job
 from densenet_cli.units import duration
 
-FINISHED = ("done", "done before", "failed", "interrupted")  # this command does nothing more for these
+FINISHED = (
+    "done",
+    "done before",
+    "failed",
+    "interrupted",
+    "pruned",
+)  # this command does nothing more for these
 NAMED = 3  # runs with one reason of failure
 STYLES = {"done": "green", "done before": "green", "failed": "red", "interrupted": "yellow"}
 
@@ -51,7 +57,8 @@ class SweepStatus:
         if job.identity not in self._states:
             self.jobs.append(job)
             self._written_before[job.identity] = _written(job)
-            self[job] = "done before" if stored_record(job).get("state") == "done" else "to do"
+            found = {"done": "done before", "pruned": "pruned"}
+            self[job] = found.get(stored_record(job).get("state", ""), "to do")
 
     def fail(self, job: Job, reason: str) -> None:
         """Note a failure that is not in the job's record."""
@@ -79,14 +86,14 @@ class SweepStatus:
         state = stored_record(job).get("state")
         # The times within records have a resolution of a second, which is too coarse.
         is_new = _written(job) != self._written_before[job.identity]
-        if state == "done" or (state in ("failed", "interrupted") and is_new):
+        if state in ("done", "pruned") or (state in ("failed", "interrupted") and is_new):
             self[job] = state
 
     def exit_status(self) -> int:
-        """0 if all jobs are done, 130 if one was interrupted, else 1."""
+        """0 if all jobs are done or pruned, 130 if one was interrupted, else 1."""
         if self.count("interrupted"):
             return 130
-        return 0 if self.count("done", "done before") == len(self.jobs) else 1
+        return 0 if self.count("done", "done before", "pruned") == len(self.jobs) else 1
 
     def line(self, job: Job) -> str:
         """One job in a line, for sweeps that run several jobs at once."""
@@ -130,9 +137,12 @@ class SweepStatus:
     def _cells(self, job: Job) -> tuple[str, str, str]:
         """State, test error and time of a job."""
         fields, state = stored_record(job), self[job]
+        shown = state if state in FINISHED else "not run"
+        if state == "pruned":
+            shown += f" after {fields.get('epoch', '?')}/{fields.get('epochs', '?')} epochs"
         error, seconds = fields.get("results", {}).get("test_error"), fields.get("seconds")
         return (
-            state if state in FINISHED else "not run",
+            shown,
             _percent(error),
             "" if seconds is None else duration(seconds),
         )

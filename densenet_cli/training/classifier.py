@@ -57,6 +57,8 @@ class ImageClassifier(LightningModule):
         complete: if set, makes images and labels of what the training loader gives.
         has_trained: whether a batch was trained since training started or resumed.
         evaluated_at: the step after which the network was last evaluated.
+        right: whether each test image was classified correctly, in the order of the data set, by the
+            weights that were tested last: (images,) bool; None before the first test.
         trained_on: facts about the training images, as plain data; saved in checkpoints.
     """
 
@@ -89,6 +91,8 @@ class ImageClassifier(LightningModule):
         self._epoch_lr = 0.0
         self._is_counted = False
         self._held_out_loss: float | None = None
+        self.right: Tensor | None = None
+        self._right: list[Tensor] = []  # of the test's batches so far, in this process
         self.trained_on: dict[str, Any] = {}
         self.train_metrics = metrics.classification_metrics(num_classes)
         self.evaluation_metrics = self.train_metrics.clone()
@@ -200,11 +204,13 @@ class ImageClassifier(LightningModule):
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Evaluate a batch of test images."""
-        self._evaluate(batch, self.test_metrics)
+        logits = self._evaluate(batch, self.test_metrics)
+        self._right.append(metrics.are_right(logits, batch[1]))
 
     def on_test_epoch_end(self) -> None:
-        """Log the test error and loss."""
+        """Log the test error and loss, and keep which images were classified correctly."""
         self._log_epoch("test", self.test_metrics)
+        self.right = metrics.of_all_processes(torch.cat(self._right)).cpu()
 
     def on_validation_epoch_start(self) -> None:
         """Let all processes evaluate the same network, which has its averaged weights by now."""
@@ -213,6 +219,7 @@ class ImageClassifier(LightningModule):
     def on_test_start(self) -> None:
         """Let all processes evaluate the same network."""
         self._share_buffers()
+        self._right.clear()
 
     def configure_optimizers(self) -> Any:
         """The recipe's optimizer and schedule."""
@@ -287,10 +294,12 @@ class ImageClassifier(LightningModule):
         norm, kind = self.trainer.gradient_clip_val, self.trainer.gradient_clip_algorithm
         self.configure_gradient_clipping(optimizer, norm, kind)
 
-    def _evaluate(self, batch: Batch, measured: MetricCollection) -> None:
+    def _evaluate(self, batch: Batch, measured: MetricCollection) -> Tensor:
+        """Measure a batch; its logits, valid until the next pass."""
         images, labels = batch
         logits = self._logits(images)
         metrics.update(measured, logits, labels, F.cross_entropy(logits, labels))
+        return logits
 
     def _log_epoch(self, split: str, measured: MetricCollection) -> float:
         """Log the metrics of an epoch, and reset them; the mean loss."""

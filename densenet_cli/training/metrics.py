@@ -70,6 +70,26 @@ def are_right(logits: Tensor, labels: Tensor, top_k: int = 1) -> Tensor:
     return found & ~logits.isnan().any(1)
 
 
+def of_all_processes(own: Tensor) -> Tensor:
+    """What all processes found, in the order of the data set.
+
+    Args:
+        own: (n,) bool of the images r, r + R, ..., which process r of R evaluates.
+
+    Returns:
+        (images,) bool, the same in every process.
+    """
+    if not torch.distributed.is_initialized():
+        return own
+    rank, processes = torch.distributed.get_rank(), torch.distributed.get_world_size()
+    images = torch.tensor(len(own), device=own.device)
+    torch.distributed.all_reduce(images)
+    found = torch.zeros(int(images), dtype=torch.uint8, device=own.device)
+    found[rank::processes] = own.to(torch.uint8)
+    torch.distributed.all_reduce(found)
+    return found.bool()
+
+
 def rounded(name: str, value: Tensor) -> float:
     """A metric's value as records contain it: errors with 4 decimals, losses with 6."""
     return round(float(value), 4 if name.endswith("error") else 6)

@@ -13,9 +13,10 @@ import pytest
 from example_record import fields, write
 
 from densenet_cli.options import UserError
+from densenet_cli.record.metrics import read_metrics
 from densenet_cli.record.run_record import RunRecord, read_config, write_config
 from densenet_cli.record.sweep_file import read_sweep
-from densenet_cli.results.records import Run, in_natural_order, read_metrics, read_run, read_runs
+from densenet_cli.results.records import Run, in_natural_order, read_run, read_runs
 from densenet_cli.results.settings import settings
 from densenet_cli.results.table import rows, table
 
@@ -202,7 +203,7 @@ def test_pipes_devices_and_huge_files_are_refused_at_once(tmp_path, name, kind):
         (folder / name).symlink_to("/dev/zero" if kind == "device" else name)
     read = {
         "run.json": read_run,
-        "metrics.csv": lambda folder: read_metrics(Run(folder, fields())),
+        "metrics.csv": read_metrics,
         "sweep.yaml": read_sweep,
         "config.yaml": read_config,
     }
@@ -260,9 +261,9 @@ def test_one_run_by_its_folder(tmp_path):
 
 def test_metrics_are_numbers_or_none(tmp_path):
     run = read_run(write(tmp_path))
-    assert read_metrics(run) == []
+    assert read_metrics(run.folder) == []
     (tmp_path / "metrics.csv").write_text("epoch,train_loss,test_error\n1,2.25,80.5\n2,1.5,\n")
-    assert read_metrics(run) == [
+    assert read_metrics(run.folder) == [
         {"epoch": 1, "train_loss": 2.25, "test_error": 80.5},
         {"epoch": 2, "train_loss": 1.5, "test_error": None},
     ]
@@ -280,7 +281,7 @@ def test_a_damaged_metrics_file_is_named(tmp_path, content):
     run = read_run(write(tmp_path))
     (tmp_path / "metrics.csv").write_bytes(content)
     with pytest.raises(UserError, match=r"metrics\.csv cannot be read"):
-        read_metrics(run)
+        read_metrics(run.folder)
 
 
 def test_a_run_without_sign_of_life_is_killed(tmp_path):

@@ -47,7 +47,7 @@ def test_one_run_has_no_deviation_and_no_run_has_no_mean():
     assert not setting.best_on_test
 
 
-@pytest.mark.parametrize("state", ["failed", "interrupted", "running"])
+@pytest.mark.parametrize("state", ["failed", "interrupted", "pruned", "running"])
 def test_unfinished_runs_are_counted_and_never_averaged(state):
     (setting,) = settings([run(4.5, seed=0), run(99.0, seed=1, state=state)])
     assert setting.mean("error") == 4.5

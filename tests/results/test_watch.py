@@ -28,7 +28,7 @@ def running(folder: Path, seconds_ago: float = 0, **options) -> Path:
     updated = datetime.now(timezone.utc) - timedelta(seconds=seconds_ago)
     times = {"updated": updated.isoformat(), "seconds": 420.0}
     unknown = {"results": {}, "images_per_second": None}
-    write(folder, state="running", epochs=10, **{"epoch": 4, **times, **unknown, **options})
+    write(folder, epochs=10, **{"state": "running", "epoch": 4, **times, **unknown, **options})
     (folder / "metrics.csv").write_text(METRICS)
     (folder / ".alive").touch()
     return folder
@@ -57,19 +57,20 @@ def test_each_state_is_shown(tmp_path):
     write(tmp_path / "e", state="interrupted")
     (tmp_path / "f").mkdir()
     (tmp_path / "f/run.json").write_text("{")
-    (tmp_path / "sweep.yaml").write_text("commands: []\njobs: [a, b, c, d, e, f, k=4, k=12]\n")
+    (running(tmp_path / "g", state="pruned") / ".alive").unlink()
+    (tmp_path / "sweep.yaml").write_text("commands: []\njobs: [a, b, c, d, e, f, g, k=4, k=12]\n")
     found = {run.name: (run.status, run.note) for run in read_progress(tmp_path)}
-    assert list(found) == ["a", "c", "d", "e", "f", "b", "k=4", "k=12"]
+    assert list(found) == ["a", "c", "d", "e", "f", "b", "g", "k=4", "k=12"]
     assert found["c"] == ("failed", "out of memory")
     assert found["d"] == ("killed", "")
     assert found["f"][0] == "unreadable"
     assert found["f"][1].startswith("cannot be read: Expecting property name")
     assert found["k=12"] == ("to do", "")
     shown = text(tmp_path)
-    assert (
-        "8 runs: 1 running, 1 failed, 1 killed, 1 interrupted, 1 unreadable, 1 done, 2 to do" in shown
-    )
+    counts = "1 running, 1 failed, 1 killed, 1 interrupted, 1 unreadable, 1 done, 1 pruned, 2 to do"
+    assert f"9 runs: {counts}" in shown
     assert "4.50" in shown
+    assert "g pruned 4/10 30.00" in shown
 
 
 def test_a_done_run_shows_its_result_and_needs_no_metrics(tmp_path):

@@ -13,6 +13,8 @@ import pytest
 import torch
 from tiny_run import TINY
 
+from densenet_cli.record import outcomes
+
 # Without batch norm: each process computes its statistics from its part of the batch.
 NETWORK = '''
 import os
@@ -67,6 +69,10 @@ def test_two_processes_give_the_weights_of_one(command, tmp_path):
         assert wrong[0] == pytest.approx(wrong[1], abs=1.01), (
             name
         )  # nearly equal logits may change order
+    kept = [outcomes.read(tmp_path / "outputs" / name) for name in ("one", "two")]
+    assert [len(one.right) for one in kept] == [360, 360]
+    assert sum(one != other for one, other in zip(*(each.right for each in kept), strict=True)) <= 1
+    assert kept[1].error == pytest.approx(records[1]["results"]["test_error"], abs=1e-4)
     assert len(list((tmp_path / "outputs").iterdir())) == 2
     rows = (tmp_path / "outputs/two/metrics.csv").read_text().splitlines()
     assert len(rows) == 3

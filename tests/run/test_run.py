@@ -13,8 +13,9 @@ from tiny_run import TINY
 from densenet_cli import kernels
 from densenet_cli.data.digits import Digits
 from densenet_cli.data.image_data import ImageData
-from densenet_cli.inference import trained_network
+from densenet_cli.inference import run_images, trained_network
 from densenet_cli.options import OptionError
+from densenet_cli.record import outcomes
 from densenet_cli.run import assemble, trainer_options
 from densenet_cli.training.classifier import ImageClassifier
 
@@ -107,6 +108,24 @@ def test_testing_a_trained_network_again_gives_the_same_result(finished, typed, 
         assert status == 0, message
         tested = json.loads((run.parents[2] / f"outputs/test-{name}/run.json").read_text())
         assert tested["results"]["test_error"] == results[key]
+        again = outcomes.read(run.parents[2] / f"outputs/test-{name}")
+        assert again.error == pytest.approx(results[key], abs=1e-4)
+        if name == "last":  # which the recipe reports
+            assert again == outcomes.read(run)
+
+
+def test_the_outcomes_are_those_of_the_test_images_in_their_order(finished):
+    run, _ = finished
+    digest = json.loads((run / "run.json").read_text())["data"]["digest"]
+    found = outcomes.read(run)
+    trained = trained_network.load(run)
+    ((images, labels),) = run_images.batches(trained, 360, batch_size=360)
+    with torch.inference_mode():
+        right = trained.network(images).argmax(1) == labels
+    assert found.digest == digest
+    # logits of batches of another size may differ in the last bits
+    assert sum(one != other for one, other in zip(found.right, right.tolist(), strict=True)) <= 2
+    assert 30 < sum(found.right) < 330  # else the order would not matter
 
 
 def test_testing_a_checkpoint_that_the_test_images_chose_warns(typed):

@@ -12,6 +12,7 @@ import yaml
 
 from densenet_cli.config.build import build, build_later
 from densenet_cli.config.compose import CONF, compose, composing, resolved
+from densenet_cli.config.variants import Variants
 from densenet_cli.models.cost import count_parameters
 from densenet_cli.record.identity import identity
 from densenet_cli.run.option_checks import check
@@ -137,6 +138,15 @@ def test_every_line_makes_jobs_that_differ(path):
     assert len({identity(config) for _, config in jobs}) == len(jobs)
     for stated in re.findall(r"(\d+) runs", path.read_text()):
         assert int(stated) == len(jobs)
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_jobs_composed_together_equal_those_composed_alone(path):
+    jobs = jobs_of(path.stem, *(["data.root=photos"] if "image_folder" in path.read_text() else []))
+    with composing():
+        variants = Variants()
+        for words, config in jobs:
+            assert resolved(variants.compose(words)) == config, words
 
 
 @pytest.mark.parametrize("column", COLUMNS)

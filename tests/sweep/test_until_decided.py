@@ -87,7 +87,7 @@ class Runs:
         self.made, self.failing, self.until = [], failing, until
         self.lock = threading.Lock()
 
-    def run(self, folder, config, overrides, begin):
+    def run(self, folder, config, overrides, begin, goes_on=None):
         try:
             with lock_folder(folder):
                 return self._run(folder, config, overrides)

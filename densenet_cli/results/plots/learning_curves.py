@@ -17,8 +17,8 @@ from densenet_cli.figures import style
 from densenet_cli.figures.drawing import Drawing, grouped
 from densenet_cli.figures.labels import spread
 from densenet_cli.options import UserError
+from densenet_cli.record.metrics import read_metrics
 from densenet_cli.results.plots.setting_labels import seeds
-from densenet_cli.results.records import read_metrics
 from densenet_cli.results.settings import Setting
 
 SHOWN = 8  # curves per data set, as more cannot be distinguished; of more settings, the best per family
@@ -116,7 +116,7 @@ def _curves(item: Setting, unreadable: list[str]) -> _Curves | None:
     runs = []
     for run in item.done:
         try:
-            runs.append(read_metrics(run))
+            runs.append(read_metrics(run.folder))
         except UserError as error:
             unreadable.append(str(error))
     for split in ("test", "validation"):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from densenet_cli.config.overrides import key
+from densenet_cli.config.variants import Variants
 from densenet_cli.decisions.rounds import Design
 from densenet_cli.decisions.rule import Rule
 from densenet_cli.options import OptionError, UserError
@@ -99,7 +100,8 @@ def _is_left(job: Job, typed: list[str], sweep: Sweep) -> bool:
     """Whether overrides change nothing about the setting of a job."""
     together = {key(one): one for one in [*job.overrides, *typed]}
     try:
-        config = compose_job(list(together.values()), grid.search_path(sweep.overrides))
+        own = grid.search_path(sweep.overrides)
+        config = compose_job(list(together.values()), own, Variants())
     except UserError:  # an option that this network does not have, for example
         return False
     return setting(config) == setting(job.config)
