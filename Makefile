@@ -25,8 +25,9 @@ test-hydra-next: $(INSTALLED) ## the fast tests with the release candidate of Hy
 torture: $(INSTALLED) ## kills, full disks, damaged records and odd names, for TORTURE_MINUTES (10)
 	$(BIN)/python tests/torture
 
-bench: $(INSTALLED) ## time to tabulate 10,000 records, to load images, to train and evaluate networks
+bench: $(INSTALLED) ## time of 10,000 records, sweeps of 1,000 runs, loading images, training and evaluation
 	$(BIN)/python tests/benchmarks/bench_results.py
+	$(BIN)/python tests/benchmarks/bench_sweeps.py
 	$(BIN)/python tests/benchmarks/bench_input.py
 	$(BIN)/python tests/benchmarks/bench_host.py
 	$(BIN)/python tests/benchmarks/bench_networks.py

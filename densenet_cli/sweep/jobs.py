@@ -87,11 +87,12 @@ def compose_sweep(
     as_typed = [job for command in split_by_experiment(overrides) for job in _expanded(command)]
     of_jobs = [as_trained(job) for job in as_typed]
     folders = folders or Folders(sweep_folder(cfg))
+    if source is not None:
+        different = dict.fromkeys(override for job in as_typed for override in job)
+        check_stored_overrides(different, source, TYPE_AGAIN)
     variants = Variants()
     jobs: dict[str, Job] = {}
     for name, typed, of_job in zip(job_names(of_jobs), as_typed, of_jobs, strict=True):
-        if source is not None:
-            check_stored_overrides(typed, source, TYPE_AGAIN)
         config = compose_job(of_job, grid.search_path(overrides), variants)
         if source is not None or of_job != typed:
             trust.check(config, source or Path(config["checkpoint"]).parent.parent)

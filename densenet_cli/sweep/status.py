@@ -97,7 +97,8 @@ class SweepStatus:
 
     def line(self, job: Job) -> str:
         """One job in a line, for sweeps that run several jobs at once."""
-        return "  ".join(part for part in (job.folder.name, *self._cells(job)) if part)
+        state, _, error, time = self._cells(job)
+        return "  ".join(part for part in (job.folder.name, state, error, time) if part)
 
     def print_table(self, folder: Path, search_path: Sequence[str]) -> None:
         """Print all jobs, why some failed, how many are in each state, and what to type next.
@@ -110,15 +111,14 @@ class SweepStatus:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column("run", overflow="fold")
         table.add_column("state", no_wrap=True)
-        held_out = {job.folder: _validation_error(job) for job in self.jobs}
-        if any(held_out.values()):  # by which a search chooses
+        cells = [self._cells(job) for job in self.jobs]
+        is_held_out = any(held_out for _, held_out, _, _ in cells)
+        if is_held_out:  # by which a search chooses
             table.add_column("validation error", justify="right", no_wrap=True)
         table.add_column("test error", justify="right", no_wrap=True)
         table.add_column("time", justify="right", no_wrap=True)
-        for job in self.jobs:
-            state, *numbers = self._cells(job)
-            if any(held_out.values()):
-                numbers.insert(0, held_out[job.folder])
+        for job, (state, held_out, error, time) in zip(self.jobs, cells, strict=True):
+            numbers = (held_out, error, time) if is_held_out else (error, time)
             table.add_row(printable(job.folder.name), Text(state, STYLES.get(state, "")), *numbers)
         console.print(table, soft_wrap=False)
         for reason, names in self._failures().items():
@@ -134,8 +134,8 @@ class SweepStatus:
             console.print(f"resume with: {self._resume_command(path, search_path)}")
         console.print("compare with: " + shlex.join(["densenet-results", "table", path]))
 
-    def _cells(self, job: Job) -> tuple[str, str, str]:
-        """State, test error and time of a job."""
+    def _cells(self, job: Job) -> tuple[str, str, str, str]:
+        """State, validation error, test error and time of a job."""
         fields, state = stored_record(job), self[job]
         shown = state if state in FINISHED else "not run"
         if state == "pruned":
@@ -143,6 +143,7 @@ class SweepStatus:
         error, seconds = fields.get("results", {}).get("test_error"), fields.get("seconds")
         return (
             shown,
+            _validation_error(fields),
             _percent(error),
             "" if seconds is None else duration(seconds),
         )
@@ -190,9 +191,8 @@ def output_console() -> Console:
     return console
 
 
-def _validation_error(job: Job) -> str:
-    """The error on held-out images of the checkpoint whose results the job reports."""
-    fields = stored_record(job)
+def _validation_error(fields: dict[str, Any]) -> str:
+    """The error on held-out images of the checkpoint whose results a record reports."""
     name = f"validation_error_{reported_checkpoint(fields)}" if fields else ""
     return _percent(fields.get("results", {}).get(name))
 

@@ -15,7 +15,6 @@ from densenet_cli.figures import style
 from densenet_cli.figures.labels import spread
 from densenet_cli.options import UserError
 from densenet_cli.results import plots
-from densenet_cli.results.plots import bars
 from densenet_cli.results.plots.error_cost import front
 from densenet_cli.results.plots.learning_curves import mean_curve
 from densenet_cli.results.records import read_runs
@@ -228,16 +227,6 @@ def test_the_longest_bar_and_its_deviation_are_within_the_panel():
         write(Path(f"runs/{seed}"), 4.5, seed=seed, peak_memory_bytes=gigabytes * 1_000_000_000)
     (axes,) = plots.draw(_settings(), "memory").figure.axes
     assert axes.get_xlim()[1] > 5 + 32**0.5
-
-
-def test_of_many_settings_the_bars_of_lowest_error_are_shown():
-    for number in range(bars.SHOWN + 3):
-        write(Path(f"runs/{number}"), 30.0 - number, model__growth_rate=number + 1)
-    drawing = plots.draw(_settings(), "memory")
-    shown = {point["setting"] for point in drawing.points}
-    assert len(shown) == bars.SHOWN
-    assert "DenseNet-BC (L=100, k=3)" not in shown
-    assert "lowest error" in drawing.note
 
 
 def test_every_format_is_what_its_name_says():

@@ -26,6 +26,7 @@ AXES = {
 SIZES = {"depth", "growth_rate", "block_config", "widen_factor", "init_channels", "name"}
 # Points on one line may differ in these options: the size of the network. (Data sets have own panels.)
 MAY_DIFFER = {f"model.{name}" for name in SIZES} | {"data._target_", "data.augment"}
+MANY = 60  # settings per panel; of more, lines, error bars and names would hide the points
 VARIANT = 20  # characters beside a point about its other options; the CSV file has all
 
 
@@ -79,10 +80,14 @@ def _panel(
 ) -> list[tuple[float, float, str]]:
     """Draw one data set; return the labels of the points, the most important first."""
     names: dict[Setting, str] = {}
+    is_crowded = len(members) > MANY
     for family, own in grouped(members, lambda item: item.family).items():
         variants = sorted(_variants(own).items(), key=lambda pair: -len(pair[1]))
         for number, (variant, alike) in enumerate(variants):
-            _line(axes, alike, cost, marks[family], filled=number == 0)
+            if is_crowded:
+                _points(axes, alike, cost, marks[family])
+            else:
+                _line(axes, alike, cost, marks[family], filled=number == 0)
             suffix = textwrap.shorten(variant, VARIANT, placeholder=" …")
             names |= {item: ", ".join(filter(None, [short_name(item), suffix])) for item in alike}
     best = [_position(members[index], cost) for index in on_front]
@@ -93,7 +98,7 @@ def _panel(
     axes.set_xlabel(AXES[cost])
     axes.set_ylabel("test error (%)")
     first = [members[index] for index in on_front]
-    rest = [item for item in members if item not in first]
+    rest = [] if is_crowded else [item for item in members if item not in first]
     return [(*_position(item, cost), names[item]) for item in first + rest]
 
 
@@ -109,6 +114,12 @@ def _variants(own: list[Setting]) -> dict[str, list[Setting]]:
         return ", ".join(phrase(name, options[item][name]) for name in names if name in options[item])
 
     return grouped(own, variant)
+
+
+def _points(axes: Axes, own: list[Setting], cost: str, mark: style.Mark) -> None:
+    """Small, pale points, which are darker where they are dense."""
+    x, y = zip(*(_position(item, cost) for item in own), strict=True)
+    axes.plot(x, y, mark.marker, color=mark.colour, ms=3, mew=0, alpha=0.4)
 
 
 def _line(axes: Axes, own: list[Setting], cost: str, mark: style.Mark, filled: bool) -> None:
@@ -140,12 +151,14 @@ def _legend(marks: dict[str, style.Mark]) -> list[Line2D]:
 
 
 def _note(known: list[Setting], cost: str) -> str:
+    crowded = max(map(len, grouped(known, lambda item: item.data).values())) > MANY
+    few = " Of many settings only those on the front are named, and no lines are drawn."
     return (
         f"Mean test error against {AXES[cost]}; error bars: sample standard deviation over seeds "
         f"({seeds(known)}). Rings and dotted line: the Pareto front; no network shown is both smaller "
         "and better than one of these. A line joins the networks of a family if only one measure of "
         "their size differs, such as the depth, and else those on the Pareto front of the family."
-    )
+    ) + (few if crowded else "")
 
 
 def _row(item: Setting, cost: str, on_front: bool) -> dict[str, object]:

@@ -21,7 +21,7 @@ from densenet_cli.record.metrics import read_metrics
 from densenet_cli.results.plots.setting_labels import seeds
 from densenet_cli.results.settings import Setting
 
-SHOWN = 8  # curves per data set, as more cannot be distinguished; of more settings, the best per family
+SHOWN = 8  # curves per data set, as more cannot be distinguished; of more settings, the best ones
 HEIGHT = 4.6  # inches per data set: error above, loss below
 SHADES = (1.0, 0.6, 0.8, 0.4, 0.9, 0.5, 0.7, 0.3)  # opacities of the settings of one family
 
@@ -101,11 +101,13 @@ def _values(rows: Sequence[dict[str, float | None]], column: str) -> dict[int, f
 
 
 def _chosen(own: list[Setting]) -> list[Setting]:
-    """All of them; if they are more than SHOWN, the one with the lowest error of each family."""
+    """All of them; of more than SHOWN, the best of each family and then the best of all others."""
     if len(own) <= SHOWN:
         return own
     known = sorted((item for item in own if item.mean("error") is not None), key=_error)
-    return [items[0] for items in grouped(known, lambda item: item.family).values()][:SHOWN]
+    first = [items[0] for items in grouped(known, lambda item: item.family).values()]
+    best = [*first, *(item for item in known if item not in first)][:SHOWN]
+    return sorted(best, key=_error)
 
 
 def _error(item: Setting) -> float:
@@ -182,7 +184,10 @@ def _note(items: list[Setting], chosen_of: bool, unreadable: list[str]) -> str:
     text = f"Error and training loss at the end of each epoch; mean over seeds ({seeds(items)}), "
     text += "band: sample standard deviation."
     if chosen_of:
-        text += " There are many settings: the one with the lowest error of each family is shown."
+        text += (
+            f" Of many settings {SHOWN} are shown: the one with the lowest error of each family, then "
+            "those with the lowest errors of all."
+        )
     return " ".join([text, *(f"Left out: {reason}." for reason in unreadable)])
 
 

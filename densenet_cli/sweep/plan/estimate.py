@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,21 +51,20 @@ def estimate(configs: Sequence[dict[str, Any]], on_progress: Callable[[str], obj
         configs: resolved configurations.
         on_progress: called with a line of text before each benchmark.
     """
-    benchmarks = [benchmark_config(config) for config in configs]
-    distinct = [one for index, one in enumerate(benchmarks) if one not in benchmarks[:index]]
+    names = []
+    benchmarks = {}
+    for config in configs:
+        benchmark = benchmark_config(config)
+        names.append(json.dumps(benchmark, sort_keys=True))
+        benchmarks[names[-1]] = benchmark
     measurements = Measurements()
-    missing = [one for one in distinct if measurements.get(one) is None]
-    results = []
-    for one in distinct:
-        result = measurements.get(one)
-        if result is None:
-            on_progress(f"measuring {missing.index(one) + 1} of {len(missing)}: {_name(one)}")
-            result = measurements.measure(one)
-        results.append(result)
-    return [
-        _estimate(config, results[distinct.index(one)])
-        for config, one in zip(configs, benchmarks, strict=True)
-    ]
+    known = {name: measurements.get(one) for name, one in benchmarks.items()}
+    results = {name: result for name, result in known.items() if result is not None}
+    missing = [name for name in benchmarks if name not in results]
+    for place, name in enumerate(missing, start=1):
+        on_progress(f"measuring {place} of {len(missing)}: {_name(benchmarks[name])}")
+        results[name] = measurements.measure(benchmarks[name])
+    return [_estimate(config, results[name]) for config, name in zip(configs, names, strict=True)]
 
 
 def _estimate(config: dict[str, Any], measured: Measurement) -> Estimate:
