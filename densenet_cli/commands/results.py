@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from densenet_cli.commands.ending import errors_as_messages
-from densenet_cli.options import UserError
+from densenet_cli.options import OptionError, UserError
 from densenet_cli.plain_text import Formatter, Parser, printable
 from densenet_cli.process.start import begin
 from densenet_cli.process.streams import EndWithReader
 from densenet_cli.results.records import Run, Unreadable, read_runs
 
 if TYPE_CHECKING:
+    from densenet_cli.results.baseline import Judged
     from densenet_cli.results.settings import Setting
+    from densenet_cli.results.table import Table
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,7 @@ examples:
   densenet-results table --years                      by the year in which each network appeared
   densenet-results plot --kind error_parameters --format svg,pdf
   densenet-results report --output report.html        everything in one page
+  densenet-results decide outputs/sweep --baseline model=resnet_20    which settings are better?
   densenet-results watch outputs/sweep                the progress of a sweep
   densenet-results compare outputs/sweep/0 outputs/sweep/1
 """
@@ -46,10 +49,27 @@ csv and json hold all numbers unrounded: the mean (NAME_mean), the sample standa
 and the values of all runs, where NAME is one of
 {}.
 """
+DECIDE = """\
+examples:
+  densenet-results decide outputs/sweep --baseline model=resnet_20
+  densenet-results decide --baseline model.depth=40 --margin 0.3      also: which are equal within 0.3?
+  densenet-results decide outputs/old outputs/new                     is old better than new?
+  densenet-results decide model=densenet_bc model=resnet_20 --format json
+
+better, worse: the mean test errors differ, by a t-test over seeds: paired by seed where seeds are
+shared, Welch's where not; corrected after Holm for the number of comparisons. equal: they differ by
+less than --margin, by two one-sided tests; there is no default margin, since what is too little to
+matter depends on the data. undecided: none of these can be said yet. Runs are compared only if they
+were trained on and tested with the same images.
+
+For two single runs McNemar's test says whether they err on different test images.
+
+exit status: 0, whatever the verdicts; 1 if nothing can be compared; 2 for options that do not exist.
+"""
 
 
 def main() -> None:
-    """densenet-results table|plot|report|watch|compare ..."""
+    """densenet-results table|plot|report|decide|watch|compare ..."""
     with EndWithReader("densenet-results") as ending:
         _dispatch(ending)
 
@@ -95,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument(
         "--output", type=Path, default=Path("report.html"), metavar="FILE", help="default: report.html"
     )
+    _add_decide(commands)
     watch = _command(commands, "watch", _watch, "the progress of a sweep")
     watch.add_argument("folder", nargs="?", type=Path, default=Path("outputs"), help="default: outputs")
     watch.add_argument(
@@ -120,10 +141,45 @@ def _add_table(commands: argparse._SubParsersAction) -> None:
     table.add_argument(
         "--paper", action="store_true", help="add published errors, where the protocol is the same"
     )
+    _add_baseline(table)
     table.add_argument(
         "--years",
         action="store_true",
         help="add the architecture of each network and the year it appeared, and sort by year",
+    )
+
+
+def _add_decide(commands: argparse._SubParsersAction) -> None:
+    from densenet_cli.results.formats import FORMATS
+
+    description = "whether errors are lower than those of a baseline, or the same"
+    decide = _command(commands, "decide", _decide, description)
+    decide.epilog = DECIDE
+    decide.add_argument(
+        "what",
+        nargs="*",
+        metavar="FOLDER | A B",
+        help="folders to search for runs, default: outputs; or A and B, two folders or two settings: "
+        "is A better than B?",
+    )
+    _add_baseline(decide)
+    decide.add_argument(
+        "--format", choices=FORMATS, default="rich", help="default: rich, for terminals"
+    )
+
+
+def _add_baseline(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--baseline",
+        metavar="SETTING",
+        help="the setting that all others are compared with: options as typed for its runs "
+        "(model=resnet_20,epochs=10), its title in the table, or the folder of its runs",
+    )
+    parser.add_argument(
+        "--margin",
+        type=_points,
+        metavar="POINTS",
+        help="say equal of errors that differ by less than this, in percent points",
     )
 
 
@@ -196,6 +252,13 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
+def _points(text: str) -> float:
+    points = float(text)
+    if not 0 < points <= 100:
+        raise argparse.ArgumentTypeError("must be above 0 and at most 100 percent points")
+    return points
+
+
 def _seconds(text: str) -> float:
     seconds = float(text)
     if not 0.1 <= seconds <= 3600:
@@ -204,22 +267,46 @@ def _seconds(text: str) -> float:
 
 
 def _table(args: argparse.Namespace) -> None:
-    from densenet_cli.figures import terminal
     from densenet_cli.results import formats
     from densenet_cli.results.settings import settings
     from densenet_cli.results.table import rows, table
 
     runs, _ = _runs(args.folders)
-    found = rows(settings(runs, args.group_by), args.paper, args.years, args.sort)
-    if args.format == "rich":
-        console = terminal.console()
-        console.print(formats.as_rich(table(found), console))
-    elif args.format in ("csv", "json"):
+    own = settings(runs, args.group_by)
+    judged = _judged(args, own)
+    found = rows(own, args.paper, args.years, args.sort, judged)
+    if args.format in ("csv", "json"):
         _warn_of_repeats([row.setting for row in found])
         sys.stdout.write({"csv": formats.as_csv, "json": formats.as_json}[args.format](found))
     else:
-        write = {"markdown": formats.as_markdown, "latex": formats.as_latex}[args.format]
-        sys.stdout.write(write(table(found)))
+        _print(table(found, judged), args.format)
+
+
+def _judged(args: argparse.Namespace, found: Sequence[Setting]) -> Judged | None:
+    """The decisions of --baseline, if it was typed. Raises UserError."""
+    if args.baseline is None:
+        if args.margin is not None:
+            raise OptionError("--margin", args.margin, "needs --baseline, the setting to compare with")
+        return None
+    if getattr(args, "group_by", ()):
+        rule = "cannot be compared with groups of settings: leave out --group-by"
+        raise OptionError("--baseline", args.baseline, rule)
+    from densenet_cli.results import baseline
+
+    return baseline.judge(found, baseline.find(found, args.baseline), args.margin)
+
+
+def _print(shown: Table, form: str) -> None:
+    """Print a table for a terminal, as Markdown or as LaTeX."""
+    from densenet_cli.figures import terminal
+    from densenet_cli.results import formats
+
+    if form == "rich":
+        console = terminal.console()
+        console.print(formats.as_rich(shown, console))
+    else:
+        write = {"markdown": formats.as_markdown, "latex": formats.as_latex}[form]
+        sys.stdout.write(write(shown))
 
 
 def _plot(args: argparse.Namespace) -> None:
@@ -239,6 +326,22 @@ def _report(args: argparse.Namespace) -> None:
 
     runs, unreadable = _runs(args.folders)
     print(printable(report.write(settings(runs), runs, unreadable, args.output)))
+
+
+def _decide(args: argparse.Namespace) -> None:
+    from densenet_cli.results import baseline, decide
+    from densenet_cli.results.settings import settings
+
+    if args.baseline is None:
+        found, chosen = decide.two(args.what, lambda folders: _runs(folders)[0])
+    else:
+        found = settings(_runs([Path(folder) for folder in args.what or ["outputs"]])[0])
+        chosen = baseline.find(found, args.baseline)
+    judged = baseline.judge(found, chosen, args.margin)
+    if args.format in ("csv", "json"):
+        sys.stdout.write({"csv": decide.as_csv, "json": decide.as_json}[args.format](judged))
+    else:
+        _print(decide.as_table(judged), args.format)
 
 
 def _watch(args: argparse.Namespace) -> None:

@@ -15,11 +15,13 @@ import math
 import statistics
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from densenet_cli.decisions import seeds_needed
 from densenet_cli.decisions.rule import BETTER, EQUAL, UNDECIDED, WORSE
 
+LEVEL = 0.05  # of the tests, for all comparisons together
 CONFIDENCE = 0.95  # of the intervals
 SMALLEST_SPREAD = 1e-9  # of the largest error: less is rounding
 
@@ -42,10 +44,10 @@ class Comparison:
         p_holm: corrected for all comparisons made together.
         p_equal_holm: of being further apart than the margin, corrected; None without a margin.
         reason: why it is undecided; empty otherwise.
-        further: how many more seeds each of the two needs for a decision with power 0.8, if the true
-            difference and spread are the measured ones; None if decided, unknown or beyond 1,000.
-        further_at_least: the same if the true difference is the end of the interval that is easiest to
-            decide, a large one or (with a margin) none.
+        spread: the standard deviation of the difference of two runs; None where it is unknown.
+        per_seed: degrees of freedom that each seed adds: 1 in pairs, else up to 2.
+        margin: as given.
+        level: of one test if Bonferroni's correction were made, with which `further` is computed.
     """
 
     word: str
@@ -59,12 +61,44 @@ class Comparison:
     p_holm: float | None = None
     p_equal_holm: float | None = None
     reason: str = ""
-    further: int | None = None
-    further_at_least: int | None = None
+    spread: float | None = None
+    per_seed: float = 1.0
+    margin: float | None = None
+    level: float = LEVEL
+
+    @cached_property
+    def further(self) -> int | None:
+        """How many more seeds each of the two needs for a decision with power 0.8.
+
+        The true difference and spread are taken to be the measured ones. None if it is decided, if
+        nothing is known of the spread, or if more than 1,000 seeds are needed.
+        """
+        return self._further([self.difference])
+
+    @cached_property
+    def further_at_least(self) -> int | None:
+        """As `further`, for the difference in the interval that is easiest to decide.
+
+        That is the end further from 0 or, with a margin, no difference.
+        """
+        return self._further([self.low, self.high, min(max(0.0, self.low or 0.0), self.high or 0.0)])
+
+    def _further(self, differences: Sequence[float | None]) -> int | None:
+        if self.word != UNDECIDED or self.spread is None:
+            return None
+        effects = [one / self.spread for one in differences if one is not None]
+        needed = [seeds_needed.for_difference(one, self.level, self.per_seed) for one in effects]
+        if self.margin is not None:
+            margin = self.margin / self.spread
+            needed += [
+                seeds_needed.for_equality(one, margin, self.level, self.per_seed) for one in effects
+            ]
+        known = [n for n in needed if n is not None]
+        return max(1, min(known) - min(self.n, self.n_baseline)) if known else None
 
 
 def compare(
-    settings: Sequence[Errors], baseline: Errors, margin: float | None = None, level: float = 0.05
+    settings: Sequence[Errors], baseline: Errors, margin: float | None = None, level: float = LEVEL
 ) -> list[Comparison]:
     """Each of the settings against the baseline.
 
@@ -139,7 +173,7 @@ class _Sample:
         if not self.ours or not self.baseline:
             return f"{'no run' if not self.ours else 'no run of the baseline'} is done"
         if len(self.ours) == len(self.baseline) == 1:
-            return "with one seed each, the spread over seeds is unknown"
+            return "with one seed each, the spread over seeds is unknown; run 3 or more"
         if min(len(self.ours), len(self.baseline)) == 1:
             which = "it" if len(self.ours) == 1 else "the baseline"
             return f"{which} has one seed, so its spread over seeds is unknown"
@@ -172,6 +206,7 @@ def _decided(
     test = sample.test()
     interval = test.confidence_interval(CONFIDENCE)
     low, high = float(interval.low), float(interval.high)
+    variances = sample.variances
     found = replace(
         sample.undecided(),
         low=low,
@@ -179,6 +214,10 @@ def _decided(
         p=float(test.pvalue),
         p_holm=p_holm,
         p_equal_holm=p_equal_holm,
+        spread=math.sqrt(sum(variances)),
+        per_seed=sum(variances) ** 2 / sum(variance**2 for variance in variances),
+        margin=margin,
+        level=level / tests,
     )
     if p_equal_holm is not None and p_equal_holm <= level:
         return replace(found, word=EQUAL)
@@ -187,24 +226,4 @@ def _decided(
     reason = "the interval contains 0"
     if test.pvalue <= level:
         reason = f"p={test.pvalue:.2g} is {p_holm:.2g} after correction for {tests} comparisons"
-    likely = _further(sample, [(low + high) / 2], margin, level / tests)
-    ends = [low, high, *([0.0] if low < 0 < high else [])]
-    at_least = _further(sample, ends, margin, level / tests)
-    return replace(found, reason=reason, further=likely, further_at_least=at_least)
-
-
-def _further(
-    sample: _Sample, differences: Sequence[float], margin: float | None, level: float
-) -> int | None:
-    """The seeds that each of the two lacks to decide the easiest one of some true differences."""
-    variances = sample.variances
-    spread = math.sqrt(sum(variances))
-    per_seed = sum(variances) ** 2 / sum(variance**2 for variance in variances)
-    needed = [seeds_needed.for_difference(one / spread, level, per_seed) for one in differences]
-    if margin is not None:
-        needed += [
-            seeds_needed.for_equality(one / spread, margin / spread, level, per_seed)
-            for one in differences
-        ]
-    known = [n for n in needed if n is not None]
-    return max(1, min(known) - min(len(sample.ours), len(sample.baseline))) if known else None
+    return replace(found, reason=reason)

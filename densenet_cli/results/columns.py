@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from densenet_cli import units
 from densenet_cli.plain_text import first_line, shortened
@@ -13,6 +13,9 @@ from densenet_cli.results.records import Run
 from densenet_cli.results.settings import Setting
 from densenet_cli.results.systems import System, systems
 from densenet_cli.units import duration
+
+if TYPE_CHECKING:
+    from densenet_cli.decisions.comparison import Comparison as Decision
 
 MANY_CLASSES = 100  # from this number on, papers report the top-5 error too
 LONGEST_REASON = 60  # characters of a failure's message
@@ -26,11 +29,15 @@ class Row:
         setting: whose results it shows.
         comparison: with the published error; None unless asked for.
         system: the published architecture of the network; None if unknown, or not asked for.
+        decision: against the baseline; None if it is the baseline, or there is none.
+        is_baseline: whether the others were compared with it.
     """
 
     setting: Setting
     comparison: Comparison | None = None
     system: System | None = None
+    decision: Decision | None = None
+    is_baseline: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,6 +129,24 @@ def _difference(row: Row) -> str:
     return "" if value is None else units.difference(value)
 
 
+def interval(found: Decision) -> str:
+    """The 95 % interval of a difference from the baseline; empty if there is none."""
+    if found.low is None or found.high is None:
+        return ""
+    return f"{units.difference(found.low)} to {units.difference(found.high)}"
+
+
+def _from_baseline(row: Row) -> str:
+    value = row.decision.difference if row.decision else None
+    return "" if value is None else units.difference(value)
+
+
+def _verdict(row: Row) -> str:
+    if row.is_baseline:
+        return "baseline"
+    return row.decision.word if row.decision else ""
+
+
 def _appearance(row: Row) -> int | None:
     """The rank of a system by first appearance; systems of the same year have different ranks."""
     return systems().index(row.system) if row.system else None
@@ -152,6 +177,17 @@ COLUMNS = {
         _difference,
         lambda row: row.comparison.difference if row.comparison else None,
     ),
+    "from_baseline": Column(
+        "ours − baseline",
+        _from_baseline,
+        lambda row: row.decision.difference if row.decision else None,
+    ),
+    "interval": Column(
+        "95 % interval",
+        lambda row: interval(row.decision) if row.decision else "",
+        lambda row: row.decision.low if row.decision else None,
+    ),
+    "verdict": Column("verdict", _verdict, lambda row: _verdict(row) or None, False),
     "last": Column("last %", *_error("error_last")),
     "best": Column("best %", _best, _error("error_best")[1]),
     "validation": Column("validation %", *_error("validation_error")),

@@ -124,8 +124,9 @@ def as_csv(rows: Sequence[Row]) -> str:
     They are title, family, network, data, n, not_averaged, year, system, system_source, seeds; for each
     of RAW_NAMES the mean, the sample standard deviation and the values of all finished runs (separated
     by ";"); best_on_test, devices, published_error_percent, published_top5_error_percent,
-    published_source, difference_points, why_not_compared; and the options in which the settings differ,
-    by the names one types.
+    published_source, difference_points, why_not_compared; is_baseline, verdict, from_baseline_points,
+    from_baseline_low_points, from_baseline_high_points, from_baseline_p_holm (null without --baseline);
+    and the options in which the settings differ, by the names one types.
     """
     return csv_text(map(_csv_row, rows))
 
@@ -191,7 +192,7 @@ def _named(row: Row) -> dict[str, Any]:
 
 
 def _judged(row: Row) -> dict[str, Any]:
-    setting, comparison = row.setting, row.comparison
+    setting, comparison, decision = row.setting, row.comparison, row.decision
     found = comparison.published if comparison else None
     return {
         "best_on_test": setting.best_on_test,
@@ -201,6 +202,12 @@ def _judged(row: Row) -> dict[str, Any]:
         "published_source": found.source if found else None,
         "difference_points": comparison.difference if comparison else None,
         "why_not_compared": comparison.reason if comparison else None,
+        "is_baseline": row.is_baseline,
+        "verdict": decision.word if decision else None,
+        "from_baseline_points": decision.difference if decision else None,
+        "from_baseline_low_points": decision.low if decision else None,
+        "from_baseline_high_points": decision.high if decision else None,
+        "from_baseline_p_holm": decision.p_holm if decision else None,
     }
 
 

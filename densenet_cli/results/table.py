@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from densenet_cli.options import OptionError, nearest
 from densenet_cli.results.columns import COLUMNS, UNDER_A_BUDGET, Row
@@ -13,6 +13,9 @@ from densenet_cli.results.notes import notes
 from densenet_cli.results.published import compare
 from densenet_cli.results.settings import Setting
 from densenet_cli.results.systems import system_of
+
+if TYPE_CHECKING:
+    from densenet_cli.results.baseline import Judged
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,11 @@ class Table:
 
 
 def rows(
-    settings: Sequence[Setting], paper: bool = False, years: bool = False, sort: str | None = None
+    settings: Sequence[Setting],
+    paper: bool = False,
+    years: bool = False,
+    sort: str | None = None,
+    judged: Judged | None = None,
 ) -> list[Row]:
     """The rows in order.
 
@@ -44,6 +51,7 @@ def rows(
         sort: the name of a column, with "-" before it for descending; rows without a value in that
             column go last. None: "year" if `years`, else no column. Rows that are equal in it are
             sorted by data set, family and parameters, as papers do.
+        judged: the baseline and the decisions, if settings were compared with one.
 
     Raises:
         OptionError: if there is no such column.
@@ -52,7 +60,7 @@ def rows(
         sort = "year"
     name = (sort or "").removeprefix("-")
     years = years or name in ("year", "system")
-    found = sorted((_row(setting, paper, years) for setting in settings), key=_as_papers_do)
+    found = sorted((_row(one, paper, years, judged) for one in settings), key=_as_papers_do)
     if sort is None:
         return found
     if name not in COLUMNS:
@@ -64,15 +72,17 @@ def rows(
     return sorted(known, key=key, reverse=sort.startswith("-")) + unknown
 
 
-def _row(setting: Setting, paper: bool, years: bool) -> Row:
+def _row(setting: Setting, paper: bool, years: bool, judged: Judged | None) -> Row:
     return Row(
         setting,
         comparison=compare(setting) if paper else None,
         system=system_of(setting.family) if years else None,
+        decision=judged.comparison(setting) if judged else None,
+        is_baseline=judged is not None and setting is judged.baseline,
     )
 
 
-def table(found: Sequence[Row]) -> Table:
+def table(found: Sequence[Row], judged: Judged | None = None) -> Table:
     """The columns for which there are data, and the notes about them."""
     shown = {name: column for name, column in COLUMNS.items() if any(map(column.text, found))}
     if all(row.setting.values("error") == row.setting.values("error_last") for row in found):
@@ -84,8 +94,16 @@ def table(found: Sequence[Row]) -> Table:
         headings=[column.heading for column in shown.values()],
         numeric=[column.is_number for column in shown.values()],
         rows=[[column.text(row) for column in shown.values()] for row in found],
-        notes=notes(found, shown),
+        notes=[*notes(found, shown), *_notes_on_decisions(judged)],
     )
+
+
+def _notes_on_decisions(judged: Judged | None) -> list[str]:
+    if judged is None:
+        return []
+    from densenet_cli.results.decision_notes import notes_on_decisions  # loads scipy
+
+    return notes_on_decisions(judged)
 
 
 def _as_papers_do(row: Row) -> tuple[Any, ...]:

@@ -211,3 +211,23 @@ def test_the_study_of_this_checkout_is_marked_as_published():
     assert not [run for run in runs if study in run.folder.parents]
     assert study in [item.path for item in left_out]
     assert len(read_runs([study])[0]) == 18
+
+
+def test_decide_as_one_types_it(tmp_path):
+    for seed, errors in enumerate([(4.5, 5.5), (4.6, 5.7), (4.4, 5.4)]):
+        for growth_rate, error in zip((24, 12), errors, strict=True):
+            name = f"outputs/sweep/k={growth_rate},seed={seed}"
+            write(tmp_path / name, error, seed=seed, model__growth_rate=growth_rate)
+    words = ["decide", "outputs/sweep", "--baseline", "growth_rate=12"]
+    answer = typed(*words, cwd=tmp_path)
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert re.search(r"k=24\).* −1\.03   −1\.18 to −0\.89   0\.001 +better", answer.stdout)
+    content = json.loads(typed(*words, "--format", "json", cwd=tmp_path).stdout)
+    assert [one["verdict"] for one in content["comparisons"]] == ["better"]
+    refused = typed("decide", "--baseline", "growth_rate=6", cwd=tmp_path)
+    assert refused.returncode == 1
+    assert refused.stderr.count("\n") == 1
+    assert "--baseline=growth_rate=6: is none of the 2 settings" in refused.stderr
+    wrong = typed(*words, "--margin", "0", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "--margin: must be above 0" in wrong.stderr

@@ -72,7 +72,7 @@ def test_equal_is_said_where_the_90_percent_interval_lies_within_the_margin():
 @pytest.mark.parametrize(
     ("ours", "baseline", "reason"),
     [
-        ({0: 5.0}, {0: 6.0}, "with one seed each, the spread over seeds is unknown"),
+        ({0: 5.0}, {0: 6.0}, "with one seed each, the spread over seeds is unknown; run 3 or more"),
         ({0: 5.0}, {0: 6.0, 1: 6.1}, "it has one seed"),
         ({0: 5.0, 1: 5.1}, {3: 6.0}, "the baseline has one seed"),
         ({}, {0: 6.0}, "no run is done"),

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from densenet_cli.options import UserError
 from densenet_cli.results import formats
+from densenet_cli.results.baseline import judge
 from densenet_cli.results.records import Run
 from densenet_cli.results.settings import settings
 from densenet_cli.results.table import rows, table
@@ -240,3 +241,25 @@ def test_json_and_csv_show_no_control_character():
     for text in (formats.as_json(found), formats.as_csv(found)):
         assert not set("\x9b\x1b\x7f") & set(text)
     assert json.loads(formats.as_json(found))[0]["data"] == r"\x9b31m\x1b[2J\x7f"
+
+
+def test_the_baseline_and_the_verdicts_are_columns_of_the_table():
+    found = settings(
+        [
+            *[run(4.5 + seed / 10, seed=seed) for seed in range(3)],
+            *[run(6.5 + seed / 9, seed=seed, model=RESNET) for seed in range(3)],
+        ]
+    )
+    judged = judge(found, found[1])
+    shown_rows = rows(found, judged=judged)
+    texts = table(shown_rows, judged)
+    assert column(texts, "ours − baseline") == ["−2.01", ""]
+    assert column(texts, "95 % interval") == ["−2.04 to −1.98", ""]
+    assert column(texts, "verdict") == ["better", "baseline"]
+    assert any(note.startswith("95 % interval: covers the noise of training") for note in texts.notes)
+    first, second = json.loads(formats.as_json(shown_rows))
+    assert (first["verdict"], first["is_baseline"]) == ("better", False)
+    assert first["from_baseline_points"] == pytest.approx(-2.011, abs=1e-3)
+    assert (second["verdict"], second["is_baseline"]) == (None, True)
+    assert [row.setting for row in rows(found, sort="-from_baseline", judged=judged)] == found
+    assert not {"verdict", "95 % interval"} & set(shown(*found[0].runs).headings)

@@ -1,0 +1,255 @@
+"""Settings against a baseline: which setting that is, which others it can judge, and the decisions."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from densenet_cli.decisions.comparison import Comparison, Errors, compare, holm
+from densenet_cli.decisions.single_runs import Discordance, mcnemar
+from densenet_cli.files.plain_file import UnreadableFile
+from densenet_cli.options import OptionError, UserError, nearest, shown
+from densenet_cli.record import outcomes
+from densenet_cli.record.differences import acting_options, differing
+from densenet_cli.record.identity import flat
+from densenet_cli.record.trained_on import COMMON
+from densenet_cli.results.records import Run, read_runs
+from densenet_cli.results.settings import PSEUDO_OPTIONS, Setting, measured
+
+log = logging.getLogger(__name__)
+
+SHOWN = 6  # settings at most that an error names
+SAME_IMAGES = {f"data.{name}" for name in COMMON if name != "validation"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One setting against the baseline.
+
+    Args:
+        setting: it.
+        comparison: of its errors with the baseline's.
+        discordance: of the test images, if both have one run that kept its outcomes; else None.
+        discordance_p_holm: its p-value, corrected for all settings for which it is known.
+        images: half of the width of a 95 % interval of the difference, in percent points, if the test
+            images were others; None where a run kept no outcomes.
+    """
+
+    setting: Setting
+    comparison: Comparison
+    discordance: Discordance | None = None
+    discordance_p_holm: float | None = None
+    images: float | None = None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Settings that were compared with a baseline.
+
+    Args:
+        baseline: it.
+        verdicts: one for each of the other settings that can be compared with it.
+        margin: in percent points, as the user typed it.
+    """
+
+    baseline: Setting
+    verdicts: list[Verdict]
+    margin: float | None = None
+
+    def comparison(self, setting: Setting) -> Comparison | None:
+        """That of a setting; None if there is none."""
+        return next((one.comparison for one in self.verdicts if one.setting is setting), None)
+
+
+def find(settings: Sequence[Setting], text: str) -> Setting:
+    """The setting that a user names.
+
+    Args:
+        settings: those there are.
+        text: options as typed for its runs, separated by commas (model=resnet_20,epochs=10), its title
+            or network as tables show it, or the folder of its runs.
+
+    Raises:
+        OptionError: if it is none of them, or several.
+    """
+    found = [setting for setting in settings if text in (setting.title, setting.network)]
+    if not found and Path(text).is_dir():
+        folders = {run.folder.resolve() for run in read_runs([Path(text)])[0]}
+        found = [one for one in settings if folders & {run.folder.resolve() for run in one.runs}]
+    if not found:
+        items = re.split(r",(?![^\[({]*[\])}])", text)
+        found = [one for one in settings if any(_was_typed(run, items) for run in one.runs)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        rule = f"is none of the {len(settings)} settings: {_titles(settings)}"
+        raise OptionError("--baseline", text, rule, _nearest(settings, text))
+    rule = f"matches {len(found)} settings: {_titles(found)}; name it by more options"
+    raise OptionError("--baseline", text, rule, _narrower(found, text))
+
+
+def judge(settings: Sequence[Setting], baseline: Setting, margin: float | None = None) -> Judged:
+    """Decide about each setting but the baseline.
+
+    A setting with other images is left out, with a warning that names the option.
+
+    Args:
+        settings: any; the baseline may be one of them.
+        baseline: what they are compared with.
+        margin: in percent points; see `decisions.comparison.compare`.
+
+    Raises:
+        UserError: if there is nothing to compare.
+    """
+    refused = {
+        setting: difference
+        for setting in settings
+        if setting is not baseline and (difference := other_data(setting, baseline))
+    }
+    reasons = [
+        f"{setting.title} cannot be compared with {baseline.title}: {difference}"
+        for setting, difference in refused.items()
+    ]
+    others = [setting for setting in settings if setting is not baseline and setting not in refused]
+    if not others:
+        only = f"there is nothing to compare with {baseline.title}: no other setting was found"
+        raise UserError(reasons[0] if reasons else only)
+    for reason in reasons:
+        log.warning("left out: %s", reason)
+    comparisons = compare([_errors(one) for one in others], _errors(baseline), margin)
+    verdicts = [
+        Verdict(setting, comparison, _discordance(setting, baseline), images=_images(setting, baseline))
+        for setting, comparison in zip(others, comparisons, strict=True)
+    ]
+    known = [one for one in verdicts if one.discordance]
+    corrected = iter(holm([one.discordance.p for one in known if one.discordance]))
+    return Judged(
+        baseline,
+        [
+            replace(one, discordance_p_holm=next(corrected)) if one.discordance else one
+            for one in verdicts
+        ],
+        margin,
+    )
+
+
+def other_data(setting: Setting, baseline: Setting) -> str | None:
+    """How the images of two settings differ, by the option that says so; None if they do not."""
+    one, other = setting.runs[0], baseline.runs[0]
+    digests = _digest(setting), _digest(baseline)
+    options = [_data_options(run, digests) for run in (one, other)]
+    for name in differing(options):
+        values = [shown(own[name]) if name in own else "unset" for own in options]
+        return f"{name} is {values[0]} in one and {values[1]} in the other"
+    if None not in digests and digests[0] != digests[1]:
+        return f"data.root held other images ({digests[0]} in one, {digests[1]} in the other)"
+    return None
+
+
+def _data_options(run: Run, digests: tuple[str | None, str | None]) -> dict[str, Any]:
+    """The options that decide which images are trained on and tested with."""
+    are_same = None not in digests and digests[0] == digests[1]
+    names = ("data._target_", "data.validation", "trainer.limit_test_batches")
+    return {
+        name: value
+        for name, value in acting_options(run.config).items()
+        if name in names or (name.startswith("data.") and name not in SAME_IMAGES and not are_same)
+    }
+
+
+def _digest(setting: Setting) -> str | None:
+    return next((run.images for run in setting.runs if run.images), None)
+
+
+def _was_typed(run: Run, items: Sequence[str]) -> bool:
+    """Whether a run has all options, as typed (model=resnet_20) or as resolved (depth=20)."""
+    typed, options = run.fields.get("overrides") or [], flat(run.config)
+
+    def has(item: str) -> bool:
+        key, _, value = item.strip().partition("=")
+        if item.strip() in typed or (key in PSEUDO_OPTIONS and PSEUDO_OPTIONS[key](run) == value):
+            return True
+        return any(
+            shown(found) == value
+            for name, found in options.items()
+            if name == key or name.endswith(f".{key}")
+        )
+
+    return all(map(has, items))
+
+
+def _titles(settings: Sequence[Setting]) -> str:
+    titles = [setting.title for setting in settings]
+    left_out = [f"and {len(titles) - SHOWN} more"] if len(titles) > SHOWN else []
+    return "; ".join([*titles[:SHOWN], *left_out])
+
+
+def _narrower(found: Sequence[Setting], text: str) -> str:
+    """The text with options that only the first one of some settings has."""
+    options = [acting_options(setting.config) for setting in found]
+    items = [f"{key}={shown(options[0][key])}" for key in differing(options) if key in options[0]]
+    for more in [*([item] for item in items), items]:
+        if not any(_was_typed(run, more) for other in found[1:] for run in other.runs):
+            return ",".join([text, *more])
+    return found[0].title
+
+
+def _nearest(settings: Sequence[Setting], text: str) -> str:
+    typed = {item for one in settings for run in one.runs for item in run.fields.get("overrides") or []}
+    return nearest(text, typed) or settings[0].title
+
+
+def _errors(setting: Setting) -> Errors:
+    """The test errors of the finished runs by seeds."""
+    errors = {run.seeds: measured(run, "error") for run in setting.done}
+    return {seeds: error for seeds, error in errors.items() if error is not None}
+
+
+def _wrong(setting: Setting) -> np.ndarray | None:
+    """Which test images each finished run got wrong, (runs, images); None if one did not keep that."""
+    kept = [_outcomes(run) for run in setting.done]
+    known = [one.right for one in kept if one]
+    if not known or len(known) < len(kept) or len({len(right) for right in known}) > 1:
+        return None
+    return ~np.array(known)
+
+
+def _outcomes(run: Run) -> outcomes.Outcomes | None:
+    """What a run made of each image; None if it is not known to belong to its images and its error."""
+    try:
+        kept = outcomes.read(run.folder)
+    except UnreadableFile as error:
+        log.warning("left out: %s", error)
+        return None
+    recorded = measured(run, "error")
+    is_its = kept and recorded is not None and abs(kept.error - recorded) < 1e-3
+    return kept if kept and is_its and kept.digest and kept.digest == run.images else None
+
+
+def _pair(setting: Setting, baseline: Setting) -> tuple[np.ndarray, np.ndarray] | None:
+    """What `_wrong` gives for both, if it is of the same images."""
+    ours, theirs = _wrong(setting), _wrong(baseline)
+    if ours is None or theirs is None or _digest(setting) != _digest(baseline):
+        return None
+    return (ours, theirs) if ours.shape[1] == theirs.shape[1] else None
+
+
+def _discordance(setting: Setting, baseline: Setting) -> Discordance | None:
+    if setting.n != 1 or baseline.n != 1 or (pair := _pair(setting, baseline)) is None:
+        return None
+    ours, theirs = (~side[0] for side in pair)
+    return mcnemar(ours.tolist(), theirs.tolist())
+
+
+def _images(setting: Setting, baseline: Setting) -> float | None:
+    """See Verdict.images: from the spread over images of the difference of the mean errors on each."""
+    if (pair := _pair(setting, baseline)) is None:
+        return None
+    ours, theirs = (side.mean(0) for side in pair)
+    return float(100 * 1.96 * np.std(ours - theirs, ddof=1) / np.sqrt(len(ours)))
