@@ -34,6 +34,11 @@ def memory(number: float) -> str:
     return _scaled(number, (" B", " kB", " MB", " GB", " TB"))
 
 
+def energy(joules: float) -> str:
+    """Joules in powers of 1,000: 960 J, 2.82 MJ."""
+    return _scaled(joules, (" J", " kJ", " MJ", " GJ"))
+
+
 def _scaled(number: float, units: Sequence[str]) -> str:
     for unit in units[:-1]:
         if abs(number) < 999.5:

@@ -20,7 +20,8 @@ MAY_IMPORT = {  # room -> rooms
     "kernels": {"files"},
     "data": {"files"},
     "training": {"files", "process"},
-    "run": {"process", "files", "record", "config", "data", "models", "kernels", "training"},
+    "energy": set(),
+    "run": {"process", "files", "record", "config", "data", "models", "kernels", "training", "energy"},
     "sweep": {
         *("process", "files", "record", "config", "run", "decisions"),
         *("models", "training"),  # to measure a cost only

@@ -147,6 +147,9 @@ def _add_table(commands: argparse._SubParsersAction) -> None:
         action="store_true",
         help="add the architecture of each network and the year it appeared, and sort by year",
     )
+    table.add_argument(
+        "--energy", action="store_true", help="add the energy of training, where it was measured"
+    )
 
 
 def _add_decide(commands: argparse._SubParsersAction) -> None:
@@ -274,7 +277,7 @@ def _table(args: argparse.Namespace) -> None:
     runs, _ = _runs(args.folders)
     own = settings(runs, args.group_by)
     judged = _judged(args, own)
-    found = rows(own, args.paper, args.years, args.sort, judged)
+    found = rows(own, args.paper, args.years, args.sort, judged, args.energy)
     if args.format in ("csv", "json"):
         _warn_of_repeats([row.setting for row in found])
         sys.stdout.write({"csv": formats.as_csv, "json": formats.as_json}[args.format](found))

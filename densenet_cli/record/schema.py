@@ -163,6 +163,9 @@ OPTIONAL = {  # as soon as they are known; other keys are allowed
     "budget": BUDGET,
     "images_per_second": SPEED.or_null(),
     "peak_memory_bytes": AMOUNT.or_null(),
+    "energy_joules": AMOUNT.or_null(),
+    "energy_devices": TEXTS,
+    "energy_unknown": TEXT.or_null(),
 }
 FACTS = {  # written together, before the first step
     "parameters": AMOUNT,

@@ -31,6 +31,7 @@ class Row:
         system: the published architecture of the network; None if unknown, or not asked for.
         decision: against the baseline; None if it is the baseline, or there is none.
         is_baseline: whether the others were compared with it.
+        energy: whether its energy is shown.
     """
 
     setting: Setting
@@ -38,6 +39,7 @@ class Row:
     system: System | None = None
     decision: Decision | None = None
     is_baseline: bool = False
+    energy: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,10 @@ def _classes(setting: Setting) -> int:
 def _memory(row: Row) -> str:
     text = _mean("peak_memory_bytes", units.memory)[0](row)
     return f"{text} ‡" if text and any(map(on_cpu, row.setting.done)) else text
+
+
+def _energy(row: Row) -> str:
+    return _mean("energy_joules", units.energy)[0](row) if row.energy else ""
 
 
 def on_cpu(run: Run) -> bool:
@@ -200,6 +206,7 @@ COLUMNS = {
     "time": Column("time", *_mean("seconds", duration)),
     "speed": Column("images/s", *_mean("images_per_second", lambda value: f"{value:,.0f}")),
     "memory": Column("memory", _memory, _mean("peak_memory_bytes", str)[1]),
+    "energy": Column("energy", _energy, lambda row: row.setting.mean("energy_joules")),
     "unfinished": Column(
         "not averaged",
         lambda row: not_averaged(row.setting),

@@ -38,6 +38,7 @@ RAW_NAMES = {
     "train_epochs": "train_epochs",
     "images_per_second": "images_per_second",
     "peak_memory_bytes": "peak_memory_bytes",
+    "energy_joules": "energy_joules",
 }
 TEXT_WIDTH = 22  # the minimum for a column of text
 # On a terminal that is too narrow these columns are left out, in this order.

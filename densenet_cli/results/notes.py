@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from densenet_cli.plain_text import counted
 from densenet_cli.record.run_record import reported_checkpoint
 from densenet_cli.results.columns import Row, on_cpu
 from densenet_cli.results.records import Run
@@ -18,6 +19,7 @@ def notes(found: Sequence[Row], shown: Collection[str]) -> list[str]:
         *_notes_on_averages(found),
         *notes_on_repeats([row.setting for row in found]),
         *_notes_on_devices(done, shown),
+        *_notes_on_energy(found, done),
         *_notes_on_papers(found),
         *_notes_on_years(found),
     ]
@@ -65,13 +67,29 @@ def notes_on_repeats(settings: Sequence[Setting]) -> list[str]:
 def _notes_on_devices(done: Sequence[Run], shown: Collection[str]) -> list[str]:
     notes = []
     devices = sorted({str(run.fields["device"]) for run in done if run.fields.get("device")})
-    if len(devices) > 1 and {"time", "speed", "memory"} & set(shown):
+    if len(devices) > 1 and {"time", "speed", "memory", "energy"} & set(shown):
         notes.append(
             "Time, images/s and memory cannot be compared: they were measured on different devices "
             f"({'; '.join(devices)})."
         )
     if any(on_cpu(run) and measured(run, "peak_memory_bytes") for run in done):
         notes.append("‡ memory of the whole process, on a CPU; on a GPU it is what the allocator held.")
+    return notes
+
+
+def _notes_on_energy(found: Sequence[Row], done: Sequence[Run]) -> list[str]:
+    if not any(row.energy for row in found):
+        return []
+    notes = []
+    if any(measured(run, "energy_joules") is not None for run in done):
+        notes.append(
+            "energy: of the GPUs that trained, or of the whole processor packages, while training and "
+            "evaluating; with all else that ran on them."
+        )
+    unknown = [run for run in done if measured(run, "energy_joules") is None]
+    reasons = sorted({run.fields.get("energy_unknown") or "not recorded" for run in unknown})
+    if unknown:
+        notes.append(f"Energy is unknown of {counted(len(unknown), 'run')}: {'; '.join(reasons)}.")
     return notes
 
 

@@ -39,6 +39,7 @@ COSTS = (
     "train_epochs",
     "images_per_second",
     "peak_memory_bytes",
+    "energy_joules",
 )
 QUANTITIES = (*RESULTS, *COSTS)
 PSEUDO_OPTIONS: dict[str, Callable[[Run], str]] = {  # runs can be grouped by these, too

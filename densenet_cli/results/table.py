@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from densenet_cli.options import OptionError, nearest
@@ -41,6 +41,7 @@ def rows(
     years: bool = False,
     sort: str | None = None,
     judged: Judged | None = None,
+    energy: bool = False,
 ) -> list[Row]:
     """The rows in order.
 
@@ -52,6 +53,7 @@ def rows(
             column go last. None: "year" if `years`, else no column. Rows that are equal in it are
             sorted by data set, family and parameters, as papers do.
         judged: the baseline and the decisions, if settings were compared with one.
+        energy: whether to show the energy of training.
 
     Raises:
         OptionError: if there is no such column.
@@ -60,7 +62,9 @@ def rows(
         sort = "year"
     name = (sort or "").removeprefix("-")
     years = years or name in ("year", "system")
+    energy = energy or name == "energy"
     found = sorted((_row(one, paper, years, judged) for one in settings), key=_as_papers_do)
+    found = [replace(row, energy=energy) for row in found]
     if sort is None:
         return found
     if name not in COLUMNS:

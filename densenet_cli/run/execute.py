@@ -140,21 +140,21 @@ def _train_and_record(
     goes_on: GoesOn | None,
 ) -> None:
     allocator.keep_freed_memory()
-    recorder = Recorder(record, resumed)
     last = last_checkpoint(record.folder)
-    length = recorder.length or measured_length(config, interruption, recorder.console)
-    results = train(
-        config,
-        record.folder,
-        interruption,
-        on_ready=recorder.on_ready,
-        on_epoch=recorder.on_epoch,
-        console=recorder.console,
-        callbacks=[] if goes_on is None else [AskBetweenEpochs(goes_on)],
-        resume_from=last if resumed and last.exists() else None,
-        length=length,
-    )
-    recorder.on_end(results)
+    with Recorder(record, resumed) as recorder:
+        length = recorder.length or measured_length(config, interruption, recorder.console)
+        results = train(
+            config,
+            record.folder,
+            interruption,
+            on_ready=recorder.on_ready,
+            on_epoch=recorder.on_epoch,
+            console=recorder.console,
+            callbacks=[] if goes_on is None else [AskBetweenEpochs(goes_on)],
+            resume_from=last if resumed and last.exists() else None,
+            length=length,
+        )
+        recorder.on_end(results)
 
 
 def _remove_checkpoints(record: RunRecord) -> int:

@@ -12,6 +12,9 @@ import torch
 from rich.console import Console
 
 from densenet_cli import kernels
+from densenet_cli.energy import counters
+from densenet_cli.energy.counters import Counter, NotMeasured
+from densenet_cli.energy.meter import EnergyMeter
 from densenet_cli.kernels import tensor_float
 from densenet_cli.models import cost
 from densenet_cli.process import ranks
@@ -46,9 +49,19 @@ class Recorder:
         self.console = Console() if ranks.is_first_process() else None
         self._began = time.monotonic() - (record.fields.get("seconds") or 0)
         self._run: Run | None = None
+        self._meter: EnergyMeter | None = None
         reset_peak_memory()
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Measure no more; the record is written by whoever records how the run ended."""
+        if self._meter is not None:
+            self.record.fields.update(self._meter.fields())
+            self._meter.close()
 
     def on_ready(self, run: Run) -> None:
         """Record what is known before training, and announce the run."""
@@ -61,6 +74,9 @@ class Recorder:
         run.classifier.trained_on = facts["data"]
         if self.console is not None:
             write_config(self.record.folder, run.config, self.record.fields["overrides"])
+            if run.config["task"] == "train":
+                self._meter = EnergyMeter(lambda: _energy_counters(run), self.record.fields)
+                facts |= self._meter.fields()
             self.record.update(config=run.config, **facts)
             summary.announce(self.console, self.record.fields, self.record.folder)
 
@@ -68,7 +84,11 @@ class Recorder:
         """Record an epoch."""
         if self.console is not None:
             self.record.write_metrics(progress.rows)
-            self.record.update(epoch=progress.rows[-1]["epoch"], seconds=self._seconds())
+            energy = self._meter.fields() if self._meter is not None else {}
+            epoch = progress.rows[-1]["epoch"]
+            self.record.update(epoch=epoch, seconds=self._seconds(), **energy)
+            if self._meter is not None and epoch == self.record.fields["epochs"]:
+                self._meter.close()  # the tests that follow are no training
 
     def on_end(self, results: dict[str, Any]) -> None:
         """Record the results, and print them."""
@@ -153,6 +173,22 @@ def facts_of(run: Run) -> dict[str, Any]:
         "epochs": run.trainer.max_epochs,
         "pid": os.getpid(),
     } | ({} if run.length is None else {"budget": asdict(run.length)})
+
+
+def _energy_counters(run: Run) -> list[Counter]:
+    """The counters of the devices that a run trains on: GPUs, or processor packages.
+
+    Raises:
+        NotMeasured: if they cannot be read.
+    """
+    if run.trainer.num_nodes > 1:
+        raise NotMeasured("the run is on several machines")
+    if run.device == "cuda":
+        cards = [torch.cuda.get_device_properties(device) for device in run.trainer.device_ids]
+        return counters.gpus([str(card.uuid) for card in cards])
+    if run.device == "cpu":
+        return counters.packages()
+    raise NotMeasured(f"{run.device} has no counter of energy")
 
 
 def _peak_memory(run: Run) -> int:

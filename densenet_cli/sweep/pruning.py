@@ -24,7 +24,7 @@ from densenet_cli.record.metrics import read_metrics
 PRUNERS = ("median", "successive_halving", "hyperband")
 STUDY = "search"  # the study's name
 JUDGED = "judged"  # the attribute of a trial with the last judgement of it
-EPOCHS = ("epochs", "recipe.epochs")
+EPOCHS = ("epochs", "recipe.epochs", "budget")
 
 
 def pruner_options(cfg: DictConfig) -> dict[str, Any] | None:
@@ -64,6 +64,9 @@ def check_trials(config: dict[str, Any], searched: dict[str, Override]) -> None:
             rule = "must have one value with sweep.pruner, which compares trials at the same epoch"
             typed = (searched[name].input_line or "").partition("=")[2]
             raise OptionError(name, typed, rule, 20)
+    if config["budget"] is not None:
+        rule = "cannot be used with sweep.pruner, which compares trials at the same epoch"
+        raise OptionError("budget", config["budget"], f"{rule}; type epochs= instead")
     if ranks.needs_worker(config["trainer"]):
         rule = "must be 1 with sweep.pruner, which ends runs of one process"
         raise OptionError("trainer.devices", config["trainer"]["devices"], rule, 1)

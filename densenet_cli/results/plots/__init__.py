@@ -43,6 +43,11 @@ KINDS = {
         "finished runs with a test error",
         partial(error_cost.draw, cost="multiply_adds"),
     ),
+    "error_energy": Kind(
+        "Error and energy",
+        "finished runs that recorded their energy",
+        partial(error_cost.draw, cost="energy_joules"),
+    ),
     "learning_curves": Kind(
         "Learning curves", "finished runs with a metrics.csv", learning_curves.draw
     ),

@@ -1,4 +1,4 @@
-"""Error against parameters or multiply-adds, one line per family, with the Pareto front.
+"""Error against parameters, multiply-adds or energy, one line per family, with the Pareto front.
 
 Like figures 3 and 4 of arXiv:1608.06993; one panel per data set.
 """
@@ -22,6 +22,7 @@ from densenet_cli.results.settings import Setting
 AXES = {
     "parameters": "parameters",
     "multiply_adds": "multiply-adds per image",
+    "energy_joules": "energy of training (J)",
 }
 SIZES = {"depth", "growth_rate", "block_config", "widen_factor", "init_channels", "name"}
 # Points on one line may differ in these options: the size of the network. (Data sets have own panels.)
@@ -35,7 +36,7 @@ def draw(settings: Sequence[Setting], cost: str) -> Drawing | None:
 
     Args:
         settings: those with finished runs are drawn.
-        cost: "parameters" or "multiply_adds".
+        cost: one of AXES.
     """
     known = [item for item in settings if item.mean("error") is not None and item.mean(cost)]
     if not known:
@@ -155,7 +156,7 @@ def _note(known: list[Setting], cost: str) -> str:
     few = " Of many settings only those on the front are named, and no lines are drawn."
     return (
         f"Mean test error against {AXES[cost]}; error bars: sample standard deviation over seeds "
-        f"({seeds(known)}). Rings and dotted line: the Pareto front; no network shown is both smaller "
+        f"({seeds(known)}). Rings and dotted line: the Pareto front; no network shown is both cheaper "
         "and better than one of these. A line joins the networks of a family if only one measure of "
         "their size differs, such as the depth, and else those on the Pareto front of the family."
     ) + (few if crowded else "")

@@ -1,0 +1,1 @@
+"""The energy that a run uses, from the counters of its devices."""
