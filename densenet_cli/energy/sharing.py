@@ -39,8 +39,11 @@ class DeviceUse:
 
     @property
     def was_shared(self) -> bool:
-        """Whether another run has used the device since `enter`."""
-        return _mark(self._mine).exists()
+        """Whether another run has used the device since `enter`, or this cannot be told.
+
+        It cannot if somebody has cleared the folder for temporary files.
+        """
+        return _mark(self._mine).exists() or not self._mine.exists()
 
     def leave(self) -> None:
         """End the use."""

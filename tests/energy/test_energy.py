@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -202,6 +203,15 @@ def test_a_device_that_two_runs_use_is_attributed_to_neither(nvml, use):
     resumed = start(shared)  # a part of it was shared
     assert resumed.fields()["energy_joules"] is None
     resumed.close()
+
+
+def test_marks_that_somebody_has_deleted_are_missed(use, tmp_path):
+    mine = use("GPU-aa")
+    mine.enter()
+    assert not mine.was_shared
+    shutil.rmtree(tmp_path / "uses")
+    assert mine.was_shared
+    mine.leave()
 
 
 def test_a_run_that_was_killed_shares_no_device(use, tmp_path):

@@ -256,6 +256,28 @@ def test_a_pruned_trial(typed, monkeypatch):
 
 
 @pytest.mark.slow
+def test_two_processes_of_two_workers_share_a_search(tmp_path):
+    words = [sys.executable, "-m", "densenet_cli.commands.run", *SEARCH, "epochs=6"]
+    words += ["sweep.pruner=hyperband", "hydra.sweeper.trials=12", "+trainer.limit_train_batches=4"]
+    words += ["hydra/launcher=parallel", "hydra.launcher.jobs=2"]
+    words += ["hydra.sweeper.pruners.hyperband.first_epoch=1"]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    both = [subprocess.Popen(words, cwd=tmp_path, **options) for _ in range(2)]
+    said = [process.communicate(timeout=280)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/outputs/mine/optuna.db")
+    trials = optuna.load_study(study_name=STUDY, storage=storage).trials
+    records = [RunRecord.read(path.parent).fields for path in tmp_path.glob("outputs/mine/*/run.json")]
+    assert len(trials) == len(records) == 12
+    states = {"COMPLETE": "done", "PRUNED": "pruned"}
+    assert {trial.state.name for trial in trials} == states.keys()
+    for trial in trials:
+        (record,) = (record for record in records if _is_of(record, trial.params))
+        assert record["state"] == states[trial.state.name]
+        assert list(trial.intermediate_values) == list(range(1, record["epoch"] + 1))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("pruner", OPTIONS)
 def test_a_search_that_is_killed_again_and_again_decides_the_same(pruner, tmp_path):
     words = [sys.executable, "-m", "densenet_cli.commands.run", *SEARCH, f"sweep.pruner={pruner}"]
