@@ -55,7 +55,8 @@ def refuse_two_lengths(overrides: Sequence[str]) -> None:
     """Raise UserError if a run gets both a budget and a number of epochs."""
     budget, epochs = value(overrides, "budget"), value(overrides, "epochs")
     if budget is not None and epochs is not None:
-        rule = f"cannot be combined with epochs={epochs}: each says how long to train; type one of them"
+        rule = f"cannot be combined with epochs={epochs}: each says how long to train; "
+        rule += "type one of them, or epochs=null"
         raise UserError(f"budget={budget}: {rule}")
 
 

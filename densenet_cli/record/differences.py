@@ -46,6 +46,8 @@ def acting_options(config: dict[str, Any]) -> dict[str, Any]:
     rate = "recipe.optimizer.lr"
     if rate in options and options.get("recipe.schedule.max_lr") == options[rate]:
         del options["recipe.schedule.max_lr"]  # conf/recipe/one_cycle.yaml sets it to the other
+    if "budget" in options:
+        options.pop("epochs", None)  # that of the recipe or of an experiment, which the budget replaces
     return options
 
 

@@ -47,6 +47,8 @@ FIRST_LEFT_OUT = (
     "multiply-adds",
     "memory",
     "top-5 %",
+    "trained for",
+    "trained with",
     "time",
     "validation %",
     "last %",

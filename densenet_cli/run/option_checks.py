@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 
 def check(config: dict[str, Any]) -> None:
     """Check the options that belong to no single part. Raises OptionError."""
-    whole_number("epochs", config["epochs"], example=300)
+    if config.get("budget") is None:
+        whole_number("epochs", config["epochs"], example=300)
     budget.read(config)
     seed = whole_number("seed", config["seed"], example=0, at_least=0)
     if seed >= 2**32:

@@ -19,6 +19,12 @@ def test_an_option_that_older_records_lack_leaves_their_identity_as_it_was():
     assert identity({"model": {"depth": 40, "implementation": "reference"}}) != identity(before)
 
 
+def test_a_run_without_a_budget_is_the_run_that_it_was_before_there_were_any():
+    assert identity({"epochs": 300, "budget": None}) == identity({"epochs": 300})
+    assert identity({"epochs": 300, "budget": 1e15}) != identity({"epochs": 300})
+    assert identity({"budget": 1e15}) == identity({"budget": 10**15})
+
+
 def test_what_computes_a_network_is_no_part_of_a_run_s_identity():
     fused, reference = ({"trainer": {"implementation": name}} for name in ("fused", "reference"))
     assert identity(fused) == identity(reference) == identity({})

@@ -63,6 +63,7 @@ def test_the_recipes_of_densenet_run_match_table_2(config, model, column, error)
     ("words", "reason"),
     [
         (["epochs=5"], "5 epochs, the paper 300"),
+        (["budget=300epochs"], "budget 300epochs"),
         (["recipe.batch_size=128"], "batches of 128, the paper 64"),
         (["recipe.optimizer.lr=0.2"], "lr=0.2, the paper 0.1"),
         (["recipe.optimizer.weight_decay=5e-4"], "weight_decay=0.0005, the paper 0.0001"),

@@ -48,6 +48,26 @@ def test_one_row_per_setting_with_mean_deviation_and_n():
     ]
 
 
+def test_what_training_cost_is_shown_if_a_run_has_a_budget():
+    planned = {
+        "planned": "1e15", "steps": 6030, "steps_per_epoch": 782, "epochs": 7.711,
+        "multiply_adds": 10**15, "multiply_adds_per_step": 1.66e11, "seconds_per_step": None,
+    }  # fmt: skip
+    under = run(4.9, budget=planned, epochs=8, train_multiply_adds=9.9e14, train_seconds=50.0)
+    under.config.update(budget=1e15, epochs=300)
+    other = run(4.5, train_multiply_adds=1.3e16, train_seconds=700.0)
+    found = shown(under, other)
+    network = "DenseNet-BC (L=100, k=12)"
+    titles = [f"{network}, 300 epochs", f"{network}, budget 1e15 multiply-adds"]
+    assert column(found, "network") == titles
+    assert column(found, "epochs") == ["300", "7.711"]
+    assert column(found, "trained with") == ["13P", "990T"]
+    assert column(found, "trained for") == ["11:40 min", "50.0 s"]
+    reasons = [one.comparison.reason for one in rows(settings([under, other]), paper=True)]
+    assert reasons == ["", "budget 1e15 multiply-adds"]
+    assert not {"epochs", "trained with", "trained for"} & set(shown(other).headings)
+
+
 def test_failed_and_unfinished_runs_are_shown_as_such():
     memory = "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB"
     found = shown(

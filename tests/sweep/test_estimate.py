@@ -88,6 +88,10 @@ def silent(text):
         (["epochs=10", "++trainer.max_steps=25"], 3 + 1.6 * 11 + 0.5, 11),  # 1600 images
         (["epochs=10", "++trainer.max_steps=9999"], 3 + 10 * 11 + 0.5, 11),
         (["task=test", "checkpoint=last.ckpt"], 3 + 0.5, 11),
+        (["budget=5epochs"], 3 + 5 * 11 + 0.5, 11),
+        (["budget=7.456284e9"], 3 + 2 * 11 + 0.5, 11),  # 3 x 1,242,714 x 2000
+        (["budget=1min"], 3 + 93 / 16 * 11 + 0.5, 11),  # 93 steps of 0.64 s, 16 in an epoch
+        (["budget=2epochs", "++trainer.limit_train_batches=2"], 3 + 2 * 2.28 + 0.5, 2.28),
     ],
 )
 def test_the_time_includes_all_images(words, seconds, seconds_per_epoch, config, benchmarks):
@@ -96,6 +100,21 @@ def test_the_time_includes_all_images(words, seconds, seconds_per_epoch, config,
     assert found.seconds == pytest.approx(seconds)
     assert (found.parameters, found.multiply_adds) == (2_666, 1_242_714)
     assert (found.peak_memory_bytes, found.error) == (10**9, None)
+
+
+@pytest.mark.parametrize(
+    ("words", "epochs"),
+    [(["epochs=7"], 7), (["budget=1min"], 5.8125), (["budget=7.5e9"], 2), (["budget=2.5epochs"], 2.5)],
+)
+def test_an_estimate_says_how_many_epochs_a_run_has(words, epochs, config, benchmarks):
+    (found,) = estimate([config("data=digits", *words)], silent)
+    assert found.epochs == epochs
+
+
+def test_a_budget_too_small_for_one_epoch_is_named(config, benchmarks):
+    (found,) = estimate([config("data=digits", "budget=1e9")], silent)
+    assert found.error.startswith("budget=1e9: is too small for one epoch (16 steps, 1,000 images)")
+    assert found.seconds is None
 
 
 def test_validation_images_are_evaluated_and_two_checkpoints_are_tested(config, benchmarks):

@@ -91,7 +91,8 @@ def _estimate(config: dict[str, Any], measured: Measurement) -> Estimate:
 def _check_amounts(config: dict[str, Any]) -> None:
     """Check the options that the benchmark replaced by values of its own. Raises OptionError."""
     trainer = config["trainer"]
-    whole_number("epochs", config["epochs"], example=300)
+    if config.get("budget") is None:
+        whole_number("epochs", config["epochs"], example=300)
     budget.read(config)
     number("recipe.optimizer.lr", config["recipe"]["optimizer"]["lr"], example=0.1, above=0)
     for name, least in (("max_steps", -1), ("check_val_every_n_epoch", 1)):
