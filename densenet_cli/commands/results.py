@@ -112,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_plot(commands)
     report = _command(commands, "report", _report, "tables and figures in one HTML page")
     _add_folders(report)
+    _add_baseline(report)
     report.add_argument(
         "--output", type=Path, default=Path("report.html"), metavar="FILE", help="default: report.html"
     )
@@ -191,6 +192,7 @@ def _add_plot(commands: argparse._SubParsersAction) -> None:
     plot.epilog = _kinds  # type: ignore[assignment]
     _add_folders(plot)
     _add_group_by(plot)
+    _add_baseline(plot)
     plot.add_argument(
         "--kind",
         type=_names,
@@ -319,7 +321,8 @@ def _plot(args: argparse.Namespace) -> None:
     runs, _ = _runs(args.folders)
     found = settings(runs, args.group_by)
     _warn_of_repeats(found)
-    for path in plots.write(found, args.kind, args.output, args.format):
+    judged = _judged(args, found)
+    for path in plots.write(found, args.kind, args.output, args.format, judged):
         print(printable(path))
 
 
@@ -328,7 +331,8 @@ def _report(args: argparse.Namespace) -> None:
     from densenet_cli.results.settings import settings
 
     runs, unreadable = _runs(args.folders)
-    print(printable(report.write(settings(runs), runs, unreadable, args.output)))
+    found = settings(runs)
+    print(printable(report.write(found, runs, unreadable, args.output, _judged(args, found))))
 
 
 def _decide(args: argparse.Namespace) -> None:

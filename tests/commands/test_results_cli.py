@@ -228,6 +228,13 @@ def test_decide_as_one_types_it(tmp_path):
     assert refused.returncode == 1
     assert refused.stderr.count("\n") == 1
     assert "--baseline=growth_rate=6: is none of the 2 settings" in refused.stderr
+    table = typed("table", *words[1:], "--format", "csv", cwd=tmp_path)
+    assert [row["verdict"] for row in csv.DictReader(table.stdout.splitlines())] == ["", "better"]
+    alone = typed("table", "--margin", "0.3", cwd=tmp_path)
+    assert (alone.returncode, alone.stderr) == (
+        1,
+        "densenet-results: --margin=0.3: needs --baseline, the setting to compare with\n",
+    )
     wrong = typed(*words, "--margin", "0", cwd=tmp_path)
     assert wrong.returncode == 2
     assert "--margin: must be above 0" in wrong.stderr

@@ -14,6 +14,7 @@ from example_record import RESNET, fields, write
 
 from densenet_cli.plain_text import printable
 from densenet_cli.results import plots, report
+from densenet_cli.results.baseline import find, judge
 from densenet_cli.results.records import read_runs
 from densenet_cli.results.settings import settings
 
@@ -49,9 +50,11 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.elements if name == tag]
 
 
-def _page(folder="runs"):
+def _page(folder="runs", baseline=None):
     runs, unreadable = read_runs([Path(folder)])
-    path = report.write(settings(runs), runs, unreadable, Path("report.html"))
+    found = settings(runs)
+    judged = judge(found, find(found, baseline)) if baseline else None
+    path = report.write(found, runs, unreadable, Path("report.html"), judged)
     assert path == Path("report.html")
     return Page(path.read_text(encoding="utf-8"))
 
@@ -263,3 +266,13 @@ def test_a_reader_can_sort_open_and_darken_it_in_a_browser(tmp_path):
     assert seen["dark"] == ["dark", "rgb(22, 24, 28)"]
     assert seen["ink"] == "rgb(232, 231, 227)"
     assert seen["requests"] == []
+
+
+def test_a_baseline_adds_verdicts_and_a_figure():
+    for seed, error in enumerate((4.4, 4.5, 4.6)):
+        write(Path(f"runs/a{seed}"), error, seed=seed)
+        write(Path(f"runs/b{seed}"), 2 + 1.1 * error, seed=seed, model=RESNET)
+    page = _page(baseline="ResNet-110")
+    for text in ("verdict", "better", "95 % interval", "Differences from the baseline"):
+        assert text in page.text, text
+    assert "verdict" not in _page().text

@@ -13,7 +13,15 @@ from densenet_cli.figures import (
 )
 from densenet_cli.figures.drawing import FORMATS, Drawing
 from densenet_cli.options import UserError, choice
-from densenet_cli.results.plots import bars, by_year, error_cost, growth_compression, learning_curves
+from densenet_cli.results.baseline import Judged
+from densenet_cli.results.plots import (
+    bars,
+    by_year,
+    decisions,
+    error_cost,
+    growth_compression,
+    learning_curves,
+)
 from densenet_cli.results.settings import Setting
 
 
@@ -24,15 +32,23 @@ class Kind:
     Args:
         title: its heading in the report.
         needs: the data it is drawn from, as the end of "it needs ...".
-        draw: draws settings; None if they do not have these data.
+        draw: draws settings, or decisions about them; None if they do not have these data.
+        shows_decisions: whether it draws decisions.
     """
 
     title: str
     needs: str
-    draw: Callable[[Sequence[Setting]], Drawing | None]
+    draw: Callable[..., Drawing | None]
+    shows_decisions: bool = False
 
 
 KINDS = {
+    "decisions": Kind(
+        "Differences from the baseline",
+        "--baseline, and finished runs of other settings",
+        decisions.draw,
+        shows_decisions=True,
+    ),
     "error_parameters": Kind(
         "Error and parameters",
         "finished runs with a test error",
@@ -67,7 +83,11 @@ KINDS = {
 
 
 def write(
-    settings: Sequence[Setting], kinds: Sequence[str], folder: Path, formats: Sequence[str] = ("png",)
+    settings: Sequence[Setting],
+    kinds: Sequence[str],
+    folder: Path,
+    formats: Sequence[str] = ("png",),
+    judged: Judged | None = None,
 ) -> list[Path]:
     """Draw settings, and save each figure as KIND.FORMAT and its points as KIND.csv.
 
@@ -76,6 +96,7 @@ def write(
         kinds: names in KINDS; none means all for which there are data.
         folder: it is created if need be.
         formats: some of FORMATS. Equal data give equal SVG and PDF files.
+        judged: the decisions, if the settings were compared with a baseline.
 
     Returns:
         The files written.
@@ -85,7 +106,7 @@ def write(
     """
     for form in formats:
         choice("--format", form, FORMATS)
-    drawings = {kind: draw(settings, kind) for kind in kinds or KINDS}
+    drawings = {kind: draw(settings, kind, judged) for kind in kinds or KINDS}
     for kind, drawing in drawings.items():
         if drawing is None and kinds:
             raise UserError(f"--kind={kind}: nothing to draw; it needs {KINDS[kind].needs}")
@@ -99,7 +120,7 @@ def write(
     ]
 
 
-def draw(settings: Sequence[Setting], kind: str) -> Drawing | None:
+def draw(settings: Sequence[Setting], kind: str, judged: Judged | None = None) -> Drawing | None:
     """One kind of figure; None if the settings have no data for it.
 
     Raises:
@@ -107,4 +128,6 @@ def draw(settings: Sequence[Setting], kind: str) -> Drawing | None:
     """
     choice("--kind", kind, list(KINDS))
     with style.styled():
+        if KINDS[kind].shows_decisions:
+            return KINDS[kind].draw(judged) if judged else None
         return KINDS[kind].draw(settings)

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from densenet_cli.files.atomic_file import replace_file
 from densenet_cli.plain_text import printable
 from densenet_cli.results import plots
+from densenet_cli.results.baseline import Judged
 from densenet_cli.results.records import Run, Unreadable
 from densenet_cli.results.report import content
 from densenet_cli.results.report.inline_svg import inline_svg, width_inches
@@ -22,7 +23,11 @@ HERE = Path(__file__).parent
 
 
 def write(
-    settings: Sequence[Setting], runs: Sequence[Run], unreadable: Sequence[Unreadable], path: Path
+    settings: Sequence[Setting],
+    runs: Sequence[Run],
+    unreadable: Sequence[Unreadable],
+    path: Path,
+    judged: Judged | None = None,
 ) -> Path:
     """Write the page.
 
@@ -31,6 +36,7 @@ def write(
         runs: all runs.
         unreadable: records that were left out; the page lists them.
         path: the file; an existing one is replaced.
+        judged: the decisions, if the settings were compared with a baseline.
 
     Returns:
         The path.
@@ -42,8 +48,8 @@ def write(
     page = _templates().get_template("page.html.j2")
     text = page.render(
         summary=content.summary(settings, runs),
-        table=content.results_table(settings, runs),
-        figures=_figures(settings),
+        table=content.results_table(settings, runs, judged),
+        figures=_figures(settings, judged),
         unfinished=content.unfinished(settings),
         environments=content.environments(runs),
         unreadable=unreadable,
@@ -66,8 +72,8 @@ def _templates() -> Environment:
     )
 
 
-def _figures(settings: Sequence[Setting]) -> list[dict[str, object]]:
-    drawings = {kind: plots.draw(settings, kind) for kind in plots.KINDS}
+def _figures(settings: Sequence[Setting], judged: Judged | None) -> list[dict[str, object]]:
+    drawings = {kind: plots.draw(settings, kind, judged) for kind in plots.KINDS}
     return [
         {
             "name": kind,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
@@ -14,6 +14,7 @@ import yaml
 from densenet_cli import units
 from densenet_cli.options import shown
 from densenet_cli.record.run_record import now
+from densenet_cli.results.baseline import Judged
 from densenet_cli.results.columns import COLUMNS, Row
 from densenet_cli.results.records import Run
 from densenet_cli.results.settings import Setting, measured
@@ -60,14 +61,16 @@ def summary(settings: Sequence[Setting], runs: Sequence[Run]) -> dict[str, str]:
     }
 
 
-def results_table(settings: Sequence[Setting], runs: Sequence[Run]) -> dict[str, Any]:
+def results_table(
+    settings: Sequence[Setting], runs: Sequence[Run], judged: Judged | None = None
+) -> dict[str, Any]:
     """The table of `densenet-results table --paper`, each row with its runs and configuration."""
-    found = rows(settings, paper=True)
+    found = rows(settings, paper=True, judged=judged)
     shown_rows = [
-        Row(row.setting, row.comparison if row.comparison and row.comparison.published else None)
+        row if row.comparison and row.comparison.published else replace(row, comparison=None)
         for row in found
     ]
-    texts = table(shown_rows)
+    texts = table(shown_rows, judged)
     columns = {column.heading: column for column in COLUMNS.values()}
     numbers = _environment_numbers(runs)
     lines = [
