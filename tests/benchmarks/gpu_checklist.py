@@ -164,8 +164,8 @@ def run(setting: Setting, options: argparse.Namespace) -> bool:
 
 def _run_part(part: str, setting: Setting, seconds: float) -> Result:
     """Run a part in a process of its own; "status" is how it ended."""
-    began = time.monotonic()
-    if seconds <= 0 and part != "paper":
+    began, allowed = time.monotonic(), max(seconds, ENDING_S)
+    if seconds <= 0 and part != "paper":  # whose run may have ended before
         return {"status": "left out: no time was left", "seconds": 0.0}
     log = setting.path(part, "txt")
     command = [sys.executable, __file__, str(setting.folder), *setting.overrides]
@@ -179,11 +179,11 @@ def _run_part(part: str, setting: Setting, seconds: float) -> Result:
         )
     status = "done"
     try:
-        if code := process.wait(max(seconds, ENDING_S)):
+        if code := process.wait(allowed):
             said = last_line(log.read_text(encoding="utf-8", errors="replace"))
             status = f"FAILED with status {code}: {said} (see {log})"
     except subprocess.TimeoutExpired:
-        status = f"CUT OFF after {seconds:.0f} s; what is printed was found until then"
+        status = f"CUT OFF after {allowed:.0f} s; what is printed was found until then"
     finally:
         _end(process)
     return {"status": status, "seconds": time.monotonic() - began}

@@ -162,7 +162,7 @@ class Failing(nn.Module):
     ("how", "error"),
     [
         ("error", "process 1: RuntimeError: the second process fails on purpose"),
-        ("nan", "the loss of another process is NaN"),
+        ("nan", "process 1: the loss is nan"),
     ],
 )
 @pytest.mark.slow
@@ -178,4 +178,5 @@ def test_a_process_that_fails_alone_ends_the_others(how, error, tmp_path, monkey
         assert process.returncode == 1, said
     record = json.loads((tmp_path / "outputs/slurm-7-0/run.json").read_text())
     assert record["state"] == "failed"
-    assert error in record["error"]
+    others = "the loss of another process is NaN"  # said by the first process, if it is the faster one
+    assert error in record["error"] or (how == "nan" and others in record["error"])
