@@ -13,10 +13,12 @@ import yaml
 from densenet_cli.config.build import build, build_later
 from densenet_cli.config.compose import CONF, compose, composing, resolved
 from densenet_cli.config.variants import Variants
-from densenet_cli.models.cost import count_parameters
+from densenet_cli.models.cost import count_parameters, multiply_adds
 from densenet_cli.record.identity import identity
 from densenet_cli.run.option_checks import check
 from densenet_cli.sweep import grid
+from densenet_cli.sweep.decide.comparisons import comparisons
+from densenet_cli.sweep.jobs import compose_sweep
 
 # 42 networks take a while to make; the others have the networks of paper_table2_c10plus
 LARGE = ["growth_compression", "paper_table2_c10", "paper_table2_c100", "paper_table2_c100plus"]
@@ -68,7 +70,8 @@ IMAGENET = {  # torchvision's num_params; DenseNet-264 as counted from table 1 o
 
 
 def content(name):
-    return yaml.safe_load((CONF / "sweep" / f"{name}.yaml").read_text())
+    whole = yaml.safe_load((CONF / "sweep" / f"{name}.yaml").read_text())
+    return whole.get("sweep", whole)  # whole: without "@package _global_"
 
 
 def words_of(name, *typed):
@@ -129,7 +132,7 @@ def drops(config):
 @pytest.mark.parametrize("path", FILES)
 def test_every_line_makes_jobs_that_differ(path):
     written = content(path.stem)
-    assert written.keys() == {"name", "jobs"}
+    assert written.keys() - {"baseline"} == {"name", "jobs"}
     assert written["name"] == path.stem
     jobs = jobs_of(path.stem, *(["data.root=photos"] if "image_folder" in path.read_text() else []))
     for _, config in jobs:
@@ -138,6 +141,23 @@ def test_every_line_makes_jobs_that_differ(path):
     assert len({identity(config) for _, config in jobs}) == len(jobs)
     for stated in re.findall(r"(\d+) runs", path.read_text()):
         assert int(stated) == len(jobs)
+
+
+def test_the_decided_studies_compare_at_equal_parameters_and_at_equal_cost():
+    resnet, densenet = (config for _, config in jobs_of("study_decided"))
+    sizes = [parameters(config, 10) for config in (resnet, densenet)]
+    assert sizes == [172_506, 176_122]
+    assert resnet["epochs"] == densenet["epochs"] == 10
+    with torch.device("meta"):
+        network = build("model", resnet["model"], num_classes=10)
+    at_cost = [config for _, config in jobs_of("study_decided_equal_cost")]
+    assert [config["model"] for config in at_cost] == [resnet["model"], densenet["model"]]
+    for config in at_cost:
+        assert config["budget"] == 3 * multiply_adds(network, (32, 32)) * 50_000 * 10
+    with composing():
+        sweep = compose_sweep(["sweep=study_decided", "sweep.most_seeds=3"])
+        assert comparisons(sweep).design.baseline == "model=resnet,depth=14"
+    assert len(sweep.jobs) == 6
 
 
 @pytest.mark.parametrize("path", FILES)

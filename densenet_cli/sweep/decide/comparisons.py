@@ -83,7 +83,8 @@ def comparisons(sweep: Sweep) -> Comparisons:
 def _baseline(sweep: Sweep, settings: Mapping[str, Job]) -> str:
     """The setting that the overrides in sweep.baseline leave as it is."""
     typed = options.overrides(sweep.cfg.sweep.baseline)
-    found = [name for name, job in settings.items() if _is_left(job, typed, sweep)]
+    own, variants = grid.search_path(sweep.overrides), Variants()
+    found = [name for name, job in settings.items() if _is_left(job, typed, own, variants)]
     if len(found) == 1:
         return found[0]
     varying = _varying([job.overrides for job in settings.values()])
@@ -96,12 +97,11 @@ def _baseline(sweep: Sweep, settings: Mapping[str, Job]) -> str:
     raise OptionError("sweep.baseline", sweep.cfg.sweep.baseline, rule, shlex.quote(example))
 
 
-def _is_left(job: Job, typed: list[str], sweep: Sweep) -> bool:
+def _is_left(job: Job, typed: list[str], search_path: list[str], variants: Variants) -> bool:
     """Whether overrides change nothing about the setting of a job."""
     together = {key(one): one for one in [*job.overrides, *typed]}
     try:
-        own = grid.search_path(sweep.overrides)
-        config = compose_job(list(together.values()), own, Variants())
+        config = compose_job(list(together.values()), search_path, variants)
     except UserError:  # an option that this network does not have, for example
         return False
     return setting(config) == setting(job.config)
