@@ -336,14 +336,19 @@ def _report(args: argparse.Namespace) -> None:
 
 
 def _decide(args: argparse.Namespace) -> None:
-    from densenet_cli.results import baseline, decide
+    from densenet_cli.record.sweep_file import read_sweep
+    from densenet_cli.results import baseline, decide, until_decided
     from densenet_cli.results.settings import settings
 
-    if args.baseline is None:
-        found, chosen = decide.two(args.what, lambda folders: _runs(folders)[0])
-    else:
-        found = settings(_runs([Path(folder) for folder in args.what or ["outputs"]])[0])
+    folders = [Path(word) for word in args.what or ["outputs"]]
+    if args.baseline is not None:
+        found = settings(_runs(folders)[0])
         chosen = baseline.find(found, args.baseline)
+    elif len(folders) == 1 and (fixed := read_sweep(folders[0]).until_decided):
+        found = settings(_runs(folders)[0])
+        chosen = until_decided.baseline_of(fixed, found)
+    else:
+        found, chosen = decide.two(args.what, lambda folders: _runs(folders)[0])
     judged = baseline.judge(found, chosen, args.margin)
     if args.format in ("csv", "json"):
         sys.stdout.write({"csv": decide.as_csv, "json": decide.as_json}[args.format](judged))

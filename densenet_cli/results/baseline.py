@@ -21,6 +21,7 @@ from densenet_cli.record.identity import flat
 from densenet_cli.record.trained_on import COMMON
 from densenet_cli.results.records import Run, read_runs
 from densenet_cli.results.settings import PSEUDO_OPTIONS, Setting, measured
+from densenet_cli.results.until_decided import Sequential, sequential
 
 log = logging.getLogger(__name__)
 
@@ -56,11 +57,13 @@ class Judged:
         baseline: it.
         verdicts: one for each of the other settings that can be compared with it.
         margin: in percent points, as the user typed it.
+        sequential: the sweep that decided some of them by seeds=until_decided; None if none did.
     """
 
     baseline: Setting
     verdicts: list[Verdict]
     margin: float | None = None
+    sequential: Sequential | None = None
 
     def comparison(self, setting: Setting) -> Comparison | None:
         """That of a setting; None if there is none."""
@@ -97,7 +100,8 @@ def find(settings: Sequence[Setting], text: str) -> Setting:
 def judge(settings: Sequence[Setting], baseline: Setting, margin: float | None = None) -> Judged:
     """Decide about each setting but the baseline.
 
-    A setting with other images is left out, with a warning that names the option.
+    A setting with other images is left out, with a warning that names the option. What a sweep with
+    seeds=until_decided has decided itself is decided here as there.
 
     Args:
         settings: any; the baseline may be one of them.
@@ -122,10 +126,14 @@ def judge(settings: Sequence[Setting], baseline: Setting, margin: float | None =
         raise UserError(reasons[0] if reasons else only)
     for reason in reasons:
         log.warning("left out: %s", reason)
-    comparisons = compare([_errors(one) for one in others], _errors(baseline), margin)
+    by_sweep = sequential(others, baseline, margin)
+    comparisons = dict(by_sweep.comparisons) if by_sweep else {}
+    rest = [one for one in others if one not in comparisons]
+    decided = compare([_errors(one) for one in rest], _errors(baseline), margin)
+    comparisons |= dict(zip(rest, decided, strict=True))
     verdicts = [
-        Verdict(setting, comparison, _discordance(setting, baseline), images=_images(setting, baseline))
-        for setting, comparison in zip(others, comparisons, strict=True)
+        Verdict(one, comparisons[one], _discordance(one, baseline), images=_images(one, baseline))
+        for one in others
     ]
     known = [one for one in verdicts if one.discordance]
     corrected = iter(holm([one.discordance.p for one in known if one.discordance]))
@@ -136,6 +144,7 @@ def judge(settings: Sequence[Setting], baseline: Setting, margin: float | None =
             for one in verdicts
         ],
         margin,
+        by_sweep,
     )
 
 

@@ -126,7 +126,8 @@ def as_json(judged: Judged) -> str:
 
     {"format": 1, "level": 0.05, "correction": "holm", "confidence": 0.95, "margin_points": null,
     "covers": "seeds", "baseline": SETTING, "comparisons": [SETTING with the keys of `compared`,
-    test_images_points and mcnemar, …]}, where SETTING has the keys of `_facts`.
+    test_images_points and mcnemar, …]}, where SETTING has the keys of `_facts`. "sequential" is null,
+    or has the facts about a sweep with seeds=until_decided: it decides its comparisons, by no p.
 
     `mcnemar` is null, or has only_ours_wrong, only_baseline_wrong, p and p_holm; `test_images_points`
     is half of the width of a 95 % interval for other test images. What is not known is null.
@@ -138,6 +139,7 @@ def as_json(judged: Judged) -> str:
         "confidence": CONFIDENCE,
         "margin_points": judged.margin,
         "covers": "seeds",
+        "sequential": judged.sequential.facts() if judged.sequential else None,
         "baseline": _facts(judged.baseline),
         "comparisons": [_row(one) for one in judged.verdicts],
     }

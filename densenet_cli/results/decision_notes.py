@@ -14,6 +14,8 @@ def notes_on_decisions(judged: Judged) -> list[str]:
     verdicts = judged.verdicts
     tested = [one for one in verdicts if one.comparison.p is not None]
     found = [*_notes_on_tests(tested, judged.margin), *_notes_on_images(verdicts)]
+    if judged.sequential and judged.sequential.comparisons:
+        found.insert(0, judged.sequential.note())
     reasons: dict[str, list[str]] = {}
     for one in verdicts:
         if one.comparison.word == UNDECIDED and (not tested or one.comparison.p is None):

@@ -221,7 +221,7 @@ def test_the_shape_of_the_json():
     content = json.loads(decide.as_json(baseline.judge(found, found[1], 0.3)))
     assert {name: content[name] for name in content if name not in ("baseline", "comparisons")} == {
         "format": 1, "level": 0.05, "correction": "holm", "confidence": 0.95, "margin_points": 0.3,
-        "covers": "seeds",
+        "covers": "seeds", "sequential": None,
     }  # fmt: skip
     first, second = content["comparisons"]
     assert first.keys() == second.keys() == COMPARISON

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import functools
+import json
 import signal
 import threading
 import time
@@ -10,17 +11,15 @@ from pathlib import Path
 
 import pytest
 import yaml
-from omegaconf import OmegaConf
 from tiny_run import TINY
 
+from densenet_cli.commands import results as results_command
 from densenet_cli.commands import run as cli
 from densenet_cli.config.compose import compose, composing, resolved
-from densenet_cli.config.overrides import with_quoted_paths
 from densenet_cli.decisions.rounds import Design
 from densenet_cli.decisions.rule import Rule
 from densenet_cli.files.lock import BUSY, FolderInUse, lock_folder
-from densenet_cli.options import UserError
-from densenet_cli.record.identity import identity, setting
+from densenet_cli.record.identity import setting
 from densenet_cli.record.run_record import RunRecord
 from densenet_cli.record.sweep_file import SweepFile, read_sweep, write_sweep
 from densenet_cli.results.watch import comparisons as comparisons_in_words
@@ -28,8 +27,7 @@ from densenet_cli.results.watch import read_progress
 from densenet_cli.run.supervisor import Place, Worker
 from densenet_cli.sweep import jobs, launchers
 from densenet_cli.sweep.decide import runner as decide_runner
-from densenet_cli.sweep.decide.comparisons import Comparisons, comparisons
-from densenet_cli.sweep.decide.options import overrides
+from densenet_cli.sweep.decide.comparisons import Comparisons
 from densenet_cli.sweep.decide.runner import Decider, Rounds
 from densenet_cli.sweep.jobs import Job, Sweep
 from densenet_cli.sweep.plan import plan
@@ -258,104 +256,17 @@ def test_the_command_says_what_is_decided_and_fixes_how(said):
     assert "outputs/mine: was begun with other margin (null) by seeds=until_decided" in output
 
 
-@pytest.mark.parametrize(
-    ("words", "answer"),
-    [
-        (["sweep.baseline=null"], "sweep.baseline=null: seeds=until_decided compares all other"),
-        (["sweep.most_seeds=2"], "sweep.most_seeds=2: must be from 3, the seeds at the first look"),
-        (["sweep.first_seeds=1"], "sweep.first_seeds=1: must be a whole number, 2 or more"),
-        (["sweep.margin=0"], "sweep.margin=0: must be a number above 0"),
-        (["hydra/sweeper=optuna"], "seeds=until_decided: is for grids, not for a search"),
-        (["seed=0,1"], "seed=: has several values, and seeds=until_decided finds out"),
-        (["seeds=3"], "sweep.baseline=model.growth_rate=4: only seeds=until_decided reads it"),
-        (["seeds=often"], "seeds=often: must be a whole number, or until_decided"),
-    ],
-)
-def test_options_that_cannot_decide_are_one_message(words, answer):
-    typed = [*TINY, "model.growth_rate=4,5", *with_quoted_paths(WORDS), *words]
-    with composing(), pytest.raises(UserError) as error:
-        jobs.sweep_options(typed)
-    assert answer in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("varying", "baseline", "answer"),
-    [
-        ("model.growth_rate=4,5", "model.growth_rate=4", "growth_rate=4"),
-        ("model.growth_rate=4,5", "[model.depth=10,model.growth_rate=5]", "growth_rate=5"),
-        ("model.compression=0.5,1.0", "model.compression=1", "compression=1.0"),
-        ("model=resnet_20,densenet_bc_40", "model.growth_rate=12", "model=densenet_bc_40"),
-        ("model.growth_rate=4,5", "model.growth_rate=6", "=6: no setting of the sweep has it; for"),
-        ("model.growth_rate=4,5", "model=resnet_2", "=resnet_2: no setting of the sweep has it"),
-        ("model.growth_rate=4,5", "data=digits", "2 of the settings have it (growth_rate=4, growth"),
-        ("model.growth_rate=4", "data=digits", "the sweep has only one; type several"),
-        ("model.growth_rate=4 data.seed=1,2", "data=digits", "data.seed=2: makes runs that differ"),
-        ("data=digits,svhn", "data=digits", "data=svhn is tested on other images than the baseline"),
-    ],
-)
-def test_the_baseline_is_the_setting_that_its_overrides_leave_as_it_is(varying, baseline, answer):
-    sweep = _composed_sweep(varying)
-    cfg = OmegaConf.merge(sweep.cfg, {"sweep": {"baseline": baseline}})
-    with composing():
-        try:
-            found = comparisons(dataclasses.replace(sweep, cfg=cfg)).design.baseline
-        except UserError as error:
-            found = str(error)
-    assert answer in found
-
-
-@functools.cache
-def _composed_sweep(varying):
-    tiny = [word for word in TINY if not varying.startswith("model=") or not word.startswith("model.")]
-    counts = ["sweep.first_seeds=2", "sweep.most_seeds=2", "sweep.baseline=any"]
-    with composing():
-        return jobs.compose_sweep([*tiny, "seeds=until_decided", *counts, *varying.split()])
-
-
-def test_overrides_are_separated_by_commas_or_spaces():
-    lists = "[recipe.schedule.fractions=[0.5,0.75],+model.x=1]"
-    assert overrides(lists) == ["recipe.schedule.fractions=[0.5,0.75]", "+model.x=1"]
-    assert overrides("model=a model.depth=3") == ["model=a", "model.depth=3"]
-    assert overrides(None) == []
-
-
-def test_how_a_sweep_is_decided_is_no_part_of_its_runs():
-    with composing():
-        plain = resolved(compose(TINY))
-        asked = resolved(compose([*TINY, *with_quoted_paths(WORDS), "sweep.margin=0.3"]))
-    assert identity(asked) == identity(plain)
-    assert asked == plain
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "rule"),
-    [
-        ("looks", [4, 3], "until_decided.looks=[4,3]: must be whole numbers of 2 or more, ascending"),
-        ("margin", -1, "until_decided.margin=-1: must be a number"),
-        ("baseline", "c", "has an until_decided whose baseline is not one of two settings or more"),
-        ("settings", 5, "until_decided.settings=5: must be texts by name"),
-        ("more", 5, "has an until_decided without the keys baseline, settings, first_seed"),
-    ],
-)
-def test_a_damaged_sweep_file_is_one_message(name, value, rule, tmp_path):
-    content = {"baseline": "a", "settings": {"a": "0", "b": "1"}, "first_seed": 0, "looks": [3]}
-    content |= {"level": 0.05, "margin": None, name: value}
-    whole = {"commands": [], "jobs": [], "search": False, "until_decided": content}
-    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(whole))
-    with pytest.raises(UserError) as error:
-        read_sweep(tmp_path)
-    assert rule in str(error.value)
+def _record(compared, folder):
+    """Write what the sweep would have written before its first run."""
+    identities = {name: setting(compared.jobs[name, 0].config) for name in compared.design.settings}
+    fixed = dataclasses.replace(compared.as_recorded(), settings=identities)
+    write_sweep(folder, SweepFile(until_decided=fixed))
 
 
 @pytest.mark.parametrize("until", [0, 10])
 def test_watch_shows_the_comparisons_as_the_sweep_sees_them(until, decide, compared, tmp_path):
     """At ten runs, the first look at growth rates 5 and 6 is over, and 12 is still to be looked at."""
-    fixed = dataclasses.replace(
-        compared.as_recorded(),
-        settings={name: setting(compared.jobs[name, 0].config) for name in compared.design.settings},
-    )
-    write_sweep(tmp_path, SweepFile(until_decided=fixed))
+    _record(compared, tmp_path)
     _, rounds = decide(until=until)
     lines = comparisons_in_words(tmp_path, read_progress(tmp_path))
     assert lines[0] == "compared with growth_rate=4: 3 open, 0 ended"
@@ -366,7 +277,7 @@ def test_watch_shows_the_comparisons_as_the_sweep_sees_them(until, decide, compa
 
 def test_a_plan_counts_the_runs_needed_at_least_and_at_most(compared, decide, monkeypatch, capsys):
     decide(until=11)
-    cost = Estimate(1, 1, 1, seconds=100.0, seconds_per_epoch=1.0, device="", error=None)
+    cost = Estimate(1, 1, 1, seconds=100.0, seconds_per_epoch=1.0, epochs=None, device="", error=None)
     monkeypatch.setattr(plan, "estimate", lambda configs, _: [cost] * len(configs))
     monkeypatch.setattr(plan, "_recorded_cost", lambda _: cost)
     rounds = Rounds(compared)
@@ -376,3 +287,62 @@ def test_a_plan_counts_the_runs_needed_at_least_and_at_most(compared, decide, mo
     assert "15 runs in outputs/mine, 11 done" in said
     assert "25:00 min in total, 6:40 min left" in said
     assert "at most 20 runs: 33:20 min in total, 15:00 min left" in said
+
+
+@pytest.fixture
+def results(monkeypatch, capsys):
+    """Type densenet-results in this process: its output."""
+
+    def run(*words):
+        monkeypatch.setattr("sys.argv", ["densenet-results", *words])
+        try:
+            results_command.main()
+        except SystemExit as end:
+            return f"{end.code}"
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.mark.parametrize("until", [11, None])
+def test_decide_says_what_the_sweep_says(until, decide, compared, results, tmp_path, monkeypatch):
+    """Before the end, too, and although there are more seeds than the sweep has used."""
+    _record(compared, tmp_path)
+    _, rounds = decide(until=until)
+    runs = Runs()
+    monkeypatch.setitem(ERRORS, 12, [2.0, 2.1, 1.9, 50.0, 60.0])
+    for seed in (3, 4):
+        job = compared.jobs["growth_rate=12", seed]
+        job.folder.mkdir(exist_ok=True)
+        runs.run(job.folder, job.config, [], "either")
+    answer = json.loads(results("decide", str(tmp_path), "--format", "json"))
+    assert answer["sequential"]["looks"] == [3, 4, 5]
+    found = {one["options"]["model.growth_rate"]: one for one in answer["comparisons"]}
+    assert len(found) == 3
+    for name, standing in rounds.standing.items():
+        one, decision = found[int(name.partition("=")[2])], standing.decision
+        if decision is None:
+            assert (one["verdict"], one["n_used"]) == ("undecided", 0)
+            continue
+        assert (one["verdict"], one["n_used"]) == (decision.word, decision.seeds)
+        assert one["difference_points"] == pytest.approx(decision.difference)
+        assert one["low_points"] == pytest.approx(decision.low)
+        assert one["p_holm"] is None
+    said = results("decide", str(tmp_path))
+    assert "was run by seeds=until_decided: decided by a sequential t-test at 3, 4, 5 seeds" in said
+    assert "Holm" not in said
+    table = results("table", str(tmp_path), "--baseline", "growth_rate=4", "--format", "json")
+    verdicts = {row["verdict"] for row in json.loads(table) if not row["is_baseline"]}
+    assert verdicts == {one["verdict"] for one in found.values()}
+    message = results("decide", str(tmp_path), "--margin", "0.5")
+    assert "was decided with sweep.margin=null, fixed before its runs; leave it out" in message
+
+
+def test_another_baseline_is_tested_after_holm(decide, compared, results, tmp_path, caplog):
+    _record(compared, tmp_path)
+    decide()
+    words = ["decide", str(tmp_path), "--baseline", "growth_rate=12", "--format", "json"]
+    answer = json.loads(results(*words))
+    assert answer["sequential"] is None
+    assert all(one["p_holm"] is not None for one in answer["comparisons"])
+    assert "p-values of others are not exact" in caplog.text
