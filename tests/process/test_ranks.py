@@ -90,7 +90,15 @@ def test_ranks_left_in_a_shell_change_no_run(left, arguments, command, tmp_path)
         "done",
         2 if "trainer=ddp_cpu" in arguments else 1,
     )
-    files = {"run.json", "config.yaml", "overrides.yaml", "metrics.csv", "run.log", "checkpoints"}
+    files = {
+        "run.json",
+        "config.yaml",
+        "overrides.yaml",
+        "metrics.csv",
+        "run.log",
+        "checkpoints",
+        "outcomes.json",
+    }
     assert {one.name for one in path.parent.iterdir()} - {".lock"} == files
     assert "slurm" not in str(path)
 
