@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,16 +37,16 @@ class Verdict:
         setting: it.
         comparison: of its errors with the baseline's.
         discordance: of the test images, if both have one run that kept its outcomes; else None.
-        discordance_p_holm: its p-value, corrected for all settings for which it is known.
         images: half of the width of a 95 % interval of the difference, in percent points, if the test
             images were others; None where a run kept no outcomes.
+        discordance_p_holm: the p-value of `discordance`, corrected for all settings that have one.
     """
 
     setting: Setting
     comparison: Comparison
     discordance: Discordance | None = None
-    discordance_p_holm: float | None = None
     images: float | None = None
+    discordance_p_holm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -131,10 +131,8 @@ def judge(settings: Sequence[Setting], baseline: Setting, margin: float | None =
     rest = [one for one in others if one not in comparisons]
     decided = compare([_errors(one) for one in rest], _errors(baseline), margin)
     comparisons |= dict(zip(rest, decided, strict=True))
-    verdicts = [
-        Verdict(one, comparisons[one], _discordance(one, baseline), images=_images(one, baseline))
-        for one in others
-    ]
+    theirs = _wrong(baseline)
+    verdicts = [Verdict(one, comparisons[one], *_of_images(_wrong(one), theirs)) for one in others]
     known = [one for one in verdicts if one.discordance]
     corrected = iter(holm([one.discordance.p for one in known if one.discordance]))
     return Judged(
@@ -220,13 +218,20 @@ def _errors(setting: Setting) -> Errors:
     return {seeds: error for seeds, error in errors.items() if error is not None}
 
 
-def _wrong(setting: Setting) -> np.ndarray | None:
-    """Which test images each finished run got wrong, (runs, images); None if one did not keep that."""
+def _wrong(setting: Setting) -> _Wrong | None:
+    """Which test images the finished runs got wrong; None if one of them did not keep that."""
     kept = [_outcomes(run) for run in setting.done]
     known = [one.right for one in kept if one]
     if not known or len(known) < len(kept) or len({len(right) for right in known}) > 1:
         return None
-    return ~np.array(known)
+    return _Wrong(~np.array(known), _digest(setting))
+
+
+class _Wrong(NamedTuple):
+    """Whether each run got each image wrong, (runs, images), and the digest of the images."""
+
+    runs: np.ndarray
+    digest: str | None
 
 
 def _outcomes(run: Run) -> outcomes.Outcomes | None:
@@ -241,24 +246,15 @@ def _outcomes(run: Run) -> outcomes.Outcomes | None:
     return kept if kept and is_its and kept.digest and kept.digest == run.images else None
 
 
-def _pair(setting: Setting, baseline: Setting) -> tuple[np.ndarray, np.ndarray] | None:
-    """What `_wrong` gives for both, if it is of the same images."""
-    ours, theirs = _wrong(setting), _wrong(baseline)
-    if ours is None or theirs is None or _digest(setting) != _digest(baseline):
-        return None
-    return (ours, theirs) if ours.shape[1] == theirs.shape[1] else None
-
-
-def _discordance(setting: Setting, baseline: Setting) -> Discordance | None:
-    if setting.n != 1 or baseline.n != 1 or (pair := _pair(setting, baseline)) is None:
-        return None
-    ours, theirs = (~side[0] for side in pair)
-    return mcnemar(ours.tolist(), theirs.tolist())
-
-
-def _images(setting: Setting, baseline: Setting) -> float | None:
-    """See Verdict.images: from the spread over images of the difference of the mean errors on each."""
-    if (pair := _pair(setting, baseline)) is None:
-        return None
-    ours, theirs = (side.mean(0) for side in pair)
-    return float(100 * 1.96 * np.std(ours - theirs, ddof=1) / np.sqrt(len(ours)))
+def _of_images(ours: _Wrong | None, theirs: _Wrong | None) -> tuple[Discordance | None, float | None]:
+    """Verdict.discordance and Verdict.images, where both are known for the same images."""
+    if ours is None or theirs is None or ours.digest != theirs.digest:
+        return None, None
+    images = ours.runs.shape[1]
+    if images != theirs.runs.shape[1] or images < 2:
+        return None, None
+    differences = ours.runs.mean(0) - theirs.runs.mean(0)  # of the mean errors on each image
+    half = float(100 * 1.96 * np.std(differences, ddof=1) / np.sqrt(images))
+    if len(ours.runs) > 1 or len(theirs.runs) > 1:
+        return None, half
+    return mcnemar((~ours.runs[0]).tolist(), (~theirs.runs[0]).tolist()), half
