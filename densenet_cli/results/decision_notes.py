@@ -27,7 +27,7 @@ def notes_on_decisions(judged: Judged) -> list[str]:
             "difference is the measured one; in brackets, if it is the end of the interval that is "
             "easiest to decide. It is a rough guide, since few seeds tell little about the spread. "
             "Decide again once all of them are there: tests after each run would find differences "
-            "where there are none."
+            "where there are none. A sweep with seeds=until_decided allows for that."
         )
     return found
 
