@@ -93,7 +93,7 @@ class Gpu:
     def _call(self, function: str, *arguments: Any) -> Any:
         try:
             return getattr(self._nvml, function)(*arguments)
-        except self._nvml.NvmlError as error:
+        except (self._nvml.NvmlError, RuntimeError) as error:  # RuntimeError: an old driver lacks it
             raise NotMeasured(f"NVML does not tell it of {self.name}: {error}") from error
 
 
@@ -127,6 +127,6 @@ def _nvml() -> Any:
         raise NotMeasured("the package cuda-bindings has no cuda.bindings.nvml") from error
     try:
         nvml.init_v2()
-    except RuntimeError as error:  # no driver
+    except (nvml.NvmlError, RuntimeError) as error:  # RuntimeError: there is no driver
         raise NotMeasured(f"NVML cannot be used: {error}") from error
     return nvml

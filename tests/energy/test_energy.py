@@ -156,13 +156,21 @@ def test_gpus(nvml, use):
     assert other.fields()["energy_unknown"] == "NVML does not tell it of GPU-cc: Not Found"
 
 
-def test_a_machine_without_a_driver(nvml, use):
+@pytest.mark.parametrize("kind", ["RuntimeError", "NvmlError"])
+def test_a_machine_without_a_driver(kind, nvml, use):
     def init():
-        raise RuntimeError("no driver")
+        raise {"RuntimeError": RuntimeError, "NvmlError": nvml.NvmlError}[kind]("no driver")
 
     nvml.init_v2 = init
     measured = EnergyMeter(lambda: counters.gpus(["aa"]), {}, use)
     assert measured.fields()["energy_unknown"] == "NVML cannot be used: no driver"
+
+
+def test_the_functions_that_are_used_are_in_nvidias_binding():
+    nvml = pytest.importorskip("cuda.bindings.nvml")
+    for name in ("init_v2", "device_get_handle_by_uuid", "device_get_total_energy_consumption"):
+        assert callable(getattr(nvml, name))
+    assert issubclass(nvml.NotSupportedError, nvml.NvmlError)
 
 
 @pytest.mark.gpu
