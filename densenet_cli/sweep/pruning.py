@@ -6,6 +6,7 @@ step.
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -163,18 +164,19 @@ class Judge:
     def _judgement(self, number: int, errors: dict[int, float]) -> dict[str, Any]:
         """What the pruner says of a trial with these errors, and what it would write into the trial."""
         study = self._copy()
-        trial = study.trials[number]
+        trial = copy.copy(study.get_trials(deepcopy=False)[number])
         trial.intermediate_values = errors
         pruned = study.pruner.prune(study, trial)
-        return {"pruned": bool(pruned), "marks": study.trials[number].system_attrs}
+        marks = study.get_trials(deepcopy=False)[number].system_attrs
+        return {"pruned": bool(pruned), "marks": dict(marks)}
 
     def _copy(self) -> optuna.Study:
         """The study as it is, in memory."""
-        copy = optuna.create_study(
+        study = optuna.create_study(
             study_name=STUDY, sampler=self.study.sampler, pruner=self.study.pruner
         )
-        copy.add_trials(self.study.get_trials(deepcopy=False))
-        return copy
+        study.add_trials(self.study.get_trials(deepcopy=False))
+        return study
 
     def _trial(self, number: int) -> FrozenTrial:
         return self.study.get_trials(deepcopy=False)[number]
