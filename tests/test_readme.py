@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torchvision
 
-from densenet_cli.commands import model_parser, results
+from densenet_cli.commands import model_parser, results_parser
 from densenet_cli.kernels import is_fused
 
 PROJECT = Path(__file__).parents[1]
@@ -34,7 +34,7 @@ def test_every_results_command_is_one(capsys):
     lines = re.findall(r"^(densenet-results .*?)(?:\s+#.*)?$", README, re.MULTILINE)
     assert len(lines) >= 6
     for line in lines:
-        results._parser().parse_args(line.split()[1:])
+        results_parser.parser().parse_args(line.split()[1:])
 
 
 def test_every_model_command_is_one():

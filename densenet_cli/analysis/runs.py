@@ -1,4 +1,4 @@
-"""The runs that a study compares, and where it writes its figures."""
+"""The runs that a study compares, with their networks and test images."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ import torch
 
 from densenet_cli.analysis.forward import Batches
 from densenet_cli.analysis.network_label import NetworkLabel
+from densenet_cli.analysis.output import Output
 from densenet_cli.config.build import build
 from densenet_cli.config.trust import Trust
-from densenet_cli.figures.drawing import FORMATS, Drawing
-from densenet_cli.figures.terminal import console, plain
 from densenet_cli.inference import run_images
 from densenet_cli.inference.trained_network import TrainedNetwork, load
-from densenet_cli.options import UserError, choice
+from densenet_cli.options import UserError
 from densenet_cli.plain_text import printable
 from densenet_cli.record.network_names import family, network_name
 
@@ -26,14 +25,13 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Analysis:
-    """What all studies of trained networks need: the runs, their test images, the folder of figures.
+    """What all studies of trained networks need: the runs, their test images, and where results go.
 
     Attributes:
         runs: folders of runs, or checkpoints in them.
         images: number of test images.
         root: folder of the data, if they have moved since the runs; else None.
-        folder: where the figures are written.
-        formats: file formats of the figures, some of figures.drawing.FORMATS.
+        output: where the figures and the results go.
         precision: of the networks, 32-true or bf16-mixed; None: as trained.
         trust: classes and packages that the runs' folders may name.
     """
@@ -41,8 +39,7 @@ class Analysis:
     runs: Sequence[Path]
     images: int
     root: str | None
-    folder: Path
-    formats: Sequence[str]
+    output: Output
     precision: str | None = "32-true"
     trust: Trust = field(default_factory=Trust)
 
@@ -77,36 +74,6 @@ class Analysis:
             label: measure(trained, self.test_images(trained))
             for label, trained in self.networks(also_untrained)
         }
-
-    def write(self, name: str, *drawings: Drawing) -> None:
-        """Write the figures and their numbers; see `write`."""
-        write(self.folder, name, drawings, self.formats)
-
-
-def formats(text: str) -> list[str]:
-    """The file formats in a text such as "png,svg".
-
-    Raises:
-        OptionError: there is no such format.
-    """
-    return [choice("--format", name.strip(), FORMATS) for name in text.split(",")]
-
-
-def write(folder: Path, name: str, drawings: Sequence[Drawing], formats: Sequence[str]) -> None:
-    """Write figures and their numbers (CSV); print the files' paths and the captions.
-
-    Args:
-        folder: created if it is missing.
-        name: of the files; several drawings are numbered from 1.
-        drawings: one or more.
-        formats: some of figures.drawing.FORMATS.
-    """
-    for number, drawing in enumerate(drawings, start=1):
-        stem = folder / (f"{name}_{number}" if len(drawings) > 1 else name)
-        for path in drawing.save(stem, formats):
-            print(printable(path))
-    for note in dict.fromkeys(drawing.note for drawing in drawings):
-        console().print(plain(note))
 
 
 def shortest_names(runs: Sequence[Path]) -> list[str]:

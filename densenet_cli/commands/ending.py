@@ -10,6 +10,11 @@ from collections.abc import Callable, Iterator
 from densenet_cli.options import UserError
 from densenet_cli.plain_text import printable
 
+EXIT_STATUS = """\
+exit status: 0 if all was done; 1 after a message on standard error that begins with the name of the
+command; 2 for options that do not exist; 130 after Ctrl-C; 141 if the reader of the output has ended.
+"""
+
 
 @contextlib.contextmanager
 def errors_as_messages(

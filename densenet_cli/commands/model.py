@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 from densenet_cli.commands.ending import errors_as_messages
 from densenet_cli.commands.model_parser import ENDINGS, parser
 from densenet_cli.config.trust import Trust
+from densenet_cli.files.json_document import json_document
 from densenet_cli.plain_text import Formatter, printable
 from densenet_cli.process import ranks
 from densenet_cli.process.load_torch import load_lightning
@@ -65,8 +66,8 @@ def _list(args: argparse.Namespace) -> None:
 def _summary(args: argparse.Namespace) -> None:
     from densenet_cli.inference import summary
 
-    size, classes = args.image_size, args.classes
-    summary.show(args.overrides, size, classes, args.batch_size, args.depth, args.config_dir)
+    size, classes, is_json = args.image_size, args.classes, args.format == "json"
+    summary.show(args.overrides, size, classes, args.batch_size, args.depth, args.config_dir, is_json)
 
 
 def _predict(args: argparse.Namespace) -> int:
@@ -88,7 +89,10 @@ def _evaluate(args: argparse.Namespace) -> int:
     image_batches.limit(args.max_pixels)
     network = trained_network.load(args.run, args.device, args.precision, _trust(args))
     found = evaluation.evaluate(network, args.folder, args.batch_size)
-    evaluation.show(found)
+    if args.format == "json":
+        sys.stdout.write(json_document(evaluation.document(found)))
+    else:
+        evaluation.show(found)
     return _report_unreadable(found.unreadable, len(found.paths) + len(found.unreadable))
 
 
@@ -98,14 +102,20 @@ def _export(args: argparse.Namespace) -> int:
     image_batches.limit(args.max_pixels)
     network = trained_network.load(args.run, "cpu", "32-true", _trust(args))
     folder = network.checkpoint.parent.parent
-    path = args.output or folder / f"network{ENDINGS[args.format]}"
+    form, is_json = args.format
+    path = args.output or folder / f"network{ENDINGS[form]}"
     images, unreadable = image_batches.sample(args.check, network.image_size[0], network.crop_fraction)
-    difference = export.export(network, args.format, path, images)
-    kind = "images" if args.check else "random images"
-    print(
-        f"{printable(path)}: checked on {len(images)} {kind}: its logits differ from the network's by "
-        f"at most {difference:.1e} of the largest logit"
-    )
+    difference = export.export(network, form, path, images)
+    if is_json:
+        checked = {"checked_images": len(images), "are_random": not args.check}
+        document = {"file": str(path), "format": form, **checked, "largest_difference": difference}
+        sys.stdout.write(json_document(document))
+    else:
+        kind = "images" if args.check else "random images"
+        print(
+            f"{printable(path)}: checked on {len(images)} {kind}: its logits differ from the "
+            f"network's by at most {difference:.1e} of the largest logit"
+        )
     return _report_unreadable(unreadable, len(images) + len(unreadable))
 
 
@@ -151,17 +161,17 @@ def _saliency(args: argparse.Namespace) -> int:
 
 def _depth(args: argparse.Namespace) -> None:
     from densenet_cli.analysis.depth.command import depth
-    from densenet_cli.analysis.runs import formats
+    from densenet_cli.analysis.output import Output
 
-    depth(args.overrides, args.images, args.seeds, args.output, formats(args.format))
+    depth(args.overrides, args.images, args.seeds, Output.typed(args.output, args.format))
 
 
 def _analysis(args: argparse.Namespace, precision: str | None = "32-true") -> Analysis:
-    from densenet_cli.analysis.runs import Analysis, formats
+    from densenet_cli.analysis.output import Output
+    from densenet_cli.analysis.runs import Analysis
 
-    chosen = formats(args.format)
-    trust = _trust(args)
-    return Analysis(args.runs, args.images, args.data_root, args.output, chosen, precision, trust)
+    output = Output.typed(args.output, args.format)
+    return Analysis(args.runs, args.images, args.data_root, output, precision, _trust(args))
 
 
 def _trust(args: argparse.Namespace) -> Trust:

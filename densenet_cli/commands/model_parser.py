@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from densenet_cli.commands.ending import EXIT_STATUS
+from densenet_cli.commands.json_shapes import described
 from densenet_cli.plain_text import Parser
 
 ENDINGS = {"onnx": ".onnx", "torch-export": ".pt2", "safetensors": ".safetensors"}
@@ -57,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
         "densenet-model",
         usage="densenet-model [-h] COMMAND ...",
         description=DESCRIPTION,
-        epilog=EXAMPLES,
+        epilog=f"{EXAMPLES}\n{EXIT_STATUS}",
         formatter_class=_formatter,
     )
     longest = max(map(len, SUMMARIES))  # argparse measures names without their indent
@@ -70,6 +72,8 @@ def parser() -> argparse.ArgumentParser:
         )
         for name, summary in SUMMARIES.items()
     }
+    for name, command in commands.items():
+        command.epilog = f"{described(f'model {name}')}\n{EXIT_STATUS}"
     for name, number in STUDIES.items():
         _add_runs(commands[name], number)
     _add_list(commands["list"])
@@ -97,7 +101,7 @@ def _formatter(prog: str) -> argparse.HelpFormatter:
 
 
 def _add_list(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--format", choices=("table", "csv", "json"), default="table")
+    _add_format(command, "table", "csv", "json")
     _add_config_dir(command)
 
 
@@ -110,6 +114,7 @@ def _add_summary(command: argparse.ArgumentParser) -> None:
     _add_number(command, "--classes", 10, "number of classes")
     _add_number(command, "--batch-size", 8, "images in the forward pass that is timed")
     _add_number(command, "--depth", 3, "levels of nested modules to show")
+    _add_format(command, "table", "json")
     _add_config_dir(command)
 
 
@@ -117,7 +122,7 @@ def _add_predict(command: argparse.ArgumentParser) -> None:
     _add_run(command)
     command.add_argument("images", nargs="+", type=Path, metavar="IMAGES", help="files and folders")
     _add_inference(command)
-    command.add_argument("--format", choices=("table", "csv", "json"), default="table")
+    _add_format(command, "table", "csv", "json")
     command.add_argument("--output", type=Path, metavar="FILE", help="default: the terminal")
     _add_number(command, "--top", 3, "classes shown for each image")
     command.add_argument(
@@ -131,11 +136,15 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
         "folder", type=Path, metavar="FOLDER", help="with a folder of images for each class"
     )
     _add_inference(command)
+    _add_format(command, "table", "json")
 
 
 def _add_export(command: argparse.ArgumentParser) -> None:
     _add_run(command)
-    command.add_argument("--format", choices=tuple(ENDINGS), required=True)
+    command.add_argument(
+        "--format", type=_export_format, required=True, metavar="FORMAT[,json]",
+        help=f"of the file: {', '.join(ENDINGS)}; with json, what is printed is JSON",
+    )  # fmt: skip
     command.add_argument(
         "--output", type=Path, metavar="FILE", help="default: RUN/network with the format's ending"
     )
@@ -213,7 +222,25 @@ def _add_figures(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--output", type=Path, default=Path("figures"), metavar="FOLDER", help="default: figures"
     )
-    command.add_argument("--format", default="png", metavar="png,svg,pdf", help="default: png")
+    command.add_argument(
+        "--format", default="png", metavar="png,svg,pdf,json",
+        help="of the figures, default: png; with json, what is printed is JSON, and with json alone no "
+        "file is written",
+    )  # fmt: skip
+
+
+def _add_format(command: argparse.ArgumentParser, *forms: str) -> None:
+    command.add_argument("--format", choices=forms, default=forms[0], help=f"default: {forms[0]}")
+
+
+def _export_format(text: str) -> tuple[str, bool]:
+    """The format of the file, and whether what is printed is JSON."""
+    names = [name.strip() for name in text.split(",")]
+    files = [name for name in names if name in ENDINGS]
+    if len(files) != 1 or not set(names) <= {*ENDINGS, "json"}:
+        rule = f"must be one of {', '.join(ENDINGS)}, perhaps with json, as onnx,json"
+        raise argparse.ArgumentTypeError(f"{text}: {rule}")
+    return files[0], "json" in names
 
 
 def _add_trust(command: argparse.ArgumentParser) -> None:

@@ -140,7 +140,8 @@ def _run(overrides: list[str], config_dir: str | None, trust: Trust) -> int:
 
 
 def _plans(overrides: list[str]) -> bool:
-    return any(key(one) == "plan" and one.partition("=")[2].lower() == "true" for one in overrides)
+    plans = ("true", "json")
+    return any(key(one) == "plan" and one.partition("=")[2].lower() in plans for one in overrides)
 
 
 def _are_of_sweep(overrides: list[str]) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import Container, OmegaConf, open_dict
 
+from densenet_cli.commands.json_shapes import described
 from densenet_cli.config.compose import CONF, compose
 from densenet_cli.options import UserError
 
@@ -44,6 +45,13 @@ More
   --config-dir=FOLDER  add configuration files of your own
   --version            print the version of densenet-cli
   --info, --hydra-help, --shell-completion   print what Hydra knows
+
+{plan}
+Exit status
+  0    everything typed is done
+  1    a run failed or cannot be run, or something typed is wrong: a message on standard error says why
+  2    there is no such flag
+  130  interrupted by Ctrl-C, or 128 + the number of another signal: resume= goes on
 """
 
 
@@ -69,6 +77,7 @@ def text(config_dir: str | None, overrides: list[str]) -> str:
         choices=_aligned({group: ", ".join(names) for group, names in sorted(choices.items())}),
         sweeps=_aligned(sweeps),
         options=textwrap.indent(OmegaConf.to_yaml(compose(overrides)), "  "),
+        plan=described("run plan=json", "plan=json"),
     )
 
 

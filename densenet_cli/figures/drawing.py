@@ -16,6 +16,7 @@ from densenet_cli.figures import (
 )
 from densenet_cli.files.atomic_file import replace_file
 from densenet_cli.files.csv_file import csv_text
+from densenet_cli.options import choice
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,6 +63,15 @@ class Drawing:
         replace_file(paths[-1], csv_text(self.points))
         return paths
 
+    def document(self, name: str, files: Iterable[Path] = ()) -> dict[str, Any]:
+        """The caption, the points and the files for a JSON document."""
+        return {
+            "name": name,
+            "note": self.note,
+            "files": list(map(str, files)),
+            "points": self.points,
+        }
+
     def svg(self, transparent: bool = True) -> str:
         """The figure as SVG, by default on a transparent background."""
         return _compact(self._drawn("svg", transparent).decode())
@@ -76,6 +86,18 @@ class Drawing:
                 file, format=form, metadata=_WITHOUT_DATE[form], transparent=transparent
             )
         return file.getvalue()
+
+
+def output_formats(names: Iterable[str]) -> tuple[list[str], bool]:
+    """What --format names: the file formats of figures, and whether json is among them.
+
+    With json, standard output is a JSON document; with json alone, no file is written.
+
+    Raises:
+        OptionError: there is no such format.
+    """
+    chosen = [choice("--format", name, (*FORMATS, "json")) for name in names]
+    return [name for name in chosen if name != "json"], "json" in chosen
 
 
 def _compact(svg: str) -> str:

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -98,6 +99,21 @@ def show(evaluation: Evaluation) -> None:
     classes = sorted(evaluation.class_errors(), key=lambda row: -row[1])
     rows = [(name, f"{error:.1f} %", f"{count:,}") for name, error, count in classes]
     out.print(table(("class", "error", "images"), rows, text=("class",)))
+
+
+def document(evaluation: Evaluation) -> dict[str, Any]:
+    """The errors for JSON; the classes by error, the highest first."""
+    classes = sorted(evaluation.class_errors(), key=lambda row: -row[1])
+    return {
+        "images": len(evaluation.paths),
+        "error_percent": evaluation.measured["error"],
+        "top5_error_percent": evaluation.measured.get("top5_error"),
+        "loss": evaluation.measured["loss"],
+        "classes": [
+            {"class": name, "error_percent": error, "images": count} for name, error, count in classes
+        ],
+        "unreadable": [{"file": one.path, "reason": one.reason} for one in evaluation.unreadable],
+    }
 
 
 def _files(root: Path, class_names: Sequence[str]) -> Files:

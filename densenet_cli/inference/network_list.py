@@ -7,7 +7,6 @@ own may have such a line, too; without it the network is counted, for images of 
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Sequence
@@ -19,8 +18,9 @@ from densenet_cli.config import resolvers
 from densenet_cli.config.compose import CONF, compose, composing, resolved
 from densenet_cli.figures.terminal import console, table
 from densenet_cli.files.csv_file import write_csv
+from densenet_cli.files.json_document import json_document
 from densenet_cli.options import UserError
-from densenet_cli.plain_text import first_line, in_json
+from densenet_cli.plain_text import first_line
 
 FIRST_LINE = re.compile(
     r"# (?P<description>.*): (?P<parameters>[\d,]+) parameters, "
@@ -78,7 +78,7 @@ def show(form: str, config_dir: str | None = None) -> None:
     if form == "csv":
         write_csv(map(asdict, found), sys.stdout)
     elif form == "json":
-        print(in_json(json.dumps(list(map(asdict, found)), indent=2, ensure_ascii=False)))
+        sys.stdout.write(json_document(list(map(asdict, found))))
     else:
         groups: dict[str, list[KnownNetwork]] = {}
         for one in found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from densenet_cli.config import resolvers
 from densenet_cli.config.build import build
 from densenet_cli.config.compose import compose, composing, resolved
 from densenet_cli.figures.terminal import console, table
+from densenet_cli.files.json_document import json_document
 from densenet_cli.options import UserError
 from densenet_cli.plain_text import counted, first_line, printable
 
@@ -57,6 +59,7 @@ def show(
     batch_size: int,
     depth: int,
     config_dir: str | None = None,
+    as_json: bool = False,
 ) -> None:
     """Print the layers of the network that overrides describe.
 
@@ -67,6 +70,7 @@ def show(
         batch_size: images in the timed forward passes.
         depth: modules nested more deeply are not shown.
         config_dir: a folder of the user's own choices, as densenet-run takes it.
+        as_json: print a JSON document.
 
     Raises:
         UserError: there is no such network, or it cannot take such images.
@@ -79,7 +83,14 @@ def show(
     whole = found[0]
     name = printable(config["model"].get("name") or whole.kind)
     out, threads = console(), torch.get_num_threads()
-    rows = [_row(layer, whole) for layer in found if layer.depth <= depth]
+    shown = [layer for layer in found if layer.depth <= depth]
+    if as_json:
+        size = {"image_size_pixels": image_size, "classes": classes, "batch_size": batch_size}
+        layers = list(map(_document, shown))
+        document = {"network": name, **size, "cpu_threads": threads, "layers": layers}
+        sys.stdout.write(json_document(document))
+        return
+    rows = [_row(layer, whole) for layer in shown]
     out.print(table(HEADINGS, rows, text=("layer", "kind")))
     out.print(
         f"{name}: {whole.parameters:,} parameters, {whole.multiply_adds:,} multiply-adds for one image "
@@ -98,6 +109,19 @@ def _measured(network: nn.Module, images: Tensor) -> list[Layer]:
         reason = f"this network cannot take such images: {first_line(error)}"
         size = images.shape[-1]
         raise UserError(f"--image-size {size}: {reason}; try --image-size 224") from error
+
+
+def _document(layer: Layer) -> dict[str, Any]:
+    return {
+        "name": layer.name,
+        "kind": layer.kind,
+        "depth": layer.depth,
+        "output_shape": layer.shape,
+        "parameters": layer.parameters,
+        "multiply_adds": layer.multiply_adds,
+        "batch_seconds": layer.seconds,
+        "output_bytes": layer.bytes,
+    }
 
 
 def _row(layer: Layer, whole: Layer) -> Sequence[str]:

@@ -16,10 +16,8 @@ the new one, never a part of it.
 from __future__ import annotations
 
 import json
-import math
 import socket
 import time
-from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +26,7 @@ import yaml
 
 from densenet_cli.files.atomic_file import remove_partials, replace_file
 from densenet_cli.files.csv_file import csv_text
+from densenet_cli.files.json_document import finite
 from densenet_cli.files.plain_file import UnreadableFile, read_json, read_yaml
 from densenet_cli.options import UserError
 from densenet_cli.record import schema
@@ -163,15 +162,6 @@ def remove_temporary_files(folder: Path) -> None:
     names = ("run.json", "metrics.csv", "outcomes.json", "config.yaml", "overrides.yaml")
     for path in (*(folder / name for name in names), last, last.with_name("best.ckpt")):
         remove_partials(path)
-
-
-def finite(value: Any) -> Any:
-    """The value with NaN and infinities replaced by null, since JSON cannot express them."""
-    if isinstance(value, Mapping):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def now() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from densenet_cli.options import UserError, shown
 from densenet_cli.record.differences import acting_options
 from densenet_cli.record.identity import SEEDS, flat
 from densenet_cli.record.metrics import read_metrics
+from densenet_cli.results.formats import RAW_NAMES
 from densenet_cli.results.records import Run, read_run
 from densenet_cli.results.settings import measured
 from densenet_cli.units import duration
@@ -68,7 +69,63 @@ def _parts(a: Run, b: Run) -> Iterator[RenderableType]:
         yield _titled("Error after each epoch, %", epochs, with_difference=True)
 
 
-def differences(a: dict[str, Any], b: dict[str, Any]) -> Lines:
+def document(a: Path, b: Path) -> dict[str, Any]:
+    """What differs between the runs in two folders, for JSON; of the epochs all that both have.
+
+    Raises:
+        UserError: if one of the folders has no readable run.
+    """
+    runs = read_run(a), read_run(b)
+    split, epochs = _errors_by_epoch(*runs)
+    return {
+        "a": _run(runs[0]),
+        "b": _run(runs[1]),
+        "same_setting": runs[0].setting == runs[1].setting,
+        "configuration": [
+            {**one, "has_effect": one["name"] in _deciding(*runs)}
+            for one in _unequal(*(flat(run.config) for run in runs))
+        ],
+        "environment": _unequal(*(_flat(run.fields, ENVIRONMENT) for run in runs)),
+        "images": _unequal(*_images(*runs)),
+        "results": [
+            {"name": RAW_NAMES[quantity], "a": left, "b": right, "difference": _minus(right, left)}
+            for quantity in QUANTITIES
+            for left, right in [[measured(run, quantity) for run in runs]]
+            if (left, right) != (None, None)
+        ],
+        "epoch_errors": split,
+        "epochs": [
+            {
+                "epoch": int(epoch),
+                "a_error_percent": left,
+                "b_error_percent": right,
+                "difference_points": right - left,
+            }
+            for epoch, (left, right) in epochs.items()
+        ],
+    }
+
+
+def _run(run: Run) -> dict[str, Any]:
+    reason, best_on_test = run.fields.get("error"), run.results.get("best_on_test")
+    return {"folder": run.name, "state": run.status, "reason": reason, "best_on_test": best_on_test}
+
+
+def _minus(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one - other
+
+
+def _unequal(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The names with different values; None where one is missing."""
+    names = {name for name, _, _ in differences(a, b)}
+    return [
+        {"name": name, "a": a.get(name), "b": b.get(name)}
+        for name in dict.fromkeys([*a, *b])
+        if name in names
+    ]
+
+
+def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Lines:
     """The names with different values: name, value in a, value in b; "–" where it is missing."""
     names = dict.fromkeys([*a, *b])
     lines = [(name, *(shown(side[name]) if name in side else "–" for side in (a, b))) for name in names]
@@ -81,11 +138,16 @@ def _flat(fields: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
 
 def _configuration(a: Run, b: Run) -> Lines:
     """All options that differ; those that do not affect results come last, marked so."""
-    acting = acting_options(a.config) | acting_options(b.config)
+    names = _deciding(a, b)
     lines = differences(flat(a.config), flat(b.config))
-    deciding = [line for line in lines if line[0] in acting or line[0] in SEEDS]
+    deciding = [line for line in lines if line[0] in names]
     others = [(f"{line[0]} (without effect)", *line[1:]) for line in lines if line not in deciding]
     return deciding + others
+
+
+def _deciding(a: Run, b: Run) -> set[str]:
+    """The options that affect the results of one of them."""
+    return acting_options(a.config).keys() | acting_options(b.config).keys() | set(SEEDS)
 
 
 def _same_configuration(a: Run, b: Run) -> str | None:
@@ -109,12 +171,16 @@ def _section(title: str, lines: Lines, sentence: str | None) -> Iterator[Rendera
 
 
 def _differing_images(a: Run, b: Run) -> Iterator[RenderableType]:
-    data = [run.fields.get("data", {}) for run in (a, b)]
-    names = [name for name in IMAGES if name != "digest" or all(side.get(name) for side in data)]
-    lines = differences(*(_flat(side, names) for side in data)) if all(data) else []
-    if lines:
+    if lines := differences(*_images(a, b)):
         yield Text("The images differ, so the errors cannot be compared.", style="bold red")
         yield _titled("Images", lines)
+
+
+def _images(a: Run, b: Run) -> list[dict[str, Any]]:
+    """What both runs recorded about their images; nothing if one recorded nothing."""
+    data = [run.fields.get("data", {}) for run in (a, b)]
+    names = [name for name in IMAGES if name != "digest" or all(side.get(name) for side in data)]
+    return [_flat(side, names) if all(data) else {} for side in data]
 
 
 def _results(a: Run, b: Run) -> list[tuple[str, ...]]:
@@ -138,15 +204,25 @@ def _difference(left: float | None, right: float | None, write: Callable[[float]
 
 
 def _epochs(a: Run, b: Run) -> list[tuple[str, ...]]:
-    """The errors after each epoch that both runs have: validation errors, else test errors."""
+    """The errors after some of the epochs that both runs have."""
+    _, known = _errors_by_epoch(a, b)
+    return [_epoch_line(epoch, *pair) for epoch, pair in _some(list(known.items()))]
+
+
+def _errors_by_epoch(a: Run, b: Run) -> tuple[str | None, dict[float, tuple[float, float]]]:
+    """The errors after each epoch that both runs have: "validation" errors, else "test" errors."""
     rows = [{row.get("epoch"): row for row in _metrics(run)} for run in (a, b)]
     both = [epoch for epoch in rows[0] if epoch in rows[1] and epoch is not None]
-    for name in ("validation_error", "test_error"):
-        values = {epoch: [side[epoch].get(name) for side in rows] for epoch in both}
-        known = {epoch: pair for epoch, pair in values.items() if None not in pair}
+    for split in ("validation", "test"):
+        values = {epoch: [side[epoch].get(f"{split}_error") for side in rows] for epoch in both}
+        known = {
+            epoch: (left, right)
+            for epoch, (left, right) in values.items()
+            if left is not None and right is not None
+        }
         if known:
-            return [_epoch_line(epoch, *pair) for epoch, pair in _some(list(known.items()))]
-    return []
+            return split, known
+    return None, {}
 
 
 def _metrics(run: Run) -> list[dict[str, float | None]]:
@@ -159,7 +235,7 @@ def _metrics(run: Run) -> list[dict[str, float | None]]:
 
 def _some(items: list[Any]) -> list[Any]:
     """At most EPOCHS_SHOWN of the items: every k-th, and always the last."""
-    step = -(-len(items) // EPOCHS_SHOWN)
+    step = max(1, -(-len(items) // EPOCHS_SHOWN))
     return items[len(items) - 1 :: -step][::-1]
 
 

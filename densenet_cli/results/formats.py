@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -13,9 +12,9 @@ from rich.table import Table as RichTable
 
 from densenet_cli.figures import terminal
 from densenet_cli.files.csv_file import csv_text
+from densenet_cli.files.json_document import json_document
 from densenet_cli.options import shown
-from densenet_cli.plain_text import in_json, printable
-from densenet_cli.record.run_record import finite
+from densenet_cli.plain_text import printable
 from densenet_cli.results.columns import Row
 from densenet_cli.results.records import Run
 from densenet_cli.results.settings import measured
@@ -139,8 +138,7 @@ def as_json(rows: Sequence[Row]) -> str:
 
     "repeats" of a run names the run of the same seed that counts instead of it; null if it counts.
     """
-    text = json.dumps(finite([_json_row(row) for row in rows]), indent=2, ensure_ascii=False)
-    return in_json(text) + "\n"
+    return json_document([_json_row(row) for row in rows])
 
 
 def _csv_row(row: Row) -> dict[str, Any]:

@@ -88,9 +88,7 @@ def watch(folder: Path, interval: float = 2.0, once: bool = False) -> None:
     Raises:
         UserError: if the folder does not exist, or has neither runs nor a sweep.
     """
-    runs = read_progress(folder)
-    if not runs:
-        raise UserError(f"{folder}: no runs found; name the folder of a sweep")
+    runs = _some_progress(folder)
     console = terminal.console()
     if once:
         console.print(view(folder, runs))
@@ -116,6 +114,40 @@ def read_progress(folder: Path) -> list[Progress]:
         runs.append(Progress(name, UNREADABLE, note=item.reason))
     runs += [Progress(name, TO_DO) for name in read_sweep(folder).jobs if name not in known]
     return sorted(runs, key=lambda run: (ORDER.index(run.status), in_natural_order(run.name)))
+
+
+def document(folder: Path) -> dict[str, Any]:
+    """The present state of the runs below a folder, for JSON.
+
+    Raises:
+        UserError: if the folder does not exist, or has neither runs nor a sweep.
+    """
+    runs = _some_progress(folder)
+    return {
+        "folder": str(folder),
+        "seconds_left": seconds_left(runs),
+        "runs": [
+            {
+                "run": run.name,
+                "state": run.status,
+                "epoch": run.epoch,
+                "epochs": run.epochs,
+                "error_percent": run.error,
+                "images_per_second": run.images_per_second,
+                "seconds": run.seconds,
+                "seconds_left": run.seconds_left,
+                "reason": run.note or None,
+            }
+            for run in runs
+        ],
+    }
+
+
+def _some_progress(folder: Path) -> list[Progress]:
+    runs = read_progress(folder)
+    if not runs:
+        raise UserError(f"{folder}: no runs found; name the folder of a sweep")
+    return runs
 
 
 def view(folder: Path, runs: Sequence[Progress]) -> Group:

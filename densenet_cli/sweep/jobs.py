@@ -166,7 +166,8 @@ def sweep_options(overrides: list[str]) -> tuple[DictConfig, list[str]]:
         raise OptionError("sweep.name", cfg.sweep.name, "must name a folder below outputs/", "growth")
     known_keys.check(OmegaConf.masked_copy(cfg, ["sweep"]))
     fail_fast(cfg)
-    switch("plan", cfg.plan)
+    if cfg.plan != "json" and not isinstance(cfg.plan, bool):
+        raise OptionError("plan", cfg.plan, "must be true or false, or json for a program", True)
     decide_options.check(cfg, shared, is_search(cfg))
     return cfg, shared
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from densenet_cli.analysis.depth.command import depth
 from densenet_cli.analysis.depth.untrained import Untrained, by_depth, growth, untrained
 from densenet_cli.analysis.gradients.gradient_norms import LayerGradient
+from densenet_cli.analysis.output import Output
 from densenet_cli.models.resnet import ResNet
 from densenet_cli.options import OptionError, UserError
 
@@ -57,7 +58,7 @@ def test_weights_are_drawn_by_their_seeds():
 
 
 def test_lines_give_a_figure_its_numbers_and_a_table(tmp_path, capsys):
-    depth(SMALL, 16, 2, tmp_path, ["svg"])
+    depth(SMALL, 16, 2, Output(tmp_path, ["svg"]))
     out = capsys.readouterr().out
     with (tmp_path / "depth.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -83,7 +84,7 @@ def test_lines_give_a_figure_its_numbers_and_a_table(tmp_path, capsys):
 
 def test_networks_that_differ_in_more_than_depth_are_lines_of_their_own(tmp_path):
     line = "model=densenet_bc model.depth=10 model.growth_rate=4,8"
-    depth([line], 8, 1, tmp_path, ["svg"])
+    depth([line], 8, 1, Output(tmp_path, ["svg"]))
     with (tmp_path / "depth.csv").open() as file:
         found = {row["network"] for row in csv.DictReader(file)}
     assert found == {"DenseNet-BC, k=4", "DenseNet-BC, k=8"}
@@ -101,5 +102,5 @@ def test_networks_that_differ_in_more_than_depth_are_lines_of_their_own(tmp_path
 )
 def test_errors_are_clear(tmp_path, words, error, said):
     with pytest.raises(error, match=said):
-        depth(words, 8, 1, tmp_path, ["svg"])
+        depth(words, 8, 1, Output(tmp_path, ["svg"]))
     assert not list(tmp_path.iterdir())

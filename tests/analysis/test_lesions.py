@@ -10,7 +10,7 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from densenet_cli.analysis.lesions.command import _row
+from densenet_cli.analysis.lesions.command import _row, _summary
 from densenet_cli.analysis.lesions.experiments import (
     Lesion,
     LesionStudy,
@@ -327,4 +327,5 @@ def test_the_terminal_names_the_unit_of_the_largest_error():
     errors = [lesion.error for lesion in found[1:]]
     numbers = [f"{error:.2f}" for error in (found[0].error, sum(errors) / 5, max(errors))]
     worst = found[1 + errors.index(max(errors))].units
-    assert _row(NetworkLabel("ours", "DenseNet-BC"), found) == ["ours", "5", *numbers, *worst]
+    summary = _summary(NetworkLabel("ours", "DenseNet-BC"), found)
+    assert _row(summary) == ["ours", "5", *numbers, *worst]

@@ -10,6 +10,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from densenet_cli.analysis.network_label import NetworkLabel
+from densenet_cli.analysis.output import Output
 from densenet_cli.analysis.runs import Analysis
 from densenet_cli.analysis.saliency.command import saliency
 from densenet_cli.analysis.saliency.figure import draw
@@ -54,7 +55,7 @@ class AnalysisOf(Analysis):
 
 
 def analysis_of(tmp_path, **networks):
-    return AnalysisOf(list(networks), 3, None, tmp_path, ["svg"], given=networks)
+    return AnalysisOf(list(networks), 3, None, Output(tmp_path, ["svg"]), given=networks)
 
 
 def rows(tmp_path):

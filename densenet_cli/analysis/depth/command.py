@@ -7,7 +7,6 @@ import shlex
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,14 +15,14 @@ from torch import Tensor
 from densenet_cli.analysis.depth import figure
 from densenet_cli.analysis.depth.untrained import Untrained, by_depth, growth, untrained
 from densenet_cli.analysis.network_label import NetworkLabel
-from densenet_cli.analysis.runs import write
+from densenet_cli.analysis.output import Output
 from densenet_cli.config import resolvers
 from densenet_cli.config.build import build, naming
 from densenet_cli.config.compose import compose, composing, resolved
 from densenet_cli.config.overrides import key
 from densenet_cli.data.image_data import ImageData
 from densenet_cli.figures.drawing import grouped
-from densenet_cli.figures.terminal import console, table
+from densenet_cli.figures.terminal import table
 from densenet_cli.options import UserError
 from densenet_cli.plain_text import first_line
 from densenet_cli.record.differences import differing, phrase
@@ -46,9 +45,7 @@ HEADINGS = (
 )
 
 
-def depth(
-    arguments: Sequence[str], images: int, seeds: int, folder: Path, formats: Sequence[str]
-) -> None:
+def depth(arguments: Sequence[str], images: int, seeds: int, output: Output) -> None:
     """Measure gradient norms before training; write a figure and its numbers, and print a table.
 
     Args:
@@ -56,8 +53,7 @@ def depth(
             DEPTHS. Without data=: digits.
         images: training images, not augmented, in one batch that all networks see.
         seeds: draws of the weights of each network.
-        folder: of the figure.
-        formats: some of figures.drawing.FORMATS.
+        output: where the figure and the results go.
 
     Raises:
         UserError: there is no such network, or it cannot take such images.
@@ -75,8 +71,9 @@ def depth(
         for network, own in _kinds(models).items()
     }
     drawing = figure.draw(found, f"{len(batch[1])} training images of {data.name}")
-    write(folder, "depth", [drawing], formats)
-    console().print(table(HEADINGS, _rows(found), text=HEADINGS[:1]))
+    output.write("depth", drawing)
+    documents = list(_documents(found))
+    output.finish(documents, table(HEADINGS, map(_row, documents), text=HEADINGS[:1]))
 
 
 def _composed(arguments: Sequence[str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -140,25 +137,44 @@ def _measure(
         raise UserError(f"{message}: {first_line(error)}; {hint}") from error
 
 
-def _rows(found: Mapping[NetworkLabel, Sequence[Untrained]]) -> Iterator[list[str]]:
-    """A row of the table for each network and depth."""
+def _documents(found: Mapping[NetworkLabel, Sequence[Untrained]]) -> Iterator[dict[str, Any]]:
+    """The numbers of each network and depth, over its draws."""
     for network, draws in found.items():
         shallower: list[Untrained] = []
         for layers, own in by_depth(draws).items():
-            first = _mean_and_deviation([one.first for one in own])
-            last = _mean_and_deviation([one.layers[-1].weight for one in own])
-            factor = f"× {growth(shallower, own):.3f}" if shallower else ""
-            yield [network.title, str(layers), first, last, factor, _units_passed(own)]
+            passed = [one.effective_depth for one in own if one.effective_depth is not None]
+            yield {
+                "network": network.title,
+                "layers": layers,
+                "draws": len(own),
+                **_spread("first_layer_gradient_norm", [one.first for one in own]),
+                **_spread("last_layer_gradient_norm", [one.layers[-1].weight for one in own]),
+                "factor_per_layer": growth(shallower, own) if shallower else None,
+                "units": own[0].units,
+                "units_passed_mean": statistics.fmean(passed) if passed else None,
+            }
             shallower = own
 
 
-def _units_passed(draws: Sequence[Untrained]) -> str:
-    """As "12.3 of 27": the units that the gradient passes through on average; empty for chains."""
-    depths = [one.effective_depth for one in draws if one.effective_depth is not None]
-    return f"{statistics.fmean(depths):.1f} of {draws[0].units}" if depths else ""
+def _spread(name: str, values: Sequence[float]) -> dict[str, float | None]:
+    """Mean and sample standard deviation; None for a single value."""
+    std = statistics.stdev(values) if len(values) > 1 else None
+    return {f"{name}_mean": statistics.fmean(values), f"{name}_std": std}
 
 
-def _mean_and_deviation(values: Sequence[float]) -> str:
-    """Mean ± standard deviation; a single value alone."""
-    deviation = f" ± {statistics.stdev(values):.3g}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.3g}{deviation}"
+def _row(document: Mapping[str, Any]) -> list[str]:
+    """A row of the table for a network and a depth."""
+    factor, passed = document["factor_per_layer"], document["units_passed_mean"]
+    return [
+        document["network"],
+        str(document["layers"]),
+        *(_mean_and_deviation(document, f"{place}_layer") for place in ("first", "last")),
+        "" if factor is None else f"× {factor:.3f}",
+        "" if passed is None else f"{passed:.1f} of {document['units']}",  # empty for chains
+    ]
+
+
+def _mean_and_deviation(document: Mapping[str, Any], layer: str) -> str:
+    """Mean ± standard deviation of a gradient norm; a single value alone."""
+    mean, std = (document[f"{layer}_gradient_norm_{kind}"] for kind in ("mean", "std"))
+    return f"{mean:.3g}" + ("" if std is None else f" ± {std:.3g}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from densenet_cli.analysis.forward import Batches
 from densenet_cli.analysis.gradients import figure
 from densenet_cli.analysis.gradients.effective_depth import branching_units, effective_depth
@@ -21,20 +23,29 @@ def gradients(analysis: Analysis) -> None:
     if analysis.images < 2:
         raise OptionError("--images", analysis.images, "must be 2 or more, for batch norm", 256)
     measured = analysis.each(_measure, also_untrained=True)
-    analysis.write("gradients", figure.draw({one: norms for one, (norms, _) in measured.items()}))
-    for network, (_, depth) in measured.items():
-        print(f"{network.title}: {depth}")
+    norms = {network: own for network, (own, _) in measured.items()}
+    analysis.output.write("gradients", figure.draw(norms))
+    documents = [{"network": one.title, **passed} for one, (_, passed) in measured.items()]
+    lines = (f"{one.title}: {_in_words(passed)}" for one, (_, passed) in measured.items())
+    analysis.output.finish(documents, *lines)
 
 
-def _measure(trained: TrainedNetwork, batches: Batches) -> tuple[list[LayerGradient], str]:
-    return gradient_norms(trained.network, batches), _effective_depth(trained, batches)
+def _measure(trained: TrainedNetwork, batches: Batches) -> tuple[list[LayerGradient], dict[str, Any]]:
+    return gradient_norms(trained.network, batches), _units_passed(trained, batches)
 
 
-def _effective_depth(trained: TrainedNetwork, batches: Batches) -> str:
-    """A sentence that says how many residual blocks or dense layers the gradient passes through."""
+def _units_passed(trained: TrainedNetwork, batches: Batches) -> dict[str, Any]:
+    """The number of residual blocks or dense layers, and how many the gradient passes on average."""
     units = branching_units(trained.network)
     if not units:
-        return "has no residual blocks or dense layers that the gradient could bypass"
-    depth = effective_depth(trained.network, units, batches)
+        return {"units": 0, "unit_kind": None, "units_passed_mean": None}
     kind = "dense layers" if isinstance(units[0], DenseLayer) else "residual blocks"
-    return f"on average the gradient passes through {depth:.1f} of {len(units)} {kind}"
+    depth = effective_depth(trained.network, units, batches)
+    return {"units": len(units), "unit_kind": kind, "units_passed_mean": depth}
+
+
+def _in_words(passed: dict[str, Any]) -> str:
+    if not passed["units"]:
+        return "has no residual blocks or dense layers that the gradient could bypass"
+    number = f"{passed['units_passed_mean']:.1f} of {passed['units']} {passed['unit_kind']}"
+    return f"on average the gradient passes through {number}"

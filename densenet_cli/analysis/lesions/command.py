@@ -9,7 +9,7 @@ from densenet_cli.analysis.lesions import figure
 from densenet_cli.analysis.lesions.experiments import Lesion, LesionStudy
 from densenet_cli.analysis.network_label import NetworkLabel
 from densenet_cli.analysis.runs import Analysis
-from densenet_cli.figures.terminal import console, table
+from densenet_cli.figures.terminal import table
 from densenet_cli.inference.trained_network import TrainedNetwork
 
 
@@ -33,17 +33,27 @@ def lesions(analysis: Analysis, replace: str, draws: int, most: int) -> None:
         return found + (study.swap_random(range(1, most + 1)) if study.pairs() else [])
 
     found = analysis.each(measure)
-    analysis.write("lesions", figure.draw(found, replace))
+    analysis.output.write("lesions", figure.draw(found, replace))
     headings = ["network", "units", "error % intact", "one deleted, mean", "worst", "worst unit"]
-    rows = [_row(network, own) for network, own in found.items()]
-    console().print(table(headings, rows, text=("network", "worst unit")))
+    summaries = [_summary(network, own) for network, own in found.items()]
+    rows = map(_row, summaries)
+    analysis.output.finish(summaries, table(headings, rows, text=("network", "worst unit")))
 
 
-def _row(network: NetworkLabel, lesions: list[Lesion]) -> list[str]:
+def _row(summary: dict[str, str | int | float]) -> list[str]:
+    return [f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in summary.values()]
+
+
+def _summary(network: NetworkLabel, lesions: list[Lesion]) -> dict[str, str | int | float]:
     """The error of the intact network, and the errors with one unit deleted."""
     (intact,) = (lesion for lesion in lesions if lesion.experiment == "intact")
     single = [lesion for lesion in lesions if lesion.experiment == "delete_one"]
     worst = max(single, key=lambda lesion: lesion.error)
-    mean = statistics.fmean(lesion.error for lesion in single)
-    errors = (f"{error:.2f}" for error in (intact.error, mean, worst.error))
-    return [network.title, str(len(single)), *errors, *worst.units]
+    return {
+        "network": network.title,
+        "units": len(single),
+        "intact_error_percent": intact.error,
+        "one_deleted_mean_error_percent": statistics.fmean(lesion.error for lesion in single),
+        "one_deleted_highest_error_percent": worst.error,
+        "worst_unit": worst.units[0],
+    }

@@ -14,4 +14,5 @@ def maps(analysis: Analysis) -> None:
         UserError: a run cannot be used, or its network has no ReLU.
     """
     found = analysis.each(lambda trained, images: activations(trained.network, images))
-    analysis.write("maps", figure.draw(found))
+    analysis.output.write("maps", figure.draw(found))
+    analysis.output.finish([{"network": network.title} for network in found])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
 from densenet_cli.analysis.forward import Batches, logits_and_labels
 from densenet_cli.analysis.mistakes import calibration
 from densenet_cli.analysis.mistakes.figure import draw_confusion, draw_mistakes, draw_reliability
+from densenet_cli.analysis.network_label import NetworkLabel
 from densenet_cli.analysis.runs import Analysis
 from densenet_cli.inference.trained_network import TrainedNetwork
 from densenet_cli.plain_text import printable
@@ -50,12 +52,12 @@ def mistakes(analysis: Analysis) -> None:
     """
     found = analysis.each(_predict)
     bins = {one: calibration.reliability(own.logits, own.labels) for one, own in found.items()}
-    analysis.write("calibration", draw_reliability(bins))
-    analysis.write(
+    analysis.output.write("calibration", draw_reliability(bins))
+    analysis.output.write(
         "confusion",
         *(draw_confusion(own.confusion, own.class_names, one.title) for one, own in found.items()),
     )
-    analysis.write(
+    analysis.output.write(
         "mistakes",
         *(
             draw_mistakes(own.mistakes, own.pixels, own.class_names, one.title)
@@ -63,8 +65,9 @@ def mistakes(analysis: Analysis) -> None:
             if own.mistakes
         ),
     )
-    for network, own in found.items():
-        print(f"{network.title}: {_in_words(own)}")
+    documents = {network: _document(network, own) for network, own in found.items()}
+    lines = (f"{network.title}: {_in_words(one)}" for network, one in documents.items())
+    analysis.output.finish(list(documents.values()), *lines)
 
 
 def _predict(trained: TrainedNetwork, batches: Batches) -> Predictions:
@@ -76,14 +79,35 @@ def _predict(trained: TrainedNetwork, batches: Batches) -> Predictions:
     return Predictions(logits, labels, trained.class_names, confident, pixels)
 
 
-def _in_words(predictions: Predictions) -> str:
+def _document(network: NetworkLabel, predictions: Predictions) -> dict[str, Any]:
+    """The errors for JSON; the classes by error, the highest first."""
     confusion = predictions.confusion
-    error = 100 * (1 - confusion.diagonal().sum() / confusion.sum()).item()
-    distance = 100 * calibration.expected_calibration_error(predictions.logits, predictions.labels)
-    errors = calibration.class_errors(confusion).nan_to_num(0)
-    worst = [
-        f"{printable(predictions.class_names[label])} ({errors[label]:.1f} %)"
-        for label in errors.topk(min(WORST, len(errors))).indices
+    images = confusion.sum(1).tolist()
+    classes = zip(
+        predictions.class_names, calibration.class_errors(confusion).tolist(), images, strict=True
+    )
+    known = [
+        {"class": name, "error_percent": error, "images": count}
+        for name, error, count in classes
+        if count
     ]
-    overall = f"error {error:.2f} %, calibration error {distance:.2f} %"
+    distance = calibration.expected_calibration_error(predictions.logits, predictions.labels)
+    return {
+        "network": network.title,
+        "images": sum(images),
+        "error_percent": 100 * (1 - confusion.diagonal().sum() / confusion.sum()).item(),
+        "calibration_error_percent": 100 * distance,
+        "classes": sorted(known, key=lambda one: -one["error_percent"]),
+    }
+
+
+def _in_words(document: dict[str, Any]) -> str:
+    worst = [
+        f"{printable(one['class'])} ({one['error_percent']:.1f} %)"
+        for one in document["classes"][:WORST]
+    ]
+    overall = (
+        f"error {document['error_percent']:.2f} %, "
+        f"calibration error {document['calibration_error_percent']:.2f} %"
+    )
     return f"{overall}; highest class errors: {', '.join(worst)}"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from rich.table import Table
+
 from densenet_cli.analysis.network_label import NetworkLabel
 from densenet_cli.analysis.reuse import figure
-from densenet_cli.analysis.reuse.feature_reuse import BlockReuse, Claims, claims, feature_reuse
+from densenet_cli.analysis.reuse.feature_reuse import Claims, claims, feature_reuse
 from densenet_cli.analysis.runs import Analysis
-from densenet_cli.figures.terminal import console, table
+from densenet_cli.figures.terminal import table
 from densenet_cli.options import UserError
 
 NUMBERS = {  # what it means: the attribute of Claims
@@ -41,20 +43,26 @@ def reuse(analysis: Analysis, through_norm: bool) -> None:
         except UserError as error:
             raise UserError(f"{trained.checkpoint}: {error}") from error
     trained_ones = [network for network in blocks if network.trained is None]
-    analysis.write("reuse", *(figure.draw(blocks[one], one.title) for one in trained_ones))
-    _show_claims(blocks)
+    analysis.output.write("reuse", *(figure.draw(blocks[one], one.title) for one in trained_ones))
+    found = {network: claims(own) for network, own in blocks.items()}
+    documents = [
+        {"network": one.title, "is_trained": one.trained is None}
+        | {path.replace(".", "_"): _number(own, path) for path in NUMBERS.values()}
+        for one, own in found.items()
+    ]
+    analysis.output.finish(documents, _table(found))
 
 
-def _show_claims(blocks: Mapping[NetworkLabel, list[BlockReuse]]) -> None:
+def _table(found: Mapping[NetworkLabel, Claims]) -> Table:
     """A row for each number, a column for each network; no row if no network has the number."""
-    columns = [claims(own) for own in blocks.values()]
+    columns = found.values()
     rows = []
     for meaning, path in NUMBERS.items():
         numbers = [_number(column, path) for column in columns]
         if any(number is not None for number in numbers):
             rows.append([meaning, *("" if number is None else f"{number:.3f}" for number in numbers)])
-    headings = ["observation of the paper, section 5", *(network.title for network in blocks)]
-    console().print(table(headings, rows, text=headings[:1]))
+    headings = ["observation of the paper, section 5", *(network.title for network in found)]
+    return table(headings, rows, text=headings[:1])
 
 
 def _number(found: Claims, path: str) -> float | None:

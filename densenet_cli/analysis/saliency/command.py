@@ -58,7 +58,8 @@ def saliency(
             raise UserError(f"{network.title}: {error}") from error
     if not paths:
         _check_same_images(found)
-    analysis.write("saliency", figure.draw(shown[0], found))
+    analysis.output.write("saliency", figure.draw(shown[0], found))
+    analysis.output.finish([{"network": network.title} for network in found])
     return unreadable
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from densenet_cli.figures import (
     own_matplotlib,  # noqa: F401 -- before the modules that import matplotlib
@@ -106,18 +107,45 @@ def write(
     """
     for form in formats:
         choice("--format", form, FORMATS)
+    drawings = drawn(settings, kinds, judged)
+    return [path for kind, drawing in drawings.items() for path in drawing.save(folder / kind, formats)]
+
+
+def document(
+    settings: Sequence[Setting],
+    kinds: Sequence[str],
+    folder: Path,
+    formats: Sequence[str],
+    judged: Judged | None = None,
+) -> dict[str, Any]:
+    """What `write` draws, for JSON: the caption and the points of each figure, and its files.
+
+    Args:
+        settings, kinds, folder, formats, judged: as for `write`; without formats no file is written.
+    """
+    return {
+        "figures": [
+            drawing.document(kind, drawing.save(folder / kind, formats) if formats else ())
+            for kind, drawing in drawn(settings, kinds, judged).items()
+        ]
+    }
+
+
+def drawn(
+    settings: Sequence[Setting], kinds: Sequence[str], judged: Judged | None = None
+) -> dict[str, Drawing]:
+    """The figures of some kinds; of all for which there are data if none is named.
+
+    Raises:
+        UserError: if a kind is unknown, or there are no data for a figure.
+    """
     drawings = {kind: draw(settings, kind, judged) for kind in kinds or KINDS}
     for kind, drawing in drawings.items():
         if drawing is None and kinds:
             raise UserError(f"--kind={kind}: nothing to draw; it needs {KINDS[kind].needs}")
     if not any(drawings.values()):
         raise UserError("nothing to draw: there is no finished run with a test error")
-    return [
-        path
-        for kind, drawing in drawings.items()
-        if drawing is not None
-        for path in drawing.save(folder / kind, formats)
-    ]
+    return {kind: drawing for kind, drawing in drawings.items() if drawing is not None}
 
 
 def draw(settings: Sequence[Setting], kind: str, judged: Judged | None = None) -> Drawing | None:

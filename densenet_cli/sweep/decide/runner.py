@@ -228,8 +228,10 @@ def _show_plan(sweep: Sweep, rounds: Rounds) -> int:
     """Print the plan of the runs that are needed in any case, and what may be added."""
     from densenet_cli.sweep.plan.plan import show_plan, total_and_left
 
-    status = show_plan(replace(sweep, jobs=rounds.needed()))
     most_of_all = rounds.at_most()
+    status = show_plan(replace(sweep, jobs=rounds.needed()), most_of_all)
+    if sweep.cfg.plan == "json":
+        return status
     total, left = total_and_left(most_of_all)
     output_console().print(
         f"these are needed at least, if every comparison is decided at its next look; at most "

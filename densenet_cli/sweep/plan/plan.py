@@ -1,9 +1,11 @@
-"""plan=true: what a sweep would run and cost, and what of it is done, without training anything."""
+"""plan=true, plan=json: what a sweep would run and cost, and what is done, without training."""
 
 from __future__ import annotations
 
 import heapq
+import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from rich import box
@@ -11,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from densenet_cli.files.json_document import json_document
 from densenet_cli.files.lock import is_locked
 from densenet_cli.plain_text import counted, printable
 from densenet_cli.record.run_record import last_checkpoint
@@ -22,17 +25,44 @@ from densenet_cli.sweep.status import listed, output_console, stored_record
 from densenet_cli.units import duration, memory
 
 
-def show_plan(sweep: Sweep) -> int:
+@dataclass(frozen=True)
+class Planned:
+    """A run of a sweep.
+
+    Attributes:
+        job: with its configuration and its folder.
+        state: according to its record; "to do" if it has none.
+        cost: of the whole run.
+        seconds_left: of the rest of it; None if not known.
+    """
+
+    job: Job
+    state: str
+    cost: Estimate
+    seconds_left: float | None
+
+
+def show_plan(sweep: Sweep, at_most: list[Job] | None = None) -> int:
     """Measure what is not known yet about the unfinished jobs, and print the plan.
+
+    Args:
+        sweep: with plan=json it is printed as a JSON document, else as a table.
+        at_most: for JSON, the jobs of a sweep that may add seeds to those it needs in any case.
 
     Returns:
         The exit status: 0, or 1 if a job cannot be run.
     """
     status = Console(stderr=True)
     with status.status("measuring") as line:
-        estimates = _estimates(sweep.jobs, lambda text: line.update(Text(printable(text))))
-    states = [_state(job) for job in sweep.jobs]
-    left = [_seconds_left(job, one) for job, one in zip(sweep.jobs, estimates, strict=True)]
+        planned = _planned(sweep.jobs, lambda text: line.update(Text(printable(text))))
+    if sweep.cfg.plan == "json":
+        sys.stdout.write(json_document(_document(sweep, planned, at_most)))
+    else:
+        _show(output_console(), sweep, planned)
+    return 1 if any(one.cost.error for one in planned) else 0
+
+
+def _show(console: Console, sweep: Sweep, planned: list[Planned]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("run", overflow="fold")
     table.add_column("state", no_wrap=True)
@@ -40,45 +70,72 @@ def show_plan(sweep: Sweep) -> int:
     has_budget = any(job.config.get("budget") is not None for job in sweep.jobs)
     for title in [*(["epochs"] if has_budget else []), *titles]:
         table.add_column(title, justify="right", no_wrap=True)
-    for job, state, one, rest in zip(sweep.jobs, states, estimates, left, strict=True):
-        epochs = ["?" if one.epochs is None else f"{one.epochs:.1f}"] if has_budget else []
-        cells = [
-            *epochs,
-            _count(one.parameters),
-            _count(one.multiply_adds),
-            _memory(one.peak_memory_bytes),
-        ]
-        outcome = "cannot run" if one.error else state
-        table.add_row(printable(job.folder.name), outcome, *cells, _time(one.seconds), _time(rest))
-    console = output_console()
+    for one in planned:
+        cost = one.cost
+        epochs = ["?" if cost.epochs is None else f"{cost.epochs:.1f}"] if has_budget else []
+        cells = [_count(cost.parameters), _count(cost.multiply_adds), _memory(cost.peak_memory_bytes)]
+        times = [_time(cost.seconds), _time(one.seconds_left)]
+        outcome = "cannot run" if cost.error else one.state
+        table.add_row(printable(one.job.folder.name), outcome, *epochs, *cells, *times)
     console.print(table, soft_wrap=False)
-    for reason in dict.fromkeys(one.error for one in estimates if one.error):
-        jobs = zip(sweep.jobs, estimates, strict=True)
-        refused = [job.folder.name for job, one in jobs if one.error == reason]
+    for reason in dict.fromkeys(one.cost.error for one in planned if one.cost.error):
+        refused = [one.job.folder.name for one in planned if one.cost.error == reason]
         console.print(printable(f"{listed(refused)} cannot run: {reason}") + "\n")
-    _print_totals(console, sweep, estimates, left, states.count("done"))
-    return 1 if any(one.error for one in estimates) else 0
+    _print_totals(console, sweep, planned)
+
+
+def _document(sweep: Sweep, planned: list[Planned], at_most: list[Job] | None) -> dict[str, Any]:
+    """The plan for JSON. Sums are over the runs whose time is known."""
+    return {
+        "folder": str(relative(sweep.folder)),
+        "seconds": sum(one.cost.seconds or 0 for one in planned),
+        "seconds_left": sum(one.seconds_left or 0 for one in planned),
+        "runs": [
+            {
+                "folder": str(relative(one.job.folder)),
+                "overrides": one.job.overrides,
+                "state": one.state,
+                "epochs": one.cost.epochs,
+                "parameters": one.cost.parameters,
+                "multiply_adds": one.cost.multiply_adds,
+                "peak_memory_bytes": one.cost.peak_memory_bytes,
+                "seconds": one.cost.seconds,
+                "seconds_left": one.seconds_left,
+                "device": one.cost.device or None,
+                "reason": one.cost.error,
+            }
+            for one in planned
+        ],
+        "at_most": None
+        if at_most is None
+        else dict(zip(("seconds", "seconds_left"), total_and_left(at_most), strict=True))
+        | {"runs": len(at_most)},
+    }
 
 
 def total_and_left(jobs: list[Job]) -> tuple[float, float]:
     """The seconds that jobs take one after another, in total and from now on, as far as is known."""
-    estimates = _estimates(jobs, lambda text: None)
-    left = [_seconds_left(job, one) or 0 for job, one in zip(jobs, estimates, strict=True)]
-    return sum(one.seconds or 0 for one in estimates), sum(left)
+    planned = _planned(jobs, lambda text: None)
+    total = sum(one.cost.seconds or 0 for one in planned)
+    return total, sum(one.seconds_left or 0 for one in planned)
 
 
-def _estimates(jobs: list[Job], on_progress: Callable[[str], object]) -> list[Estimate]:
+def _planned(jobs: list[Job], on_progress: Callable[[str], object]) -> list[Planned]:
     """What each job costs: from its record if it is done, else an estimate."""
-    records = {job.identity: stored_record(job) for job in jobs}
+    records = [stored_record(job) for job in jobs]
     known = {
-        name: _recorded_cost(record)
-        for name, record in records.items()
+        job.identity: _recorded_cost(record)
+        for job, record in zip(jobs, records, strict=True)
         if record.get("state") == "done"
     }
     unknown = [job for job in jobs if job.identity not in known]
     estimates = estimate([job.config for job in unknown], on_progress)
     known.update((job.identity, one) for job, one in zip(unknown, estimates, strict=True))
-    return [known[job.identity] for job in jobs]
+    return [
+        Planned(job, _state(job, record), cost, _seconds_left(job, record, cost))
+        for job, record in zip(jobs, records, strict=True)
+        for cost in [known[job.identity]]
+    ]
 
 
 def _recorded_cost(record: Mapping[str, Any]) -> Estimate:
@@ -94,30 +151,29 @@ def _recorded_cost(record: Mapping[str, Any]) -> Estimate:
     )
 
 
-def _state(job: Job) -> str:
+def _state(job: Job, record: Mapping[str, Any]) -> str:
     """The state of a job according to its record; interrupted also if its process was killed."""
-    state = stored_record(job).get("state")
+    state = record.get("state")
     if state == "running" and not is_locked(job.folder):
         return "interrupted"
     return str(state or "to do")
 
 
-def _print_totals(
-    console: Console, sweep: Sweep, estimates: list[Estimate], left: list[float | None], done: int
-) -> None:
+def _print_totals(console: Console, sweep: Sweep, planned: list[Planned]) -> None:
+    done = sum(one.state == "done" for one in planned)
+    left = [one.seconds_left or 0 for one in planned]
     console.print(
         f"{counted(len(sweep.jobs), 'run')} in {printable(relative(sweep.folder))}, {done} done"
     )
-    total = sum(one.seconds or 0 for one in estimates)
-    rest = sum(seconds or 0 for seconds in left)
-    most = max((one.peak_memory_bytes or 0 for one in estimates), default=0)
+    total = sum(one.cost.seconds or 0 for one in planned)
+    most = max((one.cost.peak_memory_bytes or 0 for one in planned), default=0)
     console.print(
-        f"one run after another: {duration(total)} in total, {duration(rest)} left; "
+        f"one run after another: {duration(total)} in total, {duration(sum(left))} left; "
         f"memory: {_memory(most)} at most"
     )
-    for line in _at_once(sweep, estimates, [seconds or 0 for seconds in left]):
+    for line in _at_once(sweep, [one.cost for one in planned], left):
         console.print(line)
-    devices = ", ".join(dict.fromkeys(one.device for one in estimates if one.device))
+    devices = ", ".join(dict.fromkeys(one.cost.device for one in planned if one.cost.device))
     if devices:
         console.print(f"estimated from a few training steps on {devices}")
     elif done < len(sweep.jobs):
@@ -156,9 +212,8 @@ def _together(seconds: list[float], number: int) -> float:
     return max(ends)
 
 
-def _seconds_left(job: Job, one: Estimate) -> float | None:
+def _seconds_left(job: Job, record: Mapping[str, Any], one: Estimate) -> float | None:
     """The time that the rest of a job takes; a run that has no checkpoint begins again."""
-    record = stored_record(job)
     if record.get("state") == "done":
         return 0.0
     if one.seconds is None:
