@@ -25,6 +25,7 @@ Examples
   densenet-run recipe=one_cycle epochs=10                  a short training
   densenet-run trainer=ddp                                 all GPUs of this machine
   densenet-run --multirun model.growth_rate=12,24,40 model.compression=0.5,1.0
+  densenet-run -m model=resnet_20,densenet_bc_40 seeds=until_decided sweep.baseline=model=resnet_20
   densenet-run sweep=small_figure4 plan=true               what a sweep would run, and its cost
   densenet-run resume=outputs/DATE/TIME                    resume an interrupted run or sweep
   densenet-run task=test checkpoint=outputs/DATE/TIME/checkpoints/last.ckpt

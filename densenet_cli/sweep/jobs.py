@@ -84,7 +84,8 @@ def compose_sweep(
         UserError: if a job cannot be composed or may not be built, or an option of the sweep is wrong.
     """
     cfg, _ = sweep_options(overrides)
-    as_typed = [job for command in split_by_experiment(overrides) for job in _expanded(command)]
+    commands = split_by_experiment(overrides)
+    as_typed = [job for command in commands for job in _expanded(command, decide_options.is_asked(cfg))]
     of_jobs = [as_trained(job) for job in as_typed]
     folders = folders or Folders(sweep_folder(cfg))
     if source is not None:
@@ -129,10 +130,13 @@ def split_by_experiment(overrides: list[str]) -> list[list[str]]:
     return [[choice if one in typed else one for one in overrides] for choice in choices]
 
 
-def _expanded(overrides: list[str]) -> list[list[str]]:
-    """The overrides of each job."""
+def _expanded(overrides: list[str], until_decided: bool) -> list[list[str]]:
+    """The overrides of each job; with `until_decided` of all seeds that may be needed."""
     cfg, shared = sweep_options(overrides)
-    seeds = cfg.sweep.most_seeds if decide_options.is_asked(cfg) else cfg.seeds
+    if decide_options.is_asked(cfg) != until_decided:
+        rule = f"is asked for by the file of one experiment; type seeds={decide_options.WORD} for all"
+        raise UserError(f"seeds={decide_options.WORD}: {rule}")
+    seeds = cfg.sweep.most_seeds if until_decided else cfg.seeds
     lines = OmegaConf.to_container(cfg.sweep, resolve=False)["jobs"]  # type: ignore[index,call-overload]
     if not isinstance(lines, list) or not lines or not all(isinstance(line, str) for line in lines):
         rule = "must be a list of lines, each the overrides of one grid"

@@ -62,13 +62,17 @@ class Runner:
                     if self.status[job] in ("to do", "elsewhere") and self._can_run(job):
                         self.status[job] = "running"
                         return job
-            if not (elsewhere := self.status.count("elsewhere")):
+            if not self.status.count("elsewhere"):
                 return None
-            if not self._has_waited:
-                self._has_waited = True
-                say(f"waiting for {counted(elsewhere, 'run')} of another process")
+            self._say_that_it_waits()
             self._pause()
         return None
+
+    def _say_that_it_waits(self) -> None:
+        """Say so once, if other processes have runs of the sweep."""
+        if not self._has_waited and (elsewhere := self.status.count("elsewhere")):
+            self._has_waited = True
+            say(f"waiting for {counted(elsewhere, 'run')} of another process")
 
     def _work(self, worker: Worker) -> None:
         with worker:

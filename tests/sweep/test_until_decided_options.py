@@ -108,3 +108,21 @@ def test_a_damaged_sweep_file_is_one_message(name, value, rule, tmp_path):
     with pytest.raises(UserError) as error:
         read_sweep(tmp_path)
     assert rule in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words", "answer"),
+    [
+        ("seeds: until_decided\nsweep: {baseline: seed=0}", [], "seeds=until_decided: is asked for by"),
+        ("sweep: {most_seeds: 2}", WORDS, "sweep.most_seeds: the files of the experiments have"),
+    ],
+)
+def test_experiments_are_decided_together_or_not_at_all(content, words, answer, tmp_path):
+    (tmp_path / "mine/experiment").mkdir(parents=True)
+    own = "# @package _global_\ndefaults: [quickstart, _self_]\n"
+    (tmp_path / "mine/experiment/own.yaml").write_text(f"{own}model: {{depth: 10}}\n{content}\n")
+    counts = ["sweep.first_seeds=2"] if words else []
+    typed = ["experiment=own,quickstart", *with_quoted_paths(words), *counts]
+    with composing("mine") as folder, pytest.raises(UserError) as error:
+        comparisons(jobs.compose_sweep([*folder, *typed]))
+    assert answer in str(error.value)

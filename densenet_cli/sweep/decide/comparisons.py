@@ -60,6 +60,9 @@ def comparisons(sweep: Sweep) -> Comparisons:
         if alike.setdefault(job.config["seed"], job) is not job:
             why = f"makes runs that differ in the seeds only, which seeds={options.WORD} chooses"
             raise OptionError("data.seed", job.config["data"]["seed"], f"{why}; leave it out")
+    if len({frozenset(jobs) for jobs in settings.values()}) > 1:
+        why = "sweep.most_seeds: the files of the experiments have different numbers"
+        raise UserError(f"{why}; type one for all, as sweep.most_seeds=10")
     firsts = {digest: next(iter(jobs.values())) for digest, jobs in settings.items()}
     if len(firsts) < 2:
         why = f"seeds={options.WORD} compares settings, and the sweep has only one"

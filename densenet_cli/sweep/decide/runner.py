@@ -52,7 +52,7 @@ def run_until_decided(sweep: Sweep, others: list[Job], is_new: bool) -> int:
     place = {job.identity: number for number, job in enumerate([*others, *sweep.jobs])}
     rounds.status.jobs.sort(key=lambda job: place[job.identity])
     rounds.status.print_table(sweep.folder, sweep.cfg.hydra.searchpath)
-    print_verdicts(compared.design, rounds.errors, rounds.standing, rounds.obstacle)
+    print_verdicts(sweep.folder, compared.design, rounds.errors, rounds.standing, rounds.obstacle)
     return 128 + signal_number if signal_number else rounds.status.exit_status()
 
 
@@ -70,20 +70,21 @@ class Rounds:
     """
 
     def __init__(self, compared: Comparisons, others: Iterable[Job] = ()) -> None:
-        self.compared, self.others = compared, list(others)
+        alike = {job.identity: job for job in compared.jobs.values()}
+        self.compared, self.others = compared, [alike.get(job.identity, job) for job in others]
         self.status = SweepStatus(self.others)
         self.errors: dict[str, dict[int, float]] = {name: {} for name in compared.design.settings}
-        self.standing: dict[str, Standing] = {}
+        self.standing: dict[str, Standing] = standings(compared.design, self.errors)
 
     def needed(self) -> list[Job]:
         """The jobs that are needed now, finished ones among them, in the order in which to run them."""
         design = self.compared.design
         while True:
-            self.standing = standings(design, self.errors)
             runs = list(in_order(design, needed(design, self.standing)))
             new = [self._read(*run) for run in runs]
             if not any(new):
                 return [*self.others, *(self.compared.jobs[run] for run in runs)]
+            self.standing = standings(design, self.errors)
 
     def _read(self, setting: str, seed: int) -> bool:
         """Take note of a run that is needed; whether its error was not known before."""
@@ -157,6 +158,7 @@ class Decider(Runner):
                     continue
                 if not any(self.status[job] in ("running", "elsewhere") for job in wanted):
                     return None
+            self._say_that_it_waits()
             self._pause()
         return None
 

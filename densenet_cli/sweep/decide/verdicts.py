@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from rich import box
 from rich.table import Table
@@ -11,12 +13,14 @@ from rich.table import Table
 from densenet_cli.decisions.rounds import Design, Errors, Standing
 from densenet_cli.decisions.rule import UNDECIDED
 from densenet_cli.plain_text import counted, printable
+from densenet_cli.run.summary import relative
 from densenet_cli.sweep.status import output_console
 
 HEADINGS = ("seeds", "mean test error", "difference", "interval")
 
 
 def print_verdicts(
+    folder: Path,
     design: Design,
     errors: Mapping[str, Errors],
     standing: Mapping[str, Standing],
@@ -25,6 +29,7 @@ def print_verdicts(
     """Print a table of the comparisons, and by which rule they were decided.
 
     Args:
+        folder: the sweep's.
         design: what was compared.
         errors: for each setting the errors of its finished runs.
         standing: how far each comparison has come.
@@ -46,7 +51,10 @@ def print_verdicts(
         table.add_row(printable(setting), *cells)
     console = output_console()
     console.print(table, soft_wrap=False)
-    console.print(_rule(design))
+    for sentence in _rules(design):
+        console.print(sentence)
+    command = ["densenet-results", "decide", printable(relative(folder))]
+    console.print(f"decide again with: {shlex.join(command)}")
 
 
 def _word(standing: Standing, obstacle: str) -> str:
@@ -57,15 +65,18 @@ def _word(standing: Standing, obstacle: str) -> str:
     return f"{word}: {reason}" if reason else word
 
 
-def _rule(design: Design) -> str:
+def _rules(design: Design) -> list[str]:
+    """Sentences on what the columns mean."""
     rule, looks = design.rule, ", ".join(map(str, design.looks))
-    equal = f"; equal: within {rule.margin:g} percent points" if rule.margin is not None else ""
     number = counted(rule.comparisons, "comparison")
-    return (
-        "difference: of the reported test errors, setting - baseline, in percent points, by pairs of "
-        f"seeds; sequential t-test at {looks} seeds, in {number} together at most "
-        f"{100 * rule.level:g} % for a false decision, and for a false interval{equal}"
-    )
+    equal = f"; equal: the difference is within ±{rule.margin:g}" if rule.margin is not None else ""
+    return [
+        "difference: setting - baseline, of the reported test errors, in percent points, by pairs of "
+        "seeds",
+        f"verdict: by a sequential t-test at {looks} seeds; the probability of any false decision in "
+        f"{number} is {100 * rule.level:g} % at most, and of any interval without the true difference, "
+        f"too{equal}",
+    ]
 
 
 def _mean(design: Design, errors: Errors, number: int) -> str:
