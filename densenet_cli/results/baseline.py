@@ -175,18 +175,17 @@ def _digest(setting: Setting) -> str | None:
 
 
 def _was_typed(run: Run, items: Sequence[str]) -> bool:
-    """Whether a run has all options, as typed (model=resnet_20) or as resolved (depth=20)."""
+    """Whether a run has all options, as typed (model=resnet_20), as resolved, or its network's name."""
     typed, options = run.fields.get("overrides") or [], flat(run.config)
 
     def has(item: str) -> bool:
         key, _, value = item.strip().partition("=")
-        if item.strip() in typed or (key in PSEUDO_OPTIONS and PSEUDO_OPTIONS[key](run) == value):
+        if item.strip() in (*typed, PSEUDO_OPTIONS["network"](run)):
             return True
-        return any(
-            shown(found) == value
-            for name, found in options.items()
-            if name == key or name.endswith(f".{key}")
-        )
+        if key in PSEUDO_OPTIONS and PSEUDO_OPTIONS[key](run) == value:
+            return True
+        names = [key] if key in options else [name for name in options if name.endswith(f".{key}")]
+        return any(shown(options[name]) == value for name in names)
 
     return all(map(has, items))
 

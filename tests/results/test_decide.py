@@ -80,6 +80,11 @@ def test_a_baseline_that_matches_several_settings_is_one_message():
         baseline.find(found, "epochs=300")
     example = str(error.value).rpartition("--baseline=")[2]
     assert baseline.find(found, example) is found[0]
+    found = settings([*_runs([4.5]), *_runs([4.7], epochs=40)])
+    with pytest.raises(OptionError, match="matches 2 settings") as error:
+        baseline.find(found, "DenseNet-BC (L=100, k=12)")
+    assert str(error.value).endswith("--baseline=DenseNet-BC (L=100, k=12),epochs=300")
+    assert baseline.find(found, "DenseNet-BC (L=100, k=12),epochs=300") is found[0]
 
 
 def test_a_baseline_may_be_a_folder(tmp_path):
