@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from densenet_cli.plain_text import printable
-from densenet_cli.units import count, duration
+from densenet_cli.units import count, duration, energy
 
 
 def announce(console: Console, fields: dict[str, Any], folder: Path) -> None:
@@ -103,6 +103,8 @@ def _costs(fields: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "training", ", ".join([*used, duration(fields["train_seconds"])])
     if fields.get("images_per_second"):
         yield "training speed", f"{fields['images_per_second']:,.0f} images/s"
+    if fields.get("energy_joules") is not None:
+        yield "energy", f"{energy(fields['energy_joules'])} of training"
     yield "device", _device(fields)
     if fields.get("seconds") is not None:
         yield "time", duration(fields["seconds"])

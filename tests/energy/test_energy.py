@@ -254,7 +254,7 @@ class _Steady:
         return 5.0
 
 
-def test_a_record_has_the_sum_over_the_parts_of_the_run(tmp_path, monkeypatch):
+def test_a_record_has_the_sum_over_the_parts_of_the_run(tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.setattr(counters, "packages", lambda: [_Steady()])
@@ -274,6 +274,7 @@ def test_a_record_has_the_sum_over_the_parts_of_the_run(tmp_path, monkeypatch):
     whole = json.loads((folder / "run.json").read_text())
     assert (whole["state"], whole["energy_joules"]) == ("done", 15 + 10)  # none for the last tests
     assert whole["energy_devices"] == ["steady"]
+    assert "energy             25 J of training" in capfd.readouterr().out
     assert not list(tmp_path.glob(f"densenet-cli-energy-{os.getuid()}/steady/*.use"))
 
 

@@ -177,6 +177,15 @@ def test_a_page_of_failed_runs_only_is_written():
     assert not page.all("figure")
 
 
+def test_a_pruned_run_is_listed_and_in_no_mean():
+    write(Path("runs/a"), 4.5, seed=0)
+    write(Path("runs/b"), seed=1, state="pruned", epoch=7, results={})
+    page = _page()
+    assert "1 of 2 runs finished" in page.text
+    assert "7 of 300" in page.text
+    assert "its search ended it early" in page.text
+
+
 # What a reader does, and what the page then looks like.
 READER = """
 const heading = (text) => [...document.querySelectorAll(".sortable > thead button")]

@@ -99,13 +99,20 @@ def unfinished(settings: Sequence[Setting]) -> list[dict[str, str]]:
             "seed": shown(run.seed),
             "status": run.status,
             "epoch": f"{run.fields.get('epoch', 0)} of {run.fields.get('epochs', '?')}",
-            "reason": str(run.fields.get("error") or "") if run.status == "failed" else "",
+            "reason": _reason(run),
             "folder": run.name,
         }
         for setting in settings
         for run in setting.runs
         if run.status != "done"
     ]
+
+
+def _reason(run: Run) -> str:
+    """Why a run has no result; empty if its status says it."""
+    if run.status == "pruned":
+        return "its search ended it early: other trials had lower held-out errors"
+    return str(run.fields.get("error") or "") if run.status == "failed" else ""
 
 
 def environments(runs: Sequence[Run]) -> list[dict[str, str]]:
