@@ -287,6 +287,9 @@ def test_a_plan_counts_the_runs_needed_at_least_and_at_most(compared, decide, mo
     assert "15 runs in outputs/mine, 11 done" in said
     assert "25:00 min in total, 6:40 min left" in said
     assert "at most 20 runs: 33:20 min in total, 15:00 min left" in said
+    decide()
+    assert decide_runner._show_plan(_sweep(Path("outputs/mine")), Rounds(compared)) == 0
+    assert "at most 17 runs: 28:20 min in total, 0.0 s left" in capsys.readouterr().out
 
 
 @pytest.fixture

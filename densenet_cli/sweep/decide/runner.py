@@ -75,6 +75,7 @@ class Rounds:
         self.status = SweepStatus(self.others)
         self.errors: dict[str, dict[int, float]] = {name: {} for name in compared.design.settings}
         self.standing: dict[str, Standing] = standings(compared.design, self.errors)
+        self.needed()
 
     def needed(self) -> list[Job]:
         """The jobs that are needed now, finished ones among them, in the order in which to run them."""
