@@ -23,6 +23,7 @@ Examples
   densenet-run model=resnet_110 data=cifar100              another network, another data set
   densenet-run model.growth_rate=24 epochs=100 seed=1      options as overrides
   densenet-run recipe=one_cycle epochs=10                  a short training
+  densenet-run recipe=one_cycle budget=1e15                as many multiply-adds for every network
   densenet-run trainer=ddp                                 all GPUs of this machine
   densenet-run --multirun model.growth_rate=12,24,40 model.compression=0.5,1.0
   densenet-run -m model=resnet_20,densenet_bc_40 seeds=until_decided sweep.baseline=model=resnet_20

@@ -30,7 +30,6 @@ from densenet_cli.training.classifier import ImageClassifier
 from densenet_cli.training.cuda_graphs import CudaGraphs
 from densenet_cli.training.finite_loss import FiniteLoss
 from densenet_cli.training.interruption import stop_asking_for_sigterm
-from densenet_cli.training.last_step import LastStep
 from densenet_cli.training.recorded_step import RecordedStep
 from densenet_cli.training.weight_average import WeightAverage
 
@@ -129,7 +128,6 @@ def build_trainer(
     logger, ema_decay = config["logger"], config["recipe"]["ema_decay"]
     has_logger = "_target_" in logger
     ema = [] if ema_decay is None else [WeightAverage(ema_decay)]
-    last_step = [] if config.get("budget") is None else [LastStep()]
     # Unless torchrun or srun started the processes, Lightning does, even in a SLURM shell.
     environments = {"torchrun": TorchElasticEnvironment, "srun": SrunEnvironment}
     try:
@@ -137,7 +135,7 @@ def build_trainer(
         trainer = L.Trainer(
             **{"num_sanity_val_steps": 0, **options.arguments},
             max_epochs=config["epochs"],
-            callbacks=[*ema, *last_step, FiniteLoss(), *callbacks],
+            callbacks=[*ema, FiniteLoss(), *callbacks],
             logger=build("logger", logger, save_dir=str(folder)) if has_logger else False,
             default_root_dir=str(folder),
             plugins=[WholeFileCheckpointIO(), environment],

@@ -15,6 +15,7 @@ from densenet_cli.plain_text import first_line
 from densenet_cli.run import budget
 from densenet_cli.run.budget import Epoch, Length
 from densenet_cli.training.classifier import ImageClassifier
+from densenet_cli.training.last_step import LastStep
 
 
 def keep_to_budget(
@@ -46,7 +47,8 @@ def keep_to_budget(
         forward = forward_multiply_adds(classifier.network, data)
         known = budget.length(config, chosen, epoch, forward)
     trainer.fit_loop.max_epochs = -(-known.steps // epoch.steps)
-    trainer.fit_loop.epoch_loop.max_steps = known.steps
+    trainer.callbacks.insert(0, LastStep(known.steps))  # type: ignore[attr-defined]
+    classifier.steps = known.steps
     own_epochs = config["recipe"].get("epochs", config["epochs"])  # a recipe of the user's may lack it
     classifier.epochs = whole_number("recipe.epochs", own_epochs, example=300)
     return known

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shlex
 from collections.abc import Iterable
 
@@ -12,6 +13,7 @@ from hydra.core.override_parser.types import Override
 
 from densenet_cli.config.overrides import key
 from densenet_cli.options import UserError, whole_number
+from densenet_cli.units import typed_number
 
 OF_THE_SWEEP = ("sweep", "seeds", "plan", "resume", "hydra")  # sections and keys that no job has
 
@@ -88,8 +90,14 @@ def values(override: Override) -> list[str]:
             f"{override.get_key_element()}=0.05,0.1,0.2; or search the interval: hydra/sweeper=optuna"
         )
     name = override.get_key_element()
-    texts = override.sweep_string_iterator()
+    texts = map(_as_typed, override.sweep_string_iterator())
     return [f"{name}={text.lower() if text in ('True', 'False') else text}" for text in texts]
+
+
+def _as_typed(text: str) -> str:
+    """A large number as one types it, since it becomes part of a folder's name: 1e15."""
+    is_large = re.fullmatch(r"\d{7,}\.0|\d+(\.\d+)?e\+\d+", text)
+    return typed_number(float(text)) if is_large else text
 
 
 def _with_seeds(job: list[str], seeds: int) -> Iterable[list[str]]:

@@ -51,6 +51,7 @@ class ImageClassifier(LightningModule):
     Attributes:
         epochs: if set, the epochs that a schedule which advances every epoch is made for. They are then
             spread evenly over the steps of the run, however many epochs those are.
+        steps: if set, the steps of the run, which may end within an epoch.
         graphs: if set, computes the same as `network`, faster.
         recorded_step: if set, trains by the same steps, faster.
         is_replayed: whether the last step was replayed as a whole.
@@ -77,6 +78,7 @@ class ImageClassifier(LightningModule):
         number("label_smoothing", label_smoothing, example=0.1, at_least=0, below=1)
         self.network = network
         self.epochs: int | None = None
+        self.steps: int | None = None
         self.graphs: CudaGraphs | None = None
         self.recorded_step: RecordedStep | None = None
         self.complete: Callable[[Any], Batch] | None = None
@@ -226,7 +228,7 @@ class ImageClassifier(LightningModule):
         optimizer = self.make_optimizer(self.network)
         try:
             epochs = self.epochs or self.trainer.max_epochs
-            steps = self.trainer.estimated_stepping_batches
+            steps = self.steps or self.trainer.estimated_stepping_batches
             schedule = schedules.complete(self.make_schedule, optimizer, epochs or 0, int(steps))
         except OptionError as error:
             raise error.within("recipe.schedule") from error
@@ -256,10 +258,10 @@ class ImageClassifier(LightningModule):
 
     def _advances(self) -> int:
         """How often the schedule advances now: once, or by the epochs that are spread over steps."""
-        if self.epochs is None or self._is_per_step:
+        if self.epochs is None or self.steps is None or self._is_per_step:
             return 1
-        step, steps = self.trainer.global_step, int(self.trainer.estimated_stepping_batches)
-        return step * self.epochs // steps - (step - 1) * self.epochs // steps
+        step = self.trainer.global_step
+        return step * self.epochs // self.steps - (step - 1) * self.epochs // self.steps
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save facts about the training images, and the metrics of an epoch that is not complete."""

@@ -8,14 +8,21 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class LastStep(Callback):
-    """Ends the epoch in which the trainer reaches its `max_steps`.
+    """Ends training after a number of steps.
 
-    By itself Lightning would stop without the evaluation that follows an epoch.
+    With Lightning's own max_steps there would be no evaluation after the last step, and a run that is
+    resumed from the end of an epoch would leave out the next one.
+
+    Args:
+        steps: of the whole run.
     """
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Ask the trainer to evaluate and stop, if this was the last step."""
-        if trainer.global_step >= trainer.max_steps:
+        if trainer.global_step >= self.steps:
             trainer.should_stop = True

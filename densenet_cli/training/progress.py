@@ -151,8 +151,13 @@ class TrainingProgress(Checkpoint):
         return self._epoch_images / max(self._epoch_train_seconds, 1e-9)
 
     def _time_left(self, trainer: Trainer, done_of_epoch: float) -> float:
-        """Seconds until the last epoch ends, if all take as long as the last one did."""
-        epochs_left = (trainer.max_epochs or 0) - trainer.current_epoch - done_of_epoch
+        """Seconds until training ends, if all epochs take as long as the last one did."""
+        per_epoch = -(-trainer.num_training_batches // trainer.accumulate_grad_batches)
+        steps = getattr(trainer.lightning_module, "steps", None)
+        epochs = (
+            steps / per_epoch if steps else trainer.max_epochs or 0
+        )  # the last may be a part of one
+        epochs_left = epochs - trainer.current_epoch - done_of_epoch
         last = self.rows[-1]["seconds"] if self.rows else None
         return epochs_left * (last or self._epoch_train_seconds / max(done_of_epoch, 1e-9))
 

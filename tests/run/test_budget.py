@@ -12,7 +12,7 @@ from densenet_cli.options import OptionError
 from densenet_cli.run import budget
 from densenet_cli.run.budget import Epoch
 from densenet_cli.run.train import train
-from densenet_cli.training.interruption import Interruption
+from densenet_cli.training.interruption import Interrupted, Interruption
 
 # The quickstart without epochs=, which a budget replaces.
 SMALL = [
@@ -67,16 +67,34 @@ def _length(typed, epoch, forward=FORWARD, seconds=None):
     return budget.length(configuration, budget.read(configuration), epoch, forward, seconds)
 
 
-def _rates(configuration, folder):
-    noted = Rates()
-    train(
+class StopAfter(L.Callback):
+    """Pretends that SIGTERM comes during a step."""
+
+    def __init__(self, step, interruption):
+        self.step, self.interruption = step, interruption
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.global_step == self.step:
+            self.interruption.signum = signal.SIGTERM
+
+
+def _train(configuration, folder, *callbacks, interruption=None, resume_from=None):
+    rows = []
+    results = train(
         configuration,
         folder,
-        Interruption(),
+        interruption or Interruption(),
         on_ready=lambda run: None,
-        on_epoch=lambda progress: None,
-        callbacks=[noted],
+        on_epoch=lambda progress: rows.append(progress.rows[-1]["epoch"]),
+        callbacks=callbacks,
+        resume_from=resume_from,
     )
+    return results, rows
+
+
+def _rates(configuration, folder):
+    noted = Rates()
+    _train(configuration, folder, noted)
     return np.array(noted.rates)
 
 
@@ -224,6 +242,33 @@ def test_a_record_says_what_was_planned_and_what_was_used(command, tmp_path):
     assert len(rows) == 4
     assert all(rows[-1].split(","))  # the part of an epoch was evaluated as well
     assert record["results"]["test_error"] == pytest.approx(float(rows[-1].split(",")[7]), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("step", "saved"),
+    [
+        (32, 32),
+        pytest.param(25, 25, marks=pytest.mark.slow),
+        pytest.param(33, 30, marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_stopped_in_its_last_part_of_an_epoch_ends_as_if_it_were_not(
+    step, saved, short, tmp_path
+):
+    """In its 6th epoch, of 3 steps; in its 5th, of 6; in the evaluation after the last step."""
+    words = ["recipe=paper_cifar", "recipe.ema_decay=0.9", "data.validation=99", "budget=5.5epochs"]
+    configuration = short(*words, "++trainer.limit_test_batches=1")
+    whole = _train(configuration, tmp_path / "whole")
+    broken, interruption = tmp_path / "broken", Interruption()
+    with pytest.raises(Interrupted):
+        _train(configuration, broken, StopAfter(step, interruption), interruption=interruption)
+    last = broken / "checkpoints/last.ckpt"
+    assert torch.load(last, weights_only=True)["global_step"] == saved
+    results, rows = _train(configuration, broken, resume_from=last)
+    assert (results, rows) == (whole[0], whole[1][-len(rows) :] if rows else [])
+    ours, theirs = _weights(broken), _weights(tmp_path / "whole")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert _train(configuration, broken, resume_from=last) == (results, [])  # nothing is left to train
 
 
 @pytest.mark.slow

@@ -128,6 +128,7 @@ def test_validation_images_are_evaluated_and_two_checkpoints_are_tested(config, 
     [
         "seed=1",
         "epochs=3",
+        "budget=3epochs",
         "recipe.optimizer.lr=0.01",
         "recipe.schedule.divisor=5",
         "data.num_workers=null",

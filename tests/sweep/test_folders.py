@@ -148,3 +148,15 @@ def test_a_run_that_failed_a_moment_ago_is_repeated_unless_it_fails_now(state, c
     record.update(state=state, ended=now())  # by another process, meanwhile
     status.reread(job)
     assert status[job] == state
+
+
+def test_runs_under_several_budgets_have_their_own_folders():
+    typed = ["data=digits", "budget=1e12,6.1e13,10min,20epochs", "seed=0,1"]
+    with composing():
+        sweep = jobs.compose_sweep(typed)
+        (again,) = jobs.compose_sweep(["data=digits", "budget=1000000000000"]).jobs
+    names = [job.folder.name for job in sweep.jobs]
+    budgets = ("1e12", "6.1e13", "10min", "20epochs")
+    assert names == [f"budget={one},seed={seed}" for one in budgets for seed in (0, 1)]
+    assert len({setting(job.config) for job in sweep.jobs}) == 4
+    assert again.identity == sweep.jobs[0].identity

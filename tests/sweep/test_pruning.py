@@ -188,6 +188,7 @@ def test_options_of_pruners_by_default():
         (["sweep.pruner=medain"], "sweep.pruner=medain: must be one of median, successive_halving"),
         (["data.validation=0"], "data.validation=0: a search needs validation images"),
         (["epochs=2,4"], "epochs=2,4: must have one value with sweep.pruner"),
+        (["budget=20epochs", "epochs=null"], "budget=20epochs: cannot be used with sweep.pruner"),
         (["trainer=ddp_cpu"], "trainer.devices=2: must be 1 with sweep.pruner"),
         (["hydra/sweeper=basic"], "sweep.pruner=median: is for a search; type hydra/sweeper=optuna"),
         (

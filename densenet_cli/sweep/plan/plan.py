@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich import box
@@ -134,8 +134,14 @@ def _planned(jobs: list[Job], on_progress: Callable[[str], object]) -> list[Plan
     return [
         Planned(job, _state(job, record), cost, _seconds_left(job, record, cost))
         for job, record in zip(jobs, records, strict=True)
-        for cost in [known[job.identity]]
+        for cost in [_as_begun(known[job.identity], record)]
     ]
+
+
+def _as_begun(cost: Estimate, record: Mapping[str, Any]) -> Estimate:
+    """The cost with the epochs that a run has fixed: a budget in minutes is measured only once."""
+    fixed = record.get("budget")
+    return cost if fixed is None else replace(cost, epochs=fixed["epochs"])
 
 
 def _recorded_cost(record: Mapping[str, Any]) -> Estimate:
