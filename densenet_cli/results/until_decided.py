@@ -107,11 +107,13 @@ def sequential(
 
 
 def baseline_of(fixed: UntilDecided, settings: Sequence[Setting]) -> Setting:
-    """The setting among some that is the baseline of a sweep. Raises UserError."""
-    for setting in settings:
-        if _identity(setting) == fixed.settings[fixed.baseline]:
-            return setting
-    raise UserError(f"there is no run of the sweep's baseline yet, {fixed.baseline}")
+    """The setting among some that is the baseline of a sweep; of several, on images that have changed
+    since, the last one. Raises UserError if there is none.
+    """
+    found = [one for one in settings if _identity(one) == fixed.settings[fixed.baseline]]
+    if not found:
+        raise UserError(f"there is no run of the sweep's baseline yet, {fixed.baseline}")
+    return max(found, key=lambda one: max(run.fields.get("started", "") for run in one.runs))
 
 
 def _comparison(found: Standing) -> Comparison:

@@ -1,0 +1,69 @@
+"""Sweeps with seeds=until_decided, read from their records."""
+
+import json
+from pathlib import Path
+
+import pytest
+from example_record import RESNET, fields, write
+
+from densenet_cli.commands import results as command
+from densenet_cli.record.identity import setting
+from densenet_cli.record.sweep_file import SweepFile, UntilDecided, write_sweep
+
+ERRORS = {"densenet": [4.5, 4.6, 4.4], "resnet": [6.5, 6.6, 6.4]}
+MODELS = {"densenet": fields()["config"]["model"], "resnet": RESNET}
+
+
+@pytest.fixture
+def results(monkeypatch, capsys):
+    """Type densenet-results in this process: what it prints."""
+
+    def run(*words):
+        monkeypatch.setattr("sys.argv", ["densenet-results", *words])
+        try:
+            command.main()
+        except SystemExit as end:
+            return f"{end.code}"
+        return capsys.readouterr().out
+
+    return run
+
+
+def _sweep(folder, name="", digest=None, shift=0.0, started="2026-11-22T02:00:00+00:00"):
+    """Three runs of each setting, and what sweep.yaml says of them."""
+    digests = {}
+    for model, errors in ERRORS.items():
+        for seed, error in enumerate(errors):
+            path = write(
+                folder / f"{model},{seed}{name}",
+                error + shift,
+                model=MODELS[model],
+                seed=seed,
+                started=started,
+            )
+            content = json.loads((path / "run.json").read_text())
+            content["data"]["digest"] = digest
+            (path / "run.json").write_text(json.dumps(content))
+        digests[model] = setting(content["config"])
+    fixed = UntilDecided("resnet", digests, 0, [3, 4], 0.05, None)
+    write_sweep(folder, SweepFile(until_decided=fixed))
+
+
+def test_a_sweep_whose_images_have_changed_is_decided_on_the_last_ones(results):
+    folder = Path("outputs/mine")
+    _sweep(folder, digest="aaaaaaaaaaaa", shift=3.0)
+    _sweep(folder, "~bbbbbb", "bbbbbbbbbbbb", started="2026-11-23T02:00:00+00:00")
+    answer = json.loads(results("decide", "outputs/mine", "--format", "json"))
+    assert answer["baseline"]["error_percent_mean"] == pytest.approx(6.5)
+    (one,) = answer["comparisons"]
+    assert (one["verdict"], one["n_used"]) == ("undecided", 3)  # the differences are all the same
+    assert "there is no spread to judge them by" in one["reason"]
+    assert "the sweep goes on, and looks at 4 seeds next" in one["reason"]
+
+
+def test_a_sweep_without_a_run_of_its_baseline_is_one_message(results):
+    folder = Path("outputs/mine")
+    _sweep(folder)
+    for path in folder.glob("resnet*/run.json"):
+        path.unlink()
+    assert "no run of the sweep's baseline yet, resnet" in results("decide", "outputs/mine")
