@@ -349,3 +349,21 @@ def test_another_baseline_is_tested_after_holm(decide, compared, results, tmp_pa
     assert answer["sequential"] is None
     assert all(one["p_holm"] is not None for one in answer["comparisons"])
     assert "p-values of others are not exact" in caplog.text
+
+
+@pytest.mark.slow
+def test_runs_of_a_grid_in_the_same_folder_count(said):
+    words = ["--multirun", *TINY, "model.growth_rate=4,12", "sweep.name=mine"]
+    assert len(said(*words, "seeds=2")[2]) == 4
+    status, output, made = said(*words, *WORDS)
+    assert set(made) == {"growth_rate=4,seed=2", "growth_rate=12,seed=2"}
+    assert "seeds each, in outputs/mine, 4 runs already done" in output
+    assert len(read_sweep(Path("outputs/mine")).commands) == 2
+    for path in Path("outputs/mine").glob("*seed=1/run.json"):
+        path.unlink()
+    assert len(said(*words, "seeds=1")[2]) == 0
+    assert read_sweep(Path("outputs/mine")).until_decided is not None  # kept by the grid's command
+    status, output, made = said("resume=outputs/mine")
+    assert (status, len(made)) == (0, 2)
+    assert "6 runs: 2 done, 4 done before" in output
+    assert "growth_rate=12: better after 3 seeds" in output
