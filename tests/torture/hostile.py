@@ -86,7 +86,8 @@ def _all() -> dict[str, Callable[[Path], None]]:
         "a locked run": _locked,
         "a locked sweep": lambda run: _locked(run.parent),
     }
-    for name in ("run.json", "metrics.csv", "config.yaml", "overrides.yaml", "../sweep.yaml"):
+    files = ("run.json", "metrics.csv", "outcomes.json", "config.yaml", "overrides.yaml")
+    for name in (*files, "../sweep.yaml"):
         harms |= {
             f"{name} is a pipe": _of_file(_fifo, name),
             f"{name} is a folder": _of_file(_folder_instead, name),
@@ -147,6 +148,7 @@ def _lines(run: str, other: str) -> list[list[str]]:
         ["densenet-results", "table", "outputs/mine", "--format", "csv"],
         ["densenet-results", "watch", "outputs/mine", "--once"],
         ["densenet-results", "compare", run, other],
+        ["densenet-results", "decide", run, other],
         ["densenet-results", "report", "outputs/mine", "--output", "page.html"],
         ["densenet-model", "predict", run, "outputs"],
         ["densenet-run", f"resume={run}"],

@@ -34,7 +34,14 @@ WORDS = [
     "model.growth_rate=4,6",
     "sweep.name=mine",
 ]
-MUTATED = {"run.json": 8, "metrics.csv": 3, "config.yaml": 1, "overrides.yaml": 1, "../sweep.yaml": 1}
+MUTATED = {
+    "run.json": 8,
+    "metrics.csv": 3,
+    "outcomes.json": 2,
+    "config.yaml": 1,
+    "overrides.yaml": 1,
+    "../sweep.yaml": 1,
+}
 
 
 def cases(
@@ -102,13 +109,15 @@ def _readers(sweep: Path, runs: list[Path], chance: random.Random) -> list[Calla
         ["table", str(sweep), "--format", form],
         ["table", str(sweep), "--paper", "--group-by", "model.growth_rate", "--sort", "-error"],
         ["table", str(sweep), "--years"],
+        ["decide", str(sweep), "--baseline", "growth_rate=4", "--format", form],
+        ["decide", str(runs[0]), str(runs[1]), "--margin", "0.3"],
         ["watch", str(sweep), "--once"],
         ["compare", str(runs[0]), str(runs[1])],
         ["compare", str(runs[1]), str(runs[0])],
     ]
     if chance.random() < 0.02:  # these take seconds, the others milliseconds
         words = [
-            ["report", str(sweep), "--output", "page.html"],
+            ["report", str(sweep), "--output", "page.html", "--baseline", "growth_rate=4"],
             ["plot", str(sweep), "--output", "figures"],
         ]
         words.append(["watch", str(sweep), "--once"])

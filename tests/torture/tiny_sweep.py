@@ -21,11 +21,16 @@ def left(folder: Path) -> dict[str, Any]:
     try:
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         rows = (folder / "metrics.csv").read_text(encoding="utf-8").splitlines()
+        outcomes = json.loads((folder / "outcomes.json").read_text(encoding="utf-8"))
     except OSError as error:
         raise Fault(f"{folder.name} has no record: {error}") from error
     if record["state"] != "done":
         raise Fault(f"{folder.name} is {record['state']}: {record.get('error')}")
-    found = {"results": record["results"], "rows": [row.rsplit(",", 2)[0] for row in rows]}
+    found = {
+        "results": record["results"],
+        "outcomes": outcomes,
+        "rows": [row.rsplit(",", 2)[0] for row in rows],
+    }
     for name in ("last", "best"):
         checkpoint = torch.load(folder / f"checkpoints/{name}.ckpt", weights_only=True)
         found |= {f"{name}/{key}": value for key, value in checkpoint["state_dict"].items()}
