@@ -11,12 +11,13 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from densenet_cli.config.compose import compose
 from densenet_cli.config.overrides import section
 
 SETTING = (OverrideType.CHANGE, OverrideType.ADD, OverrideType.FORCE_ADD)  # k=v, +k=v, ++k=v
+REMOVING = OverrideType.DEL  # ~k
 
 
 class Variants:
@@ -24,8 +25,8 @@ class Variants:
 
     Hydra takes 0.1 s for a configuration: it merges the files that the choices of groups name, and
     then sets values in the order typed. Here the files are merged once for each combination of choices,
-    and only the values are set anew. All else (~key, the section hydra, what cannot be parsed) is left
-    to Hydra, with everything typed before it; so is every error.
+    and only the values are set and removed anew. All else (the section hydra, what cannot be parsed) is
+    left to Hydra, with everything typed before it; so is every error.
 
     Used within one `composing` only.
     """
@@ -67,8 +68,9 @@ def _kind(override: Override, groups: frozenset[str]) -> Literal["choice", "valu
     if key.partition("/")[0] in groups and not isinstance(value, dict):
         return "choice"
     is_plain = key not in groups and "/" not in key and section(key) != "hydra"
-    sets = override.type in SETTING and override.package is None and not override.is_sweep_override()
-    return "value" if is_plain and sets else "other"
+    sets = override.type in SETTING or (override.type is REMOVING and override.value_type is None)
+    is_single = override.package is None and not override.is_sweep_override()
+    return "value" if is_plain and sets and is_single else "other"
 
 
 def _groups(of_hydra: tuple[str, ...]) -> frozenset[str]:
@@ -79,8 +81,19 @@ def _groups(of_hydra: tuple[str, ...]) -> frozenset[str]:
 
 
 def _set(cfg: DictConfig, override: Override) -> None:
-    """Set a value as Hydra does. Raises ValueError if + is typed for a key that has a value."""
+    """Set or remove a value as Hydra does.
+
+    Raises:
+        ValueError: if + is typed for a key that has a value, or ~ for one that has none.
+    """
     key, value = override.key_or_group, override.value()
+    if override.type is REMOVING:
+        if OmegaConf.select(cfg, key, throw_on_missing=False) is None:
+            raise ValueError(f"{key} has no value")
+        parent, _, name = key.rpartition(".")
+        with open_dict(cfg):
+            del (OmegaConf.select(cfg, parent) if parent else cfg)[name]
+        return
     is_new = override.type is OverrideType.ADD and not isinstance(value, (dict, list))
     if is_new and OmegaConf.select(cfg, key, throw_on_missing=False) is not None:
         raise ValueError(f"{key} has a value")

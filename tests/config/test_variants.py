@@ -31,6 +31,14 @@ MORE = [
     ["~recipe.optimizer.lr=0.3"],  # is not its value
     ["~recipe.optimizer"],
     ["~model.nothing"],
+    ["recipe.optimizer.lr=1", "~recipe.optimizer.momentum", "seed=3", "+recipe.optimizer.momentum=0"],
+    ["~trainer.cuda_graphs", "~trainer.implementation=auto", "epochs=2"],
+    ["~checkpoint"],  # is null
+    ["~checkpoint=null"],
+    ["~recipe.schedule", "+recipe.schedule._target_=torch.optim.lr_scheduler.ConstantLR"],
+    ["model.block_config=[1,2]", "~model.block_config.0"],
+    ["recipe.dropout=null", "~model.dropout"],
+    ["~model.dropout.x"],
     ["~model"],
     ["~trainer", "+trainer=gpu"],
     ["model=null"],
@@ -148,6 +156,6 @@ def test_the_files_are_merged_once_for_each_combination_of_choices(monkeypatch):
         variants = Variants()
         for seed in range(5):
             for model in ("densenet_bc", "resnet_20"):
-                words = [f"model={model}", f"seed={seed}", "+trainer.limit_train_batches=2"]
+                words = [f"model={model}", f"seed={seed}", "+trainer.max_steps=2", "~next_steps"]
                 assert variants.compose(words).seed == seed
     assert merged == [["model=densenet_bc"], ["model=resnet_20"]]
