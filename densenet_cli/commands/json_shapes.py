@@ -118,6 +118,13 @@ runs[].images_per_second   number or null
 runs[].seconds             number or null
 runs[].seconds_left        number or null
 runs[].reason              text or null      why it failed
+comparisons[].setting      text              with seeds=until_decided, else none
+comparisons[].ended        true or false
+comparisons[].seeds        integer           of the newest look if it has ended, else of the next one
+comparisons[].verdict      text or null      null before the first look
+comparisons[].difference_points  number or null  from the baseline
+comparisons[].low_points   number or null
+comparisons[].high_points  number or null
 """,
     "results compare": """\
 a.folder                     text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
@@ -103,13 +103,16 @@ class PublishedFolder(Unreadable):
     """A folder of published runs, which must not be mixed with other runs."""
 
 
-def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[Unreadable]]:
+def read_runs(
+    folders: Sequence[Path], read: Callable[[Path], Run] | None = None
+) -> tuple[list[Run], list[Unreadable]]:
     """All runs below some folders, each once, in the order of their folders' names.
 
     A folder with a file named .published is left out, unless it or a folder below it is in `folders`.
 
     Args:
         folders: where to search, at any depth.
+        read: reads the run in a folder, as `read_run` does, which is the default.
 
     Returns:
         The runs, and what could not be read or was left out.
@@ -128,7 +131,7 @@ def read_runs(folders: Sequence[Path]) -> tuple[list[Run], list[Unreadable]]:
             if (place.st_dev, place.st_ino) not in seen:
                 seen.add((place.st_dev, place.st_ino))
                 try:
-                    runs.append(read_run(folder))
+                    runs.append((read or read_run)(folder))
                 except UnreadableFile as error:
                     unreadable.append(Unreadable(error.path, error.reason))
     return runs, [item for item in dict.fromkeys(unreadable) if not _is_named(item, folders)]

@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,10 +16,11 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
+from densenet_cli.decisions.rounds import Standing
 from densenet_cli.figures import terminal
 from densenet_cli.options import UserError
 from densenet_cli.record.metrics import read_metrics
-from densenet_cli.record.sweep_file import read_sweep
+from densenet_cli.record.sweep_file import UntilDecided, read_sweep
 from densenet_cli.results import until_decided
 from densenet_cli.results.columns import failure
 from densenet_cli.results.records import (
@@ -27,6 +28,7 @@ from densenet_cli.results.records import (
     PublishedFolder,
     Run,
     in_natural_order,
+    read_run,
     read_runs,
 )
 from densenet_cli.results.settings import measured
@@ -43,6 +45,7 @@ STYLES = {
     "done": "green",
 }
 LONGEST = 1e9  # seconds, thirty years: for a longer time no date is shown
+AROUND_ROWS = 6  # lines of the table beside its rows, and that of the runs that do not fit
 RECENT_EPOCHS = 3  # the last ones: their mean time is the estimate for the next ones
 
 
@@ -88,24 +91,46 @@ def watch(folder: Path, interval: float = 2.0, once: bool = False) -> None:
     Raises:
         UserError: if the folder does not exist, or has neither runs nor a sweep.
     """
-    runs = _some_progress(folder)
+    read = _Reader()
+    runs = _some_progress(folder, read)
     console = terminal.console()
     if once:
         console.print(view(folder, runs))
         return
     with (
         contextlib.suppress(KeyboardInterrupt),
-        Live(view(folder, runs), console=console, auto_refresh=False) as live,
+        Live(view(folder, runs, console.height), console=console, auto_refresh=False) as live,
     ):
         while any(run.status in ("running", TO_DO) for run in runs):
             time.sleep(interval)
-            runs = read_progress(folder)
-            live.update(view(folder, runs), refresh=True)
+            runs = read_progress(folder, read)
+            live.update(view(folder, runs, console.height), refresh=True)
 
 
-def read_progress(folder: Path) -> list[Progress]:
+class _Reader:
+    """Reads runs; one that is finished is read again only when its record was written anew."""
+
+    def __init__(self) -> None:
+        self._finished: dict[Path, tuple[tuple[int, int], Run]] = {}
+
+    def __call__(self, folder: Path) -> Run:
+        """The run in a folder; see `read_run`."""
+        try:
+            status = (folder / "run.json").stat()
+        except OSError:
+            return read_run(folder)  # says what is wrong
+        version = status.st_mtime_ns, status.st_ino
+        if folder in self._finished and self._finished[folder][0] == version:
+            return self._finished[folder][1]
+        run = read_run(folder)
+        if run.state == "done":
+            self._finished[folder] = version, run
+        return run
+
+
+def read_progress(folder: Path, read: Callable[[Path], Run] = read_run) -> list[Progress]:
     """The runs below a folder: those with a record, and those that sweep.yaml lists."""
-    recorded, unreadable = read_runs([folder])
+    recorded, unreadable = read_runs([folder], read)
     runs = [_progress(folder, run, time.time()) for run in recorded]
     known = {run.name for run in runs}
     for item in (item for item in unreadable if not isinstance(item, PublishedFolder)):
@@ -123,6 +148,8 @@ def document(folder: Path) -> dict[str, Any]:
         UserError: if the folder does not exist, or has neither runs nor a sweep.
     """
     runs = _some_progress(folder)
+    fixed = read_sweep(folder).until_decided
+    found = _standings(fixed, runs) if fixed else {}
     return {
         "folder": str(folder),
         "seconds_left": seconds_left(runs),
@@ -140,38 +167,57 @@ def document(folder: Path) -> dict[str, Any]:
             }
             for run in runs
         ],
+        "comparisons": [
+            {
+                "setting": name,
+                "ended": one.ended,
+                "seeds": one.seeds,
+                "verdict": one.decision.word if one.decision else None,
+                "difference_points": one.decision.difference if one.decision else None,
+                "low_points": one.decision.low if one.decision else None,
+                "high_points": one.decision.high if one.decision else None,
+            }
+            for name, one in found.items()
+        ],
     }
 
 
-def _some_progress(folder: Path) -> list[Progress]:
-    runs = read_progress(folder)
+def _some_progress(folder: Path, read: Callable[[Path], Run] = read_run) -> list[Progress]:
+    runs = read_progress(folder, read)
     if not runs:
         raise UserError(f"{folder}: no runs found; name the folder of a sweep")
     return runs
 
 
-def view(folder: Path, runs: Sequence[Progress]) -> Group:
-    """A header with totals, and one row per run."""
+def view(folder: Path, runs: Sequence[Progress], height: int | None = None) -> Group:
+    """A header with totals, and one row per run; of many runs as many as fit into `height` lines."""
     headings = ["run", "state", "epoch", "error %", "images/s", "time", "left"]
     headings += ["why"] if any(run.note for run in runs) else []
-    cells = (_cells(run)[: len(headings)] for run in runs)
-    table = terminal.table(headings, cells, text=("run", "state", "why"))
     lines = [f"{folder}: {summary(runs)}", *comparisons(folder, runs)]
-    return Group(*map(terminal.plain, lines), table)
+    room = len(runs) if height is None else max(1, height - len(lines) - AROUND_ROWS)
+    cells = (_cells(run)[: len(headings)] for run in runs[:room])
+    table = terminal.table(headings, cells, text=("run", "state", "why"))
+    more = [f"and {len(runs) - room:,} more"] if len(runs) > room else []
+    return Group(*map(terminal.plain, lines), table, *map(terminal.plain, more))
 
 
 def comparisons(folder: Path, runs: Sequence[Progress]) -> list[str]:
     """With seeds=until_decided: how many comparisons are open, and how each of them stands."""
     if (fixed := read_sweep(folder).until_decided) is None:
         return []
+    found = _standings(fixed, runs)
+    ended = sum(one.ended for one in found.values())
+    lines = [f"compared with {fixed.baseline}: {len(found) - ended} open, {ended} ended"]
+    return [*lines, *(f"  {name}: {one}" for name, one in found.items())]
+
+
+def _standings(fixed: UntilDecided, runs: Sequence[Progress]) -> dict[str, Standing]:
+    """How far the comparison of each setting but the baseline has come."""
     errors: dict[str, dict[int, float]] = {}
     for run in runs:
         if run.status == "done" and run.error is not None and run.seed is not None:
             errors.setdefault(run.setting, {})[run.seed] = run.error
-    found = until_decided.standing(fixed, errors)
-    ended = sum(one.ended for one in found.values())
-    lines = [f"compared with {fixed.baseline}: {len(found) - ended} open, {ended} ended"]
-    return [*lines, *(f"  {name}: {one}" for name, one in found.items())]
+    return until_decided.standing(fixed, errors)
 
 
 def summary(runs: Sequence[Progress]) -> str:

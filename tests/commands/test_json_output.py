@@ -13,6 +13,8 @@ from tiny_run import TINY
 
 from densenet_cli.commands import json_shapes, model_parser, results, results_parser
 from densenet_cli.config.compose import composing
+from densenet_cli.record.identity import setting
+from densenet_cli.record.sweep_file import SweepFile, UntilDecided, write_sweep
 from densenet_cli.sweep.jobs import compose_sweep
 
 STUDY = ["--images", "6"]
@@ -89,6 +91,24 @@ def test_results_as_json_have_the_shape_described(command, runs, densenet_result
         states = {one["run"]: one["state"] for one in document["runs"]}
         done = dict.fromkeys("abd", "done")
         assert states == {**done, "c": "failed", "broken": "unreadable"}
+
+
+def test_watch_tells_how_comparisons_stand(densenet_results):
+    settings = {}
+    for name, model in {"ours": {}, "theirs": {"model": RESNET}}.items():
+        errors = (4.0, 4.1, 4.2) if name == "ours" else (9.02, 9.05, 9.23)
+        for seed, error in enumerate(errors):
+            folder = write(Path("runs", f"{name}{seed}"), error, seed=seed, **model)
+        settings[name] = setting(json.loads((folder / "run.json").read_text())["config"])
+    fixed = UntilDecided("theirs", settings, 0, [3, 5], level=0.05, margin=None)
+    write_sweep(Path("runs"), SweepFile(until_decided=fixed))
+    _, out, _ = densenet_results("watch", "runs", "--format", "json")
+    document = json.loads(out)
+    check("results watch", document)
+    (found,) = document["comparisons"]
+    assert (found["setting"], found["ended"], found["verdict"]) == ("ours", True, "better")
+    assert found["difference_points"] == pytest.approx(-5.0)
+    assert found["low_points"] < -5 < found["high_points"] < 0
 
 
 def test_json_beside_other_formats_also_writes_the_figures(runs, densenet_results):

@@ -12,7 +12,16 @@ from example_record import write
 from rich.console import Console
 
 from densenet_cli.options import UserError
-from densenet_cli.results.watch import Progress, read_progress, seconds_left, summary, view, watch
+from densenet_cli.results.records import read_runs
+from densenet_cli.results.watch import (
+    Progress,
+    _Reader,
+    read_progress,
+    seconds_left,
+    summary,
+    view,
+    watch,
+)
 
 METRICS = """\
 epoch,test_error,images_per_second,seconds
@@ -152,6 +161,35 @@ def test_it_follows_the_records(tmp_path, monkeypatch, capsys):
     watch(tmp_path, interval=7)
     assert waited == [7]
     assert "1 run: 1 done" in capsys.readouterr().out
+
+
+def test_of_many_runs_as_many_are_shown_as_the_terminal_has_lines():
+    for number in range(30):
+        write(Path(f"runs/k={number}"), 4.5)
+    running(Path("runs/k=99"))
+    console = Console(width=120, height=20, file=io.StringIO(), record=True)
+    console.print(view(Path("runs"), read_progress(Path("runs")), console.height))
+    lines = console.export_text().splitlines()
+    assert len(lines) <= 20
+    assert "31 runs: 1 running, 30 done" in lines[0]
+    shown = [line.split()[0] for line in lines if line.strip().startswith("k=")]
+    assert shown == ["k=99", *(f"k={number}" for number in range(len(shown) - 1))]
+    assert lines[-1] == f"and {31 - len(shown)} more"
+
+
+def test_a_finished_record_is_read_again_only_when_it_was_written_anew(tmp_path):
+    running(tmp_path / "a")
+    write(tmp_path / "b", 4.5)
+    read = _Reader()
+    (a, b), _ = read_runs([tmp_path], read)
+    (a_again, b_again), _ = read_runs([tmp_path], read)
+    assert b_again is b
+    assert a_again is not a  # it was not finished
+    (tmp_path / "b/run.json").unlink()
+    write(tmp_path / "b", 3.5)
+    assert [run.error for run in read_progress(tmp_path, read)] == [30, 3.5]
+    (tmp_path / "b/run.json").unlink()
+    assert [run.name for run in read_progress(tmp_path, read)] == ["a"]
 
 
 def test_ctrl_c_ends_it_with_the_last_view(tmp_path, monkeypatch, capsys):
