@@ -16,6 +16,8 @@ class DeviceUse:
 
     Each use is a locked file in a folder for the device. Who comes marks the uses that it finds, and is
     marked itself. The file of a process that was killed is not locked, and is removed by the next one.
+    Runs of other users, in other containers, or with another folder for temporary files are not seen,
+    nor are other programs: what they use counts as that of the run.
 
     Args:
         device: its name.
