@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from example_record import write
 
 import densenet_cli
+from densenet_cli.commands import results as cli
 from densenet_cli.results.plots import KINDS
 from densenet_cli.results.records import read_runs
 
@@ -213,28 +215,32 @@ def test_the_study_of_this_checkout_is_marked_as_published():
     assert len(read_runs([study])[0]) == 18
 
 
-def test_decide_as_one_types_it(tmp_path):
+def test_decide_as_one_types_it(tmp_path, monkeypatch, capsys):
     for seed, errors in enumerate([(4.5, 5.5), (4.6, 5.7), (4.4, 5.4)]):
         for growth_rate, error in zip((24, 12), errors, strict=True):
             name = f"outputs/sweep/k={growth_rate},seed={seed}"
             write(tmp_path / name, error, seed=seed, model__growth_rate=growth_rate)
-    words = ["decide", "outputs/sweep", "--baseline", "growth_rate=12"]
-    answer = typed(*words, cwd=tmp_path)
+    answer = typed("decide", "outputs/sweep", "--baseline", "growth_rate=12", cwd=tmp_path)
     assert (answer.returncode, answer.stderr) == (0, "")
     assert re.search(r"k=24\).* −1\.03   −1\.18 to −0\.89   0\.001 +better", answer.stdout)
-    content = json.loads(typed(*words, "--format", "json", cwd=tmp_path).stdout)
-    assert [one["verdict"] for one in content["comparisons"]] == ["better"]
-    refused = typed("decide", "--baseline", "growth_rate=6", cwd=tmp_path)
-    assert refused.returncode == 1
-    assert refused.stderr.count("\n") == 1
-    assert "--baseline=growth_rate=6: is none of the 2 settings" in refused.stderr
-    table = typed("table", *words[1:], "--format", "csv", cwd=tmp_path)
-    assert [row["verdict"] for row in csv.DictReader(table.stdout.splitlines())] == ["", "better"]
-    alone = typed("table", "--margin", "0.3", cwd=tmp_path)
-    assert (alone.returncode, alone.stderr) == (
-        1,
-        "densenet-results: --margin=0.3: needs --baseline, the setting to compare with\n",
-    )
-    wrong = typed(*words, "--margin", "0", cwd=tmp_path)
-    assert wrong.returncode == 2
-    assert "--margin: must be above 0" in wrong.stderr
+
+    monkeypatch.setattr(logging, "lastResort", None)  # whose format the command would change
+
+    def within(*words):
+        monkeypatch.setattr(sys, "argv", ["densenet-results", *words])
+        try:
+            cli.main()
+        except SystemExit as end:
+            return end.code, *capsys.readouterr()
+        return 0, *capsys.readouterr()
+
+    status, out, _ = within("table", "--baseline", "growth_rate=12", "--format", "csv")
+    assert status == 0
+    assert [row["verdict"] for row in csv.DictReader(out.splitlines())] == ["", "better"]
+    message = "--baseline=growth_rate=6: is none of the 2 settings"
+    assert message in within("decide", "--baseline", "growth_rate=6")[0]
+    message = "densenet-results: --margin=0.3: needs --baseline, the setting to compare with"
+    assert within("table", "--margin", "0.3")[0] == message
+    status, _, message = within("decide", "--margin", "0")
+    assert status == 2
+    assert "--margin: must be above 0" in message
