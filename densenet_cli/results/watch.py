@@ -101,10 +101,20 @@ def watch(folder: Path, interval: float = 2.0, once: bool = False) -> None:
         contextlib.suppress(KeyboardInterrupt),
         Live(view(folder, runs, console.height), console=console, auto_refresh=False) as live,
     ):
-        while any(run.status in ("running", TO_DO) for run in runs):
+        while _goes_on(folder, runs):
             time.sleep(interval)
             runs = read_progress(folder, read)
             live.update(view(folder, runs, console.height), refresh=True)
+
+
+def _goes_on(folder: Path, runs: Sequence[Progress]) -> bool:
+    """Whether runs are running or to do, or are about to be added to a comparison that is open."""
+    if any(run.status in ("running", TO_DO) for run in runs):
+        return True
+    if (fixed := read_sweep(folder).until_decided) is None:
+        return False
+    is_open = any(not one.ended for one in _standings(fixed, runs).values())
+    return is_open and all(run.status == "done" and run.error is not None for run in runs)
 
 
 class _Reader:

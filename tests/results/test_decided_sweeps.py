@@ -9,6 +9,7 @@ from example_record import RESNET, fields, write
 from densenet_cli.commands import results as command
 from densenet_cli.record.identity import setting
 from densenet_cli.record.sweep_file import SweepFile, UntilDecided, write_sweep
+from densenet_cli.results import watch
 
 ERRORS = {"densenet": [4.5, 4.6, 4.4], "resnet": [6.5, 6.6, 6.4]}
 MODELS = {"densenet": fields()["config"]["model"], "resnet": RESNET}
@@ -67,3 +68,16 @@ def test_a_sweep_without_a_run_of_its_baseline_is_one_message(results):
     for path in folder.glob("resnet*/run.json"):
         path.unlink()
     assert "no run of the sweep's baseline yet, resnet" in results("decide", "outputs/mine")
+
+
+def test_watch_waits_between_two_rounds_and_for_no_run_that_failed():
+    """All three seeds are done; a look at four seeds is to come."""
+    folder = Path("outputs/mine")
+    _sweep(folder)
+    assert watch._goes_on(folder, watch.read_progress(folder))
+    write(folder / "resnet,1", 6.6, model=RESNET, seed=1, state="failed")
+    assert not watch._goes_on(folder, watch.read_progress(folder))
+    _sweep(folder)
+    for name, model in MODELS.items():
+        write(folder / f"{name},3", 5.0, model=model, seed=3)
+    assert not watch._goes_on(folder, watch.read_progress(folder))
