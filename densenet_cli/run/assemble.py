@@ -129,11 +129,12 @@ def build_trainer(
     has_logger = "_target_" in logger
     ema = [] if ema_decay is None else [WeightAverage(ema_decay)]
     # Unless torchrun or srun started the processes, Lightning does, even in a SLURM shell.
+    arguments = {name: value for name, value in options.arguments.items() if name != "max_steps"}
     environments = {"torchrun": TorchElasticEnvironment, "srun": SrunEnvironment}
     try:
         environment = environments.get(ranks.launcher() or "", LightningEnvironment)()
         trainer = L.Trainer(
-            **{"num_sanity_val_steps": 0, **options.arguments},
+            **{"num_sanity_val_steps": 0, **arguments},
             max_epochs=config["epochs"],
             callbacks=[*ema, FiniteLoss(), *callbacks],
             logger=build("logger", logger, save_dir=str(folder)) if has_logger else False,

@@ -1,4 +1,4 @@
-"""How long a run trains under its budget: computed from the run's parts, which then keep to it."""
+"""How long a run trains, by its budget or trainer.max_steps; its parts then keep to it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from densenet_cli.training.classifier import ImageClassifier
 from densenet_cli.training.last_step import LastStep
 
 
-def keep_to_budget(
+def keep_to_length(
     config: dict[str, Any],
     known: Length | None,
     data: ImageData,
     classifier: ImageClassifier,
     trainer: L.Trainer,
 ) -> Length | None:
-    """Let a run train as long as its budget says; without a budget nothing changes.
+    """Let a run train as long as its budget says, or trainer.max_steps; else nothing changes.
 
     Args:
         config: the resolved configuration.
@@ -37,21 +37,32 @@ def keep_to_budget(
         How long it trains; None without a budget.
 
     Raises:
-        OptionError: as `budget.read` and `budget.length`, and for recipe.epochs.
+        OptionError: as `budget.read` and `budget.length`, and for recipe.epochs and trainer.max_steps.
     """
-    chosen = budget.read(config)
-    if chosen is None:
+    chosen, most = budget.read(config), config["trainer"].get("max_steps")
+    if config["task"] == "test" or (chosen is None and most in (None, -1)):
         return None
     epoch = epoch_of(data, trainer)
+    if chosen is None:
+        steps = min(whole_number("trainer.max_steps", most, 1000), config["epochs"] * epoch.steps)
+        if steps:  # else trainer.limit_train_batches leaves no batch
+            classifier.epochs = config["epochs"]
+            _end_after(steps, epoch, classifier, trainer)
+        return None
     if known is None:
         forward = forward_multiply_adds(classifier.network, data)
         known = budget.length(config, chosen, epoch, forward)
-    trainer.fit_loop.max_epochs = -(-known.steps // epoch.steps)
-    trainer.callbacks.insert(0, LastStep(known.steps))  # type: ignore[attr-defined]
-    classifier.steps = known.steps
+    _end_after(known.steps, epoch, classifier, trainer)
+    classifier.is_spread = True
     own_epochs = config["recipe"].get("epochs", config["epochs"])  # a recipe of the user's may lack it
     classifier.epochs = whole_number("recipe.epochs", own_epochs, example=300)
     return known
+
+
+def _end_after(steps: int, epoch: Epoch, classifier: ImageClassifier, trainer: L.Trainer) -> None:
+    trainer.fit_loop.max_epochs = -(-steps // epoch.steps)
+    trainer.callbacks.insert(0, LastStep(steps))  # type: ignore[attr-defined]
+    classifier.steps = steps
 
 
 def epoch_of(data: ImageData, trainer: L.Trainer) -> Epoch:

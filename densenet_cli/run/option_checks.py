@@ -90,7 +90,8 @@ def check_last_batch(
     order = functools.partial(EpochOrder, data.sizes["train"], seed=0, world_size=trainer.world_size)
     own = order(batch_size=data.batch_size)
     is_synced = bool(config["trainer"].get("sync_batchnorm")) and trainer.world_size > 1
-    if config["task"] == "test" or own.last > 1 or is_synced or not _is_reached(own, trainer):
+    is_reached = _is_reached(own, trainer, config["trainer"].get("max_steps"))
+    if config["task"] == "test" or own.last > 1 or is_synced or not is_reached:
         return
     height, width = data.image_size
     try:
@@ -110,10 +111,10 @@ def check_last_batch(
         log.info("whether the network can learn from a single image is not known: %s", error)
 
 
-def _is_reached(order: EpochOrder, trainer: L.Trainer) -> bool:
+def _is_reached(order: EpochOrder, trainer: L.Trainer, max_steps: int | None) -> bool:
     """Whether training reaches a batch that is as small as an epoch's last one."""
     batches, limit = len(order), trainer.limit_train_batches
     most = limit if isinstance(limit, int) else int(batches * limit)
-    if trainer.max_steps >= 0:
-        most = min(most, trainer.max_steps * trainer.accumulate_grad_batches)
+    if max_steps is not None and max_steps >= 0:
+        most = min(most, max_steps * trainer.accumulate_grad_batches)
     return most >= batches or order.last * order.world_size == order.batch_size

@@ -18,7 +18,7 @@ from rich.console import Console
 
 from densenet_cli.run import assemble, option_checks, testing, trainer_options
 from densenet_cli.run.budget import Length
-from densenet_cli.run.length import keep_to_budget
+from densenet_cli.run.length import keep_to_length
 from densenet_cli.run.parts import Run
 from densenet_cli.training.checkpoints import Checkpoints
 from densenet_cli.training.interruption import Interruption
@@ -78,7 +78,7 @@ def train(
     trainer = assemble.build_trainer(
         config, options, folder, [*callbacks, Watchdog(interruption), progress, checkpoints]
     )
-    length = keep_to_budget(config, length, data, classifier, trainer)
+    length = keep_to_length(config, length, data, classifier, trainer)
     option_checks.check_last_batch(config, data, network, trainer)
     run = Run(config, options.device, data, classifier, trainer, progress, checkpoints, length)
     on_ready(run)

@@ -49,8 +49,9 @@ class ImageClassifier(LightningModule):
         frozen: modules of the network that stay in evaluation mode.
 
     Attributes:
-        epochs: if set, the epochs that a schedule which advances every epoch is made for. They are then
-            spread evenly over the steps of the run, however many epochs those are.
+        epochs: if set, the epochs that the schedule is made for; else those of the run.
+        is_spread: whether these epochs are spread evenly over the steps of the run, however many epochs
+            those are. Then a schedule which advances every epoch does so within epochs.
         steps: if set, the steps of the run, which may end within an epoch.
         graphs: if set, computes the same as `network`, faster.
         recorded_step: if set, trains by the same steps, faster.
@@ -78,6 +79,7 @@ class ImageClassifier(LightningModule):
         number("label_smoothing", label_smoothing, example=0.1, at_least=0, below=1)
         self.network = network
         self.epochs: int | None = None
+        self.is_spread = False
         self.steps: int | None = None
         self.graphs: CudaGraphs | None = None
         self.recorded_step: RecordedStep | None = None
@@ -244,7 +246,7 @@ class ImageClassifier(LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {
                 "scheduler": schedule,
-                "interval": "step" if self._is_per_step or self.epochs else "epoch",
+                "interval": "step" if self._is_per_step or self.is_spread else "epoch",
                 "reduce_on_plateau": False,  # see on_train_epoch_end
             },
         }
@@ -258,7 +260,7 @@ class ImageClassifier(LightningModule):
 
     def _advances(self) -> int:
         """How often the schedule advances now: once, or by the epochs that are spread over steps."""
-        if self.epochs is None or self.steps is None or self._is_per_step:
+        if not self.is_spread or self.epochs is None or self.steps is None or self._is_per_step:
             return 1
         step = self.trainer.global_step
         return step * self.epochs // self.steps - (step - 1) * self.epochs // self.steps

@@ -245,18 +245,20 @@ def test_a_record_says_what_was_planned_and_what_was_used(command, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("step", "saved"),
+    ("length", "step", "saved"),
     [
-        (32, 32),
-        pytest.param(25, 25, marks=pytest.mark.slow),
-        pytest.param(33, 30, marks=pytest.mark.slow),
+        ("budget=5.5epochs", 32, 32),
+        pytest.param("budget=5.5epochs", 25, 25, marks=pytest.mark.slow),
+        pytest.param("budget=5.5epochs", 33, 30, marks=pytest.mark.slow),
+        pytest.param("++trainer.max_steps=33", 32, 32, marks=pytest.mark.slow),
+        ("++trainer.max_steps=33", 33, 30),
     ],
 )
 def test_a_run_stopped_in_its_last_part_of_an_epoch_ends_as_if_it_were_not(
-    step, saved, short, tmp_path
+    length, step, saved, short, tmp_path
 ):
     """In its 6th epoch, of 3 steps; in its 5th, of 6; in the evaluation after the last step."""
-    words = ["recipe=paper_cifar", "recipe.ema_decay=0.9", "data.validation=99", "budget=5.5epochs"]
+    words = ["recipe=paper_cifar", "recipe.ema_decay=0.9", "data.validation=99", length]
     configuration = short(*words, "++trainer.limit_test_batches=1")
     whole = _train(configuration, tmp_path / "whole")
     broken, interruption = tmp_path / "broken", Interruption()
