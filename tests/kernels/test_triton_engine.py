@@ -232,14 +232,14 @@ def test_a_second_backward_pass_gives_the_same_bits(interpreter):
     assert interpreter(twice)
 
 
-def in_two_orders():
+def in_two_orders(options, programs):
     """Whether a step gives the same bits if the last program of each launch comes first."""
     from triton.runtime.interpreter import interpreter_builder as builder
 
-    made = network(PLAIN, torch.float32)
+    made = network(options, torch.float32)
     stem = torch.randn(1, made.features.conv0.out_channels, 16, 17)
     copied, place = copy.deepcopy(made), builder.set_grid_idx
-    first = step(made, stem, lambda x: parts_of(made).trunk(x, engine(programs=4), training=True))
+    first = step(made, stem, lambda x: parts_of(made).trunk(x, engine(programs), training=True))
     backwards = []
 
     def from_the_end(*index):
@@ -247,13 +247,17 @@ def in_two_orders():
         place(*(size - 1 - number for size, number in zip(builder.grid_dim, index, strict=True)))
 
     builder.set_grid_idx = from_the_end
-    second = step(copied, stem, lambda x: parts_of(copied).trunk(x, engine(programs=4), training=True))
+    second = step(copied, stem, lambda x: parts_of(copied).trunk(x, engine(programs), training=True))
     builder.set_grid_idx = place
     return len(backwards), all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_the_order_of_programs_changes_no_bit(interpreter):
-    programs, are_equal = interpreter(in_two_orders)
+@pytest.mark.parametrize(
+    ("options", "programs"),
+    [pytest.param(BC, 1024, id="BC"), pytest.param(PLAIN, 4, id="plain, few programs")],
+)
+def test_the_order_of_programs_changes_no_bit(interpreter, options, programs):
+    programs, are_equal = interpreter(in_two_orders, options, programs)
     assert programs > 100
     assert are_equal
 

@@ -2,15 +2,15 @@
 
 Measured on an H200 in bfloat16, for the layers of DenseNet-BC (100, 12) and DenseNet-121 with a batch
 of 64, before the kernels were split and merged as they are now: for each kernel and shape the fastest
-of about seven candidates, or nearly so. Limits of registers, and the block of 64 inputs for few pixels,
-are from the compiled code: they let more programs fit a multiprocessor.
+of about seven candidates, or nearly so. From the compiled code are limits of registers, the block of 64
+inputs for few pixels, and all sizes of `gradients`: fewest instructions without spilled registers.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-FOUR = 128  # registers of a thread, with which four programs of four warps fit a multiprocessor
+THREE = 168  # registers of a thread, with which three programs of four warps fit a multiprocessor
 MANY = 32768  # pixels: enough to keep a GPU busy with large tiles
 FEW = 6144  # pixels: small tiles are needed to keep it busy
 
@@ -25,7 +25,8 @@ class Blocks(NamedTuple):
         warps: of 32 threads.
         stages: of Triton's software pipeline: loads in flight.
         registers: of a thread, at most; None if the compiler may choose.
-        programs: in `weight_gradient`, over all blocks of the weight together; they share the pixels.
+        programs: where they add up parts of the weight's gradient, over all blocks of the weight
+            together; they share the pixels.
     """
 
     pixels: int
@@ -49,6 +50,8 @@ def blocks(kernel: str, outputs: int, taps: int, pixels: int, number: int) -> Bl
     choose = {
         ("convolve", 1): _convolve,
         ("convolve", 9): _convolve_taps,
+        ("gradients", 1): _gradients,
+        ("gradients", 9): _gradients_taps,
         ("input_gradient", 1): _input_gradient,
         ("input_gradient", 9): _input_gradient_taps,
         ("weight_gradient", 1): _weight_gradient,
@@ -57,7 +60,10 @@ def blocks(kernel: str, outputs: int, taps: int, pixels: int, number: int) -> Bl
     chosen = choose[kernel, taps](outputs, pixels)
     if number > 2:  # the same number of bytes as in bfloat16
         inputs = max(16, chosen.inputs * 2 // number)
-        return chosen._replace(inputs=inputs, stages=2, registers=None)
+        pixels_of_tile = 32 if (kernel, taps) == ("gradients", 1) else chosen.pixels  # 64 would spill
+        return chosen._replace(
+            inputs=inputs, pixels=pixels_of_tile, stages=min(chosen.stages, 2), registers=None
+        )
     return chosen
 
 
@@ -75,17 +81,36 @@ def _convolve_taps(outputs: int, pixels: int) -> Blocks:
 
 
 def _input_gradient(outputs: int, pixels: int) -> Blocks:
-    return Blocks(64, 64 if outputs <= 64 else 128, 64, stages=2, registers=FOUR)
+    return Blocks(64, 128, 64, stages=2, registers=THREE)
 
 
 def _input_gradient_taps(outputs: int, pixels: int) -> Blocks:
     if outputs <= 16:
-        return Blocks(64, 16, 64, registers=FOUR)
-    return Blocks(64, 32, 64, registers=FOUR) if pixels < FEW else Blocks(64, 32, 128)
+        return Blocks(64, 16, 64, registers=THREE)
+    return Blocks(64, 32, 64, registers=THREE) if pixels < FEW else Blocks(64, 32, 128)
+
+
+def is_merged(outputs: int, taps: int) -> bool:
+    """Whether one launch can compute all gradients of a convolution without spilling registers.
+
+    Args:
+        outputs, taps: as those of `blocks`.
+    """
+    return outputs <= (64 if taps == 1 else 16)
+
+
+def _gradients(outputs: int, pixels: int) -> Blocks:
+    if pixels < FEW:  # one tile each
+        return Blocks(64, 64, 64, stages=1, registers=THREE, programs=528)
+    return Blocks(64, 64, 64, stages=1)
+
+
+def _gradients_taps(outputs: int, pixels: int) -> Blocks:
+    return Blocks(128 if pixels >= MANY else 64, 16, 64, stages=1)
 
 
 def _weight_gradient(outputs: int, pixels: int) -> Blocks:
-    return Blocks(64, 64 if outputs <= 64 else 128, 64)
+    return Blocks(64, 128, 64)
 
 
 def _weight_gradient_taps(outputs: int, pixels: int) -> Blocks:

@@ -15,21 +15,23 @@ from torch import Tensor
 from densenet_cli.kernels.engine import ConvolutionWork, Correction
 from densenet_cli.kernels.maps import BatchNorm, Maps
 from densenet_cli.kernels.triton import map_kernels
+from densenet_cli.kernels.triton.gradients import convolve_backward
 from densenet_cli.kernels.triton.launch import (
+    COLUMNS,
     NUMBER,
     PIXELS,
     Memory,
     Reader,
+    Written,
+    complete,
     convolve_step,
     group,
-    input_gradient,
     launch,
-    padded,
     shares,
 )
-from densenet_cli.kernels.triton.weights import WeightGradients, batches, pack
+from densenet_cli.kernels.triton.weights import pack
 
-BLOCKS = {"BLOCK_M": PIXELS, "BLOCK_N": 32}  # pixels and channels, in kernels without products
+BLOCKS = {"BLOCK_M": PIXELS, "BLOCK_N": COLUMNS}  # pixels and channels, in kernels without products
 
 
 class TritonEngine:
@@ -62,15 +64,7 @@ class TritonEngine:
 
     def convolve_backward(self, steps: Sequence[ConvolutionWork]) -> list[Tensor]:
         """Add to the gradients of the sources. Returns those of each step's weight, γ and β."""
-        gradients: list[Tensor] = []
-        for batch in batches(steps):
-            weights = WeightGradients(batch)
-            for step in batch:
-                gradients += reversed(self._convolve_backward(step, weights))
-                if step.column == 0:
-                    step.target.gradient = None  # its only reader has used it
-            weights.finish()
-        return gradients[::-1]
+        return convolve_backward(steps, self._packed, self._memory)
 
     def measure(self, maps: Maps) -> None:
         """Measure the statistics of maps that have their values."""
@@ -100,8 +94,7 @@ class TritonEngine:
         noted = self._memory.noted(source, source.channels, columns, programs)
         launch(
             map_kernels.max_pool_gradient, (columns, programs),
-            target.gradient, target.values, target.pitch, target.mean, correction,
-            target.height, target.width, choice,
+            Written.of(target, correction), target.pitch, target.height, target.width, choice,
             source.values, source.gradient, source.pitch, Reader.of(norm, source), noted,
             source.pixels, source.height, source.width, source.channels, tiles,
             EPS=norm.eps, **BLOCKS, GROUP=group(programs),
@@ -115,7 +108,8 @@ class TritonEngine:
     def average_pool_backward(self, source: Maps, target: Maps, correction: Correction) -> None:
         """Write source.gradient: a quarter of the target's completed one for each of 2x2 pixels."""
         assert source.gradient is not None
-        _complete(target, 0, correction, source.gradient, source, source.channels, window=2)
+        written = Written.of(target, correction)
+        complete(written, 0, target, source.gradient, source, source.channels, window=2)
 
     def mean_activation(self, source: Maps, norm: BatchNorm) -> Tensor:
         """The mean of ReLU(norm(source)) over each image, (N, C)."""
@@ -147,24 +141,8 @@ class TritonEngine:
         """The completed gradient of the first columns of source, (N, channels, H, W)."""
         size = source.images, source.height, source.width, channels
         gradient = torch.empty(size, dtype=source.values.dtype, device=source.values.device)
-        _complete(source, 0, correction, gradient.flatten(0, 2), source, channels, window=1)
+        complete(Written.of(source, correction), 0, source, gradient.flatten(0, 2), source, channels)
         return gradient.permute(0, 3, 1, 2)
-
-    def _convolve_backward(
-        self, step: ConvolutionWork, weights: WeightGradients
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The gradients of one step's weight, γ and β; adds to the source's gradient."""
-        target, outputs = step.target, len(step.weight)
-        correction = target.correction(step.column, step.column + outputs)
-        gradient = target.values.new_empty(target.pixels, padded(outputs))
-        _complete(
-            target, step.column, correction, gradient, target, outputs, 1,
-            step.dropout, step.seed, step.draw,
-        )  # fmt: skip
-        is_first = step.source.start_gradient()
-        packed = self._packed[id(step.weight)]
-        gamma, beta = input_gradient(step, packed, gradient, not is_first, self._memory)
-        return weights.add(step, gradient), gamma, beta
 
     def _pool(
         self,
@@ -190,20 +168,3 @@ class TritonEngine:
 
 def _blocks(channels: int) -> int:
     return triton.cdiv(channels, BLOCKS["BLOCK_N"])
-
-
-def _complete(
-    source: Maps, column: int, correction: Correction, target: Tensor, size: Maps, channels: int,
-    window: int, dropout: float = 0.0, seed: Tensor | None = None, draw: int = 0,
-) -> None:  # fmt: skip
-    """Write the completed gradient of columns of source into target, which has the pixels of `size`."""
-    assert source.gradient is not None
-    maps = source.values[:, column:] if correction is not None else None
-    launch(
-        map_kernels.complete, (triton.cdiv(size.pixels, PIXELS), _blocks(target.stride(0))),
-        source.gradient[:, column:], maps, source.pitch, source.mean[column:], correction,
-        source.height, source.width,
-        target, target.stride(0), size.height, size.width, size.pixels, channels,
-        dropout or None, seed, draw,
-        WINDOW=window, REAL=NUMBER[source.mean.dtype], **BLOCKS,
-    )  # fmt: skip

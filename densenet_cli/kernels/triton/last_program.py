@@ -27,6 +27,20 @@ def is_last(counter, count):
 
 
 @triton.jit
+def _group(counters, GROUP: tl.constexpr):
+    """This program's group of those that share its block of columns.
+
+    Returns:
+        the group's number, its first program and the one after its last; its counter; the number of
+        groups, and their counter.
+    """
+    groups, group = tl.cdiv(tl.num_programs(1), GROUP), tl.program_id(1) // GROUP
+    counters += tl.program_id(0) * (groups + 1)
+    first, end = group * GROUP, tl.minimum(group * GROUP + GROUP, tl.num_programs(1))
+    return group, first, end, counters + group, groups, counters + groups
+
+
+@triton.jit
 def finish_moments(
     mean, squares, measured, column, n, channels, pixels, share, GROUP: tl.constexpr
 ):  # fmt: skip
@@ -36,17 +50,14 @@ def finish_moments(
         mean, squares: of this program's `share` pixels: the mean and Σ (x - mean)².
         measured: memory, counters, and where mean and variance of all maps are stored.
     """
-    program, programs = tl.program_id(1), tl.num_programs(1)
-    parts, groups = measured.parts, tl.cdiv(programs, GROUP)
-    store_pair(parts, program, programs, n, channels, mean, squares)
-    group, counters = program // GROUP, measured.counters + tl.program_id(0) * (groups + 1)
-    first = group * GROUP
-    end = tl.minimum(first + GROUP, programs)
-    if is_last(counters + group, end - first):
+    parts, programs = measured.parts, tl.num_programs(1)
+    group, first, end, counter, groups, counter_of_groups = _group(measured.counters, GROUP)
+    store_pair(parts, tl.program_id(1), programs, n, channels, mean, squares)
+    if is_last(counter, end - first):
         mean, squares = _moments(parts, programs, first, end, n, channels, pixels, share, GROUP)
         parts += 2 * programs * channels
         store_pair(parts, group, groups, n, channels, mean, squares)
-        if is_last(counters + groups, groups):
+        if is_last(counter_of_groups, groups):
             mean, squares = _moments(
                 parts, groups, 0, groups, n, channels, pixels, share * GROUP, GROUP
             )
@@ -75,26 +86,24 @@ def finish_gradient(
     """Store the gradients of γ and β of columns n; add to slope and offset, see `Maps.correction`.
 
     Args:
-        gamma, beta: this program's parts of the gradients.
+        gamma, beta: this program's parts of Σ dy·(x - mean) and Σ dy, see `tiles.add_gradient`.
         noted: memory, counters, where the gradients are stored; slope and offset, which may be None.
     """
-    program, programs = tl.program_id(1), tl.num_programs(1)
-    parts, groups = noted.parts, tl.cdiv(programs, GROUP)
-    store_pair(parts, program, programs, n, channels, gamma, beta)
-    group, counters = program // GROUP, noted.counters + tl.program_id(0) * (groups + 1)
-    first = group * GROUP
-    end = tl.minimum(first + GROUP, programs)
-    if is_last(counters + group, end - first):
+    parts, programs = noted.parts, tl.num_programs(1)
+    group, first, end, counter, groups, counter_of_groups = _group(noted.counters, GROUP)
+    store_pair(parts, tl.program_id(1), programs, n, channels, gamma, beta)
+    if is_last(counter, end - first):
         gamma, beta = _sums(parts, programs, first, end, n, channels, GROUP)
         parts += 2 * programs * channels
         store_pair(parts, group, groups, n, channels, gamma, beta)
-        if is_last(counters + groups, groups):
-            gamma, beta = _sums(parts, groups, 0, groups, n, channels, GROUP)
+        if is_last(counter_of_groups, groups):
             known = n < channels
+            gamma, beta = _sums(parts, groups, 0, groups, n, channels, GROUP)
+            rstd = inverse_deviation(norm, n, known, EPS)
+            gamma *= rstd
             tl.store(noted.gamma + n, gamma, known)
             tl.store(noted.beta + n, beta, known)
             if noted.slope is not None:
-                rstd = inverse_deviation(norm, n, known, EPS)
                 share = tl.load(norm.gamma + n, known, 0.0) * rstd / pixels
                 slope, offset = noted.slope + n, noted.offset + n
                 tl.store(offset, tl.load(offset, known, 0.0) - share * beta, known)

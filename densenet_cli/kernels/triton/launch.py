@@ -1,8 +1,9 @@
-"""Launches the kernels of convolutions, with the arguments that they need."""
+"""Launches kernels, with the arguments and the memory that they need; convolutions forward."""
 
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -11,12 +12,12 @@ import triton.language as tl
 from torch import Tensor
 
 from densenet_cli.kernels import tensor_float
-from densenet_cli.kernels.engine import ConvolutionWork
+from densenet_cli.kernels.engine import ConvolutionWork, Correction
 from densenet_cli.kernels.maps import BatchNorm, Maps
 from densenet_cli.kernels.triton import convolution_kernels, map_kernels
 from densenet_cli.kernels.triton.block_sizes import Blocks, blocks
 
-PIXELS = 128  # in a tile of a kernel without matrix products
+PIXELS, COLUMNS = 128, 32  # of a tile of a kernel without matrix products
 PROGRAMS = 4096  # at most, that share the pixels; a second tile for each costs many registers
 COUNTERS = 2**16  # zeros allocated at once: enough for all launches of most networks
 NUMBER = {torch.bfloat16: tl.bfloat16, torch.float32: tl.float32, torch.float64: tl.float64}
@@ -34,6 +35,26 @@ class Reader(NamedTuple):
     def of(cls, norm: BatchNorm, source: Maps) -> Reader:
         """A batch norm that reads the first columns of source."""
         return cls(*source.statistics(norm), norm.weight, norm.bias)
+
+
+class Written(NamedTuple):
+    """The gradient of maps, and what completes it, if anything; see `Maps.correction`."""
+
+    gradient: Tensor
+    maps: Tensor | None = None
+    mean: Tensor | None = None
+    slope: Tensor | None = None
+    offset: Tensor | None = None
+
+    @classmethod
+    def of(cls, maps: Maps, correction: Correction) -> Written:
+        """That of all columns of maps.
+
+        Args:
+            correction: of the first columns, as many as are used.
+        """
+        assert maps.gradient is not None
+        return cls(maps.gradient, *((maps.values, maps.mean, *correction) if correction else ()))
 
 
 class Measured(NamedTuple):
@@ -57,8 +78,8 @@ class Noted(NamedTuple):
 
 
 def launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
-    """Launch a kernel on the device of its first argument."""
-    first = arguments[0]
+    """Launch a kernel on the device of its first tensor."""
+    first = next(argument for argument in arguments if isinstance(argument, Tensor))
     with torch.cuda.device_of(first):
         kernel[grid](*arguments, **adapted(constants, capability(first.device)))
 
@@ -167,36 +188,40 @@ def _activated(step: ConvolutionWork) -> Tensor:
     source, channels = step.source, step.norm.num_features
     values = source.values.new_empty(source.pixels, padded(channels))
     launch(
-        map_kernels.activate, (triton.cdiv(source.pixels, PIXELS), triton.cdiv(values.shape[1], 32)),
+        map_kernels.activate,
+        (triton.cdiv(source.pixels, PIXELS), triton.cdiv(values.shape[1], COLUMNS)),
         source.values, source.pitch, Reader.of(step.norm, source), values, values.shape[1],
-        source.pixels, channels, EPS=step.norm.eps, BLOCK_M=PIXELS, BLOCK_N=32,
+        source.pixels, channels, EPS=step.norm.eps, BLOCK_M=PIXELS, BLOCK_N=COLUMNS,
     )  # fmt: skip
     return values
 
 
-def input_gradient(
-    step: ConvolutionWork, packed: Tensor, gradient: Tensor, accumulate: bool, memory: Memory
-) -> tuple[Tensor, Tensor]:
-    """Write source.gradient, or add to it. Returns the gradients of γ and β.
+def complete(
+    written: Written, column: int, source: Maps, target: Tensor, size: Maps, channels: int,
+    window: int = 1, dropout: float = 0.0, seed: Tensor | None = None, draw: int = 0,
+) -> None:  # fmt: skip
+    """Write the completed gradient of columns of source into target, which has the pixels of `size`.
 
     Args:
-        packed: the weight, see `weights.pack`.
-        gradient: of the columns that the step has written, (pixels, padded outputs).
+        written: the source's gradient, and what completes it.
+        channels: columns of source, from `column` on. Others of target become zero.
+        window: so many pixels in each direction get an equal share of each pixel's gradient.
+        dropout, seed, draw: see `ConvolutionWork`.
     """
-    source, inputs = step.source, step.weight.shape[1]
-    block = blocks_of("input_gradient", step)
-    columns = triton.cdiv(inputs, block.inputs)
-    programs, tiles = shares(source.pixels, block.pixels)
-    noted = memory.noted(source, inputs, columns, programs)
+    at_once = unit(column, channels)
     launch(
-        convolution_kernels.input_gradient, (columns, programs),
-        gradient, packed,
-        source.values, source.gradient, source.pitch, Reader.of(step.norm, source), noted,
-        *sizes(source, inputs), padded(inputs), readable(source, inputs), tiles,
-        **constants(step), ACCUMULATE=accumulate, BLOCK_J=block.columns, **shape(block),
-        GROUP=group(programs),
+        map_kernels.complete,
+        (triton.cdiv(size.pixels, PIXELS), triton.cdiv(target.stride(0), COLUMNS)),
+        written, source.pitch, column // at_once, source.height, source.width,
+        target, target.stride(0), size.height, size.width, size.pixels, channels // at_once,
+        dropout or None, seed, draw, UNIT=at_once,
+        WINDOW=window, REAL=NUMBER[source.mean.dtype], BLOCK_M=PIXELS, BLOCK_N=COLUMNS,
     )  # fmt: skip
-    return noted.gamma, noted.beta
+
+
+def unit(column: int, channels: int) -> int:
+    """How many columns from `column` on can be loaded at once, at most 8."""
+    return math.gcd(column, channels, 8)
 
 
 def blocks_of(kernel: str, step: ConvolutionWork) -> Blocks:

@@ -10,8 +10,10 @@ from densenet_cli.kernels.triton.tiles import (
     add_gradient,
     add_moments,
     begin,
+    completed,
     dropout_factor,
     load_tile,
+    reader,
     relu,
     scale_and_shift,
     store_tile,
@@ -72,44 +74,36 @@ def activate(
     store_tile(target, target_pitch, pixel, pixels, n, target_pitch, y)
 
 
-@triton.jit
-def _completed(
-    gradient, maps, pitch, mean, correction, pixel, channel, channels, mask, REAL: tl.constexpr
-):
-    """A tile of gradient + slope·(maps - mean) + offset; zero where the mask is false."""
-    known = channel < channels
-    g = load_tile(gradient, pitch, pixel, channel, mask, REAL)
-    if correction is not None:
-        distance = load_tile(maps, pitch, pixel, channel, mask, REAL)
-        distance -= tl.load(mean + channel, known, 0.0)[None, :]
-        slope = tl.load(correction[0] + channel, known, 0.0)
-        g += slope[None, :] * distance + tl.load(correction[1] + channel, known, 0.0)[None, :]
-    return tl.where(mask, g, 0.0)
-
-
-@triton.jit(
-    do_not_specialize=SIZES,
-    do_not_specialize_on_alignment=["gradient", "maps", "mean", "correction"],
-)
+@triton.jit(do_not_specialize=SIZES)
 def complete(
-    gradient, maps, pitch, mean, correction, height, width,
+    written, pitch, column, height, width,
     target, target_pitch, target_height, target_width, pixels, channels, probability, seed, draw,
-    WINDOW: tl.constexpr, REAL: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
-    OVERLAPS: tl.constexpr,
+    UNIT: tl.constexpr, WINDOW: tl.constexpr, REAL: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, OVERLAPS: tl.constexpr,
 ):  # fmt: skip
     """target = dropout(gradient + slope·(maps - mean) + offset) / WINDOW², at WINDOW x WINDOW pixels.
 
-    Columns of target beyond the last channel become zero. Grid: blocks of its pixels, of its columns.
+    The gradient is that of `channels` columns of maps, from `column` on; both are counted in units of
+    UNIT columns, which are loaded at once. Columns of target beyond the last channel become zero.
+
+    Grid: blocks of its pixels, of its columns.
     """
     begin(OVERLAPS)
+    column *= UNIT
+    channels *= UNIT
     pixel = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     n = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
-    line = pixel // target_width
-    row, column = line % target_height // WINDOW, pixel % target_width // WINDOW
-    pooled = (line // target_height * height + row) * width + column
-    inside = (pixel < pixels) & (row < height) & (column < width)
-    mask = inside[:, None] & (n < channels)[None, :]
-    g = _completed(gradient, maps, pitch, mean, correction, pooled, n, channels, mask, REAL)
+    pooled, inside = pixel, pixel < pixels
+    if WINDOW > 1:
+        line = pixel // target_width
+        row, across = line % target_height // WINDOW, pixel % target_width // WINDOW
+        pooled = (line // target_height * height + row) * width + across
+        inside &= (row < height) & (across < width)
+    known = n < channels
+    mask = inside[:, None] & known[None, :]
+    channel = column + n
+    place = pooled.to(tl.int64)[:, None] * pitch + channel[None, :]
+    g = completed(written, 0, place, channel, known, mask, REAL)
     if probability is not None:
         g *= dropout_factor(seed, draw, pixel, n, channels, probability)
     store_tile(target, target_pitch, pixel, pixels, n, target_pitch, g / (WINDOW * WINDOW))
@@ -153,15 +147,17 @@ def mean_activation_gradient(
     begin(OVERLAPS)
     n, program = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N), tl.program_id(1)
     REAL: tl.constexpr = norm.mean.dtype.element_ty
+    scale, shift, mean = reader(norm, n, n < channels, EPS)
     gamma, beta = tl.zeros((BLOCK_N,), REAL), tl.zeros((BLOCK_N,), REAL)
     for tile in range(tiles):
         pixel = (program * tiles + tile) * BLOCK_M + tl.arange(0, BLOCK_M)
         mask = (pixel < pixels)[:, None] & (n < channels)[None, :]
         dy = load_tile(gradient, channels, pixel // area, n, mask, REAL) / area
+        x = load_tile(source, pitch, pixel, n, mask, REAL)
+        target = source_gradient + pixel.to(tl.int64)[:, None] * pitch + n[None, :]
         gamma, beta = add_gradient(
-            dy, source, source_gradient, pitch, pixel, pixels, n, channels, channels, norm, gamma, beta,
-            EPS, ACCUMULATE=False,
-        )  # fmt: skip
+            dy, x, scale, shift, mean, target, mask, gamma, beta, ACCUMULATE=False
+        )
     finish_gradient(gamma, beta, noted, norm, n, channels, pixels, EPS, GROUP)
 
 
@@ -208,7 +204,7 @@ def max_pool(
 
 @triton.jit
 def max_pool_gradient(
-    gradient, maps, maps_pitch, maps_mean, correction, pooled_height, pooled_width, choice,
+    written, written_pitch, pooled_height, pooled_width, choice,
     source, source_gradient, pitch, norm, noted, pixels, height, width, channels, tiles,
     EPS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, GROUP: tl.constexpr,
     OVERLAPS: tl.constexpr,
@@ -235,20 +231,13 @@ def max_pool_gradient(
             mask = inside[:, None] & (n < channels)[None, :]
             near = (image * pooled_height + row) * pooled_width + column
             chosen = load_tile(choice, channels, near, n, mask, tl.int32) == (down * 3 + right)[:, None]
-            dy += _completed(
-                gradient,
-                maps,
-                maps_pitch,
-                maps_mean,
-                correction,
-                near,
-                n,
-                channels,
-                mask & chosen,
-                REAL,
-            )
+            place = near.to(tl.int64)[:, None] * written_pitch + n[None, :]
+            dy += completed(written, 0, place, n, n < channels, mask & chosen, REAL)
+        mask = (pixel < pixels)[:, None] & (n < channels)[None, :]
+        scale, shift, mean = reader(norm, n, n < channels, EPS)
+        value = load_tile(source, pitch, pixel, n, mask, REAL)
+        target = source_gradient + pixel.to(tl.int64)[:, None] * pitch + n[None, :]
         gamma, beta = add_gradient(
-            dy, source, source_gradient, pitch, pixel, pixels, n, channels, channels, norm, gamma, beta,
-            EPS, ACCUMULATE=False,
-        )  # fmt: skip
+            dy, value, scale, shift, mean, target, mask, gamma, beta, ACCUMULATE=False
+        )
     finish_gradient(gamma, beta, noted, norm, n, channels, pixels, EPS, GROUP)

@@ -1,4 +1,4 @@
-# ruff: noqa: N803, N806 -- capitals for constants of a kernel are Triton's custom
+# ruff: noqa: N803 -- capitals for constants of a kernel are Triton's custom
 """What kernels share: loading, normalising and storing a tile (rows of pixels, columns of channels).
 
 A tile is loaded in the number format of the maps, and computed with in that of their statistics.
@@ -62,6 +62,13 @@ def scale_and_shift(norm, channel, known, EPS: tl.constexpr):
 
 
 @triton.jit
+def reader(norm, channel, known, EPS: tl.constexpr):
+    """Scale and shift of a batch norm, see `scale_and_shift`, and its mean; (N,) each."""
+    scale, shift = scale_and_shift(norm, channel, known, EPS)
+    return scale, shift, tl.load(norm.mean + channel, known, 0.0)
+
+
+@triton.jit
 def relu(y):
     """The larger of y and 0; a NaN stays NaN."""
     return tl.maximum(y, 0.0, propagate_nan=tl.PropagateNan.ALL)
@@ -115,29 +122,43 @@ def store_pair(parts, program, programs, channel, channels, first, second):
 
 
 @triton.jit
-def add_gradient(
-    dy, source, source_gradient, pitch, pixel, pixels, channel, channels, readable, norm, gamma, beta,
-    EPS: tl.constexpr, ACCUMULATE: tl.constexpr,
-):  # fmt: skip
-    """Add to a tile of the gradient of source, from the gradient dy of ReLU(norm(source)).
+def completed(written, first, place, channel, known, mask, REAL: tl.constexpr):
+    """A tile of gradient + slope·(maps - mean) + offset; zero where the mask (M, N) is false.
+
+    Args:
+        written: maps and their gradient, see `launch.Written`.
+        first, place: where the numbers lie: one int64, to which places (M, N) are added.
+        channel, known: columns (N,) of the maps, and whether they are wanted.
+    """
+    g = tl.load(written.gradient + first + place, mask, 0.0).to(REAL)
+    if written.slope is not None:
+        distance = tl.load(written.maps + first + place, mask, 0.0).to(REAL)
+        distance -= tl.load(written.mean + channel, known, 0.0)[None, :]
+        slope = tl.load(written.slope + channel, known, 0.0)
+        g += slope[None, :] * distance + tl.load(written.offset + channel, known, 0.0)[None, :]
+        g = tl.where(mask, g, 0.0)
+    return g
+
+
+@triton.jit
+def add_gradient(dy, x, scale, shift, mean, target, mask, gamma, beta, ACCUMULATE: tl.constexpr):
+    """Add to a tile of the gradient of source, from the gradient dy of ReLU(scale·x + shift).
 
     Args:
         dy: zero beyond the last pixel.
+        x: of source, finite.
+        target, mask: pointers to the gradient of source (M, N), and which of them are used.
 
     Returns:
-        gamma and beta, to which the tile's part of the gradients of γ and β has been added.
+        gamma, to which Σ (gradient of norm's output)·(x - mean) of the tile has been added, and beta
+        with Σ (gradient of norm's output).
     """
-    REAL: tl.constexpr = dy.dtype
-    inside, known = (pixel < pixels)[:, None], channel < channels
-    scale, shift = scale_and_shift(norm, channel, known, EPS)
-    loaded = inside & (channel < readable)[None, :]
-    x = load_tile(source, pitch, pixel, channel, loaded, REAL)
-    dy = tl.where(x * scale[None, :] + shift[None, :] > 0, dy, 0.0)
-    distance = x - tl.load(norm.mean + channel, known, 0.0)[None, :]
+    # A product and not tl.where, for which Triton would move masks between threads: many instructions.
+    dy *= (x * scale[None, :] + shift[None, :] > 0).to(dy.dtype)
+    gamma += tl.sum(dy * (x - mean[None, :]), axis=0)
+    beta += tl.sum(dy, axis=0)
     passed = dy * scale[None, :]
     if ACCUMULATE:
-        passed += load_tile(source_gradient, pitch, pixel, channel, loaded, REAL)
-    place = pixel.to(tl.int64)[:, None] * pitch + channel[None, :]
-    tl.store(source_gradient + place, passed, mask=inside & known[None, :])
-    rstd = inverse_deviation(norm, channel, known, EPS)
-    return gamma + rstd * tl.sum(dy * distance, axis=0), beta + tl.sum(dy, axis=0)
+        passed += tl.load(target, mask, 0.0).to(dy.dtype)
+    tl.store(target, passed, mask)
+    return gamma, beta

@@ -46,11 +46,12 @@ def pack(
 def add_up(table, parts, totals, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, OVERLAPS: tl.constexpr):
     """Add up, for each weight, the parts of all programs in a fixed order.
 
-    Columns of the table: where the weight's parts (programs, numbers) begin, where its total (numbers,)
-    begins; programs, numbers. Grid: blocks of numbers, weights.
+    Columns of the table: where the weight's parts (programs, inputs, taps, outputs) begin, where its
+    total (numbers,) begins; programs, numbers; outputs, taps; the total's strides of an output, an
+    input and a tap. Grid: blocks of numbers, weights.
     """
     begin(OVERLAPS)
-    row = table + tl.program_id(1) * 4
+    row = table + tl.program_id(1) * 9
     programs, numbers = tl.load(row + 2), tl.load(row + 3)
     if tl.program_id(0) * BLOCK_N >= numbers:  # the grid is as wide as the largest weight
         return
@@ -62,4 +63,7 @@ def add_up(table, parts, totals, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, O
         part = first + tl.arange(0, BLOCK_M)
         mask = (part < programs)[:, None] & known[None, :]
         here += tl.load(parts + part[:, None] * numbers + n[None, :], mask, 0.0)
-    tl.store(totals + tl.load(row + 1) + n, tl.sum(here, axis=0), known)
+    outputs, taps = tl.load(row + 4).to(tl.int32), tl.load(row + 5).to(tl.int32)
+    output, tap, k = n % outputs, n // outputs % taps, n // outputs // taps
+    place = output * tl.load(row + 6) + k * tl.load(row + 7) + tap * tl.load(row + 8)
+    tl.store(totals + tl.load(row + 1) + place, tl.sum(here, axis=0), known)
