@@ -115,12 +115,16 @@ def compare(
     samples = [_sample(ours, baseline) for ours in settings]
     tested = [sample for sample in samples if not sample.fault]
     corrected = holm([float(sample.test().pvalue) for sample in tested])
-    equal = holm([sample.p_equal(margin) for sample in tested]) if margin is not None else []
-    found = {
-        id(sample): _decided(sample, p, equal[i] if equal else None, margin, level, len(tested))
-        for i, (sample, p) in enumerate(zip(tested, corrected, strict=True))
-    }
-    return [found.get(id(sample)) or sample.undecided() for sample in samples]
+    equal: list[float | None] = [None] * len(tested)
+    if margin is not None:
+        equal = [*holm([sample.p_equal(margin) for sample in tested])]
+    decided = iter(
+        [
+            _decided(sample, p, p_equal, margin, level, len(tested))
+            for sample, p, p_equal in zip(tested, corrected, equal, strict=True)
+        ]
+    )
+    return [sample.undecided() if sample.fault else next(decided) for sample in samples]
 
 
 def holm(p: Sequence[float]) -> list[float]:
