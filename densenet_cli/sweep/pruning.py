@@ -2,6 +2,16 @@
 
 Optuna's pruners decide. They compare the errors of trials at the same epoch, which is what they call a
 step.
+
+Three searches of 20 trials of 9 epochs on the handwritten digits, with each pruner by its defaults:
+
+    pruner               epochs trained   lowest held-out errors (%)   seconds
+    none                 180 180 180      1.67 1.33 1.67               329 240 242
+    median                85  77 113      1.67 1.33 2.33               185 165 180
+    successive_halving    58  58  55      2.67 1.33 4.00               165 121 132
+    hyperband             96  82  96      1.33 1.33 3.33               220 170 249
+
+The held-out images are 300, so that one image is 0.33 %. The seconds are those of a busy machine.
 """
 
 from __future__ import annotations
