@@ -8,6 +8,7 @@ often, or by how many processes, the sweep was begun.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -92,11 +93,21 @@ def _standing(design: Design, ours: Errors, baseline: Errors) -> Standing:
     reached = max((look for look in design.looks if look <= number), default=None)
     if reached is None:
         return Standing(None, design.looks[0], ended=False)
-    ours, baseline = ({seed: one[seed] for seed in design.seeds(reached)} for one in (ours, baseline))
-    decision = decide(ours, baseline, design.rule, design.looks)
+    at_look = (tuple((seed, one[seed]) for seed in design.seeds(reached)) for one in (ours, baseline))
+    decision = _decided(*at_look, rule=design.rule, looks=design.looks)
     if decision.word != UNDECIDED or reached == design.looks[-1]:
         return Standing(decision, decision.seeds, ended=True)
     return Standing(decision, min(look for look in design.looks if look > reached), ended=False)
+
+
+@functools.lru_cache(maxsize=10_000)  # all comparisons are looked at again whenever a run has finished
+def _decided(
+    ours: tuple[tuple[int, float], ...],
+    baseline: tuple[tuple[int, float], ...],
+    rule: Rule,
+    looks: tuple[int, ...],
+) -> Decision:
+    return decide(dict(ours), dict(baseline), rule, looks)
 
 
 def needed(design: Design, standing: Mapping[str, Standing]) -> dict[str, int]:
