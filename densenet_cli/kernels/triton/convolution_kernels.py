@@ -145,12 +145,12 @@ def gradients(
     if it is computed by `weight_gradient`. If all columns j are more than one block, each program must
     do one tile: then their parts are stored as they come.
 
-    column: in units of UNIT columns, which are loaded at once.
+    column: in units of UNIT columns, which are loaded at once. x is loaded twice; ".ca", the default,
+    keeps Triton from taking the two loads for one, which would fill registers.
 
     Grid: blocks of inputs, programs that do `loops` tiles of BLOCK_M pixels each.
     """
     begin(OVERLAPS)
-    column *= UNIT
     k, program = tl.program_id(0) * BLOCK_K + tl.arange(0, BLOCK_K), tl.program_id(1)
     gamma, beta = tl.zeros((BLOCK_K,), REAL), tl.zeros((BLOCK_K,), REAL)
     ONE: tl.constexpr = TAPS * PADDED <= BLOCK_J
@@ -165,13 +165,13 @@ def gradients(
         start = tl.cast(first, tl.int64) * source_pitch
         mask = (first + row < pixels)[:, None] & (k < readable)[None, :]
         if parts is not None:
-            x = tl.load(source + start + place, mask, 0.0).to(REAL)
+            x = tl.load(source + start + place, mask, 0.0, cache_modifier=".ca").to(REAL)
             y = relu(x * scale[None, :] + shift[None, :]).to(source.dtype.element_ty).to(OPERAND)
         dy = tl.zeros((BLOCK_M, BLOCK_K), REAL)
         for block in range(0, TAPS * PADDED, BLOCK_J):
             j = block + tl.arange(0, BLOCK_J)
             g = _gradient_tile(
-                written, written_pitch, column, first, row, pixels, height, width, j,
+                written, written_pitch, column * UNIT, first, row, pixels, height, width, j,
                 COLUMNS, PADDED, TAPS, REAL,
             ).to(OPERAND)  # fmt: skip
             within = (j < TAPS * PADDED)[:, None] & (k < wide)[None, :]
@@ -184,7 +184,7 @@ def gradients(
                     total = tl.zeros((BLOCK_K, BLOCK_J), REAL)
         if parts is None:
             scale, shift, mean = reader(norm, k, k < inputs, EPS)
-        x = tl.load(source + start + place, mask, 0.0, eviction_policy="evict_first").to(REAL)
+        x = tl.load(source + start + place, mask, 0.0).to(REAL)
         target = source_gradient + start + place
         gamma, beta = add_gradient(dy, x, scale, shift, mean, target, mask, gamma, beta, ACCUMULATE)
     if parts is not None and ONE:

@@ -97,7 +97,7 @@ class TritonEngine:
             Written.of(target, correction), target.pitch, target.height, target.width, choice,
             source.values, source.gradient, source.pitch, Reader.of(norm, source), noted,
             source.pixels, source.height, source.width, source.channels, tiles,
-            EPS=norm.eps, **BLOCKS, GROUP=group(programs),
+            EPS=norm.eps, **BLOCKS, GROUP=group(programs), num_warps=8,
         )  # fmt: skip
         return noted.gamma, noted.beta
 

@@ -155,10 +155,10 @@ def add_gradient(dy, x, scale, shift, mean, target, mask, gamma, beta, ACCUMULAT
     """
     # A product and not tl.where, for which Triton would move masks between threads: many instructions.
     dy *= (x * scale[None, :] + shift[None, :] > 0).to(dy.dtype)
-    gamma += tl.sum(dy * (x - mean[None, :]), axis=0)
-    beta += tl.sum(dy, axis=0)
     passed = dy * scale[None, :]
     if ACCUMULATE:
         passed += tl.load(target, mask, 0.0).to(dy.dtype)
     tl.store(target, passed, mask)
+    gamma += tl.sum(dy * (x - mean[None, :]), axis=0)
+    beta += tl.sum(dy, axis=0)
     return gamma, beta
