@@ -14,7 +14,7 @@ from densenet_cli.files.lock import lock_folder
 from densenet_cli.results.records import KILLED, read_run
 from densenet_cli.sweep import jobs
 from densenet_cli.sweep.plan import plan
-from densenet_cli.sweep.status import SweepStatus
+from densenet_cli.sweep.status import SweepStatus, stored_record
 
 RUN = Path("outputs/run")
 
@@ -77,6 +77,7 @@ def test_sweeps_and_plans_explain_a_record_that_is_running_without_a_process():
     state = SweepStatus(sweep.jobs)
     assert state.reason(first).endswith("run.json still has the state running")
     assert state.reason(second) == "its folder was deleted or moved during the run"
-    assert [plan._state(job) for job in sweep.jobs] == ["interrupted", "to do"]
+    states = [plan._state(job, stored_record(job)) for job in sweep.jobs]
+    assert states == ["interrupted", "to do"]
     with lock_folder(first.folder):
-        assert plan._state(first) == "running"
+        assert plan._state(first, stored_record(first)) == "running"
