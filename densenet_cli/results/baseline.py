@@ -69,6 +69,10 @@ class Judged:
         """That of a setting; None if there is none."""
         return next((one.comparison for one in self.verdicts if one.setting is setting), None)
 
+    def words(self) -> dict[Setting, str]:
+        """Each setting's word: that of its decision, or "baseline"."""
+        return {self.baseline: "baseline"} | {one.setting: one.comparison.word for one in self.verdicts}
+
 
 def find(settings: Sequence[Setting], text: str) -> Setting:
     """The setting that a user names.

@@ -15,7 +15,6 @@ from densenet_cli.figures import style
 from densenet_cli.figures.labels import spread
 from densenet_cli.options import UserError
 from densenet_cli.results import plots
-from densenet_cli.results.baseline import find, judge
 from densenet_cli.results.plots.error_cost import front
 from densenet_cli.results.plots.learning_curves import mean_curve
 from densenet_cli.results.records import read_runs
@@ -362,26 +361,3 @@ def test_a_name_of_any_length_leaves_room_for_the_figure():
     drawing = plots.draw(_settings(), "memory")
     assert len(drawing.figure.axes[0].get_title(loc="left")) < 300
     assert drawing.figure.axes[0].get_position().width > 0
-
-
-def test_decisions_show_which_differences_from_the_baseline_hold():
-    _two_families()
-    found = _settings()
-    judged = judge(found, find(found, "model.depth=100"), margin=0.3)
-    drawing = plots.draw(found, "decisions", judged)
-    words = {point["setting"]: point["verdict"] for point in drawing.points}
-    assert words == {"DenseNet-BC (L=40, k=12)": "undecided", "ResNet-110": "undecided"}
-    for seed, error in enumerate((5.41, 5.6, 6.0)):  # not all by exactly one point
-        write(Path("runs", f"b{seed}"), error, seed=seed, model__depth=40)
-    found = _settings()
-    judged = judge(found, find(found, "model.depth=100"), margin=0.3)
-    drawing = plots.draw(found, "decisions", judged)
-    deep, resnet = drawing.points
-    assert (deep["verdict"], deep["n"], deep["paired"]) == ("worse", 3, True)
-    assert (round(deep["difference_points"], 3), resnet["low_points"]) == (1.003, None)
-    axes = drawing.figure.axes[0]
-    marks = [line for line in axes.get_lines() if line.get_marker() not in ("None", "", None)]
-    filled = [line.get_markerfacecolor() == line.get_color() for line in marks]
-    assert filled == [True, False]
-    assert "±0.3 points" in drawing.note
-    assert plots.draw(found, "decisions") is None

@@ -35,12 +35,14 @@ class Kind:
         needs: the data it is drawn from, as the end of "it needs ...".
         draw: draws settings, or decisions about them; None if they do not have these data.
         shows_decisions: whether it draws decisions.
+        names_decisions: whether it draws settings, and can write decisions beside them.
     """
 
     title: str
     needs: str
     draw: Callable[..., Drawing | None]
     shows_decisions: bool = False
+    names_decisions: bool = False
 
 
 KINDS = {
@@ -54,16 +56,19 @@ KINDS = {
         "Error and parameters",
         "finished runs with a test error",
         partial(error_cost.draw, cost="parameters"),
+        names_decisions=True,
     ),
     "error_multiply_adds": Kind(
         "Error and multiply-adds",
         "finished runs with a test error",
         partial(error_cost.draw, cost="multiply_adds"),
+        names_decisions=True,
     ),
     "error_energy": Kind(
         "Error and energy",
         "finished runs that recorded their energy",
         partial(error_cost.draw, cost="energy_joules"),
+        names_decisions=True,
     ),
     "learning_curves": Kind(
         "Learning curves", "finished runs with a metrics.csv", learning_curves.draw
@@ -158,4 +163,6 @@ def draw(settings: Sequence[Setting], kind: str, judged: Judged | None = None) -
     with style.styled():
         if KINDS[kind].shows_decisions:
             return KINDS[kind].draw(judged) if judged else None
+        if KINDS[kind].names_decisions:
+            return KINDS[kind].draw(settings, judged=judged)
         return KINDS[kind].draw(settings)

@@ -12,10 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from densenet_cli import units
+from densenet_cli.decisions.rule import UNDECIDED
 from densenet_cli.figures import style
 from densenet_cli.figures.drawing import Drawing, grouped
 from densenet_cli.figures.labels import place_labels
 from densenet_cli.record.differences import differing, phrase
+from densenet_cli.results.baseline import Judged
 from densenet_cli.results.plots.setting_labels import seeds, short_name
 from densenet_cli.results.settings import Setting
 
@@ -31,12 +33,13 @@ MANY = 60  # settings per panel; of more, lines, error bars and names would hide
 VARIANT = 20  # characters beside a point about its other options; the CSV file has all
 
 
-def draw(settings: Sequence[Setting], cost: str) -> Drawing | None:
+def draw(settings: Sequence[Setting], cost: str, judged: Judged | None = None) -> Drawing | None:
     """Mean error of the finished settings against a cost; None if no setting has both.
 
     Args:
         settings: those with finished runs are drawn.
         cost: one of AXES.
+        judged: the decisions that the names are followed by; None for names only.
     """
     known = [item for item in settings if item.mean("error") is not None and item.mean(cost)]
     if not known:
@@ -46,16 +49,28 @@ def draw(settings: Sequence[Setting], cost: str) -> Drawing | None:
     figure, grid = style.panels(len(groups), height=3.7)
     points = []
     labels = []
+    words = {} if judged is None else judged.words()
     for axes, (data, members) in zip(grid, groups.items(), strict=True):
         on_front = front([_position(item, cost) for item in members])
-        labels.append(_panel(axes, members, on_front, cost, marks))
+        names = _panel(axes, members, cost, marks)
+        first = [members[index] for index in on_front]
+        rest = [] if len(members) > MANY else [item for item in members if item not in first]
+        labels.append(
+            [
+                (*_position(item, cost), _with_word(names[item], words.get(item)))
+                for item in first + rest
+            ]
+        )
+        _front(axes, [_position(item, cost) for item in first])
         axes.set_title(data)
-        points += [_row(item, cost, index in on_front) for index, item in enumerate(members)]
+        for index, item in enumerate(members):
+            row = _row(item, cost, index in on_front)
+            points.append(row if judged is None else row | {"verdict": words.get(item)})
     figure.legend(handles=_legend(marks), loc="outside lower center", ncols=4 if len(grid) > 1 else 3)
     style.settle(figure)
     for axes, own in zip(grid, labels, strict=True):
         place_labels(axes, own)
-    return Drawing(figure, points, _note(known, cost))
+    return Drawing(figure, points, " ".join([_note(known, cost), *_note_on_words(judged)]))
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -77,30 +92,43 @@ def _position(item: Setting, cost: str) -> tuple[float, float]:
 
 
 def _panel(
-    axes: Axes, members: list[Setting], on_front: list[int], cost: str, marks: dict[str, style.Mark]
-) -> list[tuple[float, float, str]]:
-    """Draw one data set; return the labels of the points, the most important first."""
+    axes: Axes, members: list[Setting], cost: str, marks: dict[str, style.Mark]
+) -> dict[Setting, str]:
+    """Draw the settings of one data set; return their names."""
     names: dict[Setting, str] = {}
-    is_crowded = len(members) > MANY
     for family, own in grouped(members, lambda item: item.family).items():
         variants = sorted(_variants(own).items(), key=lambda pair: -len(pair[1]))
         for number, (variant, alike) in enumerate(variants):
-            if is_crowded:
+            if len(members) > MANY:
                 _points(axes, alike, cost, marks[family])
             else:
                 _line(axes, alike, cost, marks[family], filled=number == 0)
             suffix = textwrap.shorten(variant, VARIANT, placeholder=" …")
             names |= {item: ", ".join(filter(None, [short_name(item), suffix])) for item in alike}
-    best = [_position(members[index], cost) for index in on_front]
-    axes.step(*zip(*best, strict=True), where="post", color=style.INK, lw=0.7, ls=":", zorder=1.5)
-    axes.plot(*zip(*best, strict=True), "o", ms=9.5, mfc="none", mec=style.INK, mew=0.8, zorder=4)
     axes.margins(x=0.12, y=0.1)
     style.logarithmic(axes, "x", units.count)
     axes.set_xlabel(AXES[cost])
     axes.set_ylabel("test error (%)")
-    first = [members[index] for index in on_front]
-    rest = [] if is_crowded else [item for item in members if item not in first]
-    return [(*_position(item, cost), names[item]) for item in first + rest]
+    return names
+
+
+def _front(axes: Axes, best: list[tuple[float, float]]) -> None:
+    """Draw the Pareto front, and a ring around each of its points."""
+    axes.step(*zip(*best, strict=True), where="post", color=style.INK, lw=0.7, ls=":", zorder=1.5)
+    axes.plot(*zip(*best, strict=True), "o", ms=9.5, mfc="none", mec=style.INK, mew=0.8, zorder=4)
+
+
+def _with_word(name: str, word: str | None) -> str:
+    return name if word in (None, UNDECIDED) else f"{name}: {word}"
+
+
+def _note_on_words(judged: Judged | None) -> list[str]:
+    if judged is None:
+        return []
+    return [
+        f"Names are followed by what is decided about the mean test error, compared with the baseline, "
+        f"{judged.baseline.title}; where nothing follows, nothing is."
+    ]
 
 
 def _variants(own: list[Setting]) -> dict[str, list[Setting]]:
