@@ -16,6 +16,7 @@ os.environ["GOMP_SPINCOUNT"] = "10000"  # where a test has two: little spinning 
 import pytest
 import torch
 
+from densenet_cli.commands import results as results_cli
 from densenet_cli.commands import run as cli
 from densenet_cli.config import resolvers
 from densenet_cli.config.compose import compose, composing, resolved
@@ -146,6 +147,21 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Cal
         if isinstance(status, str):  # which Python prints as it ends
             return 1, f"{status}\n"
         return status, capsys.readouterr().err
+
+    return run
+
+
+@pytest.fixture
+def results(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., str]:
+    """Type densenet-results in this process: what it prints, or the message that it ends with."""
+
+    def run(*words: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["densenet-results", *words])
+        try:
+            results_cli.main()
+        except SystemExit as end:
+            return f"{end.code}"
+        return capsys.readouterr().out
 
     return run
 

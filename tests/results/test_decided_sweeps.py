@@ -6,28 +6,12 @@ from pathlib import Path
 import pytest
 from example_record import RESNET, fields, write
 
-from densenet_cli.commands import results as command
 from densenet_cli.record.identity import setting
 from densenet_cli.record.sweep_file import SweepFile, UntilDecided, write_sweep
 from densenet_cli.results import watch
 
 ERRORS = {"densenet": [4.5, 4.6, 4.4], "resnet": [6.5, 6.6, 6.4]}
 MODELS = {"densenet": fields()["config"]["model"], "resnet": RESNET}
-
-
-@pytest.fixture
-def results(monkeypatch, capsys):
-    """Type densenet-results in this process: what it prints."""
-
-    def run(*words):
-        monkeypatch.setattr("sys.argv", ["densenet-results", *words])
-        try:
-            command.main()
-        except SystemExit as end:
-            return f"{end.code}"
-        return capsys.readouterr().out
-
-    return run
 
 
 def _sweep(folder, name="", digest=None, shift=0.0, started="2026-11-22T02:00:00+00:00"):

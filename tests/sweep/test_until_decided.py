@@ -13,7 +13,6 @@ import pytest
 import yaml
 from tiny_run import TINY
 
-from densenet_cli.commands import results as results_command
 from densenet_cli.commands import run as cli
 from densenet_cli.config.compose import compose, composing, resolved
 from densenet_cli.decisions.rounds import Design
@@ -290,21 +289,6 @@ def test_a_plan_counts_the_runs_needed_at_least_and_at_most(compared, decide, mo
     decide()
     assert decide_runner._show_plan(_sweep(Path("outputs/mine")), Rounds(compared)) == 0
     assert "at most 17 runs: 28:20 min in total, 0.0 s left" in capsys.readouterr().out
-
-
-@pytest.fixture
-def results(monkeypatch, capsys):
-    """Type densenet-results in this process: its output."""
-
-    def run(*words):
-        monkeypatch.setattr("sys.argv", ["densenet-results", *words])
-        try:
-            results_command.main()
-        except SystemExit as end:
-            return f"{end.code}"
-        return capsys.readouterr().out
-
-    return run
 
 
 @pytest.mark.parametrize("until", [11, None])
