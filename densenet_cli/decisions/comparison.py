@@ -19,11 +19,9 @@ from functools import cached_property
 from typing import Any
 
 from densenet_cli.decisions import seeds_needed
-from densenet_cli.decisions.rule import BETTER, EQUAL, UNDECIDED, WORSE
+from densenet_cli.decisions.rule import BETTER, EQUAL, LEVEL, SMALLEST_SPREAD, UNDECIDED, WORSE
 
-LEVEL = 0.05  # of the tests, for all comparisons together
 CONFIDENCE = 0.95  # of the intervals
-SMALLEST_SPREAD = 1e-9  # of the largest error: less is rounding
 
 Errors = Mapping[Hashable, float]  # in percent, by seed
 

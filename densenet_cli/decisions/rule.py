@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 BETTER, WORSE, EQUAL, UNDECIDED = "better", "worse", "equal", "undecided"
 WORDS = (BETTER, WORSE, EQUAL, UNDECIDED)
+LEVEL = 0.05  # of the tests, for all comparisons together
+SMALLEST_SPREAD = 1e-9  # of the largest error: less is rounding, and no spread to judge by
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Rule:
         ValueError: if one of them is out of range.
     """
 
-    level: float = 0.05
+    level: float = LEVEL
     margin: float | None = None
     comparisons: int = 1
 

@@ -33,9 +33,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from densenet_cli.decisions.boundaries import boundaries
-from densenet_cli.decisions.rule import BETTER, EQUAL, UNDECIDED, WORSE, Decision, Rule
-
-SMALLEST_SPREAD = 1e-9  # of the largest error: less is rounding, and no spread to judge by
+from densenet_cli.decisions.rule import BETTER, EQUAL, SMALLEST_SPREAD, UNDECIDED, WORSE, Decision, Rule
 
 
 def decide(

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from densenet_cli import units
-from densenet_cli.decisions.comparison import CONFIDENCE, LEVEL, Comparison
-from densenet_cli.decisions.rule import UNDECIDED
+from densenet_cli.decisions.comparison import CONFIDENCE, Comparison
+from densenet_cli.decisions.rule import LEVEL, UNDECIDED
 from densenet_cli.files.csv_file import csv_text
 from densenet_cli.options import UserError, shown
 from densenet_cli.plain_text import in_json

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from densenet_cli.decisions.comparison import LEVEL
-from densenet_cli.decisions.rule import UNDECIDED
+from densenet_cli.decisions.rule import LEVEL, UNDECIDED
 from densenet_cli.results.baseline import Judged, Verdict
 
 

@@ -19,8 +19,6 @@ from densenet_cli.sweep.decide import options
 from densenet_cli.sweep.folders import job_names
 from densenet_cli.sweep.jobs import Job, Sweep, compose_job
 
-LEVEL = 0.05  # the probability, at most, of any false decision among all comparisons
-
 
 @dataclass(frozen=True)
 class Comparisons:
@@ -75,7 +73,7 @@ def comparisons(sweep: Sweep) -> Comparisons:
     first_seed = min(settings[identities[baseline]])
     about = sweep.cfg.sweep
     looks = tuple(range(about.first_seeds, about.most_seeds + 1))
-    rule = Rule(LEVEL, about.margin, comparisons=len(named) - 1)
+    rule = Rule(margin=about.margin, comparisons=len(named) - 1)
     return Comparisons(
         Design(baseline, tuple(named), first_seed, looks, rule),
         identities,
