@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from rich.console import Group
+from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
@@ -83,6 +83,8 @@ class Progress:
 def watch(folder: Path, interval: float = 2.0, once: bool = False) -> None:
     """Show the runs below a folder until none is running or to do, or until Ctrl-C.
 
+    Without a terminal the view is printed again each time that a run begins, ends or fails.
+
     Args:
         folder: of a sweep, or of several runs.
         interval: seconds between two updates.
@@ -97,14 +99,36 @@ def watch(folder: Path, interval: float = 2.0, once: bool = False) -> None:
     if once:
         console.print(view(folder, runs))
         return
-    with (
-        contextlib.suppress(KeyboardInterrupt),
-        Live(view(folder, runs, console.height), console=console, auto_refresh=False) as live,
-    ):
+    with contextlib.suppress(KeyboardInterrupt):
+        if console.is_terminal:
+            _redraw(folder, runs, read, interval, console)
+        else:
+            _print_changes(folder, runs, read, interval, console)
+
+
+def _redraw(
+    folder: Path, runs: list[Progress], read: _Reader, interval: float, console: Console
+) -> None:
+    with Live(view(folder, runs, console.height), console=console, auto_refresh=False) as live:
         while _goes_on(folder, runs):
             time.sleep(interval)
             runs = read_progress(folder, read)
             live.update(view(folder, runs, console.height), refresh=True)
+
+
+def _print_changes(
+    folder: Path, runs: list[Progress], read: _Reader, interval: float, console: Console
+) -> None:
+    """For a file or another program: the whole view each time that a run changes its state."""
+    shown = None
+    while True:
+        if (states := [(run.name, run.status) for run in runs]) != shown:
+            console.print(view(folder, runs))
+            shown = states
+        if not _goes_on(folder, runs):
+            return
+        time.sleep(interval)
+        runs = read_progress(folder, read)
 
 
 def _goes_on(folder: Path, runs: Sequence[Progress]) -> bool:

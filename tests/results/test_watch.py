@@ -149,7 +149,10 @@ def test_it_ends_when_all_runs_are_done(tmp_path, monkeypatch, capsys):
     assert "2 runs: 1 failed, 1 done" in capsys.readouterr().out
 
 
-def test_it_follows_the_records(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_it_follows_the_records(tmp_path, monkeypatch, capsys, is_terminal):
+    monkeypatch.setenv("FORCE_COLOR" if is_terminal else "NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "200")  # lines are not broken
     running(tmp_path / "a")
     waited = []
 
@@ -160,7 +163,9 @@ def test_it_follows_the_records(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(time, "sleep", sleep)
     watch(tmp_path, interval=7)
     assert waited == [7]
-    assert "1 run: 1 done" in capsys.readouterr().out
+    first, _, last = capsys.readouterr().out.partition("1 run: 1 done")
+    assert last
+    assert "1 run: 1 running" in first  # without a terminal too, where nothing is drawn over
 
 
 def test_of_many_runs_as_many_are_shown_as_the_terminal_has_lines():
