@@ -60,6 +60,7 @@ TARGETS = {  # section -> targets that a file may name there
         "densenet_cli.training.schedules.constant",
         "densenet_cli.training.schedules.divide_when_completed",
         "densenet_cli.training.schedules.divide_when_reached",
+        "densenet_cli.training.schedules.inverse_time",
     }
     | {
         f"torch.optim.lr_scheduler.{name}"  # those that take plain values

@@ -46,6 +46,23 @@ def constant(optimizer: Optimizer) -> LambdaLR:
     return LambdaLR(optimizer, lambda completed: 1.0)
 
 
+def inverse_time(optimizer: Optimizer, total_steps: int, decay: float) -> LambdaLR:
+    """Divide the first learning rate by 1 + decay x completed steps, as Keras' optimizers do.
+
+    That is what their argument `decay` means (keras/optimizers.py of version 2.2).
+
+    Args:
+        optimizer: its learning rates are changed.
+        total_steps: has no effect; a schedule with this argument advances every step.
+        decay: 0 or more; after 1 / decay steps the learning rate is halved.
+
+    Raises:
+        OptionError: decay is no such number.
+    """
+    number("decay", decay, example=0.01, at_least=0)
+    return LambdaLR(optimizer, lambda completed: 1 / (1 + decay * completed))
+
+
 def divide_when_reached(
     optimizer: Optimizer, epochs: int, fractions: Sequence[float], divisor: float = 10.0
 ) -> LambdaLR:

@@ -68,3 +68,35 @@ def test_one_cycle_spans_all_steps_of_the_run(typed, tmp_path):
     checkpoint = torch.load(tmp_path / "outputs/run/checkpoints/last.ckpt", weights_only=True)
     (state,) = checkpoint["lr_schedulers"]
     assert state["total_steps"] == checkpoint["global_step"] == 2 * 23
+
+
+def test_inverse_time_is_the_decay_of_keras_by_steps(config):
+    recipe = config("recipe=inverse_time")["recipe"]
+    make = build_later("recipe.schedule", recipe["schedule"])
+    optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(1))], lr=recipe["optimizer"]["lr"])
+    schedule = schedules.complete(make, optimizer, epochs=10, total_steps=150)
+    rates, expected = [], []
+    for iterations in range(150):
+        rates.append(optimizer.param_groups[0]["lr"])
+        expected.append(0.002 * (1.0 / (1.0 + 0.01 * iterations)))  # keras/optimizers.py of 2.2
+        optimizer.step()
+        schedule.step()
+    assert rates == pytest.approx(expected)
+    assert rates[100] == pytest.approx(0.001)
+
+
+@pytest.mark.parametrize("decay", [-0.01, "slow", None])
+def test_a_wrong_decay_is_refused(decay):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    with pytest.raises(OptionError, match=r"decay=.*for example decay=0\.01"):
+        schedules.inverse_time(optimizer, 10, decay)
+
+
+def test_inverse_time_advances_every_step_of_a_run(typed, tmp_path):
+    status, message = typed(*TINY, "recipe=inverse_time", "hydra.run.dir=outputs/run")
+    assert status == 0, message
+    checkpoint = torch.load(tmp_path / "outputs/run/checkpoints/last.ckpt", weights_only=True)
+    (state,), (group,) = checkpoint["lr_schedulers"], checkpoint["optimizer_states"][0]["param_groups"]
+    steps = checkpoint["global_step"]
+    assert state["last_epoch"] == steps > 2
+    assert float(group["lr"]) == pytest.approx(0.002 / (1 + 0.01 * steps))
