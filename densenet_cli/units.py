@@ -61,6 +61,11 @@ def difference(number: float) -> str:
     return f"{number:+.2f}".replace("-", "−")
 
 
+def interval(low: float, high: float) -> str:
+    """An interval of such differences: −0.90 to −0.14."""
+    return f"{difference(low)} to {difference(high)}"
+
+
 def duration(seconds: float) -> str:
     """A time in seconds, minutes or hours: 9.4 s, 3:07 min, 1:02:03 h."""
     if seconds < 60:

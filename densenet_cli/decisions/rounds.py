@@ -13,6 +13,7 @@ import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from densenet_cli import units
 from densenet_cli.decisions.rule import UNDECIDED, Decision, Rule
 from densenet_cli.decisions.sequential import decide
 from densenet_cli.plain_text import counted
@@ -63,14 +64,14 @@ class Standing:
     ended: bool
 
     def __str__(self) -> str:
-        """The newest decision in a line: "better after 4 seeds: -0.52 (-0.90 to -0.14)"."""
+        """The newest decision in a line: "better after 4 seeds: −0.52 (−0.90 to −0.14)"."""
         if self.decision is None:
             return f"open; first look at {counted(self.seeds, 'seed')}"
         found = f"{self.decision.word} after {counted(self.decision.seeds, 'seed')}"
         if self.decision.difference is not None:
-            found += f": {self.decision.difference:+.2f}"
+            found += f": {units.difference(self.decision.difference)}"
         if self.decision.low is not None and self.decision.high is not None:
-            found += f" ({self.decision.low:+.2f} to {self.decision.high:+.2f})"
+            found += f" ({units.interval(self.decision.low, self.decision.high)})"
         return found if self.ended else f"{found}; next look at {counted(self.seeds, 'seed')}"
 
 

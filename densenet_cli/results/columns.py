@@ -139,7 +139,7 @@ def interval(found: Decision) -> str:
     """The 95 % interval of a difference from the baseline; empty if there is none."""
     if found.low is None or found.high is None:
         return ""
-    return f"{units.difference(found.low)} to {units.difference(found.high)}"
+    return units.interval(found.low, found.high)
 
 
 def _from_baseline(row: Row) -> str:

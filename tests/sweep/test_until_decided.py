@@ -239,14 +239,14 @@ def test_the_command_says_what_is_decided_and_fixes_how(said):
     assert status == 0
     assert len(made) == 4
     assert "comparing 1 setting with growth_rate=4, 2 to 2 seeds each, in outputs/mine" in output
-    assert "growth_rate=12: better after 2 seeds: -8.05 (" in output
+    assert "growth_rate=12: better after 2 seeds: −8.05 (" in output
     (row,) = (line for line in output.splitlines() if line.strip().endswith("better"))
     assert row.split()[:4] == ["growth_rate=12", "2", "2.05", "%"]
     fixed = yaml.safe_load(Path("outputs/mine/sweep.yaml").read_text())["until_decided"]
     assert (fixed["baseline"], fixed["looks"]) == ("growth_rate=4", [2])
     lines = comparisons_in_words(Path("outputs/mine"), read_progress(Path("outputs/mine")))
     assert lines[0] == "compared with growth_rate=4: 0 open, 1 ended"
-    assert lines[1].startswith("  growth_rate=12: better after 2 seeds: -8.05 (")
+    assert lines[1].startswith("  growth_rate=12: better after 2 seeds: −8.05 (")
     status, again, made = said("resume=outputs/mine")
     assert (status, made) == (0, [])
     assert row in again

@@ -10,6 +10,7 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
+from densenet_cli import units
 from densenet_cli.decisions.rounds import Design, Errors, Standing
 from densenet_cli.decisions.rule import UNDECIDED
 from densenet_cli.plain_text import counted, printable
@@ -71,7 +72,7 @@ def _rules(design: Design) -> list[str]:
     number = counted(rule.comparisons, "comparison")
     equal = f"; equal: the difference is within ±{rule.margin:g}" if rule.margin is not None else ""
     return [
-        "difference: setting - baseline, of the reported test errors, in percent points, by pairs of "
+        "difference: setting − baseline, of the reported test errors, in percent points, by pairs of "
         "seeds",
         f"verdict: by a sequential t-test at {looks} seeds; the probability of any false decision in "
         f"{number} is {100 * rule.level:g} % at most, and of any interval without the true difference, "
@@ -87,11 +88,13 @@ def _mean(design: Design, errors: Errors, number: int) -> str:
 
 def _difference(standing: Standing) -> str:
     decision = standing.decision
-    return "" if decision is None or decision.difference is None else f"{decision.difference:+.2f}"
+    return (
+        "" if decision is None or decision.difference is None else units.difference(decision.difference)
+    )
 
 
 def _interval(standing: Standing) -> str:
     decision = standing.decision
     if decision is None or decision.low is None or decision.high is None:
         return ""
-    return f"{decision.low:+.2f} to {decision.high:+.2f}"
+    return units.interval(decision.low, decision.high)
