@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from densenet_cli.data.colour_statistics import Statistics
@@ -66,6 +67,20 @@ def normalised(images: Tensor, scale: Scale, padding: int = 0) -> Tensor:
     inside = padded.narrow(1, padding, height).narrow(2, 3 * padding, 3 * width)
     torch.addcmul(scale.offset, images.flatten(2).float(), scale.factor, out=inside)
     return padded.unflatten(2, (-1, 3))
+
+
+def reflected(images: Tensor, padding: int) -> Tensor:
+    """Images with a border that mirrors them at their outermost pixels, which are not repeated.
+
+    Args:
+        images: (n, H, W, 3) float32; H and W are larger than padding.
+        padding: width of the border, in pixels.
+
+    Returns:
+        (n, H + 2 padding, W + 2 padding, 3).
+    """
+    planes = F.pad(images.permute(0, 3, 1, 2), [padding] * 4, mode="reflect")
+    return planes.permute(0, 2, 3, 1).contiguous()
 
 
 def flip_half(images: Tensor, draws: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ class Digits(InMemoryData):
     they are always the same. Digits are shifted by at most one pixel and not mirrored: a mirrored 2
     is no digit.
 
-    Args and Raises: as ImageData.
+    Args and Raises: as InMemoryData.
     """
 
     name = "digits"

@@ -23,7 +23,8 @@ class EpochOrder(Sampler[Tickets]):
     """The shuffled training batches of an epoch; each item is this rank's part of one batch.
 
     Rank r of R takes rows r, r + R, ... of each whole batch. The smaller last batch is kept, but cut to
-    a multiple of R: at most R - 1 images are left out, other ones in each epoch.
+    a multiple of R: at most R - 1 images are left out, other ones in each epoch. With `drop_last` there
+    is no smaller batch, and its images, other ones in each epoch, are left out.
 
     Args:
         images: the number of images; tickets count them from 0.
@@ -31,17 +32,28 @@ class EpochOrder(Sampler[Tickets]):
         seed: 0 or more.
         rank: of this process, from 0.
         world_size: R, the number of processes that share a batch.
+        drop_last: whether to leave out a last batch with fewer images.
 
     Raises:
-        OptionError: if the batch cannot be shared evenly.
+        OptionError: if the batch cannot be shared evenly, or no batch is left.
         UserError: if there are fewer images than ranks.
     """
 
     def __init__(
-        self, images: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
+        self,
+        images: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = False,
     ) -> None:
         _images_per_rank(images, batch_size, world_size)
-        self.images = images - images % batch_size % world_size
+        if drop_last and images < batch_size:
+            rule = f"leaves no batch of {batch_size} images, since there are {images} to train on"
+            raise OptionError("drop_last", True, rule, False)
+        left_out = images % batch_size if drop_last else images % batch_size % world_size
+        self.images = images - left_out
         self.batch_size, self.seed = batch_size, seed
         self.rank, self.world_size = rank, world_size
         self.total = images

@@ -74,6 +74,7 @@ class ImageData(LightningDataModule):
         normalise: "mean_std": subtract the mean of the training images and divide by their
             standard deviation, in each channel; "scale": only divide by 255; "imagenet":
             mean_std with the statistics of ImageNet.
+        drop_last: whether each epoch leaves out the last training batch if it has fewer images.
 
     Raises:
         OptionError: if an option breaks its rule.
@@ -93,6 +94,7 @@ class ImageData(LightningDataModule):
         validation: int = 0,
         seed: int = 0,
         normalise: str = "mean_std",
+        drop_last: bool = False,
     ) -> None:
         super().__init__()
         self.batch_size = whole_number("batch_size", batch_size, 64)
@@ -103,6 +105,7 @@ class ImageData(LightningDataModule):
         self.validation = whole_number("validation", validation, 5000, at_least=0)
         self.seed = whole_number("seed", seed, 1, at_least=0)
         self.normalise = choice("normalise", normalise, self.normalisations)
+        self.drop_last = switch("drop_last", drop_last)
         self._contents: Contents | None = None
         self._order: EpochOrder | None = None
         self._resume: tuple[int, int] | None = None
@@ -190,11 +193,26 @@ class ImageData(LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """All batches of an epoch in random order; see EpochOrder."""
         contents = self._read_contents()
-        rank, world_size = self._rank_and_processes()
-        self._order = EpochOrder(len(contents.train), self.batch_size, self.seed, rank, world_size)
+        self._order = self.epoch_order(*self._rank_and_processes())
         if self._resume is not None:
             self._order.start_at(*self._resume)
         return self._loader(self.training_split(contents.train), self._order)
+
+    def epoch_order(
+        self, rank: int = 0, world_size: int = 1, batch_size: int | None = None
+    ) -> EpochOrder:
+        """The training batches of one of several processes; see EpochOrder.
+
+        Args:
+            rank, world_size: of the process, and how many there are.
+            batch_size: in place of the option.
+
+        Raises: as EpochOrder.
+        """
+        images = len(self._read_contents().train)
+        return EpochOrder(
+            images, batch_size or self.batch_size, self.seed, rank, world_size, self.drop_last
+        )
 
     def val_dataloader(self) -> DataLoader:
         """The held-out images in order; the test images if none are held out."""

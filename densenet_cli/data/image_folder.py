@@ -132,10 +132,11 @@ class ImageFolder(ImageData):
         test_fraction: float = 0.2,
         seed: int = 0,
         normalise: str = "imagenet",
+        drop_last: bool = False,
         check: bool = True,
         max_pixels: int | None = MAX_PIXELS,
     ) -> None:
-        super().__init__(batch_size, num_workers, augment, validation, seed, normalise)
+        super().__init__(batch_size, num_workers, augment, validation, seed, normalise, drop_last)
         self.root, self.typed_root = expanded_folder("root", root), root
         self.side = whole_number("image_size", image_size, 224, at_least=8)
         self.test_fraction = number("test_fraction", test_fraction, 0.2, above=0, below=1)

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from densenet_cli.data import resident
-from densenet_cli.data.augmentation import crop, flip_half, normalised
+from densenet_cli.data.augmentation import crop, flip_half, normalised, reflected
 from densenet_cli.data.colour_statistics import UNCHANGED, Statistics, statistics_of, value_counts
 from densenet_cli.data.epoch_order import Tickets
 from densenet_cli.data.image_data import Batch, Contents, ImageData, Split
 from densenet_cli.data.resident import ResidentSplit
 from densenet_cli.data.splits import hold_out
-from densenet_cli.options import UserError
+from densenet_cli.options import OptionError, UserError, choice
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +56,12 @@ class InMemorySplit(Split):
 class InMemoryData(ImageData):
     """Small images of one size. Augmentation: half of the images mirrored, then all shifted at random.
 
+    Args:
+        border: what a shift brings in: "zeros", which are the mean colour after normalisation, or
+            "reflect": the image mirrored at its outermost pixels, which are not repeated (as torch's
+            nn.SpatialReflectionPadding in the code of Zagoruyko and Komodakis 2016, train.lua).
+        others: as ImageData.
+
     A data set of your own is a subclass with a `name` and `arrays()`. Name the class as `_target_` in
     FOLDER/data/mine.yaml, below `defaults: [digits, _self_]` for the common options, and type
     `densenet-run --config-dir=FOLDER data=mine`.
@@ -71,6 +77,20 @@ class InMemoryData(ImageData):
     published: Statistics | None = None
     normalisations = ("mean_std", "scale")
     _resident: ResidentSplit | None = None
+
+    def __init__(
+        self,
+        batch_size: int = 64,
+        num_workers: int | None = None,
+        augment: bool = True,
+        validation: int = 0,
+        seed: int = 0,
+        normalise: str = "mean_std",
+        drop_last: bool = False,
+        border: str = "zeros",
+    ) -> None:
+        super().__init__(batch_size, num_workers, augment, validation, seed, normalise, drop_last)
+        self.border = choice("border", border, ("zeros", "reflect"))
 
     def arrays(self) -> tuple[Labelled, Labelled, list[str]]:
         """All training images, all test images, and the class names, that of label 0 first."""
@@ -89,13 +109,16 @@ class InMemoryData(ImageData):
     def read(self) -> Contents:
         """Read the images, hold out the validation images, and measure the others."""
         train, test, class_names = self._checked_arrays
+        height, width = train.images.shape[1:3]
+        if self.border == "reflect" and self.padding >= min(height, width):
+            rule = f"needs images larger than their largest shift, {self.padding} pixels"
+            raise OptionError("border", self.border, rule, "zeros")
         training, held_out = hold_out(train.labels.numpy(), self.validation)
         if self.normalise == "scale":
             statistics = UNCHANGED
         else:
             statistics = measured(train.images, training)
             self._compare_with_published(statistics, len(training))
-        height, width = train.images.shape[1:3]
         return Contents(
             class_names,
             (height, width),
@@ -136,10 +159,14 @@ class InMemoryData(ImageData):
         return super().complete(batch)
 
     def augmented(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Mirror half of the images, pad with the mean colour, crop at a random place."""
+        """Mirror half of the images, normalise them, add the border, crop at a random place."""
         if self.flips:
             images = flip_half(images, draws)  # while they are bytes
-        framed = normalised(images, self.scale_on(images.device), self.padding)
+        scale = self.scale_on(images.device)
+        if self.border == "reflect":
+            framed = reflected(normalised(images, scale), self.padding)
+        else:
+            framed = normalised(images, scale, self.padding)
         return crop(framed, draws, self.padding)
 
     def _compare_with_published(self, statistics: Statistics, images: int) -> None:

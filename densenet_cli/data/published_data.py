@@ -15,7 +15,7 @@ class PublishedData(InMemoryData):
         root: the folder for the files; they need not be there yet.
         download: whether to download files that are missing or damaged.
         verify: whether files must have the published checksums.
-        others: as ImageData.
+        others: as InMemoryData.
 
     Raises:
         OptionError: from the constructor and from `prepare`, if an option breaks its rule.
@@ -31,10 +31,14 @@ class PublishedData(InMemoryData):
         validation: int = 0,
         seed: int = 0,
         normalise: str = "mean_std",
+        drop_last: bool = False,
+        border: str = "zeros",
         download: bool = True,
         verify: bool = True,
     ) -> None:
-        super().__init__(batch_size, num_workers, augment, validation, seed, normalise)
+        super().__init__(
+            batch_size, num_workers, augment, validation, seed, normalise, drop_last, border
+        )
         self.root, self.typed_root = expanded_folder("root", root), root
         self.download = switch("download", download)
         self.verify = switch("verify", verify)

@@ -43,12 +43,24 @@ class Svhn(PublishedData):
         validation: int = 6000,
         seed: int = 0,
         normalise: str = "scale",
+        drop_last: bool = False,
+        border: str = "zeros",
         extra: bool = True,
         download: bool = True,
         verify: bool = True,
     ) -> None:
         super().__init__(
-            root, batch_size, num_workers, augment, validation, seed, normalise, download, verify
+            root,
+            batch_size,
+            num_workers,
+            augment,
+            validation,
+            seed,
+            normalise,
+            drop_last,
+            border,
+            download,
+            verify,
         )
         self.extra = switch("extra", extra)
 

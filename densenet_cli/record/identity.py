@@ -32,6 +32,8 @@ WITHOUT_EFFECT_AT = {
     "pretrained.frozen": False,
     "pretrained.layer_decay": 1,
     "budget": None,
+    "data.drop_last": False,
+    "data.border": "zeros",
 }
 SEEDS = ("seed", "data.seed")
 # Options of Lightning's Trainer for which 1 means one batch or step, and 1.0 the whole epoch.

@@ -16,8 +16,11 @@ from densenet_cli.options import OptionError, UserError
 Facts = Mapping[str, Any]
 
 DIGITS = "densenet_cli.data.digits.Digits"
-# Options that all data sets have. They do not decide which images a data set has.
-COMMON = ("batch_size", "num_workers", "augment", "validation", "seed", "normalise")
+# Options that do not decide which images a data set has.
+COMMON = (
+    *("batch_size", "num_workers", "augment", "validation", "seed", "normalise"),
+    *("drop_last", "border"),
+)
 
 
 def other_classes(before: Facts, now: Facts) -> str | None:

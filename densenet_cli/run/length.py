@@ -7,7 +7,7 @@ from typing import Any
 import lightning.pytorch as L
 from torch import nn
 
-from densenet_cli.data.epoch_order import EpochOrder
+from densenet_cli.config.build import naming
 from densenet_cli.data.image_data import ImageData
 from densenet_cli.models import cost
 from densenet_cli.options import UserError, whole_number
@@ -67,7 +67,8 @@ def _end_after(steps: int, epoch: Epoch, classifier: ImageClassifier, trainer: L
 
 def epoch_of(data: ImageData, trainer: L.Trainer) -> Epoch:
     """The size of an epoch of a run."""
-    order = EpochOrder(data.sizes["train"], data.batch_size, seed=0, world_size=trainer.world_size)
+    with naming("data"):
+        order = data.epoch_order(world_size=trainer.world_size)
     batches = budget.limited(len(order), trainer.limit_train_batches)
     return Epoch(
         min(order.images, batches * data.batch_size), data.batch_size * trainer.accumulate_grad_batches

@@ -10,6 +10,7 @@ import lightning.pytorch as L
 import torch
 from torch import nn
 
+from densenet_cli.config.build import naming
 from densenet_cli.data.epoch_order import EpochOrder
 from densenet_cli.data.image_data import ImageData
 from densenet_cli.models import cost
@@ -85,10 +86,11 @@ def check_last_batch(
     have one pixel gives one.
 
     Raises:
-        OptionError: for data.batch_size.
+        OptionError: for data.batch_size, or for data.drop_last if it leaves no batch.
     """
-    order = functools.partial(EpochOrder, data.sizes["train"], seed=0, world_size=trainer.world_size)
-    own = order(batch_size=data.batch_size)
+    order = functools.partial(data.epoch_order, world_size=trainer.world_size)
+    with naming("data"):
+        own = order()
     is_synced = bool(config["trainer"].get("sync_batchnorm")) and trainer.world_size > 1
     is_reached = _is_reached(own, trainer, config["trainer"].get("max_steps"))
     if config["task"] == "test" or own.last > 1 or is_synced or not is_reached:

@@ -12,6 +12,7 @@ from densenet_cli.data.augmentation import (
     flip_half,
     lighting,
     normalised,
+    reflected,
 )
 
 CPU = torch.device("cpu")
@@ -84,6 +85,17 @@ def test_the_border_is_the_mean_colour():
     border = colours[(colours - 1).abs().amin(1) > 1e-3]
     assert len(border) > 100
     torch.testing.assert_close(border, torch.tensor(mean).expand_as(border))
+
+
+def test_a_reflected_border_is_that_of_numpy_and_does_not_repeat_the_edge():
+    images = random_images(3, 8, 6).float()
+    widths = [(0, 0), (4, 4), (4, 4), (0, 0)]
+    expected = np.pad(images.numpy(), widths, mode="reflect")
+    found = reflected(images, 4)
+    assert found.is_contiguous()
+    assert np.array_equal(found.numpy(), expected)
+    row = reflected(torch.arange(5.0).view(1, 1, 5, 1).expand(1, 5, 5, 3), 2)[0, 2, :, 0]
+    assert row.tolist() == [2, 1, 0, 1, 2, 3, 4, 3, 2]
 
 
 def test_jitter_equals_that_of_pillow_if_nothing_is_clipped():

@@ -104,3 +104,31 @@ def test_evaluation_sees_every_image_once_in_equally_many_batches(images, ranks)
     sizes = [len(batch) for part in parts for batch in part]
     assert min(sizes) >= 1
     assert max(sizes) <= 12 // ranks + 1
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_without_its_incomplete_last_batch_an_epoch_is_the_same(ranks):
+    whole, dropped = (
+        EpochOrder(50, 12, 1, ranks - 1, ranks, drop_last=is_so) for is_so in (False, True)
+    )
+    assert epoch(dropped, 4) == epoch(whole, 4)[:4]
+    assert (len(dropped), dropped.images, dropped.last) == (4, 48, 12 // ranks)
+    dropped.start_at(4, 3)
+    assert lists(dropped) == epoch(whole, 4)[3:4]
+    left_out = [
+        set(range(50)) - {image for image, _ in flat(epoch(EpochOrder(50, 12, 1, drop_last=True), n))}
+        for n in (0, 1)
+    ]
+    assert [len(some) for some in left_out] == [2, 2]
+    assert left_out[0] != left_out[1]
+
+
+def test_no_image_is_left_out_where_all_batches_are_whole():
+    assert epoch(EpochOrder(48, 12, 1, drop_last=True), 0) == epoch(EpochOrder(48, 12, 1), 0)
+
+
+def test_fewer_images_than_a_batch_leave_none():
+    with pytest.raises(
+        OptionError, match=r"drop_last=true: leaves no batch of 12 images.*drop_last=false"
+    ):
+        EpochOrder(11, 12, 0, drop_last=True)

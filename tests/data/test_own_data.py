@@ -10,7 +10,7 @@ import torch
 from tiny_run import TINY
 
 from densenet_cli.data.in_memory import InMemoryData, Labelled
-from densenet_cli.options import UserError
+from densenet_cli.options import OptionError, UserError
 
 MODULE = """\
 import numpy as np
@@ -118,6 +118,13 @@ IMAGES, LABELS = torch.zeros(4, 8, 8, 3, dtype=torch.uint8), torch.arange(4) % 2
 def test_arrays_that_cannot_be_used_are_refused_with_the_reason(images, labels, fault):
     with pytest.raises(UserError, match=f"data set blank: .*{fault}"):
         Blank(images, labels).prepare()
+
+
+def test_images_smaller_than_their_shift_cannot_be_reflected():
+    data = Blank(IMAGES, LABELS, border="reflect")
+    data.padding = 8
+    with pytest.raises(OptionError, match=r"border=reflect: needs images larger .* 8 pixels"):
+        data.prepare()
 
 
 def test_a_digest_stands_for_pixels_labels_and_class_names():

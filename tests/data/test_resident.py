@@ -27,6 +27,7 @@ def digits(rank=0, processes=1, **options):
         {"augment": False},
         {"validation": 333},
         {"rank": 1, "processes": 2},
+        {"border": "reflect", "drop_last": True},
         {"normalise": "scale", "validation": 50, "augment": False},
     ],
     ids=str,

@@ -111,7 +111,7 @@ def _seconds(config: dict[str, Any], measured: Measurement, epochs: float) -> tu
     def images(split: str, limit: str) -> float:
         return _limited(config, measured.sizes[split], limit)
 
-    train_images = images("train", "limit_train_batches")
+    train_images = _limited(config, _epoch_images(config, measured), "limit_train_batches")
     test_s = images("test", "limit_test_batches") / measured.evaluation_images_per_second
     evaluation_images = images(measured.evaluation_split, "limit_val_batches")
     every = config["trainer"].get("check_val_every_n_epoch") or 1
@@ -129,7 +129,7 @@ def _seconds(config: dict[str, Any], measured: Measurement, epochs: float) -> tu
 
 def _epochs(config: dict[str, Any], measured: Measurement) -> float:
     """The number of epochs; a budget or trainer.max_steps may end the run within one."""
-    trainer, images = config["trainer"], measured.sizes["train"]
+    trainer, images = config["trainer"], _epoch_images(config, measured)
     batch_size = config["data"]["batch_size"]
     step_images = batch_size * trainer.get("accumulate_grad_batches", 1)
     chosen = budget.read(config)
@@ -143,6 +143,12 @@ def _epochs(config: dict[str, Any], measured: Measurement) -> float:
     if steps < 0 or not train_images:
         return config["epochs"]
     return min(config["epochs"], steps * step_images / train_images)
+
+
+def _epoch_images(config: dict[str, Any], measured: Measurement) -> int:
+    """The images of an epoch; data.drop_last leaves out those of an incomplete last batch."""
+    images = measured.sizes["train"]
+    return images - images % config["data"]["batch_size"] if config["data"].get("drop_last") else images
 
 
 def _limited(config: dict[str, Any], images: int, limit: str) -> float:
