@@ -43,6 +43,9 @@ SHAPES = {
 [].published_source               text or null
 [].difference_points              number or null
 [].why_not_compared               text or null
+[].published_elsewhere[].error_percent   number     of the same published runs, by another source
+[].published_elsewhere[].source   text
+[].not_as_published[]             text              what differs beside the options of the protocol
 [].is_baseline                    true or false     whether it is the setting of --baseline
 [].verdict                        text or null      these five are null without --baseline
 [].from_baseline_points           number or null    difference of the mean errors

@@ -126,8 +126,12 @@ def failure(run: Run) -> str:
 
 
 def _published(row: Row) -> str:
+    """The error, and in brackets what other sources print for the same runs."""
     found = row.comparison.published if row.comparison else None
-    return units.percent(found.error) if found else ""
+    if found is None:
+        return ""
+    others = ", ".join(units.percent(error) for error, _ in found.elsewhere)
+    return units.percent(found.error) + (f" ({others})" if others else "")
 
 
 def _difference(row: Row) -> str:

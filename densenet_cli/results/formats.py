@@ -126,9 +126,10 @@ def as_csv(rows: Sequence[Row]) -> str:
     They are title, family, network, data, n, not_averaged, year, system, system_source, seeds; for each
     of RAW_NAMES the mean, the sample standard deviation and the values of all finished runs (separated
     by ";"); best_on_test, devices, published_error_percent, published_top5_error_percent,
-    published_source, difference_points, why_not_compared; is_baseline, verdict, from_baseline_points,
-    from_baseline_low_points, from_baseline_high_points, from_baseline_p_holm (null without --baseline);
-    and the options in which the settings differ, by the names one types.
+    published_source, published_elsewhere, difference_points, why_not_compared, not_as_published;
+    is_baseline, verdict, from_baseline_points, from_baseline_low_points, from_baseline_high_points,
+    from_baseline_p_holm (null without --baseline); and the options in which the settings differ, by the
+    names one types.
     """
     return csv_text(map(_csv_row, rows))
 
@@ -150,7 +151,11 @@ def _csv_row(row: Row) -> dict[str, Any]:
         values = [measured(run, quantity) for run in setting.done]
         cells[f"{name}_runs"] = ";".join("" if value is None else str(value) for value in values)
     cells |= _judged(row)
-    cells["devices"] = ";".join(cells["devices"])
+    cells["published_elsewhere"] = [
+        f"{one['error_percent']} {one['source']}" for one in cells["published_elsewhere"]
+    ]
+    for name in ("devices", "published_elsewhere", "not_as_published"):
+        cells[name] = ";".join(cells[name])
     return cells | {name: shown(value) for name, value in setting.options.items()}
 
 
@@ -201,8 +206,13 @@ def _judged(row: Row) -> dict[str, Any]:
         "published_error_percent": found.error if found else None,
         "published_top5_error_percent": found.top5 if found else None,
         "published_source": found.source if found else None,
+        "published_elsewhere": [
+            {"error_percent": error, "source": source}
+            for error, source in (found.elsewhere if found else ())
+        ],
         "difference_points": comparison.difference if comparison else None,
         "why_not_compared": comparison.reason if comparison else None,
+        "not_as_published": list(comparison.unlike) if comparison else [],
         "is_baseline": row.is_baseline,
         "verdict": decision.word if decision else None,
         "from_baseline_points": decision.difference if decision else None,

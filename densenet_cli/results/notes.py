@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from densenet_cli import units
 from densenet_cli.plain_text import counted
 from densenet_cli.record.run_record import reported_checkpoint
 from densenet_cli.results.columns import Row, on_cpu
@@ -94,19 +95,24 @@ def _notes_on_energy(found: Sequence[Row], done: Sequence[Run]) -> list[str]:
 
 
 def _notes_on_papers(found: Sequence[Row]) -> list[str]:
-    matched = [
-        (row.comparison.published, row.setting)
-        for row in found
-        if row.comparison and row.comparison.published
-    ]
-    sources = dict.fromkeys(published.source for published, _ in matched)
+    matched = [(row.setting.title, row.comparison) for row in found if row.comparison]
+    compared = [(title, one, one.published) for title, one in matched if one.published]
+    sources = dict.fromkeys(entry.source for _, _, entry in compared)
     notes = [f"published: {'; '.join(sources)}."] if sources else []
-    runs = [run for _, setting in matched for run in setting.done]
-    precisions = sorted({str(run.fields.get("precision")) for run in runs} - {"32-true", "None"})
-    if precisions:
-        notes.append(f"Our runs used {', '.join(precisions)}, the published ones 32 bits.")
-    if any(run.config["data"].get("verify") is False for run in runs):
-        notes.append("Some runs may have used other files than the official ones (data.verify=false).")
+    elsewhere: dict[str, list[str]] = {}
+    unlike: dict[str, list[str]] = {}
+    for title, one, entry in compared:
+        for error, source in entry.elsewhere:
+            elsewhere.setdefault(source, []).append(f"{title}, {entry.data}: {units.percent(error)}")
+        for text in one.unlike:
+            unlike.setdefault(text, []).append(title)
+    notes += [
+        f"In brackets, of the same published runs: {'; '.join(own)} ({source})."
+        for source, own in elsewhere.items()
+    ]
+    for text, own in unlike.items():
+        whose = "" if len(own) == len(compared) else f" ({' | '.join(dict.fromkeys(own))})"
+        notes.append(f"Not as published: {text}{whose}.")
     return notes + _why_not_compared(found)
 
 

@@ -13,13 +13,16 @@ import yaml
 
 from densenet_cli.options import shown
 from densenet_cli.record.differences import acting_options, phrase
+from densenet_cli.record.identity import WITHOUT_EFFECT_AT
 from densenet_cli.record.network_names import NAMED
 from densenet_cli.record.run_record import reported_checkpoint
+from densenet_cli.results.records import Run
 from densenet_cli.results.settings import Setting
 
 FILE = Path(__file__).with_name("published.yaml")
 
-# Options that are not part of a protocol, or change a result only by rounding.
+# Options that are not part of a protocol. What those of the devices and the precision do to a result
+# stands beside the comparison: see `_unlike`.
 NO_PROTOCOL = {f"model.{name}" for name in NAMED} | {
     "model.survival_probability",  # the network's name states it
     "data._target_",
@@ -46,8 +49,11 @@ class Published:
         data: the data set, as in `Setting.data`.
         error: top-1, in percent.
         top5: top-5 error in percent; None if not published.
+        elsewhere: what other sources print for the same runs, as (error, source).
         protocol: the options that a run must have.
         train_images: training images, without held-out ones.
+        norm_images: over how many images each batch norm computed its statistics; None: not stated.
+        remark: a part of the protocol that cannot change the weights; None if there is none.
         beyond: the part of the protocol that no option can express; None if there is none.
     """
 
@@ -56,8 +62,11 @@ class Published:
     data: str
     error: float
     top5: float | None
+    elsewhere: tuple[tuple[float, str], ...]
     protocol: dict[str, Any]
     train_images: int
+    norm_images: int | None
+    remark: str | None
     beyond: str | None
 
 
@@ -69,11 +78,13 @@ class Comparison:
         published: the error measured with the same protocol; None if there is none.
         difference: ours minus theirs, in percentage points; None if there is no such error.
         reason: if there is none, why: what differs from the nearest protocol.
+        unlike: if there is one, what was computed otherwise where no option of a protocol says how.
     """
 
     published: Published | None
     difference: float | None
     reason: str
+    unlike: tuple[str, ...] = ()
 
 
 @cache
@@ -99,24 +110,57 @@ def compare(setting: Setting) -> Comparison:
     nearest = min(candidates, key=lambda item: len(faults[item]))
     if faults[nearest]:
         return Comparison(None, None, "; ".join(faults[nearest]))
-    return Comparison(nearest, error - nearest.error, "")
+    return Comparison(nearest, error - nearest.error, "", tuple(_unlike(setting, nearest)))
 
 
 def _entries(content: dict[str, Any]) -> Iterator[Published]:
+    sources = content["sources"]
     for entry in content["results"]:
         for network, errors in entry["networks"].items():
             for data, error in errors.items():
                 protocol = content["protocols"][entry["protocols"][data]] | entry.get("options", {})
                 yield Published(
-                    source=content["sources"][entry["source"]],
+                    source=sources[entry["source"]],
                     network=network,
                     data=data,
                     error=error,
                     top5=entry.get("top5", {}).get(network),
+                    elsewhere=tuple(
+                        (own[network][data], sources[source])
+                        for source, own in entry.get("elsewhere", {}).items()
+                        if data in own.get(network, {})
+                    ),
                     train_images=protocol.pop("train_images"),
+                    norm_images=protocol.pop("norm_images"),
+                    remark=protocol.pop("remark", None),
                     beyond=protocol.pop("beyond", None),
                     protocol=protocol,
                 )
+
+
+def _unlike(setting: Setting, entry: Published) -> Iterator[str]:
+    """What the runs of a setting did otherwise than those of a published error with their protocol.
+
+    A machine with other devices than the authors' cannot do as they did. So this stands beside the
+    comparison, and does not prevent it.
+    """
+    sizes = sorted({_norm_images(run) for run in setting.done})
+    if entry.norm_images and sizes != [entry.norm_images]:
+        ours, theirs = " or ".join(map(str, sizes)), entry.norm_images
+        yield f"each batch norm's statistics are over {ours} images, the paper's over {theirs}"
+    known = {str(run.fields.get("precision", "32-true")) for run in setting.done}
+    if precisions := sorted(known - {"32-true"}):
+        yield f"computed in {' or '.join(precisions)}, the paper's in 32 bits"
+    if entry.remark:
+        yield f"the paper reports {entry.remark}"
+    if any(run.config["data"].get("verify") is False for run in setting.done):
+        yield "the files may be other than the official ones (data.verify=false)"
+
+
+def _norm_images(run: Run) -> int:
+    """Over how many images each batch norm of a run computed its statistics in a step."""
+    images, processes = run.config["data"]["batch_size"], run.fields.get("processes", 1)
+    return images if run.config["trainer"].get("sync_batchnorm") else images // processes
 
 
 def _departures(setting: Setting, entry: Published) -> list[str]:
@@ -126,11 +170,11 @@ def _departures(setting: Setting, entry: Published) -> list[str]:
     if len(reports) == 1 and None not in reports:
         options["recipe.report"] = reports.pop()  # what the runs did, whatever the recipe says
     faults = [
-        _departure(name, options.get(name), entry.protocol[name])
+        _departure(name, _value(options, name), entry.protocol[name])
         for name in [*options, *(entry.protocol.keys() - options.keys())]
         if name in entry.protocol
         and not (name == "epochs" and "budget" in options)  # a difference that is named below
-        and not _same(options.get(name), entry.protocol[name])
+        and not _same(_value(options, name), entry.protocol[name])
         and not _of_another_class(name, options, entry)
     ]
     sizes = [run.fields.get("data", {}).get("sizes", {}).get("train") for run in setting.done]
@@ -149,9 +193,18 @@ def _departures(setting: Setting, entry: Published) -> list[str]:
     ]
 
 
+def _value(options: dict[str, Any], name: str) -> Any:
+    """An option's value, also if a run has it at the value at which it has no effect."""
+    return options.get(name, WITHOUT_EFFECT_AT.get(name))
+
+
 def _departure(name: str, ours: Any, theirs: Any) -> str:
     if name.endswith("_target_"):
-        return phrase(name, ours)
+        own = phrase(name, ours)
+        if own != phrase(name, theirs):
+            return own
+        part, classes = name.split(".")[-2], [str(one).rpartition(".")[2] for one in (ours, theirs)]
+        return f"{part} {classes[0]}, the paper {classes[1]}"
     return f"{phrase(name, ours)}, the paper {shown(theirs)}"
 
 

@@ -127,30 +127,34 @@ def test_imagenet_with_its_top5_error(config):
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        ("model=resnet_110 recipe=resnet", "64,000 iterations rather than epochs"),
+        ("model=resnet_110 recipe=resnet", "64,000 steps rather than epochs"),
         (
-            "model=resnet_110 recipe=resnet epochs=500 data.validation=5000 recipe.report=best",
-            "shortcuts by average pooling",
+            "model=resnet_110_stochastic_depth model.shortcut=A recipe=resnet epochs=500",
+            "shortcut=A, the paper pool",
         ),
-        ("model=wide_resnet_28_10 recipe=wide_resnet", "the paper: crops from reflected borders"),
-        ("model=preact_resnet_164 recipe=resnet", "64,000 iterations rather than epochs"),
+        ("model=wide_resnet_28_10 recipe=wide_resnet", "the paper reflect"),
+        ("model=preact_resnet_164 recipe=resnet", "64,000 steps rather than epochs"),
+        ("model=preact_resnet_164 data.augment=false", "the paper: a recipe that is not published"),
     ],
 )
-def test_a_protocol_that_options_cannot_express_never_matches(config, words, reason):
+def test_the_reasons_name_what_the_sources_say(config, words, reason):
     found = compare(setting_of(config(*words.split())))
     assert found.published is None
     assert reason in found.reason
 
 
-def test_differences_from_the_nearest_protocol_are_listed(config):
-    words = ["model=preact_resnet_1001", "recipe=resnet", "recipe.optimizer.nesterov=false"]
-    of_64 = compare(setting_of(config(*words, "recipe.batch_size=64"))).reason
+def test_the_nearest_of_several_protocols_is_the_one_compared_with(config):
+    words = ["model=preact_resnet_1001", "recipe=resnet"]
     of_128 = compare(setting_of(config(*words))).reason
-    assert (
-        of_64
-        == of_128
-        == "the paper: 64,000 iterations rather than epochs, the first 400 at a learning rate of 0.01"
-    )
+    assert "64,000 steps" in of_128
+    words += ["recipe.batch_size=64", "epochs=200", "recipe.schedule.fractions=[0.405,0.61]"]
+    assert "steps" not in compare(setting_of(config(*words))).reason  # of KaimingHe/resnet-1k-layers
+
+
+def test_a_divided_rate_one_epoch_later_is_named(config):
+    target = "recipe.schedule._target_=densenet_cli.training.schedules.divide_when_completed"
+    reason = compare(setting_of(config(target))).reason
+    assert reason == "schedule divide_when_completed, the paper divide_when_reached"
 
 
 def test_nothing_unfinished_or_averaged_is_compared(config):

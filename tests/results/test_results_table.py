@@ -140,10 +140,19 @@ def test_published_errors_are_shown_with_the_difference_or_a_reason():
 
 def test_notes_say_what_else_differs_from_the_published_runs():
     found = shown(run(4.6, precision="bf16-mixed", data__verify=False), paper=True)
-    assert "Our runs used bf16-mixed, the published ones 32 bits." in found.notes
-    assert (
-        "Some runs may have used other files than the official ones (data.verify=false)." in found.notes
-    )
+    assert "Not as published: computed in bf16-mixed, the paper's in 32 bits." in found.notes
+    files = "Not as published: the files may be other than the official ones (data.verify=false)."
+    assert files in found.notes
+
+
+def test_a_note_names_the_rows_whose_batch_norm_saw_fewer_images():
+    norm = "each batch norm's statistics are over 8 images, the paper's over 64"
+    eight = run(4.8, processes=8)
+    assert f"Not as published: {norm}." in shown(eight, paper=True).notes
+    both = shown(eight, run(5.3, model__depth=40, model__growth_rate=48), paper=True)
+    assert f"Not as published: {norm} (DenseNet-BC (L=100, k=12))." in both.notes
+    synchronised = run(4.8, processes=8, trainer__sync_batchnorm=True)
+    assert not any("batch norm" in note for note in shown(synchronised, paper=True).notes)
 
 
 def test_rows_are_ordered_as_in_papers_or_by_a_column():

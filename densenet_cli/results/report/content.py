@@ -150,9 +150,11 @@ def _published(row: Row) -> str:
     if found is None or found.published is None:
         return f"No published error to compare with: {found.reason}." if found else ""
     published = found.published
+    others = "".join(f", {error:.2f} % ({source})" for error, source in published.elsewhere)
+    unlike = f" Not as published: {'; '.join(found.unlike)}." if found.unlike else ""
     return (
-        f"Published: {published.error:.2f} % ({published.source}); "
-        f"ours differs by {units.difference(found.difference or 0.0)}."
+        f"Published: {published.error:.2f} % ({published.source}){others}; "
+        f"ours differs by {units.difference(found.difference or 0.0)}.{unlike}"
     )
 
 
