@@ -1,10 +1,9 @@
-"""DenseNet: layout, channels, start values, dropout, rules of its arguments, and torchvision's."""
+"""DenseNet: layout, channels, start values, dropout, rules of its arguments."""
 
 import math
 
 import pytest
 import torch
-import torchvision
 from torch import nn
 
 from densenet_cli.models.densenet import DenseBlock, DenseNet
@@ -247,45 +246,3 @@ def test_too_small_an_image_is_refused_at_the_very_limit(options, least):
             network.features(smaller)
         with pytest.raises(UserError, match=rf"{least - 1} × {least + 5} pixels.*{least} × {least}"):
             network(smaller)
-
-
-def torchvision_twin(depth, growth_rate):
-    """torchvision's DenseNet with random weights and statistics, and ours with the same."""
-    theirs = torchvision.models.get_model(f"densenet{depth}", weights=None, num_classes=10)
-    for module in theirs.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.running_mean, std=0.1)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, std=0.1)
-    ours = on_meta(10, growth_rate, depth, stem="imagenet")
-    weights = {name: tensor.clone() for name, tensor in theirs.state_dict().items()}
-    assert list(ours.state_dict()) == list(weights)
-    ours.load_state_dict(weights, strict=True, assign=True)
-    return theirs, ours
-
-
-@pytest.mark.parametrize(("depth", "growth_rate"), [(121, 32), (161, 48), (169, 32), (201, 32)])
-def test_torchvision_weights_load_and_give_torchvision_outputs(depth, growth_rate):
-    torch.manual_seed(depth)
-    theirs, ours = torchvision_twin(depth, growth_rate)
-    images = torch.randn(2, 3, 64, 64)
-    with torch.no_grad():
-        expected = theirs.eval()(images)
-        torch.testing.assert_close(ours.eval()(images), expected, rtol=1e-4, atol=1e-5)
-    assert expected.std() > 0.01
-
-
-def test_training_step_equals_torchvision():
-    torch.manual_seed(0)
-    theirs, ours = torchvision_twin(121, 32)
-    theirs, ours = theirs.double(), ours.double()
-    images = torch.randn(4, 3, 64, 64, dtype=torch.double)
-    labels = torch.tensor([0, 1, 2, 3])
-    for network in (theirs, ours):
-        nn.functional.cross_entropy(network(images), labels).backward()
-    gradients = {name: tensor.grad for name, tensor in ours.named_parameters()}
-    for name, tensor in theirs.named_parameters():
-        torch.testing.assert_close(gradients[name], tensor.grad, rtol=1e-6, atol=1e-9)
-    for name, statistic in theirs.named_buffers():
-        torch.testing.assert_close(ours.get_buffer(name), statistic)
