@@ -5,6 +5,7 @@ Shapes: N images, C channels, H × W pixels, k = growth_rate.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -42,11 +43,14 @@ class PlainLayer(nn.Module):
 
 
 class BottleneckLayer(nn.Module):
-    """BN-ReLU-conv1x1-BN-ReLU-conv3x3: (N, C, H, W) -> (N, k, H, W), only the new feature maps."""
+    """BN-ReLU-conv1x1-BN-ReLU-conv3x3: (N, C, H, W) -> (N, k, H, W), only the new feature maps.
 
-    def __init__(self, in_channels: int, growth_rate: int, dropout: float) -> None:
+    The 1x1 convolution makes bn_size·k maps.
+    """
+
+    def __init__(self, in_channels: int, growth_rate: int, dropout: float, bn_size: int = 4) -> None:
         super().__init__()
-        hidden = 4 * growth_rate  # the paper's bottleneck width
+        hidden = bn_size * growth_rate
         self.norm1 = nn.BatchNorm2d(in_channels)
         self.conv1 = nn.Conv2d(in_channels, hidden, kernel_size=1, bias=False)
         self.norm2 = nn.BatchNorm2d(hidden)
@@ -55,7 +59,7 @@ class BottleneckLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The k new feature maps."""
-        x = self.dropout(self.conv1(F.relu(self.norm1(x))))  # (N, 4k, H, W)
+        x = self.dropout(self.conv1(F.relu(self.norm1(x))))  # (N, bn_size·k, H, W)
         return self.dropout(self.conv2(F.relu(self.norm2(x))))
 
 
@@ -66,10 +70,17 @@ class DenseBlock(nn.ModuleDict):
     """
 
     def __init__(
-        self, in_channels: int, layers: int, growth_rate: int, bottleneck: bool, dropout: float
+        self,
+        in_channels: int,
+        layers: int,
+        growth_rate: int,
+        bottleneck: bool,
+        dropout: float,
+        bn_size: int = 4,
     ) -> None:
         super().__init__()
-        make_layer = BottleneckLayer if bottleneck else PlainLayer
+        bottleneck_layer = functools.partial(BottleneckLayer, bn_size=bn_size)
+        make_layer = bottleneck_layer if bottleneck else PlainLayer
         for index in range(layers):
             layer = make_layer(in_channels + index * growth_rate, growth_rate, dropout)
             self[f"denselayer{index + 1}"] = layer
@@ -113,7 +124,7 @@ class DenseNet(nn.Module):
             blocks: 6n + 4 with bottleneck layers, 3n + 4 without (sec. 3). With the imagenet stem
             it is one of `IMAGENET_BLOCKS`, with bottleneck layers (table 1).
         block_config: number of layers in each block; if given, depth is not used.
-        bottleneck: whether each layer begins with a 1x1 convolution to 4k maps.
+        bottleneck: whether each layer begins with a 1x1 convolution to bn_size·k maps.
         compression: θ in (0, 1]; a transition turns m maps into floor(θ·m). The product is computed in
             double precision, as in Torch7: θ=0.7 makes 62 of 90 maps, not 63.
         stem: "cifar" (3x3 convolution) or "imagenet" (7x7 convolution and max pooling, both of
@@ -122,6 +133,9 @@ class DenseNet(nn.Module):
             and 2k for all others, as the sizes in table 2 require.
         dropout: probability in [0, 1) of dropping an element after each convolution but the first
             (sec. 3; the paper uses 0.2 on data without augmentation).
+        bn_size: the width of bottlenecks in units of k, 1 or more; 4 in the paper. Layers without
+            bottlenecks do not use it.
+        init: see `initialise`.
 
     Attributes:
         block_config: number of layers in each block.
@@ -144,12 +158,15 @@ class DenseNet(nn.Module):
         stem: str = "cifar",
         init_channels: int | None = None,
         dropout: float = 0.0,
+        bn_size: int = 4,
+        init: str = "fan_out",
     ) -> None:
         super().__init__()
         whole_number("num_classes", num_classes, example=10)
         whole_number("growth_rate", growth_rate, example=12)
         number("compression", compression, example=0.5, above=0, at_most=1)
         number("dropout", dropout, example=0.2, at_least=0, below=1)
+        whole_number("bn_size", bn_size, example=4)
         choice("stem", stem, ("cifar", "imagenet"))
         switch("bottleneck", bottleneck)
         self.block_config = _layers_of_blocks(block_config, depth, stem, bottleneck)
@@ -164,7 +181,7 @@ class DenseNet(nn.Module):
         channels = whole_number("init_channels", init_channels, example=2 * growth_rate)
         self.features = _stem(stem, channels)
         for index, layers in enumerate(self.block_config, start=1):
-            block = DenseBlock(channels, layers, growth_rate, bottleneck, dropout)
+            block = DenseBlock(channels, layers, growth_rate, bottleneck, dropout, bn_size)
             self.features.add_module(f"denseblock{index}", block)
             channels += layers * growth_rate
             if index <= transitions:
@@ -173,7 +190,7 @@ class DenseNet(nn.Module):
                 channels = kept
         self.features.add_module("norm5", nn.BatchNorm2d(channels))
         self.classifier = nn.Linear(channels, num_classes)
-        initialise(self)
+        initialise(self, init)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of images. Raises UserError if these are smaller than `smallest_image`."""

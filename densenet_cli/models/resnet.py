@@ -10,22 +10,31 @@ from torch.nn import functional as F
 
 from densenet_cli.models.depth import repeats
 from densenet_cli.models.initialisation import initialise
-from densenet_cli.options import OptionError, choice, number, whole_number
+from densenet_cli.options import OptionError, choice, number, switch, whole_number
 
 
 class ZeroPadShortcut(nn.Module):
     """Option A, without parameters: every stride-th pixel, and zeros for the missing channels.
 
     (N, in_channels, H, W) -> (N, out_channels, H/stride, W/stride), sizes rounded up.
+
+    Args:
+        in_channels: channels of x.
+        out_channels: channels of the output.
+        stride: 1 or 2.
+        pools: whether pixels are means of stride x stride pixels, in place of one of them.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, pools: bool = False) -> None:
         super().__init__()
-        self.missing_channels, self.stride = out_channels - in_channels, stride
+        self.missing_channels, self.stride, self.pools = out_channels - in_channels, stride, pools
 
     def forward(self, x: Tensor) -> Tensor:
         """The channels of x, then the zero channels."""
-        x = x[:, :, :: self.stride, :: self.stride]
+        if self.pools:
+            x = F.avg_pool2d(x, self.stride, ceil_mode=True)
+        else:
+            x = x[:, :, :: self.stride, :: self.stride]
         return F.pad(x, (0, 0, 0, 0, 0, self.missing_channels))
 
 
@@ -38,25 +47,33 @@ class ResidualBlock(nn.Module):
         in_channels: channels of x.
         out_channels: channels of the output.
         stride: of the first convolution and of the shortcut.
-        shortcut: "A" or "B", used where the shape changes; see `ResNet`.
+        shortcut: "A", "B" or "pool", used where the shape changes; see `ResNet`.
         survival: probability in (0, 1] of keeping f in a training step.
+        bias: whether convolutions have biases.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, stride: int, shortcut: str, survival: float = 1.0
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        shortcut: str,
+        survival: float = 1.0,
+        bias: bool = False,
     ) -> None:
         super().__init__()
-        self.conv1 = conv3x3(in_channels, out_channels, stride)
+        self.conv1 = conv3x3(in_channels, out_channels, stride, bias)
         self.bn1 = nn.BatchNorm2d(out_channels)
-        self.conv2 = conv3x3(out_channels, out_channels)
+        self.conv2 = conv3x3(out_channels, out_channels, bias=bias)
         self.bn2 = nn.BatchNorm2d(out_channels)
         self.shortcut: nn.Module = nn.Identity()
         if (in_channels, stride) != (out_channels, 1):
-            if shortcut == "A":
-                self.shortcut = ZeroPadShortcut(in_channels, out_channels, stride)
-            else:
-                conv = nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False)
+            if shortcut == "B":
+                conv = nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=bias)
                 self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(out_channels))
+            else:
+                pools = shortcut == "pool"
+                self.shortcut = ZeroPadShortcut(in_channels, out_channels, stride, pools)
         self.survival = survival
 
     def forward(self, x: Tensor) -> Tensor:
@@ -79,13 +96,13 @@ class ResidualBlock(nn.Module):
         return branch * self.survival
 
 
-def plain_block(in_channels: int, out_channels: int, stride: int) -> list[nn.Module]:
+def plain_block(in_channels: int, out_channels: int, stride: int, bias: bool) -> list[nn.Module]:
     """The layers of a residual block without its shortcut: relu(f(x))."""
     return [
-        conv3x3(in_channels, out_channels, stride),
+        conv3x3(in_channels, out_channels, stride, bias),
         nn.BatchNorm2d(out_channels),
         nn.ReLU(),
-        conv3x3(out_channels, out_channels),
+        conv3x3(out_channels, out_channels, bias=bias),
         nn.BatchNorm2d(out_channels),
         nn.ReLU(),
     ]
@@ -102,11 +119,16 @@ class ResNet(nn.Module):
         num_classes: width of the classifier, 1 or more.
         depth: number of convolutions and linear layers, without shortcuts: 20, 32, 44, 56, 110, 1202.
         shortcut: where the shape changes, "A" subsamples and adds zero channels (no parameters),
-            "B" is a 1x1 convolution with batch norm. The paper's CIFAR nets use A. "none": a plain
-            network, without shortcuts.
+            "B" is a 1x1 convolution with batch norm. The paper's CIFAR nets use A. "pool" is A with the
+            mean of 2x2 pixels in place of one of them, as in the code of stochastic depth
+            (yueatsprograms/Stochastic_Depth, ResidualDrop.lua). "none": a plain network, without
+            shortcuts.
         survival_probability: p_L in (0, 1], the probability of keeping the last of the L blocks in a
             training step; block l has p_l = 1 - l/L · (1 - p_L). None or 1: no stochastic depth.
             The paper uses 0.5. A plain network cannot have it.
+        bias: whether convolutions have biases, which start at 0. In the code of stochastic depth they
+            do, though batch norm subtracts them again.
+        init: see `initialise`. The code of stochastic depth has "fan_in".
 
     Raises:
         OptionError: an argument breaks a rule above.
@@ -118,13 +140,16 @@ class ResNet(nn.Module):
         depth: int,
         shortcut: str = "A",
         survival_probability: float | None = None,
+        bias: bool = False,
+        init: str = "fan_out",
     ) -> None:
         super().__init__()
         whole_number("num_classes", num_classes, example=10)
-        choice("shortcut", shortcut, ("A", "B", "none"))
+        choice("shortcut", shortcut, ("A", "B", "pool", "none"))
+        switch("bias", bias)
         blocks = repeats(depth, step=6, extra=2, family="a CIFAR ResNet")
         last_survival = _last_survival(survival_probability, shortcut)
-        self.conv1 = conv3x3(3, 16)
+        self.conv1 = conv3x3(3, 16, bias=bias)
         self.bn1 = nn.BatchNorm2d(16)
         stages: list[nn.Module] = []
         channels = 16
@@ -135,14 +160,15 @@ class ResNet(nn.Module):
                 position = (len(stages) * blocks + index + 1) / (3 * blocks)  # l/L
                 survival = 1 - position * (1 - last_survival)
                 if shortcut == "none":
-                    stage += plain_block(channels, width, stride)
+                    stage += plain_block(channels, width, stride, bias)
                 else:
-                    stage.append(ResidualBlock(channels, width, stride, shortcut, survival))
+                    block = ResidualBlock(channels, width, stride, shortcut, survival, bias)
+                    stage.append(block)
                 channels = width
             stages.append(nn.Sequential(*stage))
         self.stages = nn.Sequential(*stages)
         self.fc = nn.Linear(channels, num_classes)
-        initialise(self)
+        initialise(self, init)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits of images."""
@@ -159,6 +185,6 @@ def _last_survival(survival_probability: float | None, shortcut: str) -> float:
     return number("survival_probability", survival_probability, example=0.5, above=0, at_most=1)
 
 
-def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
-    """A 3x3 convolution without bias that keeps the size, or with stride 2 halves it, rounding up."""
-    return nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False)
+def conv3x3(in_channels: int, out_channels: int, stride: int = 1, bias: bool = False) -> nn.Conv2d:
+    """A 3x3 convolution that keeps the size, or with stride 2 halves it, rounding up."""
+    return nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=bias)

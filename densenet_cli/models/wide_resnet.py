@@ -19,12 +19,20 @@ class WideResNet(PreActivationNet):
         widen_factor: the paper's k, 1 or more.
         dropout: probability in [0, 1) of dropping an element, before the second 3x3 of each unit
             (sec. 2.4; the authors use 0.3 on CIFAR and 0.4 on SVHN).
+        init: see `initialise`. The authors' code has "fan_in", since September 2016.
 
     Raises:
         OptionError: an argument breaks a rule above.
     """
 
-    def __init__(self, num_classes: int, depth: int, widen_factor: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        depth: int,
+        widen_factor: int,
+        dropout: float = 0.0,
+        init: str = "fan_out",
+    ) -> None:
         whole_number("num_classes", num_classes, example=10)
         whole_number("widen_factor", widen_factor, example=4)
         number("dropout", dropout, example=0.3, at_least=0, below=1)
@@ -39,4 +47,4 @@ class WideResNet(PreActivationNet):
                 stage.append(PreActivationUnit(channels, width, stride, branch, shortcut="B"))
                 channels = width
             stages.append(stage)
-        super().__init__(num_classes, stages, channels)
+        super().__init__(num_classes, stages, channels, init)

@@ -35,6 +35,25 @@ WITHOUT_EFFECT_AT = {
     "data.drop_last": False,
     "data.border": "zeros",
 }
+# The same for arguments of our networks: the values that these had before there was an option.
+WITHOUT_EFFECT_IN_NETWORKS: dict[str, dict[str, Any]] = {
+    "densenet_cli.models.densenet.DenseNet": {"bn_size": 4, "init": "fan_out"},
+    "densenet_cli.models.resnet.ResNet": {"bias": False, "init": "fan_out"},
+    "densenet_cli.models.preact_resnet.PreActResNet": {
+        "stride": "3x3",
+        "first_activation": "in_branch",
+        "init": "fan_out",
+    },
+    "densenet_cli.models.wide_resnet.WideResNet": {"init": "fan_out"},
+}
+# Arguments of networks that have no effect, whatever their value, beside another one of some value.
+WITHOUT_EFFECT_BESIDE: dict[str, dict[str, tuple[str, Any]]] = {
+    "densenet_cli.models.densenet.DenseNet": {"bn_size": ("bottleneck", False)},
+    "densenet_cli.models.preact_resnet.PreActResNet": {
+        "stride": ("block", "basic"),
+        "first_activation": ("block", "bottleneck"),
+    },
+}
 SEEDS = ("seed", "data.seed")
 # Options of Lightning's Trainer for which 1 means one batch or step, and 1.0 the whole epoch.
 NUMBER_OR_SHARE = (
@@ -79,7 +98,19 @@ def without_effect(config: dict[str, Any]) -> tuple[str, ...]:
     data, options = config.get("data"), flat(config)
     is_published = isinstance(data, dict) and "download" in data
     names = [name for name in WITHOUT_EFFECT if is_published or name != "data.root"]
-    return (*names, *(name for name, value in WITHOUT_EFFECT_AT.items() if options.get(name) == value))
+    names += [name for name, value in WITHOUT_EFFECT_AT.items() if options.get(name) == value]
+    model = config.get("model")
+    return (*names, *(_idle_arguments(model) if isinstance(model, dict) else ()))
+
+
+def _idle_arguments(model: dict[str, Any]) -> Iterator[str]:
+    """The arguments of a network of ours that change nothing, as model.<name>."""
+    for name, value in WITHOUT_EFFECT_IN_NETWORKS.get(str(model.get("_target_")), {}).items():
+        if name in model and model[name] == value:
+            yield f"model.{name}"
+    for name, (other, value) in WITHOUT_EFFECT_BESIDE.get(str(model.get("_target_")), {}).items():
+        if model.get(other) == value:
+            yield f"model.{name}"
 
 
 def _without(config: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

@@ -23,6 +23,8 @@ NETWORKS = {  # options, images (N, H, W)
     "BC, k=5, odd sizes": ({"growth_rate": 5, "depth": 10}, (3, 9, 7)),
     "BC, batch of 1": ({"growth_rate": 7, "depth": 10}, (1, 13, 8)),
     "BC, k=40": ({"growth_rate": 40, "depth": 10}, (2, 12, 12)),
+    "BC, bottlenecks of k maps": ({"growth_rate": 9, "depth": 10, "bn_size": 1}, (3, 9, 7)),
+    "BC, bottlenecks of 7k maps": ({"growth_rate": 5, "depth": 10, "bn_size": 7}, (3, 9, 7)),
     "B": ({"growth_rate": 12, "depth": 22, "compression": 1.0}, (2, 16, 16)),
     "plain": ({"growth_rate": 12, "depth": 13, **PLAIN}, (3, 16, 16)),
     "C, one layer a block": ({"growth_rate": 33, "depth": 7, "bottleneck": False}, (3, 9, 7)),

@@ -151,6 +151,24 @@ def test_rivals_yield():
     assert composed("resnet_1202_stochastic_depth").survival_probability == 0.5
     assert built("wide_resnet_28_10", "model.dropout=0.3").stages[0][0].branch[3].p == 0.3
     assert len(built("preact_resnet_164", "model.block=basic").stages[0]) == 27
+    narrow = built("densenet_bc_100", "model.bn_size=2").features.denseblock1.denselayer1
+    assert narrow.conv1.out_channels == 2 * 12
+
+
+def test_files_are_the_networks_of_their_authors():
+    for name in ("resnet_110_stochastic_depth", "resnet_1202_stochastic_depth"):  # ResidualDrop.lua
+        model = composed(name)
+        assert (model.shortcut, model.bias, model.init) == ("pool", True, "fan_in")
+    for name in ("preact_resnet_164", "preact_resnet_1001"):  # resnet-pre-act.lua
+        assert (composed(name).stride, composed(name).init) == ("first", "fan_out")
+    assert composed("preact_resnet_110").first_activation == "before_split"  # arXiv:1603.05027
+    for name in ("wide_resnet_16_4", "wide_resnet_16_8", "wide_resnet_28_10"):  # models/utils.lua
+        assert composed(name).init == "fan_in"
+    for name in ("resnet_110", "densenet_bc_100"):  # fb.resnet.torch and liuzhuang13/DenseNet
+        assert composed(name).init == "fan_out"
+
+
+def test_torchvision_networks_yield():
     assert len(built("torchvision", "model.name=vgg11").features) == 21
     dropped = built("torchvision", "model.name=densenet121", "+model.drop_rate=0.1")
     assert dropped.features.denseblock1.denselayer1.drop_rate == 0.1

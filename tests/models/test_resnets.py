@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from densenet_cli.models import cost
 from densenet_cli.models.preact_resnet import PreActivationUnit, PreActResNet, basic_branch
 from densenet_cli.models.resnet import ResidualBlock, ResNet, ZeroPadShortcut
 from densenet_cli.models.wide_resnet import WideResNet
@@ -31,6 +32,30 @@ def test_residual_block_activates_after_the_sum():
     x = torch.randn(2, 16, 8, 8)
     branch = block.bn2(block.conv2(F.relu(block.bn1(block.conv1(x)))))
     assert torch.equal(block(x), F.relu(ZeroPadShortcut(16, 32, 2)(x) + branch))
+
+
+def test_pooled_shortcut_averages_two_by_two_pixels_and_adds_zero_channels():
+    x = torch.arange(2 * 3 * 4 * 6, dtype=torch.double).reshape(2, 3, 4, 6)
+    y = ResidualBlock(3, 6, stride=2, shortcut="pool").shortcut(x)
+    assert y.shape == (2, 6, 2, 3)
+    assert torch.equal(y[:, :3], x.reshape(2, 3, 2, 2, 3, 2).mean(dim=(3, 5)))
+    assert (y[:, 3:] == 0).all()
+    odd = ResidualBlock(3, 6, stride=2, shortcut="pool").shortcut(torch.ones(1, 3, 5, 7))
+    assert odd.shape == (1, 6, 3, 4)  # as that of the 3x3 convolution
+    assert (odd[:, :3] == 1).all()
+
+
+def test_biases_of_the_stochastic_depth_code_are_those_of_all_convolutions():
+    network = on_meta(ResNet, 56, "pool", 0.5, bias=True)
+    biases = 16 * (1 + 18 * (1 + 2 + 4))
+    assert cost.count_parameters(network) == 853_018 + biases  # arXiv:1512.03385, table 6: 0.85M
+
+
+def test_biases_begin_at_zero():
+    network = ResNet(10, 14, "B", bias=True)
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    assert len(convolutions) == 1 + 12 + 2
+    assert all((module.bias == 0).all() for module in convolutions)
 
 
 @pytest.mark.parametrize(("shortcut", "expected"), [("A", [0, 0, 0]), ("B", [0, 512, 2048])])
@@ -125,6 +150,42 @@ def test_preactivation_unit_adds_to_its_raw_input():
     assert torch.equal(unit(x), x + unit.branch(F.relu(unit.bn(x))))
 
 
+def test_first_preactivation_can_come_before_the_split():
+    torch.manual_seed(0)
+    split, published = (
+        PreActResNet(10, 14, "basic", "A", first_activation=where).eval()
+        for where in ("in_branch", "before_split")
+    )
+    published.load_state_dict(split.state_dict())
+    maps = published.conv1(torch.randn(2, 3, 8, 8))
+    first, second = published.stages[0]
+    active = F.relu(first.bn(maps))
+    assert torch.equal(first(maps), active + first.branch(active))
+    assert torch.equal(second(maps), split.stages[0][1](maps))  # only the first unit
+    assert torch.equal(split.stages[0][0](maps), maps + first.branch(active))
+
+
+def test_the_first_bottleneck_activates_before_the_split_in_any_case():
+    torch.manual_seed(0)
+    one, other = (
+        PreActResNet(10, 11, first_activation=where) for where in ("in_branch", "before_split")
+    )
+    other.load_state_dict(one.state_dict())
+    images = torch.randn(2, 3, 8, 8)
+    assert torch.equal(one(images), other(images))
+
+
+def test_stride_in_the_first_convolution_saves_multiply_adds():
+    # pytorchcv's preresnet164bn has it in the 3x3, resnet-pre-act.lua in the first 1x1
+    for stride, multiply_adds in (("3x3", 247_646_720), ("first", 244_500_992)):
+        network = on_meta(PreActResNet, 164, stride=stride)
+        assert cost.multiply_adds(network, 32) == multiply_adds
+        assert cost.count_parameters(network) == 1_703_258
+        for stage, halving in zip(network.stages, (1, 2, 2), strict=True):
+            strides = [stage[0].branch[index].stride[0] for index in (0, 3)]
+            assert strides == ([halving, 1] if stride == "first" else [1, halving])
+
+
 def test_preact_resnet_ends_with_batch_norm_and_relu():
     network = PreActResNet(10, depth=11).eval()
     nn.init.constant_(network.bn.bias, -1e6)  # after ReLU nothing is left but the bias of fc
@@ -167,6 +228,16 @@ def test_start_values_divide_by_the_output_channels(network):
     assert (network.fc.bias == 0).all()
 
 
+def test_start_values_by_the_input_channels_are_those_of_the_wide_resnets_code():
+    torch.manual_seed(0)
+    network = WideResNet(10, 16, 4, init="fan_in")  # models/utils.lua, MSRinit: 2 / (kW kH nInputPlane)
+    unit = network.stages[0][0]
+    assert network.conv1.weight.std().item() == pytest.approx(0.272, rel=0.1)  # of 432 values
+    assert unit.shortcut.weight.std().item() == pytest.approx(0.354, rel=0.07)  # 16 -> 64, 1x1
+    assert unit.branch[0].weight.std().item() == pytest.approx(0.118, rel=0.03)  # 16 -> 64, 3x3
+    assert network.stages[2][1].branch[4].weight.std().item() == pytest.approx(0.0295, rel=0.01)
+
+
 @pytest.mark.parametrize(
     ("network_class", "options", "message"),
     [
@@ -180,6 +251,10 @@ def test_start_values_divide_by_the_output_channels(network):
         (PreActResNet, {"depth": 163, "block": "basic"}, r"6n \+ 2 .*basic.* such as 158 or 164"),
         (PreActResNet, {"depth": 164, "block": "wide"}, "block=wide: must be one of basic, bottl"),
         (PreActResNet, {"depth": 164, "shortcut": "D"}, "shortcut=D"),
+        (PreActResNet, {"depth": 164, "stride": 2}, "stride=2: must be one of 3x3, first"),
+        (PreActResNet, {"depth": 20, "block": "basic", "first_activation": True}, "in_branch, before"),
+        (ResNet, {"depth": 20, "init": "kaiming"}, "init=kaiming: must be one of fan_out, fan_in"),
+        (ResNet, {"depth": 20, "bias": 1}, "bias=1"),
         (WideResNet, {"depth": 26, "widen_factor": 4}, r"6n \+ 4 .*such as 22 or 28; .*depth=28"),
         (WideResNet, {"depth": 28, "widen_factor": 0}, "widen_factor=0"),
         (WideResNet, {"depth": 28, "widen_factor": 2, "dropout": 1.0}, "dropout=1.0"),

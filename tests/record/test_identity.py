@@ -1,11 +1,13 @@
 """Which runs are the same run."""
 
 import hashlib
+import inspect
 import json
 from pathlib import Path
 
 import pytest
 import yaml
+from hydra.utils import get_object
 
 from densenet_cli.config.compose import composing
 from densenet_cli.record.identity import NUMBER_OR_SHARE, flat, identity, without_effect
@@ -28,6 +30,47 @@ def test_a_run_without_a_budget_is_the_run_that_it_was_before_there_were_any():
 def test_what_computes_a_network_is_no_part_of_a_run_s_identity():
     fused, reference = ({"trainer": {"implementation": name}} for name in ("fused", "reference"))
     assert identity(fused) == identity(reference) == identity({})
+
+
+OLDER = {  # networks of records that lack the newer arguments, and what these are in such networks
+    "densenet.DenseNet": {"bottleneck": True, "bn_size": 4, "init": "fan_out"},
+    "resnet.ResNet": {"depth": 20, "bias": False, "init": "fan_out"},
+    "preact_resnet.PreActResNet": {"stride": "3x3", "first_activation": "in_branch", "init": "fan_out"},
+    "wide_resnet.WideResNet": {"depth": 16, "init": "fan_out"},
+}
+OTHER = {"bn_size": 2, "bias": True, "stride": "first", "init": "fan_in"}
+
+
+@pytest.mark.parametrize("name", OLDER)
+def test_newer_arguments_of_networks_leave_earlier_runs_as_they_were(name):
+    target = f"densenet_cli.models.{name}"
+    parameters = inspect.signature(get_object(target)).parameters
+    added = {key: value for key, value in OLDER[name].items() if key not in ("bottleneck", "depth")}
+    assert {key: parameters[key].default for key in added} == added  # so an old record builds the same
+    before = {"_target_": target, **{key: OLDER[name][key] for key in OLDER[name].keys() - added}}
+    assert identity({"model": {**before, **added}}) == identity({"model": before})
+    for key in added.keys() & OTHER:
+        assert identity({"model": {**before, key: OTHER[key]}}) != identity({"model": before})
+
+
+def test_arguments_that_a_network_does_not_use_make_no_other_run():
+    for target, used, unused in (
+        ("preact_resnet.PreActResNet", {"block": "basic"}, {"stride": "first"}),
+        ("preact_resnet.PreActResNet", {"block": "bottleneck"}, {"first_activation": "before_split"}),
+        ("densenet.DenseNet", {"bottleneck": False}, {"bn_size": 8}),
+    ):
+        model = {"_target_": f"densenet_cli.models.{target}", **used}
+        assert identity({"model": {**model, **unused}}) == identity({"model": model})
+    basic = {"_target_": "densenet_cli.models.preact_resnet.PreActResNet", "block": "basic"}
+    assert identity({"model": {**basic, "first_activation": "before_split"}}) != identity(
+        {"model": basic}
+    )
+
+
+def test_arguments_of_other_networks_are_theirs_whatever_their_name_and_value():
+    mine = {"_target_": "mine.Net"}
+    for name, value in (("bias", False), ("init", "fan_out"), ("bn_size", 4), ("stride", "3x3")):
+        assert identity({"model": {**mine, name: value}}) != identity({"model": mine})
 
 
 @pytest.mark.parametrize("name", NUMBER_OR_SHARE)
@@ -56,18 +99,19 @@ def test_the_identities_of_published_runs_do_not_change():
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "since"),
     [
-        "model=densenet_bc,depth=16,growth_rate=12,seed=0",
-        "model=preact_resnet_110,depth=20,seed=0",
-        "model=resnet_20,seed=0",
+        ("model=densenet_bc,depth=16,growth_rate=12,seed=0", []),
+        # conf/model/preact_resnet_110.yaml has since become the network of the paper
+        ("model=preact_resnet_110,depth=20,seed=0", ["model.first_activation=in_branch"]),
+        ("model=resnet_20,seed=0", []),
     ],
 )
-def test_what_was_typed_for_a_published_run_still_names_that_run(name, config, monkeypatch):
+def test_what_was_typed_for_a_published_run_still_names_that_run(name, since, config, monkeypatch):
     monkeypatch.delenv("DENSENET_DATA", raising=False)
     folder = Path(__file__).parents[2] / "outputs/study" / name
     published = json.loads((folder / "run.json").read_text())["config"]
-    now = config(*yaml.safe_load((folder / "overrides.yaml").read_text()))
+    now = config(*yaml.safe_load((folder / "overrides.yaml").read_text()), *since)
     new = flat(now).keys() - flat(published).keys() - {*without_effect(now)}
     assert not new, (
         f"{new}: new options, by which every finished run becomes another one and is trained again; "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from densenet_cli.record.differences import acting_options, differing_among_peers, phrase
+from densenet_cli.record.identity import setting
 from densenet_cli.record.network_names import family, network_name
 
 NAMES = {  # choice of model -> family and name in arXiv:1608.06993, 1512.03385, 1603.09382, 1605.07146
@@ -43,3 +45,24 @@ def test_each_network_has_its_name(config, words):
 def test_other_classes_are_named_by_their_own_name():
     model = {"_target_": "mine.networks.SparseNet", "depth": 5}
     assert family(model) == network_name(model) == "SparseNet"
+
+
+@pytest.mark.parametrize(
+    ("choice", "other", "phrases"),
+    [
+        ("wide_resnet_16_4", "model.init=fan_out", ["init=fan_in"]),
+        ("preact_resnet_164", "model.stride=3x3", ["stride=first"]),
+        ("preact_resnet_110", "model.first_activation=in_branch", ["first_activation=before_split"]),
+        ("densenet_bc_100 model.bn_size=2", "model.bn_size=4", ["bn_size=2"]),
+        ("resnet_110 model.shortcut=pool model.bias=true", "model.bias=false", ["bias=true"]),
+    ],
+)
+def test_networks_of_one_name_are_told_apart_by_their_options(config, choice, other, phrases):
+    configs = [config(f"model={choice.split()[0]}", *choice.split()[1:], *own) for own in ([], [other])]
+    models = [one["model"] for one in configs]
+    assert network_name(models[0]) == network_name(models[1])
+    assert setting(configs[0]) != setting(configs[1])
+    options = [acting_options(one) for one in configs]
+    named, unnamed = differing_among_peers(options, [family(model) for model in models])
+    assert [phrase(name, options[0][name]) for name in named] == phrases
+    assert not unnamed  # of a record that lacks the option, too

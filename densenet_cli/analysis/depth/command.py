@@ -31,7 +31,7 @@ from densenet_cli.sweep.grid import expand
 
 DEPTHS = (
     "model=plain,resnet model.depth=20,32,44,56,110",
-    "model=preact_resnet_110 model.depth=20,32,44,56,110",
+    "model=preact_resnet_110 model.first_activation=in_branch model.depth=20,32,44,56,110",
     "model=densenet_bc model.depth=22,34,46,58,112",
 )
 SECTIONS = ("model", "data", "experiment", "hydra")  # an experiment chooses a model, too
