@@ -32,6 +32,8 @@ class Row:
         decision: against the baseline; None if it is the baseline, or there is none.
         is_baseline: whether the others were compared with it.
         energy: whether its energy is shown.
+        as_published: the network, and whose protocol it followed, if it did and no other row has these
+            words; else None.
     """
 
     setting: Setting
@@ -40,6 +42,12 @@ class Row:
     decision: Decision | None = None
     is_baseline: bool = False
     energy: bool = False
+    as_published: str | None = None
+
+    @property
+    def title(self) -> str:
+        """The name of the row: the options of a protocol need not be listed."""
+        return self.as_published or self.setting.title
 
 
 @dataclass(frozen=True)
@@ -171,7 +179,7 @@ COLUMNS = {
         lambda row: row.system.name if row.system else None,
         False,
     ),
-    "network": Column("network", lambda row: row.setting.title, lambda row: row.setting.title, False),
+    "network": Column("network", lambda row: row.title, lambda row: row.title, False),
     "data": Column("data", lambda row: row.setting.data, lambda row: row.setting.data, False),
     "error": Column("error %", *_error("error")),
     "n": Column("n", lambda row: str(row.setting.n), lambda row: row.setting.n),

@@ -95,7 +95,7 @@ def _notes_on_energy(found: Sequence[Row], done: Sequence[Run]) -> list[str]:
 
 
 def _notes_on_papers(found: Sequence[Row]) -> list[str]:
-    matched = [(row.setting.title, row.comparison) for row in found if row.comparison]
+    matched = [(row.title, row.comparison) for row in found if row.comparison]
     compared = [(title, one, one.published) for title, one in matched if one.published]
     sources = dict.fromkeys(entry.source for _, _, entry in compared)
     notes = [f"published: {'; '.join(sources)}."] if sources else []
@@ -120,7 +120,7 @@ def _why_not_compared(found: Sequence[Row]) -> list[str]:
     titles: dict[str, list[str]] = {}
     for row in found:
         if row.comparison and row.comparison.reason:
-            titles.setdefault(row.comparison.reason, []).append(row.setting.title)
+            titles.setdefault(row.comparison.reason, []).append(row.title)
     return [f"No published error for {' | '.join(own)}: {why}." for why, own in titles.items()]
 
 

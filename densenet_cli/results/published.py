@@ -38,6 +38,9 @@ NO_PROTOCOL = {f"model.{name}" for name in NAMED} | {
     "trainer.benchmark",
 }
 
+UNITS = ("epochs", "recipe.steps")  # one of them says how long a run trains
+LENGTH, WARM_UP = "length", "recipe.warm_up"  # phrases in place of several options: see `_told`
+
 
 @dataclass(frozen=True, eq=False)
 class Published:
@@ -54,7 +57,7 @@ class Published:
         train_images: training images, without held-out ones.
         norm_images: over how many images each batch norm computed its statistics; None: not stated.
         remark: a part of the protocol that cannot change the weights; None if there is none.
-        beyond: the part of the protocol that no option can express; None if there is none.
+        unpublished: why there is no protocol; None if there is one.
     """
 
     source: str
@@ -67,7 +70,12 @@ class Published:
     train_images: int
     norm_images: int | None
     remark: str | None
-    beyond: str | None
+    unpublished: str | None
+
+    @property
+    def authors(self) -> str:
+        """Authors and year: "He et al. 2015"."""
+        return self.source.partition(",")[0]
 
 
 @dataclass(frozen=True)
@@ -133,7 +141,7 @@ def _entries(content: dict[str, Any]) -> Iterator[Published]:
                     train_images=protocol.pop("train_images"),
                     norm_images=protocol.pop("norm_images"),
                     remark=protocol.pop("remark", None),
-                    beyond=protocol.pop("beyond", None),
+                    unpublished=protocol.pop("unpublished", None),
                     protocol=protocol,
                 )
 
@@ -165,32 +173,45 @@ def _norm_images(run: Run) -> int:
 
 def _departures(setting: Setting, entry: Published) -> list[str]:
     """What differs from the protocol of a published error, each difference in a few words."""
+    if entry.unpublished:
+        return [entry.unpublished]
     options = acting_options(setting.config)
     reports = {reported_checkpoint(run.fields) for run in setting.done}
     if len(reports) == 1 and None not in reports:
         options["recipe.report"] = reports.pop()  # what the runs did, whatever the recipe says
+    ours, theirs = _told(options, entry.protocol), _told(entry.protocol, options)
     faults = [
-        _departure(name, _value(options, name), entry.protocol[name])
-        for name in [*options, *(entry.protocol.keys() - options.keys())]
-        if name in entry.protocol
-        and not (name == "epochs" and "budget" in options)  # a difference that is named below
-        and not _same(_value(options, name), entry.protocol[name])
+        _departure(name, _value(ours, name), theirs[name])
+        for name in [*ours, *(name for name in theirs if name not in ours)]
+        if name in theirs
+        and not (name in (*UNITS, LENGTH) and "budget" in options)  # a difference that is named below
+        and not _same(_value(ours, name), theirs[name])
         and not _of_another_class(name, options, entry)
     ]
     sizes = [run.fields.get("data", {}).get("sizes", {}).get("train") for run in setting.done]
     if not faults and set(sizes) != {entry.train_images}:
         images = ", ".join(sorted({str(size) for size in sizes}))
         faults.append(f"{images} training images, the paper {entry.train_images}")
-    if entry.beyond:
-        return [*faults, f"the paper: {entry.beyond}"]
     return faults + [
-        phrase(name, ours)
-        for name, ours in options.items()
-        if ours is not None
+        _phrase(name, value)
+        for name, value in ours.items()
+        if value is not None
         and name not in NO_PROTOCOL
-        and name not in entry.protocol
+        and name not in theirs
         and not _of_another_class(name, options, entry)
     ]
+
+
+def _told(options: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Options as they are compared: a warm-up is a phrase, as is a length in another unit."""
+    told = {name: value for name, value in options.items() if not name.startswith(f"{WARM_UP}.")}
+    for name in UNITS:
+        if name in told and name not in other:
+            told[LENGTH] = phrase(name, told.pop(name))
+    warm_up = {name: value for name, value in options.items() if name.startswith(f"{WARM_UP}.")}
+    rate = warm_up.pop(f"{WARM_UP}.rate", None)
+    lengths = " ".join(phrase(name, value) for name, value in warm_up.items())
+    return told | {WARM_UP: f"{lengths} at a rate of {rate}" if warm_up else "no warm-up"}
 
 
 def _value(options: dict[str, Any], name: str) -> Any:
@@ -199,13 +220,19 @@ def _value(options: dict[str, Any], name: str) -> Any:
 
 
 def _departure(name: str, ours: Any, theirs: Any) -> str:
-    if name.endswith("_target_"):
-        own = phrase(name, ours)
-        if own != phrase(name, theirs):
-            return own
-        part, classes = name.split(".")[-2], [str(one).rpartition(".")[2] for one in (ours, theirs)]
-        return f"{part} {classes[0]}, the paper {classes[1]}"
-    return f"{phrase(name, ours)}, the paper {shown(theirs)}"
+    own, published = _phrase(name, ours), _phrase(name, theirs)
+    if name in (LENGTH, WARM_UP):
+        return f"{own}, the paper {published}"
+    if not name.endswith("_target_"):
+        return f"{own}, the paper {shown(theirs)}"
+    if own != published:
+        return own
+    part, classes = name.split(".")[-2], [str(one).rpartition(".")[2] for one in (ours, theirs)]
+    return f"{part} {classes[0]}, the paper {classes[1]}"
+
+
+def _phrase(name: str, value: Any) -> str:
+    return str(value) if name in (LENGTH, WARM_UP) else phrase(name, value)
 
 
 def _of_another_class(name: str, options: dict[str, Any], entry: Published) -> bool:

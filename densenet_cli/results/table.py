@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -64,7 +65,7 @@ def rows(
     years = years or name in ("year", "system")
     energy = energy or name == "energy"
     found = sorted((_row(one, paper, years, judged) for one in settings), key=_as_papers_do)
-    found = [replace(row, energy=energy) for row in found]
+    found = _named([replace(row, energy=energy) for row in found])
     if sort is None:
         return found
     if name not in COLUMNS:
@@ -84,6 +85,21 @@ def _row(setting: Setting, paper: bool, years: bool, judged: Judged | None) -> R
         decision=judged.comparison(setting) if judged else None,
         is_baseline=judged is not None and setting is judged.baseline,
     )
+
+
+def _named(found: Sequence[Row]) -> list[Row]:
+    """The rows; those that are compared with a published error by whose protocol they followed."""
+    words = [
+        f"{row.setting.network}, as {row.comparison.published.authors}"
+        if row.comparison and row.comparison.published and row.setting.title != row.setting.network
+        else None
+        for row in found
+    ]
+    counts = Counter((row.setting.data, own) for row, own in zip(found, words, strict=True))
+    return [
+        replace(row, as_published=own) if counts[row.setting.data, own] == 1 else row
+        for row, own in zip(found, words, strict=True)
+    ]
 
 
 def table(found: Sequence[Row], judged: Judged | None = None) -> Table:
