@@ -28,6 +28,8 @@ WITHOUT_EFFECT = (
 # Options that not all records have: at these values a run is what it is without them.
 WITHOUT_EFFECT_AT = {
     "model.implementation": "auto",  # in the records of outputs/study; now trainer.implementation
+    "model.pooling": "subsampling",
+    "model.connections": "table_1",
     "pretrained.weights": None,
     "pretrained.frozen": False,
     "pretrained.layer_decay": 1,

@@ -14,7 +14,7 @@ IMAGENET_GROWTH_RATES = {121: 32, 161: 48, 169: 32, 201: 32, 232: 48, 264: 32}
 # The options that a name includes; all others must be shown beside it.
 NAMED = (
     *("_target_", "depth", "growth_rate", "block_config", "bottleneck", "widen_factor", "name"),
-    *("cardinality", "base_width"),
+    *("cardinality", "base_width", "groups", "width_per_group"),
 )
 
 PLAIN = "Plain network"  # a ResNet without shortcuts (arXiv:1512.03385, sec. 4.2)
@@ -26,6 +26,7 @@ OTHERS = {
     "NetworkInNetwork": "Network in Network",
     "vgg_cifar": "VGG-{depth}",
     "BNInception": "BN-Inception",
+    "InceptionResNetV1": "Inception-ResNet v1",
     "SmallInception": "BN-Inception (small)",
     "HighwayNetwork": "Highway-19",
     "resnext_cifar": "ResNeXt-{depth} ({cardinality}x{base_width}d)",
@@ -61,7 +62,7 @@ def _family(model: dict[str, Any]) -> str:
         return _resnet_family(model)
     if kind in ("torchvision_model", "timm_model"):
         name = str(model.get("name"))
-        return "ResNet" if re.fullmatch(r"resnet\d+", name) else name
+        return name if _depth_there(model) is None else "ResNeXt" if _has_groups(model) else "ResNet"
     return {"PreActResNet": "Pre-activation ResNet", "WideResNet": "Wide ResNet"}.get(kind, kind)
 
 
@@ -76,11 +77,31 @@ def _network_name(model: dict[str, Any]) -> str:
         return f"Pre-activation ResNet-{depth}"
     if kind == "WideResNet":
         return f"WRN-{depth}-{model.get('widen_factor')}"
+    if kind in ("torchvision_model", "timm_model") and (depth := _depth_there(model)) is not None:
+        return _grouped_name(model, depth)
     if kind in ("torchvision_model", "timm_model"):
-        return re.sub(r"^resnet(\d+)$", r"ResNet-\1", str(model.get("name")))
+        return str(model.get("name"))
     if kind in OTHERS:
         return OTHERS[kind].format_map({**dict.fromkeys(NAMED), **model})
     return kind
+
+
+def _depth_there(model: dict[str, Any]) -> str | None:
+    """The depth of a ResNet of torchvision or timm; None if it is another network."""
+    found = re.fullmatch(r"resnet(\d+)", str(model.get("name")))
+    return found and found[1]
+
+
+def _has_groups(model: dict[str, Any]) -> bool:
+    return model.get("groups", 1) != 1
+
+
+def _grouped_name(model: dict[str, Any], depth: str) -> str:
+    """ResNet-50, or with other groups or widths than a ResNet's as ResNeXt-101 (32x48d)."""
+    groups, width = model.get("groups", 1), model.get("width_per_group", 64)
+    if (groups, width) == (1, 64):
+        return f"ResNet-{depth}"
+    return f"{'ResNeXt' if _has_groups(model) else 'ResNet'}-{depth} ({groups}x{width}d)"
 
 
 def _resnet_family(model: dict[str, Any]) -> str:

@@ -14,8 +14,11 @@ from densenet_cli.config.build import build
 from densenet_cli.config.compose import CONF
 from densenet_cli.models.cost import count_parameters, multiply_adds
 from densenet_cli.models.history import cifar_sized
+from densenet_cli.models.history.alexnet import AlexNet
 from densenet_cli.models.history.bn_inception import BNInception, SmallInception
+from densenet_cli.models.history.googlenet import GoogLeNet
 from densenet_cli.models.history.highway import HighwayLayer, HighwayNetwork
+from densenet_cli.models.history.inception_resnet import InceptionResNetV1
 from densenet_cli.models.history.lenet import LeNet5, squashed
 from densenet_cli.models.history.network_in_network import NetworkInNetwork
 from densenet_cli.models.history.zfnet import ZFNet
@@ -28,8 +31,15 @@ TABLE = Path(densenet_cli.results.__file__).with_name("systems.yaml")
 SYSTEMS = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
 
 LARGE = {"wide_resnet_28_10", "resnext_29_cifar", "preact_resnet_164", "densenet_bc_100"}
-IMAGE_SIZES = {"zfnet": 224, "bn_inception": 32}  # the smallest that works, in training by two images
-OWN = [LeNet5, ZFNet, NetworkInNetwork, HighwayNetwork, BNInception, SmallInception]
+IMAGE_SIZES = {
+    "alexnet_2012": 224,
+    "zfnet": 224,
+    "bn_inception": 32,
+}  # the smallest that works, in training by two images
+OWN = [
+    *(LeNet5, AlexNet, ZFNet, NetworkInNetwork, GoogLeNet, HighwayNetwork),
+    *(BNInception, SmallInception, InceptionResNetV1),
+]
 
 
 def on_meta(make, num_classes=10, **options):
@@ -94,6 +104,7 @@ def test_the_table_of_systems_is_in_order_and_its_sizes_are_ours():
     [
         pytest.param(name, marks=[pytest.mark.slow] if large else [])
         for name in NAMES
+        if name != "resnext_101_32x48d"  # torchvision's, and too large to be trained in a test
         for large in [name in LARGE or ("for 32x32" not in first_line(name) and name != "bn_inception")]
     ],
 )
@@ -119,7 +130,9 @@ def test_one_step_of_training_changes_the_weights(name, config):
             for name in dir(cifar_sized)
             if "_cifar" in name
         ),
-        *((make, {"dropout": 1}) for make in (ZFNet, NetworkInNetwork, HighwayNetwork)),
+        *((make, {"dropout": 1}) for make in (AlexNet, ZFNet, NetworkInNetwork, GoogLeNet)),
+        *((make, {"dropout": 1}) for make in (HighwayNetwork, InceptionResNetV1)),
+        (GoogLeNet, {"auxiliary": "both"}),
         (HighwayNetwork, {"transform_bias": "low"}),
         (cifar_sized.vgg_cifar, {"depth": 12}),
         (cifar_sized.resnext_cifar, {"depth": 30}),
@@ -188,15 +201,6 @@ def test_zfnet_has_the_papers_maps():
     ]
     assert (found["classifier.0"], found["classifier.3"]) == ((4096,), (4096,))
     assert count_parameters(on_meta(ZFNet, 1000)) == 62_357_608
-
-
-def test_contrast_normalisation_is_alexnets():
-    layer = on_meta(ZFNet).features[3]
-    maps = torch.rand(1, 7, 2, 2, dtype=torch.double) * 100
-    for index in range(7):
-        near = maps[:, max(0, index - 2) : index + 3].square().sum(dim=1)
-        expected = maps[:, index] / (2 + 1e-4 * near) ** 0.75  # section 3.3 of AlexNet's paper
-        torch.testing.assert_close(layer(maps)[:, index], expected)
 
 
 def test_network_in_network_has_the_layers_of_the_authors_code():

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from densenet_cli.options import whole_number
+from densenet_cli.options import choice, whole_number
 
 # Table I: the maps of S2 that each of the 16 maps of C3 reads.
 C3_READS = [
@@ -72,18 +72,25 @@ class LeNet5(nn.Module):
 
     Args:
         num_classes: width of the classifier, 1 or more.
+        pooling: of S2 and S4: "subsampling", as in the paper, or "max", as most of today's versions.
+        connections: of C3: "table_1" of the paper, or "all": each map reads all maps of S2.
 
     Raises:
-        OptionError: num_classes is below 1.
+        OptionError: an argument breaks a rule above.
     """
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(
+        self, num_classes: int, pooling: str = "subsampling", connections: str = "table_1"
+    ) -> None:
         super().__init__()
         whole_number("num_classes", num_classes, example=10)
+        choice("pooling", pooling, ("subsampling", "max"))
+        choice("connections", connections, ("table_1", "all"))
+        subsamples, is_partial = pooling == "subsampling", connections == "table_1"
         self.c1 = nn.Conv2d(3, 6, kernel_size=5)
-        self.s2 = Subsampling(6)
-        self.c3 = PartialConvolution()
-        self.s4 = Subsampling(16)
+        self.s2 = Subsampling(6) if subsamples else nn.MaxPool2d(2)
+        self.c3 = PartialConvolution() if is_partial else nn.Conv2d(6, 16, kernel_size=5)
+        self.s4 = Subsampling(16) if subsamples else nn.MaxPool2d(2)
         self.c5 = nn.Conv2d(16, 120, kernel_size=5)
         self.f6 = nn.Linear(120, 84)
         self.output = nn.Linear(84, num_classes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from densenet_cli.models.history.alexnet import local_response_normalisation
 from densenet_cli.options import number, whole_number
 
 
@@ -28,11 +29,11 @@ class ZFNet(nn.Module):
             nn.Conv2d(3, 96, kernel_size=7, stride=2, padding=1),
             nn.ReLU(),
             _pooling(),
-            _contrast_normalisation(),
+            local_response_normalisation(),
             nn.Conv2d(96, 256, kernel_size=5, stride=2),
             nn.ReLU(),
             _pooling(),
-            _contrast_normalisation(),
+            local_response_normalisation(),
             nn.Conv2d(256, 384, kernel_size=3, padding=1),
             nn.ReLU(),
             nn.Conv2d(384, 384, kernel_size=3, padding=1),
@@ -61,8 +62,3 @@ class ZFNet(nn.Module):
 def _pooling() -> nn.MaxPool2d:
     """3x3 with stride 2, also over the rest at the border: 110 -> 55, 26 -> 13, 13 -> 6."""
     return nn.MaxPool2d(kernel_size=3, stride=2, ceil_mode=True)
-
-
-def _contrast_normalisation() -> nn.LocalResponseNorm:
-    """AlexNet's (section 3.3 of its paper): α = 1e-4 of the sum over 5 maps, where PyTorch averages."""
-    return nn.LocalResponseNorm(size=5, alpha=5 * 1e-4, beta=0.75, k=2)
