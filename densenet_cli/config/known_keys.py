@@ -22,7 +22,10 @@ UNTIL_DECIDED = {"baseline": None, "margin": None, "first_seeds": 3, "most_seeds
 # What is read of each section whose options go to no class or function; those check their own names.
 READ = {
     "": [*schema.TOP, "budget", *SECTIONS, "sweep", "seeds", "plan"],
-    "recipe": [*schema.KEYS["recipe"], "batch_size", "epochs", "dropout"],
+    "recipe": [
+        *schema.KEYS["recipe"],
+        *("batch_size", "epochs", "steps", "dropout", "warm_up", "reset_momentum_at_drops"),
+    ],
     "pretrained": ["weights", "frozen", "layer_decay"],
     "sweep": ["name", "jobs", "fail_fast", "pruner", *UNTIL_DECIDED],
 }

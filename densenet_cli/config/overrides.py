@@ -52,12 +52,14 @@ def refuse_empty(overrides: Sequence[str], name: str) -> None:
 
 
 def refuse_two_lengths(overrides: Sequence[str]) -> None:
-    """Raise UserError if a run gets both a budget and a number of epochs."""
-    budget, epochs = value(overrides, "budget"), value(overrides, "epochs")
-    if budget is not None and epochs is not None:
-        rule = f"cannot be combined with epochs={epochs}: each says how long to train; "
-        rule += "type one of them, or epochs=null"
-        raise UserError(f"budget={budget}: {rule}")
+    """Raise UserError if a run gets two of a budget, a number of steps and a number of epochs."""
+    names = ("budget", "recipe.steps", "epochs")
+    given = {name: text for name in names if (text := value(overrides, name)) is not None}
+    if len(given) > 1:
+        (name, text), (other, also), *_ = given.items()
+        rule = f"cannot be combined with {other}={also}: each says how long to train; "
+        rule += f"type one of them, or {other}=null"
+        raise UserError(f"{name}={text}: {rule}")
 
 
 def with_quoted_paths(overrides: Sequence[str]) -> list[str]:

@@ -61,6 +61,7 @@ TARGETS = {  # section -> targets that a file may name there
     },
     "recipe.schedule": {
         "densenet_cli.training.schedules.constant",
+        "densenet_cli.training.schedules.divide_at_steps",
         "densenet_cli.training.schedules.divide_when_completed",
         "densenet_cli.training.schedules.divide_when_reached",
         "densenet_cli.training.schedules.inverse_time",

@@ -10,12 +10,18 @@ from densenet_cli import units
 from densenet_cli.options import shown
 from densenet_cli.plain_text import as_title, printable
 from densenet_cli.record.identity import SEEDS, flat, without_effect
+from densenet_cli.record.run_length import chosen_steps
 
 # These only set the defaults of other options: of epochs, data.batch_size and model.dropout.
 DEFAULTS_OF_OTHERS = ("recipe.epochs", "recipe.batch_size", "recipe.dropout")
 PHRASES = {
     "epochs": "{} epochs",
     "budget": "budget {}",
+    "recipe.steps": "{} steps",
+    "recipe.warm_up.rate": "warm-up at {}",
+    "recipe.warm_up.steps": "warm-up of {} steps",
+    "recipe.warm_up.epochs": "warm-up of {} epochs",
+    "recipe.warm_up.until_error": "warm-up until {} % error",
     "model.growth_rate": "k={}",
     "model.depth": "L={}",
     "model.compression": "θ={}",
@@ -31,6 +37,7 @@ SCHEDULES = {
     "CosineAnnealingLR": "cosine",
     "divide_when_reached": "step",
     "divide_when_completed": "step",
+    "divide_at_steps": "step",
 }
 
 
@@ -48,6 +55,9 @@ def acting_options(config: dict[str, Any]) -> dict[str, Any]:
         del options["recipe.schedule.max_lr"]  # conf/recipe/one_cycle.yaml sets it to the other
     if "budget" in options:
         options.pop("epochs", None)  # that of the recipe or of an experiment, which the budget replaces
+        options.pop("recipe.steps", None)  # the same
+    else:
+        options.pop("recipe.steps" if chosen_steps(config) is None else "epochs", None)
     return options
 
 

@@ -36,6 +36,9 @@ WITHOUT_EFFECT_AT = {
     "budget": None,
     "data.drop_last": False,
     "data.border": "zeros",
+    "recipe.steps": None,
+    "recipe.warm_up": None,
+    "recipe.reset_momentum_at_drops": False,
 }
 # The same for arguments of our networks: the values that these had before there was an option.
 WITHOUT_EFFECT_IN_NETWORKS: dict[str, dict[str, Any]] = {
@@ -113,6 +116,14 @@ def _idle_arguments(model: dict[str, Any]) -> Iterator[str]:
     for name, (other, value) in WITHOUT_EFFECT_BESIDE.get(str(model.get("_target_")), {}).items():
         if model.get(other) == value:
             yield f"model.{name}"
+    return (
+        *names,
+        *(
+            name
+            for name, value in WITHOUT_EFFECT_AT.items()
+            if name in options and options[name] == value
+        ),
+    )
 
 
 def _without(config: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

@@ -107,11 +107,11 @@ PERCENT = _number(0, 100)
 SECONDS = _number(0, 1e10)  # three hundred years
 SPEED = _number(0, 1e15)
 ANY_NUMBER = _number(-1e100, 1e100)
-LENGTH = {  # how long a run trains under its budget
+LENGTH = {  # how long a run trains under its budget, or by recipe.steps
     "planned": TEXT,
     "steps": _whole(1),
     "steps_per_epoch": _whole(1),
-    "epochs": _number(1, 1e30),
+    "epochs": _number(0, 1e30),
     "multiply_adds": AMOUNT.or_null(),
     "multiply_adds_per_step": AMOUNT.or_null(),
     "seconds_per_step": SECONDS.or_null(),
@@ -161,6 +161,7 @@ OPTIONAL = {  # as soon as they are known; other keys are allowed
     "train_seconds": SECONDS.or_null(),
     "train_multiply_adds": AMOUNT.or_null(),
     "budget": BUDGET,
+    "length": BUDGET,
     "images_per_second": SPEED.or_null(),
     "peak_memory_bytes": AMOUNT.or_null(),
     "energy_joules": AMOUNT.or_null(),

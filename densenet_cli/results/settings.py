@@ -14,6 +14,7 @@ from densenet_cli.plain_text import as_title
 from densenet_cli.record.differences import acting_options, differing, differing_among_peers, phrase
 from densenet_cli.record.identity import flat
 from densenet_cli.record.network_names import NAMED, family, network_name
+from densenet_cli.record.run_length import trained_epochs
 from densenet_cli.record.run_record import reported_checkpoint
 from densenet_cli.record.trained_on import COMMON
 from densenet_cli.results.records import Run
@@ -138,7 +139,7 @@ def measured(run: Run, quantity: str) -> float | None:
     if quantity == "validation_error" and reported_checkpoint(run.fields) == "best":
         return run.results.get("validation_error_best")
     if quantity == "train_epochs":
-        return (run.fields.get("budget") or run.fields).get("epochs")
+        return trained_epochs(run.fields)
     return run.results.get(RESULTS[quantity]) if quantity in RESULTS else run.fields.get(quantity)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from densenet_cli.options import OptionError, nearest
+from densenet_cli.record.run_length import is_in_parts
 from densenet_cli.results.columns import COLUMNS, UNDER_A_BUDGET, Row
 from densenet_cli.results.notes import notes
 from densenet_cli.results.published import compare
@@ -107,7 +108,7 @@ def table(found: Sequence[Row], judged: Judged | None = None) -> Table:
     shown = {name: column for name, column in COLUMNS.items() if any(map(column.text, found))}
     if all(row.setting.values("error") == row.setting.values("error_last") for row in found):
         shown.pop("last", None)
-    if all(row.setting.config.get("budget") is None for row in found):
+    if not any(is_in_parts(row.setting.config) for row in found):
         for name in UNDER_A_BUDGET:
             shown.pop(name, None)
     return Table(

@@ -82,8 +82,10 @@ def build_classifier(config: dict[str, Any], network: nn.Module, data: ImageData
     make_optimizer = functools.partial(
         recipe.optimizer, options["optimizer"], fused, start["layer_decay"]
     )
-    recipe.try_out(make_optimizer, target)
+    tried = recipe.try_out(make_optimizer, target)
     make_schedule = recipe.schedule(options["schedule"])
+    warm_up = recipe.warm_up(options.get("warm_up"), options["optimizer"]["lr"])
+    reset_momentum = recipe.reset_momentum_at_drops(options, tried)
     frozen = (
         fine_tuning.frozen_around(network, pretrained.classifier(network)[1]) if start["frozen"] else ()
     )
@@ -97,6 +99,8 @@ def build_classifier(config: dict[str, Any], network: nn.Module, data: ImageData
             seed=config["seed"],
             label_smoothing=options["label_smoothing"],
             frozen=frozen,
+            warm_up=warm_up,
+            reset_momentum_at_drops=reset_momentum,
         )
 
 
@@ -135,7 +139,7 @@ def build_trainer(
         environment = environments.get(ranks.launcher() or "", LightningEnvironment)()
         trainer = L.Trainer(
             **{"num_sanity_val_steps": 0, **arguments},
-            max_epochs=config["epochs"],
+            max_epochs=config["epochs"] or 1,  # null with recipe.steps; see `length.keep_to_length`
             callbacks=[*ema, FiniteLoss(), *callbacks],
             logger=build("logger", logger, save_dir=str(folder)) if has_logger else False,
             default_root_dir=str(folder),

@@ -83,10 +83,10 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Length:
-    """How long a run trains under its budget, as `budget` in run.json holds it.
+    """How long a run trains, as run.json holds it: `budget`, or `length` of a run by recipe.steps.
 
     Attributes:
-        planned: the budget as typed.
+        planned: the budget as typed; or recipe.steps.
         steps: of the whole run.
         steps_per_epoch: in a whole epoch.
         epochs: the same number of steps in epochs; the last one may be a part of one.
@@ -166,9 +166,21 @@ def length(
     if steps < epoch.steps:
         size = f"{counted(epoch.steps, 'step')}, {counted(epoch.images, 'image')}"
         raise budget.refused(f"is too small for one epoch ({size})", _rounded_up(an_epoch))
+    return of_steps(config, budget.text, steps, epoch, forward, seconds_per_step)
+
+
+def of_steps(
+    config: Mapping[str, Any],
+    planned: str,
+    steps: int,
+    epoch: Epoch,
+    forward: int,
+    seconds_per_step: float | None = None,
+) -> Length:
+    """What a number of steps comes to; arguments as `length`, attributes as `Length`."""
     each = training_multiply_adds(config, forward)
     return Length(
-        planned=budget.text,
+        planned=planned,
         steps=steps,
         steps_per_epoch=epoch.steps,
         epochs=round(steps / epoch.steps, 4),

@@ -1,4 +1,4 @@
-"""How long a run trains, by its budget or trainer.max_steps; its parts then keep to it."""
+"""How long a run trains, by its budget, recipe.steps or trainer.max_steps; its parts keep to it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from torch import nn
 from densenet_cli.config.build import naming
 from densenet_cli.data.image_data import ImageData
 from densenet_cli.models import cost
-from densenet_cli.options import UserError, whole_number
+from densenet_cli.options import OptionError, UserError, whole_number
 from densenet_cli.plain_text import first_line
+from densenet_cli.record.run_length import chosen_steps
 from densenet_cli.run import budget
 from densenet_cli.run.budget import Epoch, Length
 from densenet_cli.training.classifier import ImageClassifier
@@ -25,7 +26,9 @@ def keep_to_length(
     classifier: ImageClassifier,
     trainer: L.Trainer,
 ) -> Length | None:
-    """Let a run train as long as its budget says, or trainer.max_steps; else nothing changes.
+    """Let a run train as long as its budget or recipe.steps says, at most trainer.max_steps.
+
+    Otherwise nothing changes: a run in epochs.
 
     Args:
         config: the resolved configuration.
@@ -34,29 +37,65 @@ def keep_to_length(
         classifier, trainer: of the run; they are changed.
 
     Returns:
-        How long it trains; None without a budget.
+        How long it trains under a budget or by recipe.steps; else None.
 
     Raises:
-        OptionError: as `budget.read` and `budget.length`, and for recipe.epochs and trainer.max_steps.
+        OptionError: as `budget.read` and `budget.length`, and for recipe.epochs and trainer.max_steps;
+            for recipe.steps if there are no training batches.
     """
-    chosen, most = budget.read(config), config["trainer"].get("max_steps")
-    if config["task"] == "test" or (chosen is None and most in (None, -1)):
+    if config["task"] == "test":
         return None
-    epoch = epoch_of(data, trainer)
+    epoch, chosen = epoch_of(data, trainer), budget.read(config)
     if chosen is None:
-        steps = min(whole_number("trainer.max_steps", most, 1000), config["epochs"] * epoch.steps)
-        if steps:  # else trainer.limit_train_batches leaves no batch
-            classifier.epochs = config["epochs"]
-            _end_after(steps, epoch, classifier, trainer)
-        return None
+        if classifier.warm_up is not None:
+            classifier.warm_up.count_in_steps(epoch.steps)
+        return _keep_to_steps(config, epoch, data, classifier, trainer)
     if known is None:
         forward = forward_multiply_adds(classifier.network, data)
         known = budget.length(config, chosen, epoch, forward)
     _end_after(known.steps, epoch, classifier, trainer)
     classifier.is_spread = True
-    own_epochs = config["recipe"].get("epochs", config["epochs"])  # a recipe of the user's may lack it
-    classifier.epochs = whole_number("recipe.epochs", own_epochs, example=300)
+    classifier.epochs = _epochs_of_recipe(config, epoch)
+    if classifier.warm_up is not None:
+        own_steps = config["recipe"].get("steps") or classifier.epochs * epoch.steps
+        classifier.warm_up.count_in_steps(epoch.steps, known.steps / own_steps)
     return known
+
+
+def _keep_to_steps(
+    config: dict[str, Any],
+    epoch: Epoch,
+    data: ImageData,
+    classifier: ImageClassifier,
+    trainer: L.Trainer,
+) -> Length | None:
+    """As `keep_to_length`, of a run without a budget."""
+    own, most = chosen_steps(config), config["trainer"].get("max_steps")
+    if own is None and most in (None, -1):
+        return None
+    if own is not None and not epoch.steps:
+        rule = "needs training batches; trainer.limit_train_batches leaves none"
+        raise OptionError("recipe.steps", own, rule)
+    epochs = config["epochs"] if own is None else -(-own // epoch.steps)
+    steps = epochs * epoch.steps if own is None else own
+    if most not in (None, -1):
+        steps = min(whole_number("trainer.max_steps", most, 1000), steps)
+    if steps:  # else trainer.limit_train_batches leaves no batch
+        classifier.epochs = epochs
+        _end_after(steps, epoch, classifier, trainer)
+    if own is None:
+        return None
+    forward = forward_multiply_adds(classifier.network, data)
+    return budget.of_steps(config, str(own), steps, epoch, forward)
+
+
+def _epochs_of_recipe(config: dict[str, Any], epoch: Epoch) -> int:
+    """The epochs of the recipe itself, which a budget replaces; the last one may be a part of one."""
+    recipe = config["recipe"]
+    if recipe.get("steps") is not None:
+        return -(-recipe["steps"] // epoch.steps)
+    own = recipe.get("epochs", config["epochs"])  # a recipe of the user's may lack it
+    return whole_number("recipe.epochs", own, example=300)
 
 
 def _end_after(steps: int, epoch: Epoch, classifier: ImageClassifier, trainer: L.Trainer) -> None:

@@ -15,6 +15,7 @@ from densenet_cli.data.epoch_order import EpochOrder
 from densenet_cli.data.image_data import ImageData
 from densenet_cli.models import cost
 from densenet_cli.options import OptionError, choice, number, switch, whole_number
+from densenet_cli.record import run_length
 from densenet_cli.run import budget
 
 log = logging.getLogger(__name__)
@@ -22,8 +23,7 @@ log = logging.getLogger(__name__)
 
 def check(config: dict[str, Any]) -> None:
     """Check the options that belong to no single part. Raises OptionError."""
-    if config.get("budget") is None:
-        whole_number("epochs", config["epochs"], example=300)
+    run_length.check(config)
     budget.read(config)
     seed = whole_number("seed", config["seed"], example=0, at_least=0)
     if seed >= 2**32:
@@ -92,7 +92,8 @@ def check_last_batch(
     with naming("data"):
         own = order()
     is_synced = bool(config["trainer"].get("sync_batchnorm")) and trainer.world_size > 1
-    is_reached = _is_reached(own, trainer, config["trainer"].get("max_steps"))
+    ends = (config["trainer"].get("max_steps"), run_length.chosen_steps(config))
+    is_reached = _is_reached(own, trainer, [end for end in ends if end not in (None, -1)])
     if config["task"] == "test" or own.last > 1 or is_synced or not is_reached:
         return
     height, width = data.image_size
@@ -113,10 +114,9 @@ def check_last_batch(
         log.info("whether the network can learn from a single image is not known: %s", error)
 
 
-def _is_reached(order: EpochOrder, trainer: L.Trainer, max_steps: int | None) -> bool:
-    """Whether training reaches a batch that is as small as an epoch's last one."""
+def _is_reached(order: EpochOrder, trainer: L.Trainer, steps: list[int]) -> bool:
+    """Whether training of so many steps at most reaches a batch as small as an epoch's last one."""
     batches, limit = len(order), trainer.limit_train_batches
     most = limit if isinstance(limit, int) else int(batches * limit)
-    if max_steps is not None and max_steps >= 0:
-        most = min(most, max_steps * trainer.accumulate_grad_batches)
+    most = min([most, *(end * trainer.accumulate_grad_batches for end in steps)])
     return most >= batches or order.last * order.world_size == order.batch_size

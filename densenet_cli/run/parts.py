@@ -20,7 +20,7 @@ class Run:
 
     Attributes:
         device: cpu, cuda, mps, or another that Lightning knows.
-        length: how long it trains under a budget; None without one.
+        length: how long it trains under a budget or by recipe.steps; else None.
     """
 
     config: dict[str, Any]

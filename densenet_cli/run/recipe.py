@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from densenet_cli.config.build import build_later
-from densenet_cli.options import OptionError, UserError
+from densenet_cli.config.build import build_later, naming, refuse_name
+from densenet_cli.options import OptionError, UserError, switch
 from densenet_cli.plain_text import first_line
-from densenet_cli.training import fine_tuning
+from densenet_cli.training import fine_tuning, schedules
+from densenet_cli.training.warm_up import WarmUp
 
+DROPPING = ("MultiStepLR", "StepLR", "ReduceLROnPlateau")  # schedules of torch
 FUSED_FORMS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)  # on CPUs and CUDA
 
 
@@ -46,8 +48,13 @@ def optimizer(
         raise UserError(f"recipe.optimizer: {options['_target_']}: {error}") from error
 
 
-def try_out(make_optimizer: Callable[[nn.Module], torch.optim.Optimizer], target: str) -> None:
+def try_out(
+    make_optimizer: Callable[[nn.Module], torch.optim.Optimizer], target: str
+) -> torch.optim.Optimizer:
     """Optimize one weight for one step, to refuse at once an optimizer that cannot train a network.
+
+    Returns:
+        The optimizer after this step.
 
     Raises:
         UserError: for SparseAdam, for example, which needs sparse gradients.
@@ -66,6 +73,7 @@ def try_out(make_optimizer: Callable[[nn.Module], torch.optim.Optimizer], target
     except (RuntimeError, TypeError, ValueError) as error:
         reason = first_line(error)
         raise UserError(f"recipe.optimizer: {target} cannot train a network: {reason}") from error
+    return optimizer
 
 
 def memory_format(optimizer: str) -> torch.memory_format:
@@ -92,6 +100,57 @@ def schedule(options: dict[str, Any]) -> Callable[..., Any]:
     schedules = [schedule(part) for part in parts]
     others = {name: value for name, value in options.items() if name != "schedulers"}
     return functools.partial(_complete(others, "schedulers"), schedulers=schedules)
+
+
+def warm_up(options: Any, lr: float) -> WarmUp | None:
+    """The recipe's warm-up; None if it has none.
+
+    Args:
+        options: arguments of `WarmUp`.
+        lr: the recipe's learning rate; that of the warm-up is lower.
+
+    Raises:
+        OptionError: if an option is wrong.
+    """
+    if options is None:
+        return None
+    section = "recipe.warm_up"
+    if not isinstance(options, dict):
+        example = "{rate:0.01,steps:400}"
+        raise OptionError(section, options, "must be null, or say a rate and when it ends", example)
+    names = inspect.signature(WarmUp).parameters
+    for name, value in options.items():
+        if name not in names:
+            refuse_name(section, name, value, names)
+    with naming(section):
+        made = WarmUp(**options)
+    if made.rate >= lr:
+        rule = f"must be below recipe.optimizer.lr={lr}, the learning rate after it"
+        raise OptionError(f"{section}.rate", made.rate, rule, lr / 10)
+    return made
+
+
+def reset_momentum_at_drops(options: dict[str, Any], tried: torch.optim.Optimizer) -> bool:
+    """Whether the momentum is cleared each time the schedule lowers the learning rate.
+
+    Args:
+        options: the section `recipe`.
+        tried: its optimizer, after a step.
+
+    Raises:
+        OptionError: if the optimizer has no momentum, or the schedule lowers the rate gradually.
+    """
+    name = "recipe.reset_momentum_at_drops"
+    if not switch(name, options.get("reset_momentum_at_drops", False)):
+        return False
+    schedule = options["schedule"]["_target_"]
+    if not schedules.clear_momentum(tried):
+        rule = "needs an optimizer with momentum, as torch.optim.SGD with recipe.optimizer.momentum=0.9"
+        raise OptionError(name, True, rule)
+    if schedule.startswith("torch.") and schedule.rpartition(".")[2] not in DROPPING:
+        rule = f"needs a schedule that lowers the rate now and then, not gradually as {schedule} does"
+        raise OptionError(name, True, rule)
+    return True
 
 
 def _complete(options: dict[str, Any], *given: str) -> functools.partial[Any]:

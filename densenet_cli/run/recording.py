@@ -172,7 +172,15 @@ def facts_of(run: Run) -> dict[str, Any]:
         "cuda_graphs": run.classifier.graphs is not None,
         "epochs": run.trainer.max_epochs,
         "pid": os.getpid(),
-    } | ({} if run.length is None else {"budget": asdict(run.length)})
+    } | _length(run)
+
+
+def _length(run: Run) -> dict[str, Any]:
+    """How long the run trains, unless that is a number of epochs."""
+    if run.length is None:
+        return {}
+    name = "length" if run.config.get("budget") is None else "budget"
+    return {name: asdict(run.length)}
 
 
 def _energy_counters(run: Run) -> list[Counter]:

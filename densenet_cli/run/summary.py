@@ -27,11 +27,13 @@ def announce(console: Console, fields: dict[str, Any], folder: Path) -> None:
         f"on {data['name']}, {images:,} images of {height}x{width}; "
         f"{_device(fields)}; {relative(folder)}",
     )
-    if length := fields.get("budget"):
+    for option, name in (("budget", "budget"), ("recipe.steps", "length")):
+        if (length := fields.get(name)) is None:
+            continue
         cost = length["multiply_adds"]
         adds = "" if cost is None else f", {count(cost)} multiply-adds of training"
         steps = f"{length['steps']:,} steps, {length['epochs']:.4g} epochs"
-        _say(console, f"budget={length['planned']}: {steps}{adds}")
+        _say(console, f"{option}={length['planned']}: {steps}{adds}")
 
 
 def show(console: Console, fields: dict[str, Any], folder: Path) -> None:
@@ -97,7 +99,8 @@ def _costs(fields: dict[str, Any]) -> Iterator[tuple[str, str]]:
         return
     yield "parameters", f"{fields['parameters']:,}"
     yield "multiply-adds", f"{fields['multiply_adds']:,} per image"
-    if fields.get("budget") and fields.get("train_seconds") is not None:
+    has_length = fields.get("budget") or fields.get("length")
+    if has_length and fields.get("train_seconds") is not None:
         adds = fields.get("train_multiply_adds")
         used = [] if adds is None else [f"{count(adds)} multiply-adds"]
         yield "training", ", ".join([*used, duration(fields["train_seconds"])])

@@ -31,11 +31,12 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from densenet_cli.options import OptionError, choice, whole_number
 from densenet_cli.process import ranks
 from densenet_cli.record.metrics import read_metrics
+from densenet_cli.record.run_length import chosen_steps
 
 PRUNERS = ("median", "successive_halving", "hyperband")
 STUDY = "search"  # the study's name
 JUDGED = "judged"  # the attribute of a trial with the last judgement of it
-EPOCHS = ("epochs", "recipe.epochs", "budget")
+EPOCHS = ("epochs", "recipe.epochs", "recipe.steps", "budget")
 
 
 def pruner_options(cfg: DictConfig) -> dict[str, Any] | None:
@@ -75,9 +76,10 @@ def check_trials(config: dict[str, Any], searched: dict[str, Override]) -> None:
             rule = "must have one value with sweep.pruner, which compares trials at the same epoch"
             typed = (searched[name].input_line or "").partition("=")[2]
             raise OptionError(name, typed, rule, 20)
-    if config["budget"] is not None:
-        rule = "cannot be used with sweep.pruner, which compares trials at the same epoch"
-        raise OptionError("budget", config["budget"], f"{rule}; type epochs= instead")
+    for name, value in (("budget", config["budget"]), ("recipe.steps", chosen_steps(config))):
+        if value is not None:
+            rule = "cannot be used with sweep.pruner, which compares trials at the same epoch"
+            raise OptionError(name, value, f"{rule}; type epochs= instead")
     if ranks.needs_worker(config["trainer"]):
         rule = "must be 1 with sweep.pruner, which ends runs of one process"
         raise OptionError("trainer.devices", config["trainer"]["devices"], rule, 1)

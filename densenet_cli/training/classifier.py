@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,6 +26,9 @@ from densenet_cli.training.cuda_graphs import CudaGraphs
 from densenet_cli.training.flat_ddp import FlatDDP
 from densenet_cli.training.rate_tensors import RateTensors
 from densenet_cli.training.recorded_step import RecordedStep
+from densenet_cli.training.warm_up import WarmUp
+
+log = logging.getLogger(__name__)
 
 Batch = tuple[Tensor, Tensor]
 
@@ -47,6 +52,8 @@ class ImageClassifier(LightningModule):
             that a resumed run draws the same ones as an uninterrupted run.
         label_smoothing: 0 (off) to below 1.
         frozen: modules of the network that stay in evaluation mode.
+        warm_up: replaces the first learning rates of the schedule.
+        reset_momentum_at_drops: whether the momentum is cleared when the schedule lowers the rate.
 
     Attributes:
         epochs: if set, the epochs that the schedule is made for; else those of the run.
@@ -74,6 +81,8 @@ class ImageClassifier(LightningModule):
         seed: int = 0,
         label_smoothing: float = 0.0,
         frozen: Sequence[nn.Module] = (),
+        warm_up: WarmUp | None = None,
+        reset_momentum_at_drops: bool = False,
     ) -> None:
         super().__init__()
         number("label_smoothing", label_smoothing, example=0.1, at_least=0, below=1)
@@ -90,6 +99,7 @@ class ImageClassifier(LightningModule):
         self.seed = seed
         self.label_smoothing = label_smoothing
         self.frozen = tuple(frozen)
+        self.warm_up, self.reset_momentum_at_drops = warm_up, reset_momentum_at_drops
         self.evaluated_at: int | None = None
         self.has_trained = False
         self._epoch_lr = 0.0
@@ -184,14 +194,22 @@ class ImageClassifier(LightningModule):
         """Log the epoch's training metrics and learning rate."""
         if not self.has_trained:  # see checkpoints.is_repeated_end
             return
-        loss: float | None = self._log_epoch("train", self.train_metrics)
+        values = self._log_epoch("train", self.train_metrics)
+        loss: float | None = values["loss"]
         self.log("learning_rate", self._epoch_lr)
         schedule = self.lr_schedulers()
         if isinstance(schedule, ReduceLROnPlateau):  # here, before the checkpoint is saved
             if self.evaluation_split == "validation":
                 loss, self._held_out_loss = self._held_out_loss, None
             if loss is not None:
-                schedule.step(loss)
+                self._advance(lambda: schedule.step(loss))
+        if self.warm_up is not None:
+            self.warm_up.after_epoch(values["error"], self.current_epoch + 1)
+
+    def on_train_end(self) -> None:
+        """Warn of a warm-up that never ended."""
+        if self.warm_up is not None and not self.warm_up.is_over:
+            log.warning("training has ended before its warm-up: raise epochs or change recipe.warm_up")
 
     def on_train_epoch_start(self) -> None:
         """Store the learning rate of the epoch's first step, before the schedule changes it."""
@@ -203,7 +221,8 @@ class ImageClassifier(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the evaluation, and note at which step it was made."""
-        self._held_out_loss = self._log_epoch(self.evaluation_split, self.evaluation_metrics)
+        values = self._log_epoch(self.evaluation_split, self.evaluation_metrics)
+        self._held_out_loss = values["loss"]
         self.evaluated_at = self.global_step
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
@@ -228,6 +247,8 @@ class ImageClassifier(LightningModule):
     def configure_optimizers(self) -> Any:
         """The recipe's optimizer and schedule."""
         optimizer = self.make_optimizer(self.network)
+        if self.warm_up is not None:
+            self.warm_up.attach(optimizer)
         try:
             epochs = self.epochs or self.trainer.max_epochs
             steps = self.steps or self.trainer.estimated_stepping_batches
@@ -236,32 +257,50 @@ class ImageClassifier(LightningModule):
             raise error.within("recipe.schedule") from error
         except (TypeError, ValueError, ArithmeticError, AttributeError) as error:
             raise UserError(f"recipe.schedule: {error}") from error
+        if self.warm_up is not None:
+            self.warm_up.begin()
         if rate_tensors.are_needed(optimizer):
             RateTensors(optimizer)
         if isinstance(schedule, ReduceLROnPlateau) and schedule.mode != "min":
             rule = "must be min, since the schedule follows the loss"
             raise OptionError("recipe.schedule.mode", schedule.mode, rule, "min")
         self._is_per_step = "total_steps" in inspect.signature(self.make_schedule).parameters
+        is_each_step = self._is_per_step or self.is_spread or self.warm_up is not None
         return {
             "optimizer": optimizer,
             "lr_scheduler": {
                 "scheduler": schedule,
-                "interval": "step" if self._is_per_step or self.is_spread else "epoch",
+                "interval": "step" if is_each_step else "epoch",
                 "reduce_on_plateau": False,  # see on_train_epoch_end
             },
         }
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """Advance the schedule, unless it needs the epoch's loss."""
-        if isinstance(scheduler, ReduceLROnPlateau):
-            return
-        for _ in range(self._advances()):
-            scheduler.step()
+        """Advance the schedule, unless it needs the epoch's loss; end the warm-up if it is time."""
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            for _ in range(self._advances()):
+                self._advance(scheduler.step)
+        if self.warm_up is not None:
+            self.warm_up.after_step(self.trainer.global_step)
+
+    def _advance(self, step: Callable[[], Any]) -> None:
+        """Advance the schedule once, from its own rates, and clear the momentum if it asks for that."""
+        group = self.trainer.optimizers[0].param_groups[0]
+        with self.warm_up.aside() if self.warm_up is not None else contextlib.nullcontext():
+            before = group["lr"]
+            step()
+            if self.reset_momentum_at_drops and group["lr"] < before:
+                schedules.clear_momentum(self.trainer.optimizers[0])
 
     def _advances(self) -> int:
-        """How often the schedule advances now: once, or by the epochs that are spread over steps."""
-        if not self.is_spread or self.epochs is None or self.steps is None or self._is_per_step:
+        """How often the schedule advances after this step: each step, or by epochs.
+
+        The epochs end where those of the data do, or are spread over the steps of the run.
+        """
+        if self._is_per_step:
             return 1
+        if not self.is_spread or self.epochs is None or self.steps is None:
+            return int(self.warm_up is None or self.trainer.is_last_batch)
         step = self.trainer.global_step
         return step * self.epochs // self.steps - (step - 1) * self.epochs // self.steps
 
@@ -273,10 +312,14 @@ class ImageClassifier(LightningModule):
             with metric.sync_context(should_unsync=True):  # the sums of all processes
                 states[name] = {key: getattr(metric, key).cpu() for key in metric.metric_state}
         checkpoint["epoch_lr"] = self._epoch_lr
+        if self.warm_up is not None:
+            checkpoint["warm_up"] = self.warm_up.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the metrics of an epoch that is not complete: all sums in the first process."""
         self._epoch_lr = checkpoint["epoch_lr"]
+        if self.warm_up is not None:
+            self.warm_up.load_state_dict(checkpoint["warm_up"])
         if self.global_rank > 0:
             return
         for name, values in checkpoint["train_metrics"].items():
@@ -305,13 +348,13 @@ class ImageClassifier(LightningModule):
         metrics.update(measured, logits, labels, F.cross_entropy(logits, labels))
         return logits
 
-    def _log_epoch(self, split: str, measured: MetricCollection) -> float:
-        """Log the metrics of an epoch, and reset them; the mean loss."""
+    def _log_epoch(self, split: str, measured: MetricCollection) -> dict[str, float]:
+        """Log the metrics of an epoch, and reset them; the same as numbers."""
         values = measured.compute()
         for name, value in values.items():
             self.log(f"{split}/{name}", value)
         measured.reset()
-        return float(values["loss"])
+        return {name: float(value) for name, value in values.items()}
 
     def _share_buffers(self) -> None:
         """Give all processes the batch-norm statistics of the first one.

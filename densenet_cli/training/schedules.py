@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -69,8 +70,9 @@ def divide_when_reached(
     """Divide the learning rate at the epoch whose number, counted from 1, reaches fraction x epochs.
 
     This is the rule of the Torch7 code of the ResNet and DenseNet papers (fb.resnet.torch and
-    liuzhuang13/DenseNet, train.lua): with 300 epochs and fractions 0.5 and 0.75, epoch 150 is the first
-    with the lower rate, after 149 complete epochs.
+    liuzhuang13/DenseNet, train.lua), of stochastic depth (main.lua) and of Wide ResNet (train.lua):
+    with 300 epochs and fractions 0.5 and 0.75, epoch 150 is the first with the lower rate, after 149
+    complete epochs.
 
     Args:
         optimizer: its learning rates are changed.
@@ -92,22 +94,58 @@ def divide_when_completed(
 ) -> LambdaLR:
     """Divide the learning rate as soon as fraction x epochs are completed.
 
-    This is the rule for ImageNet in the Torch7 code (with 90 epochs, epochs 31 and 61 are the first
-    with a lower rate) and of Wide ResNet (after 60, 120 and 160 of 200 epochs). Arguments and errors
-    as `divide_when_reached`.
+    This is the rule for ImageNet in the Torch7 code: with 90 epochs, epochs 31 and 61 are the first
+    with a lower rate. Arguments and errors as `divide_when_reached`.
     """
     _check(fractions, divisor)
     drops = [math.ceil(fraction * epochs - 1e-4) for fraction in fractions]
     return _divide_after(optimizer, drops, divisor)
 
 
+def divide_at_steps(
+    optimizer: Optimizer, total_steps: int, fractions: Sequence[float], divisor: float = 10.0
+) -> LambdaLR:
+    """Divide the learning rate as soon as fraction x steps are completed, also within an epoch.
+
+    This is the rule of Caffe, in which He et al. trained their ResNets on CIFAR (arXiv:1512.03385,
+    section 4.2, and arXiv:1603.05027, appendix): of 64,000 steps, the first 32,000 have the first rate,
+    and the last 16,000 the lowest.
+
+    Args:
+        optimizer: its learning rates are changed.
+        total_steps: of the whole run.
+        fractions, divisor: as `divide_when_reached`.
+
+    Raises:
+        OptionError: for fractions or divisor.
+    """
+    _check(fractions, divisor)
+    drops = [math.ceil(fraction * total_steps - 1e-4) for fraction in fractions]
+    return _divide_after(optimizer, drops, divisor)
+
+
 def _divide_after(optimizer: Optimizer, drops: Sequence[int], divisor: float) -> LambdaLR:
-    """Divide the learning rate after each of these numbers of completed epochs."""
+    """Divide the learning rate after each of these numbers of completed epochs, or steps."""
 
     def factor(completed: int) -> float:
         return divisor ** -sum(completed >= drop for drop in drops)
 
     return LambdaLR(optimizer, factor)
+
+
+def clear_momentum(optimizer: Optimizer) -> bool:
+    """Set the momentum of all parameters to 0, as the code of Wide ResNet does (train.lua).
+
+    It is done in place, since recorded steps know where the momentum is.
+
+    Returns:
+        Whether the optimizer has any.
+    """
+    momenta = [state.get("momentum_buffer") for state in optimizer.state.values()]
+    found = [momentum for momentum in momenta if isinstance(momentum, Tensor)]
+    for momentum in found:
+        momentum.zero_()
+    return bool(found)
 
 
 def _check(fractions: Sequence[float], divisor: float) -> None:

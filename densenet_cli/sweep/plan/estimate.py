@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from densenet_cli.options import OptionError, number, shown, whole_number
+from densenet_cli.record import run_length
 from densenet_cli.record.identity import flat
 from densenet_cli.run import budget
 from densenet_cli.sweep.plan.measurement import Measurement
@@ -91,8 +92,7 @@ def _estimate(config: dict[str, Any], measured: Measurement) -> Estimate:
 def _check_amounts(config: dict[str, Any]) -> None:
     """Check the options that the benchmark replaced by values of its own. Raises OptionError."""
     trainer = config["trainer"]
-    if config.get("budget") is None:
-        whole_number("epochs", config["epochs"], example=300)
+    run_length.check(config)
     budget.read(config)
     number("recipe.optimizer.lr", config["recipe"]["optimizer"]["lr"], example=0.1, above=0)
     for name, least in (("max_steps", -1), ("check_val_every_n_epoch", 1)):
@@ -128,7 +128,7 @@ def _seconds(config: dict[str, Any], measured: Measurement, epochs: float) -> tu
 
 
 def _epochs(config: dict[str, Any], measured: Measurement) -> float:
-    """The number of epochs; a budget or trainer.max_steps may end the run within one."""
+    """The number of epochs; a budget, recipe.steps or trainer.max_steps may end the run within one."""
     trainer, images = config["trainer"], _epoch_images(config, measured)
     batch_size = config["data"]["batch_size"]
     step_images = batch_size * trainer.get("accumulate_grad_batches", 1)
@@ -139,10 +139,11 @@ def _epochs(config: dict[str, Any], measured: Measurement) -> float:
         step_s = step_images / measured.images_per_second
         return budget.length(config, chosen, epoch, measured.multiply_adds or 0, step_s).epochs
     train_images = _limited(config, images, "limit_train_batches")
-    steps = trainer.get("max_steps", -1)
-    if steps < 0 or not train_images:
-        return config["epochs"]
-    return min(config["epochs"], steps * step_images / train_images)
+    if not train_images:
+        return config["epochs"] or 0
+    own, most = run_length.chosen_steps(config), trainer.get("max_steps")
+    epochs = config["epochs"] if own is None else own * step_images / train_images
+    return epochs if most in (None, -1) else min(epochs, most * step_images / train_images)
 
 
 def _epoch_images(config: dict[str, Any], measured: Measurement) -> int:

@@ -56,6 +56,8 @@ def benchmark_config(config: dict[str, Any]) -> dict[str, Any]:
     recipe |= {"epochs": 1, "report": "last", "batch_size": short["data"]["batch_size"]}
     recipe["schedule"] = {"_target_": "densenet_cli.training.schedules.constant"}
     recipe["optimizer"]["lr"] = 1e-3
+    for name in ("steps", "warm_up", "reset_momentum_at_drops"):
+        recipe.pop(name, None)
     for name in AMOUNTS:
         trainer.pop(name, None)
     trainer |= {"limit_train_batches": TRAIN_BATCHES, "limit_val_batches": EVALUATION_BATCHES}

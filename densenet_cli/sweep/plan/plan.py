@@ -16,6 +16,7 @@ from rich.text import Text
 from densenet_cli.files.json_document import json_document
 from densenet_cli.files.lock import is_locked
 from densenet_cli.plain_text import counted, printable
+from densenet_cli.record import run_length
 from densenet_cli.record.run_record import last_checkpoint
 from densenet_cli.run.summary import relative
 from densenet_cli.sweep import slots
@@ -67,12 +68,12 @@ def _show(console: Console, sweep: Sweep, planned: list[Planned]) -> None:
     table.add_column("run", overflow="fold")
     table.add_column("state", no_wrap=True)
     titles = ["parameters", "multiply-adds", "memory", "time", "left"]
-    has_budget = any(job.config.get("budget") is not None for job in sweep.jobs)
-    for title in [*(["epochs"] if has_budget else []), *titles]:
+    is_shown = any(run_length.is_in_parts(job.config) for job in sweep.jobs)
+    for title in [*(["epochs"] if is_shown else []), *titles]:
         table.add_column(title, justify="right", no_wrap=True)
     for one in planned:
         cost = one.cost
-        epochs = ["?" if cost.epochs is None else f"{cost.epochs:.1f}"] if has_budget else []
+        epochs = ["?" if cost.epochs is None else f"{cost.epochs:.1f}"] if is_shown else []
         cells = [_count(cost.parameters), _count(cost.multiply_adds), _memory(cost.peak_memory_bytes)]
         times = [_time(cost.seconds), _time(one.seconds_left)]
         outcome = "cannot run" if cost.error else one.state
@@ -151,7 +152,7 @@ def _recorded_cost(record: Mapping[str, Any]) -> Estimate:
         record.get("peak_memory_bytes"),
         record.get("seconds"),
         seconds_per_epoch=None,
-        epochs=(record.get("budget") or record).get("epochs"),
+        epochs=run_length.trained_epochs(record),
         device="",
         error=None,
     )
