@@ -16,7 +16,10 @@ from densenet_cli.plain_text import first_line
 from densenet_cli.training import fine_tuning, schedules
 from densenet_cli.training.warm_up import WarmUp
 
-DROPPING = ("MultiStepLR", "StepLR", "ReduceLROnPlateau")  # schedules of torch
+DROPPING = (  # the schedules of torch and ours that lower the rate now and then
+    *("MultiStepLR", "StepLR", "ReduceLROnPlateau"),
+    *("divide_when_reached", "divide_when_completed", "divide_at_steps"),
+)
 FUSED_FORMS = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)  # on CPUs and CUDA
 
 
@@ -147,8 +150,9 @@ def reset_momentum_at_drops(options: dict[str, Any], tried: torch.optim.Optimize
     if not schedules.clear_momentum(tried):
         rule = "needs an optimizer with momentum, as torch.optim.SGD with recipe.optimizer.momentum=0.9"
         raise OptionError(name, True, rule)
-    if schedule.startswith("torch.") and schedule.rpartition(".")[2] not in DROPPING:
-        rule = f"needs a schedule that lowers the rate now and then, not gradually as {schedule} does"
+    is_known = schedule.startswith(("torch.", "densenet_cli."))  # else it is the user's
+    if is_known and schedule.rpartition(".")[2] not in DROPPING:
+        rule = f"needs a schedule that lowers the learning rate now and then, which {schedule} does not"
         raise OptionError(name, True, rule)
     return True
 

@@ -37,6 +37,8 @@ def test_every_recipe_makes_an_optimizer_and_a_schedule(recipe, config):
         (["recipe=paper_imagenet", "model=densenet_121"], 256, 90, 1e-4, 0.0),
         (["recipe=resnet"], 128, 164, 1e-4, 0.0),
         (["recipe=wide_resnet"], 128, 200, 5e-4, 0.0),
+        (["recipe=stochastic_depth"], 128, 500, 1e-4, 0.0),
+        (["recipe=he_2015"], 128, None, 1e-4, 0.0),
     ],
 )
 def test_recipes_hold_the_papers_numbers(overrides, batch_size, epochs, decay, dropout, config):
@@ -45,7 +47,8 @@ def test_recipes_hold_the_papers_numbers(overrides, batch_size, epochs, decay, d
     assert composed["epochs"] == epochs
     optimizer = composed["recipe"]["optimizer"]
     assert optimizer["weight_decay"] == decay
-    assert (optimizer["lr"], optimizer["momentum"], optimizer["nesterov"]) == (0.1, 0.9, True)
+    is_plain = overrides == ["recipe=he_2015"]
+    assert (optimizer["lr"], optimizer["momentum"], optimizer["nesterov"]) == (0.1, 0.9, not is_plain)
     assert composed["model"]["dropout"] == dropout
     for option, off in (("label_smoothing", 0.0), ("gradient_clip", None), ("ema_decay", None)):
         assert composed["recipe"][option] == off

@@ -219,7 +219,7 @@ def test_rivals_are_trained_by_their_own_recipes():
         config = of_model(jobs, model)
         assert (config["epochs"], config["data"]["batch_size"]) == (200, 128)
         assert config["recipe"]["optimizer"]["weight_decay"] == 5e-4
-        assert drops(config) == {61: 0.02, 121: 0.004, 161: 0.0008}
+        assert drops(config) == {60: 0.02, 120: 0.004, 160: 0.0008}
 
 
 def test_stochastic_depth_1202_has_300_epochs():

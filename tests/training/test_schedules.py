@@ -24,35 +24,20 @@ def _first_epochs_at_lower_rates(rates):
     return [number for number in range(2, len(rates) + 1) if rates[number - 1] < rates[number - 2]]
 
 
-@pytest.mark.parametrize(
-    ("recipe", "drops", "last_rate"),
-    [
-        # train.lua of DenseNet and of fb.resnet.torch: epoch number 150 is the first lower one
-        ("paper_cifar", [150, 225], 0.001),
-        ("paper_svhn", [20, 30], 0.001),
-        ("paper_imagenet", [31, 61], 0.001),
-        ("resnet", [81, 122], 0.001),
-        ("wide_resnet", [61, 121, 161], 0.0008),
-        ("constant", [], 0.1),
-    ],
-)
-def test_the_learning_rate_drops_at_the_epochs_of_the_authors_code(recipe, drops, last_rate, config):
-    recipe = config(f"recipe={recipe}")["recipe"]
-    make = build_later("recipe.schedule", recipe["schedule"])
-    if recipe["schedule"]["_target_"].endswith("constant"):
-        rates = _rates(lambda optimizer, epochs: make(optimizer), recipe["epochs"])
-    else:
-        rates = _rates(make, recipe["epochs"])
-    assert _first_epochs_at_lower_rates(rates) == drops
-    assert rates[-1] == pytest.approx(last_rate)
-
-
 def test_fractions_scale_with_the_epochs():
     def make(optimizer, epochs):
         return schedules.divide_when_reached(optimizer, epochs, fractions=[0.5, 0.75])
 
     assert _first_epochs_at_lower_rates(_rates(make, 40)) == [20, 30]
     assert _first_epochs_at_lower_rates(_rates(make, 3)) == [2, 3]
+
+
+def test_fractions_of_the_steps_may_fall_within_an_epoch():
+    def make(optimizer, epochs):
+        return schedules.divide_at_steps(optimizer, epochs, fractions=[0.5, 0.75])
+
+    assert _first_epochs_at_lower_rates(_rates(make, 64)) == [33, 49]
+    assert _first_epochs_at_lower_rates(_rates(make, 7)) == [5, 7]
 
 
 @pytest.mark.parametrize("fractions", [[0.5, 1.5], [0], "half", 0.5, [None]])
