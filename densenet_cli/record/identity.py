@@ -103,7 +103,8 @@ def without_effect(config: dict[str, Any]) -> tuple[str, ...]:
     data, options = config.get("data"), flat(config)
     is_published = isinstance(data, dict) and "download" in data
     names = [name for name in WITHOUT_EFFECT if is_published or name != "data.root"]
-    names += [name for name, value in WITHOUT_EFFECT_AT.items() if options.get(name) == value]
+    # A section, as recipe.warm_up can be, is none of the options: it has an effect.
+    names += [name for name, value in WITHOUT_EFFECT_AT.items() if options.get(name, ...) == value]
     model = config.get("model")
     return (*names, *(_idle_arguments(model) if isinstance(model, dict) else ()))
 
@@ -116,14 +117,6 @@ def _idle_arguments(model: dict[str, Any]) -> Iterator[str]:
     for name, (other, value) in WITHOUT_EFFECT_BESIDE.get(str(model.get("_target_")), {}).items():
         if model.get(other) == value:
             yield f"model.{name}"
-    return (
-        *names,
-        *(
-            name
-            for name, value in WITHOUT_EFFECT_AT.items()
-            if name in options and options[name] == value
-        ),
-    )
 
 
 def _without(config: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

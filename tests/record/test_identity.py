@@ -1,5 +1,6 @@
 """Which runs are the same run."""
 
+import copy
 import hashlib
 import inspect
 import json
@@ -118,3 +119,22 @@ def test_what_was_typed_for_a_published_run_still_names_that_run(name, since, co
         "name them in WITHOUT_EFFECT_AT in record/identity.py, with the value at which nothing changes"
     )
     assert identity(now) == identity(published)
+
+
+def test_options_of_the_recipe_at_their_defaults_leave_a_run_what_it_was_and_no_others_do(config):
+    plain = config("recipe=resnet")
+    before = copy.deepcopy(plain)
+    for name in ("steps", "warm_up", "reset_momentum_at_drops"):
+        del before["recipe"][name]
+    assert identity(before) == identity(plain)
+    others = [
+        config("recipe=resnet", typed)
+        for typed in (
+            "recipe.steps=1000",
+            "recipe.reset_momentum_at_drops=true",
+            "recipe.warm_up={rate:0.01,steps:400}",
+            "recipe.warm_up={rate:0.02,steps:400}",
+            "recipe.warm_up={rate:0.01,epochs:400}",
+        )
+    ]
+    assert len({identity(one) for one in (plain, *others)}) == 6
