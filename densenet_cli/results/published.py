@@ -13,7 +13,7 @@ import yaml
 
 from densenet_cli.options import shown
 from densenet_cli.record.differences import acting_options, phrase
-from densenet_cli.record.identity import WITHOUT_EFFECT_AT
+from densenet_cli.record.identity import WITHOUT_EFFECT_AT, WITHOUT_EFFECT_IN_NETWORKS
 from densenet_cli.record.network_names import NAMED
 from densenet_cli.record.run_record import reported_checkpoint
 from densenet_cli.results.records import Run
@@ -215,8 +215,11 @@ def _told(options: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 
 
 def _value(options: dict[str, Any], name: str) -> Any:
-    """An option's value, also if a run has it at the value at which it has no effect."""
-    return options.get(name, WITHOUT_EFFECT_AT.get(name))
+    """An option's value; without the option, the one at which it has no effect, if there is one."""
+    section, _, argument = name.rpartition(".")
+    networks = WITHOUT_EFFECT_IN_NETWORKS.get(str(options.get("model._target_")), {})
+    without = networks.get(argument) if section == "model" else None
+    return options.get(name, WITHOUT_EFFECT_AT.get(name, without))
 
 
 def _departure(name: str, ours: Any, theirs: Any) -> str:

@@ -133,7 +133,8 @@ def test_imagenet_with_its_top5_error(config):
             "model=resnet_110_stochastic_depth model.shortcut=A recipe=resnet epochs=500",
             "shortcut=A, the paper pool",
         ),
-        ("model=wide_resnet_28_10 recipe=wide_resnet", "the paper reflect"),
+        ("model=wide_resnet_28_10 recipe=wide_resnet", "border=zeros, the paper reflect"),
+        ("model=preact_resnet_1001 model.stride=3x3", "stride=3x3, the paper first"),
         (
             "model=preact_resnet_164 data.augment=false",
             "Huang et al. 2017, who ran it, do not say by which recipe",
