@@ -12,7 +12,7 @@ import torch
 from densenet_cli.analysis.forward import Batches
 from densenet_cli.analysis.network_label import NetworkLabel
 from densenet_cli.analysis.output import Output
-from densenet_cli.config.build import build
+from densenet_cli.config.build import build_model
 from densenet_cli.config.trust import Trust
 from densenet_cli.inference import run_images
 from densenet_cli.inference.trained_network import TrainedNetwork, load
@@ -105,6 +105,7 @@ def _untrained(trained: TrainedNetwork) -> TrainedNetwork:
     """The network with random weights by its run's seed, also if the run fine-tuned other weights."""
     config = trained.fields["config"]
     torch.manual_seed(config["seed"])
-    network = build("model", config["model"], num_classes=len(trained.class_names)).eval()
-    network = network.to(device=trained.device, memory_format=torch.channels_last)
+    classes = len(trained.class_names)
+    network = build_model(config["model"], classes, trained.channels).eval()
+    network.to(device=trained.device, memory_format=torch.channels_last)
     return replace(trained, network=network)

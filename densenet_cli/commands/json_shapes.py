@@ -168,6 +168,7 @@ epochs[].difference_points   number                  b - a
     "model summary": """\
 network                  text
 image_size_pixels        integer
+channels                 integer
 classes                  integer
 batch_size               integer
 cpu_threads              integer

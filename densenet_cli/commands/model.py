@@ -66,8 +66,9 @@ def _list(args: argparse.Namespace) -> None:
 def _summary(args: argparse.Namespace) -> None:
     from densenet_cli.inference import summary
 
-    size, classes, is_json = args.image_size, args.classes, args.format == "json"
-    summary.show(args.overrides, size, classes, args.batch_size, args.depth, args.config_dir, is_json)
+    images = summary.Images(args.batch_size, args.channels, args.image_size)
+    is_json = args.format == "json"
+    summary.show(args.overrides, images, args.classes, args.depth, args.config_dir, is_json)
 
 
 def _predict(args: argparse.Namespace) -> int:
@@ -104,7 +105,9 @@ def _export(args: argparse.Namespace) -> int:
     folder = network.checkpoint.parent.parent
     form, is_json = args.format
     path = args.output or folder / f"network{ENDINGS[form]}"
-    images, unreadable = image_batches.sample(args.check, network.image_size[0], network.crop_fraction)
+    images, unreadable = image_batches.sample(
+        args.check, network.image_size[0], network.channels, network.crop_fraction
+    )
     difference = export.export(network, form, path, images)
     if is_json:
         checked = {"checked_images": len(images), "are_random": not args.check}

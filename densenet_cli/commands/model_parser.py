@@ -111,6 +111,7 @@ def _add_summary(command: argparse.ArgumentParser) -> None:
         help="model=... and its options, as typed to densenet-run",
     )  # fmt: skip
     _add_number(command, "--image-size", 32, "height and width of the images", metavar="PIXELS")
+    _add_number(command, "--channels", 3, "channels of the images; 1: grey levels")
     _add_number(command, "--classes", 10, "number of classes")
     _add_number(command, "--batch-size", 8, "images in the forward pass that is timed")
     _add_number(command, "--depth", 3, "levels of nested modules to show")

@@ -36,6 +36,36 @@ def build(section: str, options: dict[str, Any], **given: Any) -> Any:
         raise UserError(f"{section} ({options['_target_']}): {reason}") from error
 
 
+def build_model(options: dict[str, Any], num_classes: int, in_channels: int) -> Any:
+    """Build the section `model` for a data set.
+
+    A network is told the number of channels by its argument in_channels: that of RGB images, 3, only if
+    the argument has no default value.
+
+    Args:
+        options: `_target_` and its arguments.
+        num_classes: of the data set.
+        in_channels: of its images.
+
+    Raises:
+        UserError: as `build`; or if the network cannot read images of other than three channels.
+    """
+    given: dict[str, Any] = {"num_classes": num_classes}
+    parameter = inspect.signature(_locate("model.", options)).parameters.get("in_channels")
+    if "in_channels" in options:
+        if in_channels not in (options["in_channels"], 3):
+            rule = "must be the number of channels of the images, or left out"
+            raise OptionError("model.in_channels", options["in_channels"], rule, in_channels)
+    elif parameter is not None:
+        if in_channels != 3 or parameter.default is parameter.empty:
+            given["in_channels"] = in_channels
+    elif in_channels != 3:
+        have = f"{in_channels} channel" if in_channels == 1 else f"{in_channels} channels"
+        rule = f"has no argument in_channels, and the images have {have}: give it one, as num_classes"
+        raise OptionError("model._target_", options["_target_"], rule)
+    return build("model", options, **given)
+
+
 def build_later(section: str, options: dict[str, Any]) -> functools.partial[Any]:
     """The section's target as a function of its first argument, with the options already set."""
     return build(section, {**options, "_partial_": True})

@@ -1,7 +1,10 @@
 """Random augmentation of whole batches, on the device that holds the batch.
 
-Shapes: images (n, H, W, 3); draws (n,) int64, 63 random bits for each image. The draw alone decides how
-its image is changed. No function waits for the device.
+Shapes: images (n, H, W, C), of C = 3 colours or 1 grey level; draws (n,) int64, 63 random bits for each
+image. The draw alone decides how its image is changed. No function waits for the device.
+
+What is done to the colours of a grey image is what this, done to the colours, does to their grey level:
+the luma of an augmented image is the augmented luma.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from densenet_cli.data.colour_statistics import Statistics
+from densenet_cli.data.colour_statistics import LUMA, Statistics
 
 # Eigenvalues and eigenvectors (columns) of the RGB colours, 0..1, of ImageNet's pixels: Krizhevsky et
 # al. 2012, sec. 4.1, with the numbers of fb.resnet.torch.
@@ -25,17 +28,15 @@ COLOUR_VECTORS = (
     (-0.5836, -0.6948, 0.4203),
 )
 
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
-
 
 @dataclass(frozen=True)
 class Scale:
     """The constants that normalise bytes to mean 0 and standard deviation 1, on one device.
 
     Attributes:
-        factor, offset: number = byte x factor + offset, for a whole row of W pixels, (3 W,) float32:
+        factor, offset: number = byte x factor + offset, for a whole row of W pixels, (W C,) float32:
             loops over three channels would be slow.
-        mean, std: of each channel, (3,) float32 on a scale of 0..1.
+        mean, std: of each channel, (C,) float32 on a scale of 0..1.
     """
 
     factor: Tensor
@@ -55,18 +56,18 @@ def normalised(images: Tensor, scale: Scale, padding: int = 0) -> Tensor:
     """(images / 255 - mean) / std, with a border of zeros, which are the mean colour.
 
     Args:
-        images: (n, H, W, 3) uint8 0..255.
-        scale: for images of width W.
+        images: (n, H, W, C) uint8 0..255.
+        scale: for images of width W and C channels.
         padding: width of the border, in pixels.
 
     Returns:
-        (n, H + 2 padding, W + 2 padding, 3) float32.
+        (n, H + 2 padding, W + 2 padding, C) float32.
     """
-    n, height, width, _ = images.shape
-    padded = scale.std.new_zeros(n, height + 2 * padding, 3 * (width + 2 * padding))
-    inside = padded.narrow(1, padding, height).narrow(2, 3 * padding, 3 * width)
+    n, height, width, channels = images.shape
+    padded = scale.std.new_zeros(n, height + 2 * padding, channels * (width + 2 * padding))
+    inside = padded.narrow(1, padding, height).narrow(2, channels * padding, channels * width)
     torch.addcmul(scale.offset, images.flatten(2).float(), scale.factor, out=inside)
-    return padded.unflatten(2, (-1, 3))
+    return padded.unflatten(2, (-1, channels))
 
 
 def reflected(images: Tensor, padding: int) -> Tensor:
@@ -96,31 +97,31 @@ def crop(images: Tensor, draws: Tensor, padding: int) -> Tensor:
     All (2 padding + 1)^2 places are equally likely; bits 1 to 40 of a draw choose one.
 
     Args:
-        images: (n, H + 2 padding, W + 2 padding, 3).
+        images: (n, H + 2 padding, W + 2 padding, C).
         draws: (n,).
         padding: width of the border, in pixels.
 
     Returns:
-        (n, H, W, 3).
+        (n, H, W, C).
     """
-    _, tall, wide, _ = images.shape
+    _, tall, wide, channels = images.shape
     height, width = tall - 2 * padding, wide - 2 * padding
     y = _bits(draws, 1, 20) % (2 * padding + 1)
     x = _bits(draws, 21, 20) % (2 * padding + 1)
     first = torch.arange(0, len(draws) * tall * wide, tall * wide, device=draws.device)
     starts = (first + y * wide + x)[:, None]  # upper left corners, in pixels of the whole batch
     starts = starts + torch.arange(0, height * wide, wide, device=draws.device)
-    rows = images.flatten().unfold(0, 3 * width, 3)  # a view: one row starts at each pixel
-    return rows.index_select(0, starts.flatten()).view(-1, height, width, 3)
+    rows = images.flatten().unfold(0, channels * width, channels)  # a view: a row starts at each pixel
+    return rows.index_select(0, starts.flatten()).view(-1, height, width, channels)
 
 
 def affine(images: Tensor, factors: Tensor, offsets: Tensor) -> Tensor:
-    """Multiply each pixel, a row of three colours, by its image's matrix and add its image's offset.
+    """Multiply each pixel, a row of colours, by its image's matrix and add its image's offset.
 
     Args:
-        images: (n, H, W, 3) float32.
-        factors: (n, 3, 3).
-        offsets: (n, 3).
+        images: (n, H, W, C) float32.
+        factors: (n, C, C).
+        offsets: (n, C).
     """
     result = torch.bmm(images.flatten(1, 2), factors).view_as(images)
     result.flatten(2).add_(offsets.repeat(1, images.shape[2])[:, None])
@@ -128,57 +129,59 @@ def affine(images: Tensor, factors: Tensor, offsets: Tensor) -> Tensor:
 
 
 def colour_jitter(images: Tensor, draws: Tensor, strength: float = 0.4) -> tuple[Tensor, Tensor]:
-    """Brightness, contrast and saturation, each times 1 - 0.4 to 1 + 0.4.
+    """Brightness, contrast and saturation, each times 1 - 0.4 to 1 + 0.4. Grey has no saturation.
 
     Nothing is clipped, as in fb.resnet.torch, so their order does not matter.
 
     Args:
-        images: (n, H, W, 3) float32.
+        images: (n, H, W, C) float32.
         draws: (n,) int64.
         strength: the largest change of the three.
 
     Returns:
-        Factors (n, 3, 3) and offsets (n, 3), see `affine`.
+        Factors (n, C, C) and offsets (n, C), see `affine`.
     """
+    channels = images.shape[3]
     mixed = draws * -7046029254386353131  # a hash: other functions use the bits themselves
     mixed = (mixed ^ mixed >> 32) * -4658895280553007687
     fields = torch.stack([_bits(mixed, first, 20) for first in (1, 21, 41)], dim=1)
     change = 1 + strength * (2 * (fields.float() + 0.5) / 2**20 - 1)
     brightness, contrast, saturation = change.view(-1, 3, 1).unbind(1)  # (n, 1) each
-    grey = _grey(draws.device)
-    mean = images.flatten(2).mean(1).unflatten(1, (-1, 3)).mean(1)  # whole rows first
-    own = saturation[..., None] * torch.eye(3, device=draws.device)
+    grey = _grey(draws.device, channels)
+    mean = images.flatten(2).mean(1).unflatten(1, (-1, channels)).mean(1)  # whole rows first
+    own = saturation[..., None] * torch.eye(channels, device=draws.device)
     of_grey = (1 - saturation)[..., None] * grey[:, None]
     factors = (brightness * contrast)[..., None] * (own + of_grey)
     offsets = brightness * (1 - contrast) * (mean @ grey)[:, None]
-    return factors, offsets.expand(-1, 3)
+    return factors, offsets.expand(-1, channels)
 
 
-def lighting(draws: Tensor, strength: float = 0.1) -> Tensor:
+def lighting(draws: Tensor, channels: int = 3, strength: float = 0.1) -> Tensor:
     """Random shift of the colours of each image along ImageNet's principal components.
 
     Krizhevsky et al. 2012, sec. 4.1: each component times its eigenvalue times a normal number with
     standard deviation `strength`. Bits 1 to 60 of a draw choose.
 
     Returns:
-        (n, 3), to add to pixels of 0..1.
+        (n, channels), to add to pixels of 0..1.
     """
     fields = torch.stack([_bits(draws, first, 20) for first in (1, 21, 41)], dim=1)
     uniform = (fields.float() + 0.5) / 2**20
     normal = torch.erfinv(2 * uniform - 1) * math.sqrt(2)
-    return strength * normal @ _principal_components(draws.device).T
+    return strength * normal @ _principal_components(draws.device, channels).T
 
 
 @functools.cache
-def _principal_components(device: torch.device) -> Tensor:
-    """Eigenvectors times eigenvalues, (3, 3), copied to a device once."""
-    return (torch.tensor(COLOUR_VECTORS) * torch.tensor(COLOUR_VALUES)).to(device)
+def _principal_components(device: torch.device, channels: int) -> Tensor:
+    """Eigenvectors times eigenvalues, (channels, 3), copied to a device once."""
+    components = torch.tensor(COLOUR_VECTORS) * torch.tensor(COLOUR_VALUES)
+    return (components if channels == 3 else torch.tensor([LUMA]) @ components).to(device)
 
 
 @functools.cache
-def _grey(device: torch.device) -> Tensor:
-    """The weights of red, green and blue in a pixel's brightness, (3,), copied to a device once."""
-    return torch.tensor(LUMA, device=device)
+def _grey(device: torch.device, channels: int) -> Tensor:
+    """The weights of the channels in a pixel's brightness, (channels,), copied to a device once."""
+    return torch.tensor(LUMA if channels == 3 else [1.0], device=device)
 
 
 def _bits(draws: Tensor, first: int, count: int) -> Tensor:

@@ -22,7 +22,7 @@ from densenet_cli.data.loader import LazyLoader
 from densenet_cli.options import OptionError, choice, switch, whole_number
 
 Batch = tuple[Tensor, ...]
-"""Images (n, H, W, 3) uint8, labels (n,) int64 and, in augmented training, draws (n,) int64.
+"""Images (n, H, W, C) uint8, labels (n,) int64 and, in augmented training, draws (n,) int64.
 
 The training batches of resident images are indices (n,) and draws (n,) only; see `resident`.
 """
@@ -45,8 +45,9 @@ class Contents:
     Attributes:
         class_names: label 0 first.
         image_size: height and width of the network's input, in pixels.
-        statistics: "mean" and "std" of red, green, blue for normalisation, on a scale of 0..1.
+        statistics: "mean" and "std" of each channel for normalisation, on a scale of 0..1.
         train, validation, test: the splits; validation is None if nothing is held out.
+        channels: 3: red, green and blue; 1: grey levels.
     """
 
     class_names: list[str]
@@ -55,15 +56,16 @@ class Contents:
     train: Split
     validation: Split | None
     test: Split
+    channels: int = 3
 
 
 class ImageData(LightningDataModule):
-    """Batches of RGB images (n, 3, H, W) float32, normalised, and labels (n,) int64.
+    """Batches of images (n, C, H, W) float32, normalised, and labels (n,) int64.
 
-    `prepare()` sets the attributes `class_names`, `num_classes`, `image_size` (height, width), `sizes`
-    (images in "train", "validation", "test"), `statistics` ("mean" and "std", three numbers each on a
-    scale of 0..1) and `evaluation_split`, the split of `val_dataloader`: "validation" if images are
-    held out, else "test".
+    `prepare()` sets the attributes `class_names`, `num_classes`, `image_size` (height, width),
+    `channels` (C: 3 for RGB, 1 for grey levels), `sizes` (images in "train", "validation", "test"),
+    `statistics` ("mean" and "std", one number a channel, on a scale of 0..1) and `evaluation_split`,
+    the split of `val_dataloader`: "validation" if images are held out, else "test".
 
     Args:
         batch_size: images in a batch, over all devices together.
@@ -129,7 +131,7 @@ class ImageData(LightningDataModule):
             self._contents = contents = self.read()
         self.class_names = contents.class_names
         self.num_classes = len(contents.class_names)
-        self.image_size = contents.image_size
+        self.image_size, self.channels = contents.image_size, contents.channels
         self.statistics = contents.statistics
         held_out = contents.validation
         self.sizes = {
@@ -175,7 +177,7 @@ class ImageData(LightningDataModule):
         return None
 
     def augmented(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Normalise training images (n, H, W, 3) uint8 and augment them as their draws (n,) decide."""
+        """Normalise training images (n, H, W, C) uint8 and augment them as their draws (n,) decide."""
         raise NotImplementedError
 
     def workers(self) -> int:
@@ -227,7 +229,7 @@ class ImageData(LightningDataModule):
         """At most `number` test images, chosen at random but always the same, not normalised.
 
         Returns:
-            Images (n, H, W, 3) uint8 and labels (n,) int64.
+            Images (n, H, W, C) uint8 and labels (n,) int64.
         """
         test = self._read_contents().test
         chosen = np.random.default_rng(0).permutation(len(test))[:number]
@@ -253,7 +255,7 @@ class ImageData(LightningDataModule):
         """Normalise a batch of a loader, and augment it in training, on its device.
 
         Returns:
-            Images (n, 3, H, W) float32, channels_last, and labels (n,) int64.
+            Images (n, C, H, W) float32, channels_last, and labels (n,) int64.
         """
         images, labels, *draws = batch
         if draws:

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from densenet_cli.data.augmentation import affine, colour_jitter, flip_half, lighting
 from densenet_cli.data.colour_statistics import (
-    IMAGENET,
-    UNCHANGED,
     Statistics,
+    imagenet,
     statistics_of,
+    unchanged,
     value_counts,
 )
 from densenet_cli.data.epoch_order import EvaluationOrder, Tickets
@@ -41,7 +41,7 @@ from densenet_cli.data.photo import (
     reason,
 )
 from densenet_cli.data.splits import hold_out, stratified
-from densenet_cli.options import OptionError, UserError, number, shown, switch, whole_number
+from densenet_cli.options import OptionError, UserError, choice, number, shown, switch, whole_number
 from densenet_cli.plain_text import printable
 
 log = logging.getLogger(__name__)
@@ -55,22 +55,30 @@ class FolderSplit(Split):
         image_size: height and width of the square images, in pixels.
         max_pixels: see `photo.limit_pixels`.
         augment: whether to crop at random, as each draw decides.
+        channels: 3: red, green and blue; 1: grey levels.
     """
 
     def __init__(
-        self, files: Files, image_size: int, max_pixels: int | None, augment: bool = False
+        self,
+        files: Files,
+        image_size: int,
+        max_pixels: int | None,
+        augment: bool = False,
+        channels: int = 3,
     ) -> None:
         # one array of bytes: reading a list of strings in a forked worker would copy it, bit by bit
         self.paths = np.array([os.fsencode(path) for path in files.paths])
         self.labels = torch.from_numpy(files.labels)
         self.image_size, self.max_pixels, self.augment = image_size, max_pixels, augment
+        self.channels = channels
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, tickets: Tickets) -> Batch:
         limit_pixels(self.max_pixels)  # this may be a new worker process
-        images = torch.empty(len(tickets), self.image_size, self.image_size, 3, dtype=torch.uint8)
+        shape = (len(tickets), self.image_size, self.image_size, self.channels)
+        images = torch.empty(shape, dtype=torch.uint8)
         for row, (index, draw) in enumerate(tickets.tolist()):
             images[row] = self._image(index, draw)
         indices, draws = torch.from_numpy(tickets).unbind(1)
@@ -81,8 +89,8 @@ class FolderSplit(Split):
         path = os.fsdecode(self.paths[index])
         try:
             if self.augment:
-                return random_crop(path, self.image_size, random.Random(draw))
-            return centre_crop(path, self.image_size)
+                return random_crop(path, self.image_size, random.Random(draw), self.channels)
+            return centre_crop(path, self.image_size, channels=self.channels)
         except TooLarge as error:
             rule = f"more than data.max_pixels={self.max_pixels} allows; type data.max_pixels"
             name, needed = printable(path), shown(error.needed)
@@ -111,6 +119,8 @@ class ImageFolder(ImageData):
             file changes.
         max_pixels: larger images are refused, and PNG files with more bytes of text, since a small file
             can unpack to more than the memory holds. None: no limit.
+        channels: 3: read images in RGB; 1: in grey levels, the luma of ITU-R BT.601. Augmented images
+            are then the luma of what colour images would be.
         others: as ImageData; num_workers None: one worker per core, 8 at most.
 
     Raises:
@@ -135,6 +145,7 @@ class ImageFolder(ImageData):
         drop_last: bool = False,
         check: bool = True,
         max_pixels: int | None = MAX_PIXELS,
+        channels: int = 3,
     ) -> None:
         super().__init__(batch_size, num_workers, augment, validation, seed, normalise, drop_last)
         self.root, self.typed_root = expanded_folder("root", root), root
@@ -144,6 +155,7 @@ class ImageFolder(ImageData):
         self.max_pixels = max_pixels
         if max_pixels is not None:
             whole_number("max_pixels", max_pixels, MAX_PIXELS)
+        self.channels = choice("channels", whole_number("channels", channels, 3), (3, 1))
         self._digest: str | None = None
 
     @property
@@ -167,17 +179,18 @@ class ImageFolder(ImageData):
             self._split(files["train"], self.augment),
             self._split(held_out) if held_out else None,
             self._split(files["test"]),
+            self.channels,
         )
 
     def _split(self, files: Files, augment: bool = False) -> FolderSplit:
-        return FolderSplit(files, self.side, self.max_pixels, augment)
+        return FolderSplit(files, self.side, self.max_pixels, augment, self.channels)
 
     def augmented(self, images: Tensor, draws: Tensor) -> Tensor:
         """Mirror half of the images, jitter their colours, and shift their lighting."""
         pixels = flip_half(images, draws).float()
         factors, offsets = colour_jitter(pixels, draws)
         scale = self.scale_on(images.device)
-        light = (lighting(draws) - scale.mean) / scale.std
+        light = (lighting(draws, self.channels) - scale.mean) / scale.std
         return affine(pixels, factors / (255 * scale.std), offsets / (255 * scale.std) + light)
 
     def default_workers(self) -> int:
@@ -230,12 +243,12 @@ class ImageFolder(ImageData):
 
     def _statistics(self, files: Files) -> Statistics:
         if self.normalise == "imagenet":
-            return IMAGENET
+            return imagenet(self.channels)
         if self.normalise == "scale":
-            return UNCHANGED
+            return unchanged(self.channels)
         log.info("measuring the colours of %d training images", len(files.paths))
         split = self._split(files)
-        counts = torch.zeros(3, 256, dtype=torch.int64)
+        counts = torch.zeros(self.channels, 256, dtype=torch.int64)
         for images, _ in self._loader(split, EvaluationOrder(len(split), batch_size=64)):
             counts += value_counts(images)
         return statistics_of(counts)

@@ -1,4 +1,4 @@
-"""Data sets of small images that are held in memory, one byte per colour value."""
+"""Data sets of small images that are held in memory, one byte per colour value or grey level."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from densenet_cli.data import resident
 from densenet_cli.data.augmentation import crop, flip_half, normalised, reflected
-from densenet_cli.data.colour_statistics import UNCHANGED, Statistics, statistics_of, value_counts
+from densenet_cli.data.colour_statistics import Statistics, statistics_of, unchanged, value_counts
 from densenet_cli.data.epoch_order import Tickets
 from densenet_cli.data.image_data import Batch, Contents, ImageData, Split
 from densenet_cli.data.resident import ResidentSplit
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Labelled:
-    """Images (N, H, W, 3) uint8 and their labels (N,) int64, counted from 0."""
+    """Images (N, H, W, C) uint8, C = 3 or 1, and their labels (N,) int64, counted from 0."""
 
     images: Tensor
     labels: Tensor
@@ -101,7 +101,7 @@ class InMemoryData(ImageData):
         train, test, class_names = self.arrays()
         for split, part in (("training", train), ("test", test)):
             _check(f"data set {self.name}: {split}", part, len(class_names))
-        sizes = ["{1} x {2} pixels".format(*part.images.shape) for part in (train, test)]
+        sizes = ["{1} x {2} pixels, {3} channels".format(*part.images.shape) for part in (train, test)]
         if sizes[0] != sizes[1]:
             raise UserError(f"data set {self.name}: test images: must be {sizes[0]}; are {sizes[1]}")
         return train, test, class_names
@@ -109,13 +109,13 @@ class InMemoryData(ImageData):
     def read(self) -> Contents:
         """Read the images, hold out the validation images, and measure the others."""
         train, test, class_names = self._checked_arrays
-        height, width = train.images.shape[1:3]
+        height, width, channels = train.images.shape[1:]
         if self.border == "reflect" and self.padding >= min(height, width):
             rule = f"needs images larger than their largest shift, {self.padding} pixels"
             raise OptionError("border", self.border, rule, "zeros")
         training, held_out = hold_out(train.labels.numpy(), self.validation)
         if self.normalise == "scale":
-            statistics = UNCHANGED
+            statistics = unchanged(channels)
         else:
             statistics = measured(train.images, training)
             self._compare_with_published(statistics, len(training))
@@ -126,6 +126,7 @@ class InMemoryData(ImageData):
             InMemorySplit(train, training, self.augment),
             InMemorySplit(train, held_out) if self.validation else None,
             InMemorySplit(test, np.arange(len(test.images))),
+            channels,
         )
 
     def digest(self) -> str | None:
@@ -184,8 +185,8 @@ class InMemoryData(ImageData):
 
 
 def measured(images: Tensor, chosen: np.ndarray) -> Statistics:
-    """Mean and std of the chosen ones of the images (N, H, W, 3) uint8, a few at a time."""
-    counts = torch.zeros(3, 256, dtype=torch.int64)
+    """Mean and std of the chosen ones of the images (N, H, W, C) uint8, a few at a time."""
+    counts = torch.zeros(images.shape[3], 256, dtype=torch.int64)
     for chunk in torch.from_numpy(chosen).split(5000):
         counts += value_counts(images.index_select(0, chunk))
     return statistics_of(counts)
@@ -195,8 +196,8 @@ def _check(name: str, part: Labelled, classes: int) -> None:
     """Raise UserError if a split's arrays are not what `Labelled` promises."""
     images, labels = part.images, part.labels
     shapes = [" x ".join(map(str, array.shape)) for array in (images, labels)]
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] != 3:
-        rule = "must be a tensor of uint8, n x height x width x 3"
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
+        rule = "must be a tensor of uint8, n x height x width x 3, or x 1 for grey levels"
         raise UserError(f"{name} images: {rule}; are {shapes[0]} of {images.dtype}")
     if not len(images):
         raise UserError(f"{name} images: there are none")

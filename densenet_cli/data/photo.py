@@ -1,4 +1,6 @@
-"""Read one image file as 8-bit RGB, and crop it to a square.
+"""Read one image file as 8-bit RGB or grey levels, and crop it to a square.
+
+Grey levels (channels=1) are the luma of ITU-R BT.601, 0.299 red + 0.587 green + 0.114 blue.
 
 A JPEG file that is shrunk to less than a quarter is decoded at 1/2, 1/4 or 1/8 of its size, but at no
 less than twice the size needed. This is many times as fast; pixels differ by a few levels of 255.
@@ -105,7 +107,9 @@ def read_rgb(path: str | Path) -> Tensor:
         return _tensor(_decoded(file, turn)[0])
 
 
-def centre_crop(path: str | Path, size: int, fraction: float = CROP_FRACTION) -> Tensor:
+def centre_crop(
+    path: str | Path, size: int, fraction: float = CROP_FRACTION, channels: int = 3
+) -> Tensor:
     """The centre of an image: shorter side resized to size / fraction, then cropped to size x size.
 
     Both are done in one step. The result is the same up to rounding, and a long, narrow image needs no
@@ -115,35 +119,38 @@ def centre_crop(path: str | Path, size: int, fraction: float = CROP_FRACTION) ->
         path: of the image file.
         size: height and width of the crop, in pixels.
         fraction: of the shorter side that is kept, at most 1.
+        channels: 3 or 1.
 
     Returns and Raises: as random_crop.
     """
-    return _crops(path, size, fraction, [(0.5, 0.5)])[0]
+    return _crops(path, size, fraction, [(0.5, 0.5)], channels)[0]
 
 
-def ten_crops(path: str | Path, size: int, fraction: float = CROP_FRACTION) -> Tensor:
-    """The centre and the four corners of an image, and these mirrored: (10, size, size, 3) uint8.
+def ten_crops(
+    path: str | Path, size: int, fraction: float = CROP_FRACTION, channels: int = 3
+) -> Tensor:
+    """The centre and four corners of an image, and these mirrored: (10, size, size, channels) uint8.
 
     As in Krizhevsky et al. 2012, sec. 4.1, but of the whole image, as in fb.resnet.torch. Args and
     Raises: as centre_crop.
     """
     corners = [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)]
-    crops = torch.stack(_crops(path, size, fraction, [(0.5, 0.5), *corners]))
+    crops = torch.stack(_crops(path, size, fraction, [(0.5, 0.5), *corners], channels))
     return torch.cat([crops, crops.flip(2)])
 
 
-def random_crop(path: str | Path, size: int, chance: random.Random) -> Tensor:
+def random_crop(path: str | Path, size: int, chance: random.Random, channels: int = 3) -> Tensor:
     """A random part of an image, see `random_box`, resized (bicubic).
 
     Returns:
-        (size, size, 3) uint8.
+        (size, size, channels) uint8.
 
     Raises:
         Exception: as read_rgb.
     """
     with _opened(path) as (file, turn):
         left, top, right, bottom = random_box(*_upright_size(file, turn), chance)
-        image, reduction = _decoded(file, turn, min(right - left, bottom - top) / size)
+        image, reduction = _decoded(file, turn, min(right - left, bottom - top) / size, channels)
     left, top, right, bottom = (round(edge / reduction) for edge in (left, top, right, bottom))
     part = _tensor(image)[None, top:bottom, left:right].permute(0, 3, 1, 2)
     resized = F.interpolate(part, (size, size), mode="bicubic", antialias=True)
@@ -171,13 +178,17 @@ def random_box(width: int, height: int, chance: random.Random) -> Box:
 
 
 def _crops(
-    path: str | Path, size: int, fraction: float, places: list[tuple[float, float]]
+    path: str | Path,
+    size: int,
+    fraction: float,
+    places: list[tuple[float, float]],
+    channels: int,
 ) -> list[Tensor]:
     """Resized squares of an image: place (0, 0) is the upper left corner, (1, 1) the lower right."""
     with _opened(path) as (file, turn):
         width, height = _upright_size(file, turn)
         side = min(width, height) * fraction
-        image, reduction = _decoded(file, turn, side / size)
+        image, reduction = _decoded(file, turn, side / size, channels)
     crops = []
     for across, down in places:
         left, top = across * (width - side), down * (height - side)
@@ -217,7 +228,9 @@ def _turn(file: Image.Image) -> Turn:
     return TURNS.get(orientation) if type(orientation) is int else None
 
 
-def _decoded(file: Image.Image, turn: Turn, shrinking: float = 1.0) -> tuple[Image.Image, int]:
+def _decoded(
+    file: Image.Image, turn: Turn, shrinking: float = 1.0, channels: int = 3
+) -> tuple[Image.Image, int]:
     """The upright image of an open file, perhaps decoded at a smaller size, and the factor of that."""
     width = file.width
     if shrinking >= 4:
@@ -225,7 +238,8 @@ def _decoded(file: Image.Image, turn: Turn, shrinking: float = 1.0) -> tuple[Ima
         file.draft(None, (width // factor, file.height // factor))  # JPEG: at least this size
     file.load()
     reduction = round(width / file.width)
-    return _rgb(file if turn is None else file.transpose(turn)), reduction
+    mode = "RGB" if channels == 3 else "L"
+    return _in_mode(file if turn is None else file.transpose(turn), mode), reduction
 
 
 def _upright_size(file: Image.Image, turn: Turn) -> tuple[int, int]:
@@ -234,17 +248,17 @@ def _upright_size(file: Image.Image, turn: Turn) -> tuple[int, int]:
     return (file.height, file.width) if on_a_side else file.size
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """In RGB; the image itself if it is in RGB already."""
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """In mode RGB or L; the image itself if it is in that mode already."""
     if image.mode.startswith("I"):
-        return _eight_bits(image).convert("RGB")
+        return _eight_bits(image).convert(mode)
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers, whose range is not known")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
-    return image if image.mode == "RGB" else image.convert("RGB")
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -253,4 +267,6 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _tensor(image: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(image))
+    """(H, W, 3) or, of an image in mode L, (H, W, 1) uint8."""
+    pixels = torch.from_numpy(np.array(image))
+    return pixels if pixels.ndim == 3 else pixels[..., None]

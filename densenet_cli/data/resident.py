@@ -15,7 +15,7 @@ class ResidentSplit(Split):
     """Images on a device. An item is (indices, draws), two tensors (n,) int64, instead of a batch.
 
     Args:
-        images, labels: all images of the set, (N, H, W, 3) uint8, and their labels (N,).
+        images, labels: all images of the set, (N, H, W, C) uint8, and their labels (N,).
         chosen: indices of those in the split, (n,).
         augment: whether batches carry the draws that decide how images are augmented.
         device: where images and labels are copied to.

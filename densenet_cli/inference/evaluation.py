@@ -65,7 +65,12 @@ def evaluate(trained: TrainedNetwork, root: Path, batch_size: int | None = None)
         UserError: none of the images can be read.
     """
     files = _files(root, trained.class_names)
-    crop = functools.partial(centre_crop, size=trained.image_size[0], fraction=trained.crop_fraction)
+    crop = functools.partial(
+        centre_crop,
+        size=trained.image_size[0],
+        fraction=trained.crop_fraction,
+        channels=trained.channels,
+    )
     collection = metrics.classification_metrics(len(trained.class_names))
     read: list[int] = []
     logits: list[Tensor] = []

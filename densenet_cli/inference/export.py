@@ -15,27 +15,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from densenet_cli.config.build import build
+from densenet_cli.config.build import build_model
 from densenet_cli.files.atomic_file import replace_file
 from densenet_cli.inference.trained_network import TrainedNetwork
 from densenet_cli.options import UserError, not_installed
 
 TOLERANCE = 1e-4  # of the largest logit: other libraries add in another order
 Forward = Callable[[Tensor], Tensor]
-"""The forward pass of a file that was read again: (N, 3, H, W) float32 -> logits (N, classes)."""
+"""The forward pass of a file that was read again: (N, C, H, W) float32 -> logits (N, classes)."""
 
 
 def export(trained: TrainedNetwork, form: str, path: Path, images: Tensor) -> float:
     """Write a network to a file that takes batches of any size, and check the file before it is kept.
 
-    The input of the file is that of the network: normalised images (N, 3, H, W) float32. Its metadata
+    The input of the file is that of the network: normalised images (N, C, H, W) float32. Its metadata
     hold the classes and the normalisation.
 
     Args:
         trained: the network, on the CPU and in float32.
         form: onnx, torch-export or safetensors.
         path: of the file; an existing file is replaced only if the new one passes the check.
-        images: (N, H, W, 3) uint8, two or more, for the check.
+        images: (N, H, W, C) uint8, two or more, for the check.
 
     Returns:
         The largest difference between logits of file and network, divided by the largest logit.
@@ -70,10 +70,11 @@ def export(trained: TrainedNetwork, form: str, path: Path, images: Tensor) -> fl
 
 def metadata(trained: TrainedNetwork) -> dict[str, str]:
     """What a program needs to use the file, each value as JSON or plain text."""
-    fields, scale = trained.fields, trained.scale
+    fields, scale, channels = trained.fields, trained.scale, trained.channels
+    kind = "RGB" if channels == 3 else "grey levels (luma of ITU-R BT.601)"
     return {
         "class_names": json.dumps(trained.class_names, ensure_ascii=False),
-        "input": "RGB, (value / 255 - mean) / std, (N, 3, height, width) float32",
+        "input": f"{kind}, (value / 255 - mean) / std, (N, {channels}, height, width) float32",
         "image_size": json.dumps(trained.image_size),
         "mean": json.dumps([round(number, 6) for number in scale.mean.tolist()]),
         "std": json.dumps([round(number, 6) for number in scale.std.tolist()]),
@@ -130,7 +131,8 @@ def _write_safetensors(trained: TrainedNetwork, path: Path, inputs: Tensor) -> F
     safetensors = _needed("safetensors", "safetensors.torch")
     weights = {name: tensor.contiguous() for name, tensor in trained.network.state_dict().items()}
     path.write_bytes(safetensors.save(weights, metadata(trained)))
-    network = build("model", trained.fields["config"]["model"], num_classes=len(trained.class_names))
+    model, classes = trained.fields["config"]["model"], len(trained.class_names)
+    network = build_model(model, classes, trained.channels)
     network.load_state_dict(safetensors.load_file(path))
     return _without_gradients(network.eval())
 

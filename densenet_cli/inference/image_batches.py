@@ -83,21 +83,22 @@ def batches(
 
 
 def sample(
-    paths: Sequence[Path], size: int, crop_fraction: float, most: int = 64
+    paths: Sequence[Path], size: int, channels: int, crop_fraction: float, most: int = 64
 ) -> tuple[Tensor, list[Unreadable]]:
     """The first images of the files and folders named; two random images if none is named.
 
     Returns:
-        Two or more images (n, size, size, 3) uint8, and the files that cannot be read.
+        Two or more images (n, size, size, channels) uint8, and the files that cannot be read.
 
     Raises:
         UserError: fewer than two images can be read.
     """
     if not paths:
-        noise = torch.randint(256, (2, size, size, 3), generator=torch.Generator().manual_seed(0))
+        shape, chance = (2, size, size, channels), torch.Generator().manual_seed(0)
+        noise = torch.randint(256, shape, generator=chance)
         return noise.to(torch.uint8), []
     files = find(paths)[:most]
-    crop = functools.partial(centre_crop, size=size, fraction=crop_fraction)
+    crop = functools.partial(centre_crop, size=size, fraction=crop_fraction, channels=channels)
     (_, images, unreadable), *_ = batches(files, crop, most)
     if len(images) < 2:
         named = ", ".join(map(str, paths))

@@ -62,6 +62,7 @@ def predict(
         ten_crops if ten_crop else centre_crop,
         size=trained.image_size[0],
         fraction=trained.crop_fraction,
+        channels=trained.channels,
     )
     batch_size = batch_size or trained.batch_size
     at_once = max(1, batch_size // 10) if ten_crop else batch_size

@@ -17,7 +17,7 @@ from densenet_cli.record.trained_on import other_images, refusal
 def batches(
     trained: TrainedNetwork, images: int, root: str | None = None, batch_size: int = 64
 ) -> list[tuple[Tensor, Tensor]]:
-    """Some test images, preprocessed for the network, in batches: (n, 3, H, W) and labels (n,).
+    """Some test images, preprocessed for the network, in batches: (n, C, H, W) and labels (n,).
 
     The sizes of the batches differ by one at most.
 

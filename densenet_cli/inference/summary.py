@@ -7,14 +7,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from densenet_cli.config import resolvers
-from densenet_cli.config.build import build
+from densenet_cli.config.build import build_model
 from densenet_cli.config.compose import compose, composing, resolved
 from densenet_cli.figures.terminal import console, table
 from densenet_cli.files.json_document import json_document
@@ -52,11 +52,24 @@ class Layer:
         return self.name.count(".") + 1 if self.name else 0
 
 
+class Images(NamedTuple):
+    """A batch of random images.
+
+    Attributes:
+        number: of images.
+        channels: 3 for RGB, 1 for grey levels.
+        size: height and width in pixels.
+    """
+
+    number: int
+    channels: int
+    size: int
+
+
 def show(
     overrides: list[str],
-    image_size: int,
+    images: Images,
     classes: int,
-    batch_size: int,
     depth: int,
     config_dir: str | None = None,
     as_json: bool = False,
@@ -65,9 +78,8 @@ def show(
 
     Args:
         overrides: model=... and its options, as typed to densenet-run.
-        image_size: height and width of the images, in pixels.
+        images: the batch of the timed forward passes.
         classes: number of classes.
-        batch_size: images in the timed forward passes.
         depth: modules nested more deeply are not shown.
         config_dir: a folder of the user's own choices, as densenet-run takes it.
         as_json: print a JSON document.
@@ -78,14 +90,19 @@ def show(
     resolvers.register()
     with composing(config_dir) as search_path:
         config = resolved(compose(search_path + overrides))
-    network = build("model", config["model"], num_classes=classes)
-    found = _measured(network, torch.randn(batch_size, 3, image_size, image_size))
+    network = build_model(config["model"], classes, images.channels)
+    found = _measured(network, images)
     whole = found[0]
     name = printable(config["model"].get("name") or whole.kind)
     out, threads = console(), torch.get_num_threads()
     shown = [layer for layer in found if layer.depth <= depth]
     if as_json:
-        size = {"image_size_pixels": image_size, "classes": classes, "batch_size": batch_size}
+        size = {
+            "image_size_pixels": images.size,
+            "channels": images.channels,
+            "classes": classes,
+            "batch_size": images.number,
+        }
         layers = list(map(_document, shown))
         document = {"network": name, **size, "cpu_threads": threads, "layers": layers}
         sys.stdout.write(json_document(document))
@@ -94,21 +111,21 @@ def show(
     out.print(table(HEADINGS, rows, text=("layer", "kind")))
     out.print(
         f"{name}: {whole.parameters:,} parameters, {whole.multiply_adds:,} multiply-adds for one image "
-        f"of {image_size}x{image_size}, {whole.bytes / 1e6:.1f} MB of outputs; "
-        f"{1e3 * whole.seconds:.1f} ms for {batch_size} images in float32 on "
+        f"of {images.size}x{images.size}, {whole.bytes / 1e6:.1f} MB of outputs; "
+        f"{1e3 * whole.seconds:.1f} ms for {images.number} images in float32 on "
         f"{counted(threads, 'CPU thread')}",
         soft_wrap=True,
     )
 
 
-def _measured(network: nn.Module, images: Tensor) -> list[Layer]:
+def _measured(network: nn.Module, images: Images) -> list[Layer]:
     network = network.to(memory_format=torch.channels_last)
+    batch = torch.randn(images.number, images.channels, images.size, images.size)
     try:
-        return layers(network, images.to(memory_format=torch.channels_last))
+        return layers(network, batch.to(memory_format=torch.channels_last))
     except (RuntimeError, ValueError) as error:
         reason = f"this network cannot take such images: {first_line(error)}"
-        size = images.shape[-1]
-        raise UserError(f"--image-size {size}: {reason}; try --image-size 224") from error
+        raise UserError(f"--image-size {images.size}: {reason}; try --image-size 224") from error
 
 
 def _document(layer: Layer) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from densenet_cli import kernels
-from densenet_cli.config.build import build
+from densenet_cli.config.build import build_model
 from densenet_cli.config.trust import Trust
 from densenet_cli.data.augmentation import Scale, normalised
 from densenet_cli.options import OptionError, UserError
@@ -26,9 +26,10 @@ class TrainedNetwork:
     """A trained network with what is needed to use it.
 
     Attributes:
-        network: maps images (N, 3, H, W) to logits, in evaluation mode, on `device`.
+        network: maps images (N, C, H, W) to logits, in evaluation mode, on `device`.
         class_names: label 0 first.
         image_size: height and width of its input images, in pixels.
+        channels: C: 3 for RGB images, 1 for grey levels.
         crop_fraction: share of an image's shorter side that the central crop keeps before resizing.
         scale: the normalisation of its input.
         device: cpu, cuda or mps.
@@ -40,6 +41,7 @@ class TrainedNetwork:
     network: nn.Module
     class_names: list[str]
     image_size: tuple[int, int]
+    channels: int
     crop_fraction: float
     scale: Scale
     device: str
@@ -58,17 +60,17 @@ class TrainedNetwork:
         return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.bfloat16)
 
     def inputs(self, images: Tensor) -> Tensor:
-        """Images (N, H, W, 3) uint8, normalised for the network: (N, 3, H, W) float32."""
+        """Images (N, H, W, C) uint8, normalised for the network: (N, C, H, W) float32."""
         return normalised(images.to(self.device), self.scale).permute(0, 3, 1, 2)
 
     def pixels(self, inputs: Tensor) -> Tensor:
-        """The inverse of `inputs`, (..., 3, H, W): images (..., H, W, 3), 0..1, on the CPU."""
+        """The inverse of `inputs`, (..., C, H, W): RGB images (..., H, W, 3), 0..1, on the CPU."""
         shown = inputs.movedim(-3, -1) * self.scale.std + self.scale.mean
-        return shown.clamp(0, 1).cpu()
+        return shown.clamp(0, 1).cpu().expand(*shown.shape[:-1], 3)
 
     @torch.inference_mode()
     def logits(self, images: Tensor) -> Tensor:
-        """The network's logits (N, classes), float32 on the CPU, for images (N, H, W, 3) uint8."""
+        """The network's logits (N, classes), float32 on the CPU, for images (N, H, W, C) uint8."""
         with self.arithmetic():
             return self.network(self.inputs(images)).float().cpu()
 
@@ -105,7 +107,8 @@ def load(
     if difference := other_classes(content.get("trained_on") or {}, data):
         rule = f"was trained on other classes than {folder / 'run.json'} names: {difference}"
         raise UserError(f"{checkpoint}: {rule}")
-    network = build("model", fields["config"]["model"], num_classes=len(data["class_names"]))
+    channels = data.get("channels", 3)  # not in the records of outputs/study
+    network = build_model(fields["config"]["model"], len(data["class_names"]), channels)
     load_weights(network, content, checkpoint)
     device = devices.accelerator(device)
     if not devices.is_available(device):
@@ -117,6 +120,7 @@ def load(
         network.eval().to(device=device, memory_format=torch.channels_last),
         data["class_names"],
         (height, width),
+        channels,
         _crop_fraction(fields["config"]["data"]["_target_"]),
         Scale.of(data["statistics"], width, torch.device(device)),
         device,

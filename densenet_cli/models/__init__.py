@@ -1,1 +1,1 @@
-"""Networks, built from plain numbers: images (N, 3, H, W) -> logits (N, num_classes)."""
+"""Networks, built from plain numbers: images (N, C, H, W) -> logits (N, num_classes)."""

@@ -17,14 +17,15 @@ def count_parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def multiply_adds(network: nn.Module, image_size: int | tuple[int, int]) -> int:
+def multiply_adds(network: nn.Module, image_size: int | tuple[int, int], channels: int = 3) -> int:
     """Multiply-adds of one forward pass over one image, in evaluation mode.
 
     Measured on a copy of `network` on the meta device; `network` is not changed.
 
     Args:
-        network: maps images (1, 3, H, W) to logits.
-        image_size: (height, width) of the RGB image in pixels, or one number for a square.
+        network: maps images (1, channels, H, W) to logits.
+        image_size: (height, width) of the image in pixels, or one number for a square.
+        channels: 3 for an RGB image, 1 for grey levels.
 
     Returns:
         Multiply-adds of convolutions and matrix products (linear layers, attention), without biases,
@@ -39,7 +40,7 @@ def multiply_adds(network: nn.Module, image_size: int | tuple[int, int]) -> int:
     whole_number("image_size", width, example=32)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
-        without_memory(network).eval()(torch.empty(1, 3, height, width, device="meta"))
+        without_memory(network).eval()(torch.empty(1, channels, height, width, device="meta"))
     return counter.get_total_flops() // 2
 
 

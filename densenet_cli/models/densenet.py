@@ -107,7 +107,7 @@ class Transition(nn.Module):
 
 
 class DenseNet(nn.Module):
-    """DenseNet: images (N, 3, H, W) -> logits (N, num_classes).
+    """DenseNet: images (N, C, H, W) -> logits (N, num_classes).
 
     Plain: bottleneck=False, compression=1. -B: bottleneck. -C: compression < 1. -BC: both.
 
@@ -136,6 +136,7 @@ class DenseNet(nn.Module):
         bn_size: the width of bottlenecks in units of k, 1 or more; 4 in the paper. Layers without
             bottlenecks do not use it.
         init: see `initialise`.
+        in_channels: C of the images: 3 colours, or 1 grey level.
 
     Attributes:
         block_config: number of layers in each block.
@@ -160,10 +161,12 @@ class DenseNet(nn.Module):
         dropout: float = 0.0,
         bn_size: int = 4,
         init: str = "fan_out",
+        in_channels: int = 3,
     ) -> None:
         super().__init__()
         whole_number("num_classes", num_classes, example=10)
         whole_number("growth_rate", growth_rate, example=12)
+        whole_number("in_channels", in_channels, example=3)
         number("compression", compression, example=0.5, above=0, at_most=1)
         number("dropout", dropout, example=0.2, at_least=0, below=1)
         whole_number("bn_size", bn_size, example=4)
@@ -179,7 +182,7 @@ class DenseNet(nn.Module):
             is_plain = not bottleneck and compression == 1
             init_channels = 16 if is_plain and stem == "cifar" else 2 * growth_rate
         channels = whole_number("init_channels", init_channels, example=2 * growth_rate)
-        self.features = _stem(stem, channels)
+        self.features = _stem(stem, in_channels, channels)
         for index, layers in enumerate(self.block_config, start=1):
             block = DenseBlock(channels, layers, growth_rate, bottleneck, dropout, bn_size)
             self.features.add_module(f"denseblock{index}", block)
@@ -243,13 +246,14 @@ def _compressed(channels: int, compression: float) -> int:
     return kept
 
 
-def _stem(stem: str, out_channels: int) -> nn.Sequential:
-    """What is before the first block: (N, 3, H, W) -> (N, out_channels, H, W), or H/4, W/4."""
+def _stem(stem: str, in_channels: int, out_channels: int) -> nn.Sequential:
+    """What is before the first block: (N, in_channels, H, W) -> (N, out_channels, H, W) or H/4, W/4."""
     layers = nn.Sequential()
     if stem == "cifar":
-        layers.add_module("conv0", nn.Conv2d(3, out_channels, kernel_size=3, padding=1, bias=False))
+        conv = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
+        layers.add_module("conv0", conv)
         return layers
-    conv = nn.Conv2d(3, out_channels, kernel_size=7, stride=2, padding=3, bias=False)
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size=7, stride=2, padding=3, bias=False)
     layers.add_module("conv0", conv)
     layers.add_module("norm0", nn.BatchNorm2d(out_channels))
     layers.add_module("relu0", nn.ReLU())

@@ -89,7 +89,7 @@ def bottleneck_branch(in_channels: int, width: int, stride: int, stride_in: str)
 
 
 class PreActivationNet(nn.Module):
-    """Stages of pre-activation units: images (N, 3, H, W) -> logits (N, num_classes).
+    """Stages of pre-activation units: images (N, C, H, W) -> logits (N, num_classes).
 
     A 3x3 convolution to 16 channels; the stages, each but the first with half the height and width of
     the one before; BN-ReLU; global average; linear.
@@ -99,13 +99,19 @@ class PreActivationNet(nn.Module):
         stages: the units of each stage, in order.
         out_channels: channels after the last unit.
         init: see `initialise`.
+        in_channels: C of the images.
     """
 
     def __init__(
-        self, num_classes: int, stages: list[list[PreActivationUnit]], out_channels: int, init: str
+        self,
+        num_classes: int,
+        stages: list[list[PreActivationUnit]],
+        out_channels: int,
+        init: str,
+        in_channels: int,
     ) -> None:
         super().__init__()
-        self.conv1 = conv3x3(3, 16)
+        self.conv1 = conv3x3(in_channels, 16)
         self.stages = nn.Sequential(*(nn.Sequential(*units) for units in stages))
         self.bn = nn.BatchNorm2d(out_channels)
         self.fc = nn.Linear(out_channels, num_classes)
@@ -134,6 +140,7 @@ class PreActResNet(PreActivationNet):
             the shortcut receives the activated maps, too (appendix: "right after conv1 and before
             splitting into two paths"). The first bottleneck changes the shape: there both are the same.
         init: see `initialise`.
+        in_channels: C of the images: 3 colours, or 1 grey level.
 
     Raises:
         OptionError: an argument breaks a rule above.
@@ -148,8 +155,10 @@ class PreActResNet(PreActivationNet):
         stride: str = "3x3",
         first_activation: str = "in_branch",
         init: str = "fan_out",
+        in_channels: int = 3,
     ) -> None:
         whole_number("num_classes", num_classes, example=10)
+        whole_number("in_channels", in_channels, example=3)
         choice("block", block, ("basic", "bottleneck"))
         choice("shortcut", shortcut, ("A", "B"))
         choice("stride", stride, ("3x3", "first"))
@@ -172,4 +181,4 @@ class PreActResNet(PreActivationNet):
                 )
                 channels = out_channels
             stages.append(stage)
-        super().__init__(num_classes, stages, channels, init)
+        super().__init__(num_classes, stages, channels, init, in_channels)

@@ -22,6 +22,7 @@ from densenet_cli.files.tensor_file import (
     read_tensors,
     rename_weights,
 )
+from densenet_cli.models.first_convolution import first_convolution, grey
 from densenet_cli.options import OptionError, UserError, not_installed
 from densenet_cli.plain_text import first_line
 
@@ -38,7 +39,8 @@ def load_pretrained(
     """Load weights into a network.
 
     Args:
-        network: its classifier keeps its new weights if the file is for other classes.
+        network: its classifier keeps its new weights if the file is for other classes. If it reads grey
+            levels and the file's network reads colours, the weights of the colours are added.
         weights: a file of torch.save or safetensors, or a checkpoint of densenet-run; or "torchvision"
             or "timm", whose weights are downloaded.
         name: the network's name in torchvision or timm.
@@ -64,6 +66,7 @@ def load_pretrained(
     for key in own.keys() - found.keys():
         if key.endswith("num_batches_tracked"):  # missing before PyTorch 0.4.1; it has no effect
             found[key] = own[key]
+    _make_grey(network, own, found, weights)
     are_others = None not in (classes, theirs) and list(classes or ()) != list(theirs or ())
     kept = _of_other_classes(network, own, found, are_others)
     _compare(weights, own, found, kept)
@@ -79,6 +82,18 @@ def classifier(network: nn.Module) -> tuple[str, nn.Linear]:
     if not linear:
         raise UserError("this network has no linear layer that could be its classifier")
     return linear[-1]
+
+
+def _make_grey(
+    network: nn.Module, own: dict[str, Tensor], found: dict[str, Tensor], weights: str
+) -> None:
+    """Add the weights of the colours in `found`, if the network reads grey levels: see `grey`."""
+    if (first := first_convolution(network)) is None:
+        return
+    key = f"{first[0]}.weight"
+    if own[key].shape[1] == 1 and key in found and found[key].shape[1:2] == (3,):
+        found[key] = grey(found[key])
+        log.info("pretrained.weights=%s: %s: colours are added, for grey images", weights, key)
 
 
 def _of_other_classes(

@@ -109,7 +109,7 @@ def plain_block(in_channels: int, out_channels: int, stride: int, bias: bool) ->
 
 
 class ResNet(nn.Module):
-    """CIFAR ResNet of depth 6n + 2: images (N, 3, H, W) -> logits (N, num_classes).
+    """CIFAR ResNet of depth 6n + 2: images (N, C, H, W) -> logits (N, num_classes).
 
     A 3x3 convolution; three stages of n blocks with 16, 32 and 64 channels, the second and third
     with half the height and width of the one before; global average; linear. Without shortcuts it is
@@ -129,6 +129,7 @@ class ResNet(nn.Module):
         bias: whether convolutions have biases, which start at 0. In the code of stochastic depth they
             do, though batch norm subtracts them again.
         init: see `initialise`. The code of stochastic depth has "fan_in".
+        in_channels: C of the images: 3 colours, or 1 grey level.
 
     Raises:
         OptionError: an argument breaks a rule above.
@@ -142,14 +143,16 @@ class ResNet(nn.Module):
         survival_probability: float | None = None,
         bias: bool = False,
         init: str = "fan_out",
+        in_channels: int = 3,
     ) -> None:
         super().__init__()
         whole_number("num_classes", num_classes, example=10)
+        whole_number("in_channels", in_channels, example=3)
         choice("shortcut", shortcut, ("A", "B", "pool", "none"))
         switch("bias", bias)
         blocks = repeats(depth, step=6, extra=2, family="a CIFAR ResNet")
         last_survival = _last_survival(survival_probability, shortcut)
-        self.conv1 = conv3x3(3, 16, bias=bias)
+        self.conv1 = conv3x3(in_channels, 16, bias=bias)
         self.bn1 = nn.BatchNorm2d(16)
         stages: list[nn.Module] = []
         channels = 16

@@ -9,12 +9,13 @@ from torch import nn
 from densenet_cli.options import OptionError, UserError, choice, not_installed, whole_number
 
 
-def timm_model(name: str, num_classes: int, **options: Any) -> nn.Module:
-    """A network of timm with new weights: images (N, 3, H, W) -> logits (N, num_classes).
+def timm_model(name: str, num_classes: int, in_channels: int = 3, **options: Any) -> nn.Module:
+    """A network of timm with new weights: images (N, C, H, W) -> logits (N, num_classes).
 
     Args:
         name: one of timm.list_models(), such as "rdnet_tiny".
         num_classes: width of the classifier, 1 or more.
+        in_channels: C: 3, or 1 for grey levels.
         options: arguments of timm's function for this network. Note that in timm's DenseNet drop_rate
             acts before the classifier, proj_drop_rate in the layers.
 
@@ -31,6 +32,8 @@ def timm_model(name: str, num_classes: int, **options: Any) -> nn.Module:
     if "checkpoint_path" in options:  # older releases of timm run code that the file contains
         rule = "cannot be used; type pretrained.weights=<a file>"
         raise OptionError("checkpoint_path", options["checkpoint_path"], rule)
+    if in_channels != 3:
+        options["in_chans"] = in_channels
     try:
         return timm.create_model(name, pretrained=False, num_classes=num_classes, **options)
     except TypeError as error:  # only an unknown option can cause one

@@ -20,6 +20,7 @@ class WideResNet(PreActivationNet):
         dropout: probability in [0, 1) of dropping an element, before the second 3x3 of each unit
             (sec. 2.4; the authors use 0.3 on CIFAR and 0.4 on SVHN).
         init: see `initialise`. The authors' code has "fan_in", since September 2016.
+        in_channels: C of the images: 3 colours, or 1 grey level.
 
     Raises:
         OptionError: an argument breaks a rule above.
@@ -32,8 +33,10 @@ class WideResNet(PreActivationNet):
         widen_factor: int,
         dropout: float = 0.0,
         init: str = "fan_out",
+        in_channels: int = 3,
     ) -> None:
         whole_number("num_classes", num_classes, example=10)
+        whole_number("in_channels", in_channels, example=3)
         whole_number("widen_factor", widen_factor, example=4)
         number("dropout", dropout, example=0.3, at_least=0, below=1)
         units = repeats(depth, step=6, extra=4, family="a wide ResNet")
@@ -47,4 +50,4 @@ class WideResNet(PreActivationNet):
                 stage.append(PreActivationUnit(channels, width, stride, branch, shortcut="B"))
                 channels = width
             stages.append(stage)
-        super().__init__(num_classes, stages, channels, init)
+        super().__init__(num_classes, stages, channels, init, in_channels)

@@ -78,11 +78,13 @@ def _whole(low: int, high: int = 2**63) -> Shape:
     return Shape(f"a whole number, {low} or more", fits)
 
 
-def _list(rule: str, of: Shape, number: int | None = None) -> Shape:
+def _list(rule: str, of: Shape, numbers: tuple[int, ...] | None = None) -> Shape:
     return Shape(
         rule,
         lambda value: (
-            isinstance(value, list) and number in (None, len(value)) and all(map(of.fits, value))
+            isinstance(value, list)
+            and (numbers is None or len(value) in numbers)
+            and all(map(of.fits, value))
         ),
     )
 
@@ -181,14 +183,20 @@ FACTS = {  # written together, before the first step
     "data.name": TEXT,
     "data.num_classes": _whole(1),
     "data.class_names": TEXTS,
-    "data.image_size": _list("height and width in pixels", _whole(1, 100_000), 2),
+    "data.image_size": _list("height and width in pixels", _whole(1, 100_000), (2,)),
     "data.sizes": SECTION,
     "data.sizes.train": COUNT,
     "data.sizes.validation": COUNT,
     "data.sizes.test": COUNT,
     "data.statistics": SECTION,
-    "data.statistics.mean": _list("three numbers", _number(-1e9, 1e9), 3),
-    "data.statistics.std": _list("three numbers above 0", _number(1e-9, 1e9), 3),
+    "data.statistics.mean": _list("three numbers, or one of grey levels", _number(-1e9, 1e9), (1, 3)),
+    "data.statistics.std": _list(
+        "three numbers above 0, or one of grey levels", _number(1e-9, 1e9), (1, 3)
+    ),
+}
+OPTIONAL_OF_DATA = {  # the records of outputs/study lack them
+    "digest": TEXT.or_null(),
+    "channels": Shape("3, or 1 for grey levels", lambda value: value in (1, 3)),
 }
 RESULTS = {  # name, as a regular expression -> what it must be, if it is there
     r"(test|validation)_(top5_)?error(_last|_best)?": PERCENT.or_null(),
@@ -227,10 +235,8 @@ def check_record(fields: Any) -> str | None:
     rules = REQUIRED | {name: shape for name, shape in OPTIONAL.items() if name in fields}
     if fields.get("epoch") or FACTS.keys() & fields.keys():
         rules |= FACTS
-    if (
-        isinstance(data := fields.get("data"), dict) and "digest" in data
-    ):  # the records of outputs/study lack it
-        rules["data.digest"] = TEXT.or_null()
+    if isinstance(data := fields.get("data"), dict):
+        rules |= {f"data.{name}": shape for name, shape in OPTIONAL_OF_DATA.items() if name in data}
     for name, shape in rules.items():
         node = fields
         *sections, key = name.split(".")

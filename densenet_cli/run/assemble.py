@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
 from densenet_cli import kernels
-from densenet_cli.config.build import build, naming
+from densenet_cli.config.build import build, build_model, naming
 from densenet_cli.data.image_data import ImageData
 from densenet_cli.data.in_memory import InMemoryData
 from densenet_cli.models import pretrained
@@ -54,7 +54,7 @@ def build_data(config: dict[str, Any], tested: dict[str, Any] | None) -> ImageDa
 
 def build_network(config: dict[str, Any], data: ImageData, tested: dict[str, Any] | None) -> nn.Module:
     """The network, with the weights of a checkpoint that is tested or that training begins with."""
-    network = build("model", config["model"], num_classes=data.num_classes)
+    network = build_model(config["model"], data.num_classes, data.channels)
     weights = config["pretrained"]["weights"]
     if tested is not None:
         load_weights(network, tested, Path(config["checkpoint"]))

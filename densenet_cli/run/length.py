@@ -122,7 +122,7 @@ def forward_multiply_adds(network: nn.Module, data: ImageData) -> int:
     """
     height, width = data.image_size
     try:
-        return cost.multiply_adds(network, (height, width))
+        return cost.multiply_adds(network, (height, width), data.channels)
     except (RuntimeError, ValueError, AssertionError) as error:
         raise UserError(
             f"this network cannot take images of {height} x {width} pixels: {first_line(error)}"

@@ -99,7 +99,7 @@ def check_last_batch(
     height, width = data.image_size
     try:
         with torch.no_grad():
-            cost.without_memory(network)(torch.empty(1, 3, height, width, device="meta"))
+            cost.without_memory(network)(torch.empty(1, data.channels, height, width, device="meta"))
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise

@@ -159,6 +159,7 @@ def facts_of(run: Run) -> dict[str, Any]:
             "num_classes": data.num_classes,
             "class_names": list(data.class_names),
             "image_size": list(data.image_size),
+            "channels": data.channels,
             "sizes": data.sizes,
             "statistics": data.statistics,
             "digest": data.digest(),

@@ -21,10 +21,11 @@ def announce(console: Console, fields: dict[str, Any], folder: Path) -> None:
     network = config["model"].get("name") or config["model"]["_target_"].rpartition(".")[2]
     images = data["sizes"]["test" if is_test else "train"]
     height, width = data["image_size"]
+    kind = "grey images" if data.get("channels") == 1 else "images"
     _say(
         console,
         f"{'testing' if is_test else 'training'} {network}, {fields['parameters']:,} parameters, "
-        f"on {data['name']}, {images:,} images of {height}x{width}; "
+        f"on {data['name']}, {images:,} {kind} of {height}x{width}; "
         f"{_device(fields)}; {relative(folder)}",
     )
     for option, name in (("budget", "budget"), ("recipe.steps", "length")):

@@ -112,7 +112,9 @@ IMAGES, LABELS = torch.zeros(4, 8, 8, 3, dtype=torch.uint8), torch.arange(4) % 2
         (IMAGES, LABELS[:3], "labels: must be .* one label of int64 .*; they are 3 of"),
         (IMAGES, LABELS + 1, "labels: must be from 0 to 1, .* 2 class names; one is 2"),
         (IMAGES, LABELS - 1, "labels: must be from 0 to 1, .* 2 class names; one is -1"),
-        (IMAGES[:, :7], LABELS, "test images: must be 7 x 8 pixels; are 8 x 8"),
+        (IMAGES[..., :2], LABELS, "images: must be a tensor of uint8, .*; are 4 x 8 x 8 x 2 of"),
+        (IMAGES[:, :7], LABELS, "test images: must be 7 x 8 pixels, 3 channels; are 8 x 8"),
+        (IMAGES[..., :1], LABELS, "test images: must be .*, 1 channels; are 8 x 8 pixels, 3"),
     ],
 )
 def test_arrays_that_cannot_be_used_are_refused_with_the_reason(images, labels, fault):

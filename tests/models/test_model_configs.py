@@ -112,7 +112,7 @@ def test_deepest_networks_cost_what_their_first_lines_count_too(name):
 def test_every_argument_can_be_overridden_without_a_plus(name):
     cfg = composed(name)
     parameters = inspect.signature(get_object(cfg._target_)).parameters
-    arguments = {key for key in parameters if key not in ("num_classes", "options")}
+    arguments = {key for key in parameters if key not in ("num_classes", "in_channels", "options")}
     further = set(cfg) - {"_target_"} - arguments
     assert arguments <= set(cfg)
     assert not further or "options" in parameters  # of torchvision's or timm's function

@@ -17,7 +17,7 @@ from densenet_cli.analysis.depth.untrained import Untrained, by_depth, growth, u
 from densenet_cli.analysis.network_label import NetworkLabel
 from densenet_cli.analysis.output import Output
 from densenet_cli.config import resolvers
-from densenet_cli.config.build import build, naming
+from densenet_cli.config.build import build, build_model, naming
 from densenet_cli.config.compose import compose, composing, resolved
 from densenet_cli.config.overrides import key
 from densenet_cli.data.image_data import ImageData
@@ -64,7 +64,7 @@ def depth(arguments: Sequence[str], images: int, seeds: int, output: Output) -> 
         data.prepare()
     with torch.device("meta"):  # reports a wrong network before anything is computed
         for model in models:
-            build("model", model, num_classes=data.num_classes)
+            build_model(model, data.num_classes, data.channels)
     batch = data.complete(next(iter(data.train_dataloader())))
     found = {
         network: _measure(own, batch, data.num_classes, seeds)
@@ -127,7 +127,8 @@ def _but_depth(model: dict[str, Any]) -> dict[str, Any]:
 def _measure(
     models: Sequence[dict[str, Any]], batch: tuple[Tensor, Tensor], classes: int, seeds: int
 ) -> list[Untrained]:
-    builders = [partial(build, "model", model, num_classes=classes) for model in models]
+    channels = batch[0].shape[1]
+    builders = [partial(build_model, model, classes, channels) for model in models]
     try:
         return [one for builder in builders for one in untrained(builder, [batch], seeds)]
     except (RuntimeError, ValueError) as error:

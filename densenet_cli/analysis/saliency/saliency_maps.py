@@ -114,7 +114,12 @@ def from_files(trained: TrainedNetwork, paths: Sequence[str]) -> tuple[Images, l
     Raises:
         UserError: none of them can be read.
     """
-    crop = functools.partial(centre_crop, size=trained.image_size[0], fraction=trained.crop_fraction)
+    crop = functools.partial(
+        centre_crop,
+        size=trained.image_size[0],
+        fraction=trained.crop_fraction,
+        channels=trained.channels,
+    )
     ((indices, images, unreadable),) = image_batches.batches(paths, crop, len(paths))
     if not indices:
         first = unreadable[0]

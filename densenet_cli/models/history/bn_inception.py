@@ -67,24 +67,28 @@ class Branches(nn.ModuleList):
 
 
 class BNInception(nn.Module):
-    """BN-Inception: images (N, 3, H, W) -> logits (N, num_classes).
+    """BN-Inception: images (N, C, H, W) -> logits (N, num_classes).
 
     As in the paper, the first convolution is separable, with 8 maps of each colour; unlike there,
     the two auxiliary classifiers are left out.
 
     Args:
         num_classes: width of the classifier, 1 or more.
+        in_channels: C of the images: 3 colours, or 1 grey level.
 
     Raises:
         OptionError: num_classes is below 1.
     """
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, in_channels: int = 3) -> None:
         super().__init__()
         whole_number("num_classes", num_classes, example=10)
+        whole_number("in_channels", in_channels, example=3)
         self.stem = nn.Sequential(
-            nn.Conv2d(3, 24, kernel_size=7, stride=2, padding=3, groups=3, bias=False),
-            _convolution(24, 64, 1),
+            nn.Conv2d(
+                in_channels, 8 * in_channels, 7, stride=2, padding=3, groups=in_channels, bias=False
+            ),
+            _convolution(8 * in_channels, 64, 1),
             nn.MaxPool2d(3, stride=2, padding=1),
             _convolution(64, 64, 1),
             _convolution(64, 192, 3),
@@ -108,19 +112,21 @@ class BNInception(nn.Module):
 class SmallInception(nn.Module):
     """The small Inception of Zhang et al. 2017, arXiv:1611.03530, figure 3, for images of 28 to 32.
 
-    Images (N, 3, H, W) -> logits (N, num_classes). Modules are a 1x1 and a 3x3 convolution beside
+    Images (N, C, H, W) -> logits (N, num_classes). Modules are a 1x1 and a 3x3 convolution beside
     each other, all with batch norm.
 
     Args:
         num_classes: width of the classifier, 1 or more.
+        in_channels: C of the images: 3 colours, or 1 grey level.
 
     Raises:
         OptionError: num_classes is below 1.
     """
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, in_channels: int = 3) -> None:
         super().__init__()
         whole_number("num_classes", num_classes, example=10)
+        whole_number("in_channels", in_channels, example=3)
         modules, channels = [], 96
         for widths in SMALL_MODULES:
             if isinstance(widths, int):
@@ -131,7 +137,7 @@ class SmallInception(nn.Module):
                 branches = zip(widths, (1, 3), strict=True)
                 modules.append(Branches(_convolution(channels, out, side) for out, side in branches))
                 channels = sum(widths)
-        self.stem = _convolution(3, 96, 3)
+        self.stem = _convolution(in_channels, 96, 3)
         self.inception = nn.Sequential(*modules)
         self.fc = nn.Linear(channels, num_classes)
         initialise(self)

@@ -37,24 +37,31 @@ class HighwayLayer(nn.Module):
 
 
 class HighwayNetwork(nn.Module):
-    """Highway network of 19 layers: images (N, 3, H, W) -> logits (N, num_classes).
+    """Highway network of 19 layers: images (N, C, H, W) -> logits (N, num_classes).
 
     Args:
         num_classes: width of the classifier, 1 or more.
         transform_bias: start value of the gates' biases; the authors: -2 here.
         dropout: probability in [0, 1) of dropping an element, before each stage and the classifier.
+        in_channels: C of the images: 3 colours, or 1 grey level.
 
     Raises:
         OptionError: an argument breaks a rule above.
     """
 
-    def __init__(self, num_classes: int, transform_bias: float = -2.0, dropout: float = 0.2) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        transform_bias: float = -2.0,
+        dropout: float = 0.2,
+        in_channels: int = 3,
+    ) -> None:
         super().__init__()
         whole_number("num_classes", num_classes, example=10)
+        whole_number("in_channels", in_channels, example=3)
         number("transform_bias", transform_bias, example=-2)
         number("dropout", dropout, example=0.2, at_least=0, below=1)
         stages: list[nn.Module] = []
-        in_channels = 3
         for channels, layers in STAGES:
             stages += [nn.MaxPool2d(2)] if stages else []
             stages += [nn.Dropout(dropout), _convolution(in_channels, channels), nn.ReLU()]

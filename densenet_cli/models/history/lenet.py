@@ -65,29 +65,35 @@ class PartialConvolution(nn.Module):
 
 
 class LeNet5(nn.Module):
-    """LeNet-5: images (N, 3, 32, 32) -> logits (N, num_classes).
+    """LeNet-5: images (N, C, 32, 32) -> logits (N, num_classes).
 
-    As in the paper but for two things: C1 reads three colours, and the output is linear instead of
+    As in the paper but for two things: C1 also reads three colours, and the output is linear instead of
     distances from fixed codes of the digits (RBF units), so that cross entropy can train it.
 
     Args:
         num_classes: width of the classifier, 1 or more.
         pooling: of S2 and S4: "subsampling", as in the paper, or "max", as most of today's versions.
         connections: of C3: "table_1" of the paper, or "all": each map reads all maps of S2.
+        in_channels: C of the images: 3 colours, or 1 grey level, as in the paper.
 
     Raises:
         OptionError: an argument breaks a rule above.
     """
 
     def __init__(
-        self, num_classes: int, pooling: str = "subsampling", connections: str = "table_1"
+        self,
+        num_classes: int,
+        pooling: str = "subsampling",
+        connections: str = "table_1",
+        in_channels: int = 3,
     ) -> None:
         super().__init__()
         whole_number("num_classes", num_classes, example=10)
+        whole_number("in_channels", in_channels, example=3)
         choice("pooling", pooling, ("subsampling", "max"))
         choice("connections", connections, ("table_1", "all"))
         subsamples, is_partial = pooling == "subsampling", connections == "table_1"
-        self.c1 = nn.Conv2d(3, 6, kernel_size=5)
+        self.c1 = nn.Conv2d(in_channels, 6, kernel_size=5)
         self.s2 = Subsampling(6) if subsamples else nn.MaxPool2d(2)
         self.c3 = PartialConvolution() if is_partial else nn.Conv2d(6, 16, kernel_size=5)
         self.s4 = Subsampling(16) if subsamples else nn.MaxPool2d(2)

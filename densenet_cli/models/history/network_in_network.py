@@ -11,7 +11,7 @@ from densenet_cli.options import number, whole_number
 
 
 class NetworkInNetwork(nn.Module):
-    """Network in Network: images (N, 3, H, W) -> logits (N, num_classes).
+    """Network in Network: images (N, C, H, W) -> logits (N, num_classes).
 
     Three convolutions, each with a small perceptron for every pixel after it, which are two 1x1
     convolutions; the last gives a map for each class, and its average over the image is the logit.
@@ -19,17 +19,19 @@ class NetworkInNetwork(nn.Module):
     Args:
         num_classes: number of logits, 1 or more.
         dropout: probability in [0, 1) of dropping an element after the first and the second pooling.
+        in_channels: C of the images: 3 colours, or 1 grey level.
 
     Raises:
         OptionError: an argument breaks a rule above.
     """
 
-    def __init__(self, num_classes: int, dropout: float = 0.5) -> None:
+    def __init__(self, num_classes: int, dropout: float = 0.5, in_channels: int = 3) -> None:
         super().__init__()
         whole_number("num_classes", num_classes, example=10)
+        whole_number("in_channels", in_channels, example=3)
         number("dropout", dropout, example=0.5, at_least=0, below=1)
         self.features = nn.Sequential(
-            _mlpconv(3, (192, 160, 96), kernel_size=5),
+            _mlpconv(in_channels, (192, 160, 96), kernel_size=5),
             _pooling(),
             nn.Dropout(dropout),
             _mlpconv(96, (192, 192, 192), kernel_size=5),

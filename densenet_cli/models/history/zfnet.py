@@ -9,24 +9,26 @@ from densenet_cli.options import number, whole_number
 
 
 class ZFNet(nn.Module):
-    """AlexNet with a finer first layer: images (N, 3, 224, 224) -> logits (N, num_classes).
+    """AlexNet with a finer first layer: images (N, C, 224, 224) -> logits (N, num_classes).
 
     The paper gives no constants for its contrast normalisation; AlexNet's are used.
 
     Args:
         num_classes: width of the classifier, 1 or more.
         dropout: probability in [0, 1) of dropping an output of layers 6 and 7.
+        in_channels: C of the images: 3 colours, or 1 grey level.
 
     Raises:
         OptionError: an argument breaks a rule above.
     """
 
-    def __init__(self, num_classes: int, dropout: float = 0.5) -> None:
+    def __init__(self, num_classes: int, dropout: float = 0.5, in_channels: int = 3) -> None:
         super().__init__()
         whole_number("num_classes", num_classes, example=10)
+        whole_number("in_channels", in_channels, example=3)
         number("dropout", dropout, example=0.5, at_least=0, below=1)
         self.features = nn.Sequential(
-            nn.Conv2d(3, 96, kernel_size=7, stride=2, padding=1),
+            nn.Conv2d(in_channels, 96, kernel_size=7, stride=2, padding=1),
             nn.ReLU(),
             _pooling(),
             local_response_normalisation(),

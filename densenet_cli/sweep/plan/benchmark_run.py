@@ -91,7 +91,9 @@ class StepTimer(Callback):
         """Write what is known before training, in case the steps kill this process."""
         self.facts = Measurement(
             parameters=cost.count_parameters(run.classifier.network),
-            multiply_adds=cost.multiply_adds(run.classifier.network, run.data.image_size),
+            multiply_adds=cost.multiply_adds(
+                run.classifier.network, run.data.image_size, run.data.channels
+            ),
             device=f"{devices.device_name(run.device)}, {run.trainer.precision}",
             sizes=run.data.sizes,
             evaluation_split=run.data.evaluation_split,
