@@ -176,6 +176,7 @@ def _fetch(file: PublishedFile, root: Path) -> None:
     """Download one file; it gets its name only when it is complete and its checksum is right."""
     target = root / file.path
     part = target.with_name(f".{target.name}.part")
+    target.parent.mkdir(parents=True, exist_ok=True)
     log.info("downloading %s to %s", file.url, target)
     by_hand = f"download it yourself to {target}, or use data=digits, which needs no download"
     try:

@@ -10,8 +10,10 @@ import threading
 import numpy as np
 import pytest
 import scipy.io
+from idx_files import write_idx
 
 from densenet_cli.data.cifar import Cifar10
+from densenet_cli.data.mnist import FashionMnist, Mnist
 from densenet_cli.data.svhn import Svhn
 
 
@@ -106,4 +108,26 @@ def svhn_release(server, monkeypatch):
         scipy.io.savemat(path, content, do_compression=True)
         parts[split] = [f"{server.url}/{path.name}", path.name, md5(path)]
     monkeypatch.setattr(Svhn, "parts", parts)
+    return server.folder
+
+
+@pytest.fixture
+def mnist_release(server, monkeypatch):
+    """The server offers an MNIST of 60 + 20 images, which become the official ones, of both data sets.
+
+    The first pixel of an image tells its place in its split.
+    """
+    resources = []
+    for split, images in {"train": 60, "t10k": 20}.items():
+        pixels = np.random.RandomState(images).randint(0, 256, (images, 28, 28)).astype(np.uint8)
+        pixels[:, 0, 0], pixels[:, 3, 7] = np.arange(images), 77
+        labels = (np.arange(images) % 10).astype(np.uint8)
+        for name, values in (("images-idx3-ubyte", pixels), ("labels-idx1-ubyte", labels)):
+            path = server.folder / f"{split}-{name}.gz"
+            write_idx(path, values)
+            resources.append((path.name, md5(path)))
+    for data in (Mnist, FashionMnist):
+        release = type(data.release.__name__, (data.release,), {})
+        release.mirrors, release.resources = [f"{server.url}/"], resources
+        monkeypatch.setattr(data, "release", release)
     return server.folder
