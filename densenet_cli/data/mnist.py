@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import torchvision
 
+from densenet_cli.data.colour_statistics import Statistics
 from densenet_cli.data.download import PublishedFile, PublishedSet
 from densenet_cli.data.in_memory import Labelled
 from densenet_cli.data.published_data import PublishedData
@@ -46,7 +47,7 @@ class Mnist(PublishedData):
     class_labels = [str(digit) for digit in range(10)]  # noqa: RUF012
     flips = False
     padding = 2
-    published = {"mean": [0.1307], "std": [0.3081]}  # noqa: RUF012 -- pytorch/examples, mnist/main.py
+    published: Statistics | None = {"mean": [0.1307], "std": [0.3081]}  # noqa: RUF012 -- pytorch/examples, mnist/main.py
 
     def __init__(
         self,
@@ -84,9 +85,9 @@ class Mnist(PublishedData):
     def arrays(self) -> tuple[Labelled, Labelled, list[str]]:
         """All images, (n, image_size, image_size, 1); downloads the files that are missing."""
         self.make_available()
-        paths = [self.root / file.path for file in self.published_set().files]
-        train, test = (read_pair(*paths[first : first + 2], self.margin) for first in (0, 2))
-        return train, test, self.class_labels
+        files = [self.root / file.path for file in self.published_set().files]
+        train = read_pair(files[0], files[1], self.margin)
+        return train, read_pair(files[2], files[3], self.margin), self.class_labels
 
     def published_set(self) -> PublishedSet:
         """The official files: images and labels to train on, images and labels to test on."""
