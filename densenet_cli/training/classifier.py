@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MetricCollection
 
 from densenet_cli.options import OptionError, UserError, number
-from densenet_cli.training import metrics, rate_tensors, schedules
+from densenet_cli.training import auxiliary, metrics, rate_tensors, schedules
 from densenet_cli.training.cuda_graphs import CudaGraphs
 from densenet_cli.training.flat_ddp import FlatDDP
 from densenet_cli.training.rate_tensors import RateTensors
@@ -36,9 +36,11 @@ Batch = tuple[Tensor, Tensor]
 class ImageClassifier(LightningModule):
     """Trains any network that maps images (N, 3, H, W) to logits (N, num_classes).
 
+    In training mode it may return the logits of auxiliary classifiers too, see `auxiliary`.
+
     Each epoch logs `<split>/loss`, `<split>/error` and, for more than five classes,
-    `<split>/top5_error`; errors in percent. Metrics are summed over all processes: every image counts
-    once.
+    `<split>/top5_error`; errors in percent, none of them of auxiliary classifiers. Metrics are summed
+    over all processes: every image counts once.
 
     Args:
         network: images -> logits.
@@ -151,16 +153,17 @@ class ImageClassifier(LightningModule):
     def loss(
         self, batch: Batch, network: Callable[[Tensor], Tensor], is_counted: bool = True
     ) -> Tensor:
-        """The mean loss of a training batch, which the metrics count if asked to."""
+        """The loss of a training batch to minimise; the metrics count its mean loss if asked to."""
         if self.complete is not None:
             with torch.autocast(self.device.type, enabled=False):
                 batch = self.complete(batch)
         images, labels = batch
-        logits = network(images).float()
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        outputs = network(images).float()
+        loss, minimised = auxiliary.losses(outputs, labels, self.label_smoothing)
         if is_counted:
-            metrics.update(self.train_metrics, logits.detach(), labels, loss.detach())
-        return loss
+            logits = auxiliary.logits(outputs).detach()
+            metrics.update(self.train_metrics, logits, labels, loss.detach())
+        return minimised
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """The backward pass, unless the step was replayed. The optimizer then finds no gradients."""

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 from lightning import seed_everything
+from test_auxiliary import TwoClassifiers
 from torch import nn
 
 from densenet_cli.kernels import fuse
 from densenet_cli.models.densenet import DenseNet
 from densenet_cli.models.resnet import ResNet
-from densenet_cli.training import graph_recording
+from densenet_cli.training import auxiliary, graph_recording
 from densenet_cli.training.cuda_graphs import CudaGraphs
 from densenet_cli.training.graph_recording import WARM_UP, Recorder
 
@@ -228,6 +229,8 @@ def made(kind):
         module = ResNet(num_classes=10, depth=8)
     elif kind == "partly in float32":
         module = nn.Sequential(ResNet(num_classes=10, depth=8), InFloat32(10, 10))
+    elif kind == "auxiliary classifier":
+        module = TwoClassifiers(10)
     else:
         module = DenseNet(10, growth_rate=8, depth=16, dropout=0.2)
     module = module.cuda().to(memory_format=torch.channels_last)
@@ -243,7 +246,7 @@ def trained(module, compute):
         batch = torch.randn(4 if number == WARM_UP + 2 else 8, 3, 32, 32, device="cuda")
         with torch.autocast("cuda", torch.bfloat16):
             logits = compute(batch.contiguous(memory_format=torch.channels_last)).float()
-        loss = nn.functional.cross_entropy(logits, torch.arange(len(batch), device="cuda"))
+        _, loss = auxiliary.losses(logits, torch.arange(len(batch), device="cuda"))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -256,7 +259,9 @@ def trained(module, compute):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("kind", ["resnet", "partly in float32", "reference", "fused"])
+@pytest.mark.parametrize(
+    "kind", ["resnet", "partly in float32", "auxiliary classifier", "reference", "fused"]
+)
 def test_training_with_recordings_gives_the_same_weights(kind):
     one, other = made(kind), made(kind)
     graphs = CudaGraphs(other)

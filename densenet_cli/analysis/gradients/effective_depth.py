@@ -23,7 +23,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from densenet_cli.analysis.forward import (
     Batches,
@@ -35,6 +34,7 @@ from densenet_cli.analysis.forward import (
 )
 from densenet_cli.analysis.lesions.units import Unit, find_units
 from densenet_cli.options import UserError
+from densenet_cli.training.auxiliary import losses
 
 STEP = 0.01  # in ln t; the error of the result is STEP² / 6 times the third derivative of ln‖g‖
 
@@ -74,7 +74,7 @@ def _of_batch(network: nn.Module, units: Sequence[Unit], images: Tensor, labels:
         for unit in units:
             assert unit.output is not None
             hooks.enter_context(unit.output.register_forward_hook(partial(_scale_back, factor)))
-        loss = F.cross_entropy(network(inputs).float(), labels.to(device))
+        _, loss = losses(network(inputs).float(), labels.to(device))
     logarithms = []
     for sign in (-1, 1):
         factor.fill_(math.exp(sign * STEP))

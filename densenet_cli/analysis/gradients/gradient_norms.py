@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from densenet_cli.analysis.forward import Batches, device_of, mode, no_images, same_buffers
+from densenet_cli.training.auxiliary import losses
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class LayerGradient:
 
 
 def gradient_norms(network: nn.Module, batches: Batches) -> list[LayerGradient]:
-    """Gradients of the cross-entropy at the current weights, in the order in which the layers compute.
+    """Gradients of the training loss at the current weights, in the order in which the layers compute.
 
     Batch norm uses batch statistics and dropout is active, as in training. Weights, their `grad` and
     running statistics are not changed.
@@ -69,7 +69,7 @@ def _of_batch(
     with ExitStack() as hooks:
         for name, layer in layers.items():
             hooks.enter_context(layer.register_forward_hook(partial(_watch, outputs, name)))
-        loss = F.cross_entropy(network(images.to(device)).float(), labels.to(device))
+        _, loss = losses(network(images.to(device)).float(), labels.to(device))
     order = list(outputs)
     gradients = torch.autograd.grad(loss, [layers[name].weight for name in order])
     weights = [float(gradient.norm()) for gradient in gradients]

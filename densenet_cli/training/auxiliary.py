@@ -1,0 +1,37 @@
+"""The loss of networks that may have auxiliary classifiers (arXiv:1409.4842, section 5).
+
+In evaluation mode every network maps images to logits (N, num_classes). In training mode one with A
+auxiliary classifiers returns (1 + A, N, num_classes): its logits, then theirs. That is one tensor, as
+every network returns, so that the pass can be recorded as a CUDA graph like any other.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+WEIGHT = 0.3  # of the loss of each auxiliary classifier
+
+
+def logits(outputs: Tensor) -> Tensor:
+    """The network's own logits (N, num_classes) among its outputs in training mode."""
+    return outputs if outputs.ndim == 2 else outputs[0]
+
+
+def losses(outputs: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+    """The mean loss of the network's own logits, and the loss to minimise.
+
+    Args:
+        outputs: of the network in training mode, in float32.
+        labels: (N,) of the images.
+        label_smoothing: 0 (off) to below 1.
+
+    Returns:
+        The same tensor twice if there are no auxiliary classifiers; else the second is the first plus
+        WEIGHT times the loss of each of them.
+    """
+    own = F.cross_entropy(logits(outputs), labels, label_smoothing=label_smoothing)
+    if outputs.ndim == 2:
+        return own, own
+    theirs = [F.cross_entropy(one, labels, label_smoothing=label_smoothing) for one in outputs[1:]]
+    return own, own + WEIGHT * sum(theirs)
