@@ -31,12 +31,12 @@ COLOUR_VECTORS = (
 
 @dataclass(frozen=True)
 class Scale:
-    """The constants that normalise bytes to mean 0 and standard deviation 1, on one device.
+    """The constants that normalise bytes: (images / 255 - mean) / std, on one device.
 
     Attributes:
         factor, offset: number = byte x factor + offset, for a whole row of W pixels, (W C,) float32:
-            loops over three channels would be slow.
-        mean, std: of each channel, (C,) float32 on a scale of 0..1.
+            loops over three channels would be slow. With a mean image the offset is (H, W C).
+        mean, std: of each channel, (C,) float32 on a scale of 0..1. A mean image is (H, W, C).
     """
 
     factor: Tensor
@@ -51,42 +51,55 @@ class Scale:
         std = torch.tensor(statistics["std"], device=device)
         return cls((1 / (255 * std)).repeat(width), (-mean / std).repeat(width), mean, std)
 
+    @classmethod
+    def of_pixels(cls, mean: Tensor, std: float) -> Scale:
+        """For a mean image (H, W, C) float32 and a standard deviation of all numbers."""
+        every = torch.full(mean.shape[2:], std, device=mean.device)
+        return cls((1 / (255 * every)).repeat(mean.shape[1]), (-mean / every).flatten(1), mean, every)
 
-def normalised(images: Tensor, scale: Scale, padding: int = 0) -> Tensor:
-    """(images / 255 - mean) / std, with a border of zeros, which are the mean colour.
+    def normalised(self, images: Tensor, padding: int = 0) -> Tensor:
+        """Normalise, and add a border of zeros, which are the mean.
+
+        Args:
+            images: (n, H, W, C) uint8 0..255, of the size that the constants are for.
+            padding: width of the border, in pixels.
+
+        Returns:
+            (n, H + 2 padding, W + 2 padding, C) float32.
+        """
+        n, height, width, channels = images.shape
+        padded = self.std.new_zeros(n, height + 2 * padding, channels * (width + 2 * padding))
+        inside = padded.narrow(1, padding, height).narrow(2, channels * padding, channels * width)
+        torch.addcmul(self.offset, images.flatten(2).float(), self.factor, out=inside)
+        return padded.unflatten(2, (-1, channels))
+
+    def pixels(self, numbers: Tensor) -> Tensor:
+        """The inverse: images (..., H, W, C), 0..1, for numbers that came out."""
+        return numbers * self.std + self.mean
+
+
+def framed(images: Tensor, padding: int, border: str) -> Tensor:
+    """Images with a border.
 
     Args:
-        images: (n, H, W, C) uint8 0..255.
-        scale: for images of width W and C channels.
+        images: (n, H, W, C) float32.
         padding: width of the border, in pixels.
+        border: "zeros"; or "reflect" for images, larger than the border, that are mirrored at their
+            outermost pixels, which are not repeated.
 
     Returns:
-        (n, H + 2 padding, W + 2 padding, C) float32.
+        (n, H + 2 padding, W + 2 padding, C).
     """
-    n, height, width, channels = images.shape
-    padded = scale.std.new_zeros(n, height + 2 * padding, channels * (width + 2 * padding))
-    inside = padded.narrow(1, padding, height).narrow(2, channels * padding, channels * width)
-    torch.addcmul(scale.offset, images.flatten(2).float(), scale.factor, out=inside)
-    return padded.unflatten(2, (-1, channels))
-
-
-def reflected(images: Tensor, padding: int) -> Tensor:
-    """Images with a border that mirrors them at their outermost pixels, which are not repeated.
-
-    Args:
-        images: (n, H, W, 3) float32; H and W are larger than padding.
-        padding: width of the border, in pixels.
-
-    Returns:
-        (n, H + 2 padding, W + 2 padding, 3).
-    """
-    planes = F.pad(images.permute(0, 3, 1, 2), [padding] * 4, mode="reflect")
+    mode = "constant" if border == "zeros" else border
+    planes = F.pad(images.permute(0, 3, 1, 2), [padding] * 4, mode=mode)
     return planes.permute(0, 2, 3, 1).contiguous()
 
 
 def flip_half(images: Tensor, draws: Tensor) -> Tensor:
-    """Mirror half of the images, uint8, left to right: those whose draw has bit 0 set."""
+    """Mirror half of the images left to right: those whose draw has bit 0 set."""
     mirrored = images.flip(2)
+    if images.is_floating_point():
+        return torch.where((draws & 1 > 0).view(-1, 1, 1, 1), mirrored, images)
     where = (-(draws & 1)).to(torch.uint8).view(-1, 1, 1, 1)  # 0 or 255; torch.where is slow on bytes
     return images ^ (images ^ mirrored) & where
 

@@ -39,6 +39,18 @@ def value_counts(images: Tensor) -> Tensor:
     )
 
 
+def std_of_all(counts: Tensor) -> float:
+    """The standard deviation of all values of all channels, 0..1: as Torch7's std(), with n - 1.
+
+    Args:
+        counts: of the values of each channel, (3, 256) int64. If all are the same, the result is 1.
+    """
+    values, every = torch.arange(256, dtype=torch.float64) / 255, counts.sum(0)
+    mean = (every * values).sum() / every.sum()
+    variance = (every * (values - mean) ** 2).sum() / (every.sum() - 1)
+    return variance.sqrt().item() or 1.0
+
+
 def statistics_of(counts: Tensor) -> Statistics:
     """Mean and std of each channel, from the counts of its values, (C, 256) int64.
 

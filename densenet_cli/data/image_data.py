@@ -15,10 +15,11 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from densenet_cli.data.augmentation import Scale, normalised
+from densenet_cli.data.augmentation import Scale
 from densenet_cli.data.colour_statistics import Statistics
 from densenet_cli.data.epoch_order import EpochOrder, EvaluationOrder, Tickets
 from densenet_cli.data.loader import LazyLoader
+from densenet_cli.data.pixel_statistics import Whitening
 from densenet_cli.options import OptionError, choice, switch, whole_number
 
 Batch = tuple[Tensor, ...]
@@ -45,7 +46,8 @@ class Contents:
     Attributes:
         class_names: label 0 first.
         image_size: height and width of the network's input, in pixels.
-        statistics: "mean" and "std" of each channel for normalisation, on a scale of 0..1.
+        statistics: "mean" and "std" of each channel for normalisation, on a scale of 0..1; of a
+            normalisation by pixels only a summary.
         train, validation, test: the splits; validation is None if nothing is held out.
         channels: 3: red, green and blue; 1: grey levels.
     """
@@ -75,7 +77,8 @@ class ImageData(LightningDataModule):
         seed: together with the epoch it decides order and augmentation of the training images.
         normalise: "mean_std": subtract the mean of the training images and divide by their
             standard deviation, in each channel; "scale": only divide by 255; "imagenet":
-            mean_std with the statistics of ImageNet.
+            mean_std with the statistics of ImageNet. By pixels, for images held in memory:
+            "pixel_mean", "pixel_mean_std" and "zca", see pixel_statistics.measured.
         drop_last: whether each epoch leaves out the last training batch if it has fewer images.
 
     Raises:
@@ -111,7 +114,7 @@ class ImageData(LightningDataModule):
         self._contents: Contents | None = None
         self._order: EpochOrder | None = None
         self._resume: tuple[int, int] | None = None
-        self._scales: dict[torch.device, Scale] = {}
+        self._scales: dict[torch.device, Scale | Whitening] = {}
         self._warned: set[str] = set()  # the warnings about loader workers given so far
 
     @property
@@ -261,14 +264,18 @@ class ImageData(LightningDataModule):
         if draws:
             images = self.augmented(images, draws[0])
         else:
-            images = normalised(images, self.scale_on(images.device))
+            images = self.scale_on(images.device).normalised(images)
         return images.permute(0, 3, 1, 2), labels
 
-    def scale_on(self, device: torch.device) -> Scale:
+    def scale_on(self, device: torch.device) -> Scale | Whitening:
         """Mean and std, copied to a device only once: each copy makes the CPU wait for the device."""
         if device not in self._scales:
-            self._scales[device] = Scale.of(self.statistics, self.image_size[1], device)
+            self._scales[device] = self.normaliser(device)
         return self._scales[device]
+
+    def normaliser(self, device: torch.device) -> Scale | Whitening:
+        """What normalises images, with its constants on a device."""
+        return Scale.of(self.statistics, self.image_size[1], device)
 
     def _read_contents(self) -> Contents:
         self.prepare()

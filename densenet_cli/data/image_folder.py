@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from densenet_cli.data.augmentation import affine, colour_jitter, flip_half, lighting
+from densenet_cli.data.augmentation import Scale, affine, colour_jitter, flip_half, lighting
 from densenet_cli.data.colour_statistics import (
     Statistics,
     imagenet,
@@ -190,6 +190,7 @@ class ImageFolder(ImageData):
         pixels = flip_half(images, draws).float()
         factors, offsets = colour_jitter(pixels, draws)
         scale = self.scale_on(images.device)
+        assert isinstance(scale, Scale)
         light = (lighting(draws, self.channels) - scale.mean) / scale.std
         return affine(pixels, factors / (255 * scale.std), offsets / (255 * scale.std) + light)
 

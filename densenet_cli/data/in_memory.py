@@ -6,16 +6,25 @@ import functools
 import hashlib
 import logging
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
-from densenet_cli.data import resident
-from densenet_cli.data.augmentation import crop, flip_half, normalised, reflected
-from densenet_cli.data.colour_statistics import Statistics, statistics_of, unchanged, value_counts
+from densenet_cli.data import pixel_statistics, resident
+from densenet_cli.data.augmentation import Scale, crop, flip_half, framed
+from densenet_cli.data.colour_statistics import (
+    Statistics,
+    statistics_of,
+    std_of_all,
+    unchanged,
+    value_counts,
+)
 from densenet_cli.data.epoch_order import Tickets
 from densenet_cli.data.image_data import Batch, Contents, ImageData, Split
+from densenet_cli.data.pixel_statistics import PixelStatistics, Whitening
 from densenet_cli.data.resident import ResidentSplit
 from densenet_cli.data.splits import hold_out
 from densenet_cli.options import OptionError, UserError, choice
@@ -75,8 +84,9 @@ class InMemoryData(ImageData):
     flips = True
     padding = 4
     published: Statistics | None = None
-    normalisations = ("mean_std", "scale")
+    normalisations = ("mean_std", "scale", *pixel_statistics.KINDS)
     _resident: ResidentSplit | None = None
+    _pixel_statistics: PixelStatistics | None = None
 
     def __init__(
         self,
@@ -117,8 +127,7 @@ class InMemoryData(ImageData):
         if self.normalise == "scale":
             statistics = unchanged(channels)
         else:
-            statistics = measured(train.images, training)
-            self._compare_with_published(statistics, len(training))
+            statistics = self._measured(train.images, training)
         return Contents(
             class_names,
             (height, width),
@@ -160,15 +169,73 @@ class InMemoryData(ImageData):
         return super().complete(batch)
 
     def augmented(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Mirror half of the images, normalise them, add the border, crop at a random place."""
-        if self.flips:
-            images = flip_half(images, draws)  # while they are bytes
-        scale = self.scale_on(images.device)
-        if self.border == "reflect":
-            framed = reflected(normalised(images, scale), self.padding)
-        else:
-            framed = normalised(images, scale, self.padding)
-        return crop(framed, draws, self.padding)
+        """Normalise images, mirror half of them, add the border, crop at a random place."""
+        scale, by_pixels = self.scale_on(images.device), self.normalise in pixel_statistics.KINDS
+        if self.flips and not by_pixels:
+            images = flip_half(images, draws)  # the same as later, and faster while they are bytes
+        if isinstance(scale, Scale) and self.border == "zeros" and not by_pixels:
+            return crop(scale.normalised(images, self.padding), draws, self.padding)
+        numbers = scale.normalised(images)
+        if self.flips and by_pixels:
+            numbers = flip_half(numbers, draws)
+        return crop(framed(numbers, self.padding, self.border), draws, self.padding)
+
+    @property
+    def pixel_statistics(self) -> PixelStatistics | None:
+        """What normalise= by pixels needs, else None; measured now unless a checkpoint gave it.
+
+        Several processes get what the first one has measured.
+        """
+        if self._pixel_statistics is None and self.normalise in pixel_statistics.KINDS:
+            rank, processes = self._rank_and_processes()
+            own = self._measured_pixels() if rank == 0 else None
+            if self.trainer is not None and processes > 1:
+                own = self.trainer.strategy.broadcast(own)
+            self._pixel_statistics = own
+        return self._pixel_statistics
+
+    @pixel_statistics.setter
+    def pixel_statistics(self, given: PixelStatistics | None) -> None:
+        self._pixel_statistics = given
+        self._scales.clear()
+
+    def normaliser(self, device: torch.device) -> Scale | Whitening:
+        """What normalises images, with its constants on a device."""
+        own = self.pixel_statistics
+        return super().normaliser(device) if own is None else own.normaliser(device)
+
+    def train_dataloader(self) -> DataLoader:
+        """All batches of an epoch in random order; what the normalisation needs is measured before."""
+        self._read_contents()
+        self.pixel_statistics  # noqa: B018 -- all processes measure it here, at the same time
+        return super().train_dataloader()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint must hold to use its network: the statistics of pixels."""
+        own = self.pixel_statistics
+        return {} if own is None else {pixel_statistics.SAVED: own.state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue with the statistics of a run that is resumed, to the last bit."""
+        self.pixel_statistics = pixel_statistics.saved({"data": state_dict})
+
+    def _measured_pixels(self) -> PixelStatistics:
+        split = self._read_contents().train
+        assert isinstance(split, InMemorySplit)
+        if self.normalise == "zca":
+            log.info("measuring how to whiten %d training images", len(split))
+        images, chosen = split.source.images, split.chosen.numpy()
+        return pixel_statistics.measured(self.normalise, images, chosen, self.statistics["std"][0])
+
+    def _measured(self, images: Tensor, chosen: np.ndarray) -> Statistics:
+        """Mean and std of the colours of the chosen images; std is the one that is divided by."""
+        counts = colour_counts(images, chosen)
+        statistics = statistics_of(counts)
+        self._compare_with_published(statistics, len(chosen))
+        divisors = {"pixel_mean": 1.0, "pixel_mean_std": std_of_all(counts)}
+        if self.normalise in divisors:
+            statistics["std"] = [divisors[self.normalise]] * len(counts)
+        return statistics
 
     def _compare_with_published(self, statistics: Statistics, images: int) -> None:
         if self.published is None:
@@ -184,12 +251,12 @@ class InMemoryData(ImageData):
                 )  # fmt: skip
 
 
-def measured(images: Tensor, chosen: np.ndarray) -> Statistics:
-    """Mean and std of the chosen ones of the images (N, H, W, C) uint8, a few at a time."""
+def colour_counts(images: Tensor, chosen: np.ndarray) -> Tensor:
+    """The colours of the chosen ones of the images (N, H, W, C) uint8; see `value_counts`."""
     counts = torch.zeros(images.shape[3], 256, dtype=torch.int64)
     for chunk in torch.from_numpy(chosen).split(5000):
         counts += value_counts(images.index_select(0, chunk))
-    return statistics_of(counts)
+    return counts
 
 
 def _check(name: str, part: Labelled, classes: int) -> None:

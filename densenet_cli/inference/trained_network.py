@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from densenet_cli import kernels
 from densenet_cli.config.build import build_model
 from densenet_cli.config.trust import Trust
-from densenet_cli.data.augmentation import Scale, normalised
+from densenet_cli.data import pixel_statistics
+from densenet_cli.data.augmentation import Scale
+from densenet_cli.data.pixel_statistics import Whitening
 from densenet_cli.options import OptionError, UserError
 from densenet_cli.record.run_record import RunRecord, reported_checkpoint
 from densenet_cli.record.trained_on import other_classes
@@ -43,7 +45,7 @@ class TrainedNetwork:
     image_size: tuple[int, int]
     channels: int
     crop_fraction: float
-    scale: Scale
+    scale: Scale | Whitening
     device: str
     bfloat16: bool
     checkpoint: Path
@@ -61,11 +63,11 @@ class TrainedNetwork:
 
     def inputs(self, images: Tensor) -> Tensor:
         """Images (N, H, W, C) uint8, normalised for the network: (N, C, H, W) float32."""
-        return normalised(images.to(self.device), self.scale).permute(0, 3, 1, 2)
+        return self.scale.normalised(images.to(self.device)).permute(0, 3, 1, 2)
 
     def pixels(self, inputs: Tensor) -> Tensor:
         """The inverse of `inputs`, (..., C, H, W): RGB images (..., H, W, 3), 0..1, on the CPU."""
-        shown = inputs.movedim(-3, -1) * self.scale.std + self.scale.mean
+        shown = self.scale.pixels(inputs.movedim(-3, -1))
         return shown.clamp(0, 1).cpu().expand(*shown.shape[:-1], 3)
 
     @torch.inference_mode()
@@ -122,7 +124,7 @@ def load(
         (height, width),
         channels,
         _crop_fraction(fields["config"]["data"]["_target_"]),
-        Scale.of(data["statistics"], width, torch.device(device)),
+        _scale(fields, content, checkpoint, torch.device(device)),
         device,
         (precision or fields.get("precision")) == "bf16-mixed",
         checkpoint,
@@ -149,6 +151,21 @@ def _reported(folder: Path, fields: dict[str, Any]) -> Path:
     if name is None:
         raise UserError(f"{folder}: this run tested a network that another run trained; name that run")
     return folder / "checkpoints" / f"{name}.ckpt"
+
+
+def _scale(
+    fields: dict[str, Any], content: dict[str, Any], checkpoint: Path, device: torch.device
+) -> Scale | Whitening:
+    """The normalisation of a run. Raises UserError if its checkpoint does not hold it."""
+    data, kind = fields["data"], fields["config"]["data"].get("normalise")
+    if kind not in pixel_statistics.KINDS:
+        return Scale.of(data["statistics"], data["image_size"][1], device)
+    saved = pixel_statistics.saved(content)
+    if saved is None or saved.kind != kind or list(saved.image_size) != data["image_size"]:
+        raise UserError(
+            f"{checkpoint}: does not hold the normalisation of its run, data.normalise={kind}"
+        )
+    return saved.normaliser(device)
 
 
 def _crop_fraction(target: str) -> float:

@@ -6,7 +6,11 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from densenet_cli.data import pixel_statistics
 from densenet_cli.data.image_data import ImageData
+from densenet_cli.data.in_memory import InMemoryData
+from densenet_cli.data.pixel_statistics import PixelStatistics
+from densenet_cli.options import OptionError
 from densenet_cli.record import trained_on
 from densenet_cli.record.run_record import reported_checkpoint
 from densenet_cli.run.parts import Run
@@ -40,7 +44,33 @@ def prepare_data(config: dict[str, Any], data: ImageData, checkpoint: dict[str, 
             "do not report its test error"
         )
         log.warning(text, path)
-    if data.normalise == "mean_std" and before.get("statistics"):
+    _normalise_as_trained(data, pixel_statistics.saved(checkpoint), before, path)
+
+
+def _normalise_as_trained(
+    data: ImageData, saved: PixelStatistics | None, before: dict[str, Any], path: Path
+) -> None:
+    """Let the data be normalised by what a checkpoint was trained with, as far as it is known.
+
+    Raises:
+        OptionError: for data.normalise, if it was another normalisation by pixels, or another size.
+    """
+    if saved is not None and saved.kind != data.normalise:
+        rule = f"checkpoint={path} was trained with {saved.kind}"
+        raise OptionError("data.normalise", data.normalise, rule, saved.kind)
+    if saved is None and data.normalise in pixel_statistics.KINDS and before:
+        rule = f"checkpoint={path} was trained with another normalisation"
+        raise OptionError("data.normalise", data.normalise, rule)
+    if saved is not None:
+        sizes = [" x ".join(map(str, size)) for size in (saved.image_size, data.image_size)]
+        if sizes[0] != sizes[1]:
+            rule = (
+                f"that of checkpoint={path} is for images of {sizes[0]} pixels; these have {sizes[1]}"
+            )
+            raise OptionError("data.normalise", data.normalise, rule)
+        assert isinstance(data, InMemoryData)
+        data.pixel_statistics = saved
+    elif data.normalise == "mean_std" and before.get("statistics"):
         data.statistics = dict(before["statistics"])
 
 

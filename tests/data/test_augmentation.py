@@ -10,9 +10,8 @@ from densenet_cli.data.augmentation import (
     colour_jitter,
     crop,
     flip_half,
+    framed,
     lighting,
-    normalised,
-    reflected,
 )
 
 CPU = torch.device("cpu")
@@ -34,7 +33,7 @@ def random_images(count, height, width):
 def test_normalised_images_have_mean_zero_and_std_one():
     images = random_images(5, 7, 9)
     mean, std = [0.1, 0.5, 0.9], [0.2, 0.3, 0.4]
-    found = normalised(images, scale(mean, std, 9))
+    found = scale(mean, std, 9).normalised(images)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, (images / 255 - torch.tensor(mean)) / torch.tensor(std))
 
@@ -50,8 +49,8 @@ def test_bit_zero_of_the_draw_mirrors_left_and_right():
 def test_each_draw_cuts_the_same_window_in_every_version(height, width, padding):
     images, draws = random_images(300, height, width), random_draws(300)
     to_numbers = scale([0.2, 0.5, 0.7], [0.3, 0.2, 0.25], width)
-    found = crop(normalised(images, to_numbers, padding), draws, padding)
-    plain = normalised(images, to_numbers)
+    found = crop(to_numbers.normalised(images, padding), draws, padding)
+    plain = to_numbers.normalised(images)
     places = set()
     for image, window, draw in zip(plain, found, draws.tolist(), strict=True):
         y, x = (draw >> first & 0xFFFFF for first in (1, 21))
@@ -79,7 +78,7 @@ def test_all_places_and_both_sides_are_equally_likely_and_independent():
 def test_the_border_is_the_mean_colour():
     mean, std = [0.2, 0.5, 0.7], [0.2, 0.2, 0.2]
     white = torch.full((50, 6, 6, 3), 255, dtype=torch.uint8)
-    images = crop(normalised(white, scale(mean, std, 6), 2), random_draws(50), 2)
+    images = crop(scale(mean, std, 6).normalised(white, 2), random_draws(50), 2)
     colours = (images * torch.tensor(std) + torch.tensor(mean)).flatten(0, 2)
     assert ((colours - 1).abs().amax(1) < 1e-5).any()
     border = colours[(colours - 1).abs().amin(1) > 1e-3]
@@ -91,10 +90,10 @@ def test_a_reflected_border_is_that_of_numpy_and_does_not_repeat_the_edge():
     images = random_images(3, 8, 6).float()
     widths = [(0, 0), (4, 4), (4, 4), (0, 0)]
     expected = np.pad(images.numpy(), widths, mode="reflect")
-    found = reflected(images, 4)
+    found = framed(images, 4, "reflect")
     assert found.is_contiguous()
     assert np.array_equal(found.numpy(), expected)
-    row = reflected(torch.arange(5.0).view(1, 1, 5, 1).expand(1, 5, 5, 3), 2)[0, 2, :, 0]
+    row = framed(torch.arange(5.0).view(1, 1, 5, 1).expand(1, 5, 5, 3), 2, "reflect")[0, 2, :, 0]
     assert row.tolist() == [2, 1, 0, 1, 2, 3, 4, 3, 2]
 
 
@@ -152,7 +151,7 @@ def test_an_image_is_augmented_alike_alone_and_in_a_batch():
 
     def changed(rows):
         mirrored = flip_half(images[rows], draws[rows])
-        return crop(normalised(mirrored, to_numbers, 2), draws[rows], 2)
+        return crop(to_numbers.normalised(mirrored, 2), draws[rows], 2)
 
     alone = torch.cat([changed(slice(row, row + 1)) for row in range(6)])
     assert torch.equal(alone, changed(slice(0, 6)))

@@ -7,7 +7,7 @@ from image_folders import fill, folder
 from PIL import Image
 
 from densenet_cli.data import photo
-from densenet_cli.data.augmentation import Scale, crop, flip_half, normalised, reflected
+from densenet_cli.data.augmentation import Scale, crop, flip_half, framed
 from densenet_cli.data.colour_statistics import LUMA
 from densenet_cli.options import OptionError
 
@@ -90,8 +90,8 @@ def test_shifts_and_mirroring_are_those_of_each_equal_colour():
         channels = images.shape[3]
         scale = Scale.of({"mean": [0.4] * channels, "std": [0.3] * channels}, 9, CPU)
         mirrored = flip_half(images, draws)
-        zeros = crop(normalised(mirrored, scale, 2), draws, 2)
-        found.append((zeros, crop(reflected(normalised(mirrored, scale), 2), draws, 2)))
+        zeros = crop(scale.normalised(mirrored, 2), draws, 2)
+        found.append((zeros, crop(framed(scale.normalised(mirrored), 2, "reflect"), draws, 2)))
     for one, three in zip(*found, strict=True):
         assert one.shape == (50, 8, 9, 1)
         assert torch.equal(one.expand_as(three), three)

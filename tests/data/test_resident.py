@@ -27,6 +27,8 @@ def digits(rank=0, processes=1, **options):
         {"augment": False},
         {"validation": 333},
         {"rank": 1, "processes": 2},
+        {"normalise": "zca"},
+        {"normalise": "pixel_mean", "border": "reflect"},
         {"border": "reflect", "drop_last": True},
         {"normalise": "scale", "validation": 50, "augment": False},
     ],

@@ -81,6 +81,24 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(
     _assert_equal(broken, whole)
 
 
+@pytest.mark.slow
+def test_a_whitened_run_of_whole_batches_is_resumed_to_the_last_bit(command, interrupted, tmp_path):
+    own = ["data.normalise=zca", "data.border=reflect", "data.drop_last=true"]
+    folders = [tmp_path / "outputs" / name for name in ("unbroken", "killed")]
+    assert command(*OVERRIDES, *own, f"hydra.run.dir={folders[0]}").returncode == 0
+    interrupted(
+        *(*OVERRIDES, *own, "checkpoint_minutes=0.0001", f"hydra.run.dir={folders[1]}"),
+        once=f"{folders[1]}/checkpoints/last.ckpt",
+        send=signal.SIGKILL,
+    )
+    assert command(f"resume={folders[1]}").returncode == 0
+    _assert_equal(*folders)
+    checkpoints = [torch.load(one / "checkpoints/last.ckpt", weights_only=True) for one in folders]
+    whitenings = [one["Digits"]["pixel_statistics"]["matrix"] for one in checkpoints]
+    assert torch.equal(*whitenings)
+    assert checkpoints[1]["global_step"] == 3 * (1338 // 64)  # 20 whole batches, and 58 images left out
+
+
 def test_a_finished_run_is_not_run_again(typed, tmp_path):
     assert typed(*TINY, "epochs=1", "hydra.run.dir=outputs/done")[0] == 0
     before = (tmp_path / "outputs/done/run.json").read_text()
