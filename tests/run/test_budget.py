@@ -3,25 +3,16 @@
 import json
 import signal
 
-import lightning.pytorch as L
 import numpy as np
 import pytest
 import torch
+from short_run import SMALL, StopAfter, rates_of, train_short, weights
 
 from densenet_cli.options import OptionError
 from densenet_cli.run import budget
 from densenet_cli.run.budget import Epoch
-from densenet_cli.run.train import train
 from densenet_cli.training.interruption import Interrupted, Interruption
 
-# The quickstart without epochs=, which a budget replaces.
-SMALL = [
-    "experiment=quickstart",
-    "model.depth=10",
-    "model.growth_rate=4",
-    "trainer=cpu",
-    "next_steps=[]",
-]
 FORWARD = 77_754  # multiply-adds of this network: densenet-model summary
 STEPS = 23  # batches of 64 of the 1,437 training images
 IMAGES = 1437
@@ -41,20 +32,6 @@ def _record(folder):
     return json.loads((folder / "run.json").read_text())
 
 
-def _weights(folder):
-    return torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
-
-
-class Rates(L.Callback):
-    """The learning rate of each step."""
-
-    def __init__(self):
-        self.rates = []
-
-    def on_train_batch_start(self, trainer, *_):
-        self.rates.append(float(trainer.optimizers[0].param_groups[0]["lr"]))
-
-
 def _with(typed, **others):
     """What is read of a configuration."""
     recipe = {"optimizer": {"_target_": "torch.optim.SGD"}}
@@ -65,48 +42,6 @@ def _with(typed, **others):
 def _length(typed, epoch, forward=FORWARD, seconds=None):
     configuration = _with(typed)
     return budget.length(configuration, budget.read(configuration), epoch, forward, seconds)
-
-
-class StopAfter(L.Callback):
-    """Pretends that SIGTERM comes during a step."""
-
-    def __init__(self, step, interruption):
-        self.step, self.interruption = step, interruption
-
-    def on_train_batch_end(self, trainer, *_):
-        if trainer.global_step == self.step:
-            self.interruption.signum = signal.SIGTERM
-
-
-def _train(configuration, folder, *callbacks, interruption=None, resume_from=None):
-    rows = []
-    results = train(
-        configuration,
-        folder,
-        interruption or Interruption(),
-        on_ready=lambda run: None,
-        on_epoch=lambda progress: rows.append(progress.rows[-1]["epoch"]),
-        callbacks=callbacks,
-        resume_from=resume_from,
-    )
-    return results, rows
-
-
-def _rates(configuration, folder):
-    noted = Rates()
-    _train(configuration, folder, noted)
-    return np.array(noted.rates)
-
-
-@pytest.fixture
-def short(config):
-    """A configuration in which an epoch has 6 steps, and little is evaluated."""
-
-    def configure(*overrides):
-        few = ["data.batch_size=256", "++trainer.limit_test_batches=0", "++trainer.limit_val_batches=1"]
-        return config(*SMALL, *few, *overrides)
-
-    return configure
 
 
 @pytest.mark.parametrize("amount", [1.0, 2.5, 7.3])
@@ -140,7 +75,7 @@ def test_minutes_and_epochs_pay_for_whole_steps(typed, steps):
 )
 def test_a_rate_falls_at_the_same_part_of_training_as_in_the_recipe(recipe, short, tmp_path):
     held_out = ["data.validation=99"] if recipe == "paper_svhn" else []
-    rates = _rates(short(f"recipe={recipe}", "budget=5.5epochs", *held_out), tmp_path)
+    rates = rates_of(short(f"recipe={recipe}", "budget=5.5epochs", *held_out), tmp_path)
     falls, parts = FALLS[recipe]
     assert len(rates) == 33
     completed = np.arange(33) / 33  # of training, before each step
@@ -154,7 +89,7 @@ def test_a_rate_falls_at_the_same_part_of_training_as_in_the_recipe(recipe, shor
 @pytest.mark.parametrize(("recipe", "epochs"), [("one_cycle", 10), ("adamw_cosine", 100)])
 def test_a_cycle_is_stretched_over_the_budget(recipe, epochs, short, tmp_path):
     configuration = short(f"recipe={recipe}", "budget=5.5epochs")
-    rates = _rates(configuration, tmp_path)
+    rates = rates_of(configuration, tmp_path)
     options = configuration["recipe"]["schedule"]
     whole = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=options["max_lr"])
     cycle = torch.optim.lr_scheduler.OneCycleLR(
@@ -181,7 +116,7 @@ def test_a_schedule_of_torch_in_epochs_is_scaled_too(short, tmp_path):
         "recipe=constant", "recipe.epochs=40", kind,
         "+recipe.schedule.start_factor=0.5", "+recipe.schedule.total_iters=20", "budget=5epochs",
     )  # fmt: skip
-    rates = _rates(configuration, tmp_path)
+    rates = rates_of(configuration, tmp_path)
     done = np.floor(np.arange(30) / 30 * 40 + 1e-9)
     np.testing.assert_allclose(rates, 0.1 * np.minimum(1, 0.5 + 0.5 * done / 20), rtol=1e-6)
 
@@ -252,25 +187,29 @@ def test_a_record_says_what_was_planned_and_what_was_used(command, tmp_path):
         pytest.param("budget=5.5epochs", 33, 30, marks=pytest.mark.slow),
         pytest.param("++trainer.max_steps=33", 32, 32, marks=pytest.mark.slow),
         ("++trainer.max_steps=33", 33, 30),
+        ("epochs=null recipe.steps=33", 32, 32),
     ],
 )
 def test_a_run_stopped_in_its_last_part_of_an_epoch_ends_as_if_it_were_not(
     length, step, saved, short, tmp_path
 ):
     """In its 6th epoch, of 3 steps; in its 5th, of 6; in the evaluation after the last step."""
-    words = ["recipe=paper_cifar", "recipe.ema_decay=0.9", "data.validation=99", length]
+    words = ["recipe=paper_cifar", "recipe.ema_decay=0.9", "data.validation=99", *length.split()]
     configuration = short(*words, "++trainer.limit_test_batches=1")
-    whole = _train(configuration, tmp_path / "whole")
+    whole = train_short(configuration, tmp_path / "whole")
     broken, interruption = tmp_path / "broken", Interruption()
     with pytest.raises(Interrupted):
-        _train(configuration, broken, StopAfter(step, interruption), interruption=interruption)
+        train_short(configuration, broken, StopAfter(step, interruption), interruption=interruption)
     last = broken / "checkpoints/last.ckpt"
     assert torch.load(last, weights_only=True)["global_step"] == saved
-    results, rows = _train(configuration, broken, resume_from=last)
+    results, rows = train_short(configuration, broken, resume_from=last)
     assert (results, rows) == (whole[0], whole[1][-len(rows) :] if rows else [])
-    ours, theirs = _weights(broken), _weights(tmp_path / "whole")
+    ours, theirs = weights(broken), weights(tmp_path / "whole")
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    assert _train(configuration, broken, resume_from=last) == (results, [])  # nothing is left to train
+    assert train_short(configuration, broken, resume_from=last) == (
+        results,
+        [],
+    )  # nothing is left to train
 
 
 @pytest.mark.slow
@@ -302,7 +241,7 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(kind, command, interrupted,
 
 
 def _assert_equal(folder, other):
-    ours, theirs = _weights(folder), _weights(other)
+    ours, theirs = weights(folder), weights(other)
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert _record(folder)["results"] == _record(other)["results"]
@@ -319,7 +258,7 @@ def test_a_run_in_minutes_keeps_its_number_of_steps(command, interrupted, tmp_pa
     assert result.returncode == 0, result.stderr
     measured = _record(tmp_path / "broken")
     assert measured["budget"]["seconds_per_step"] > 0
-    results, weights = measured["results"], _weights(tmp_path / "broken")
+    results, saved = measured["results"], weights(tmp_path / "broken")
 
     for left in ((), ("checkpoints/last.ckpt", "checkpoints/best.ckpt")):
         record = _record(tmp_path / "broken") | {"state": "running", "results": {}}
@@ -336,8 +275,8 @@ def test_a_run_in_minutes_keeps_its_number_of_steps(command, interrupted, tmp_pa
     same = command(*SMALL, f"budget={steps / STEPS}epochs", "hydra.run.dir=epochs")
     assert same.returncode == 0, same.stderr
     assert _record(tmp_path / "epochs")["budget"]["steps"] == steps
-    for name, tensor in _weights(tmp_path / "epochs").items():
-        assert torch.equal(tensor, weights[name])
+    for name, tensor in weights(tmp_path / "epochs").items():
+        assert torch.equal(tensor, saved[name])
 
 
 @pytest.mark.slow
