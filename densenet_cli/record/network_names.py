@@ -24,7 +24,7 @@ OTHERS = {
     "LeNet5": "LeNet-5",
     "alexnet_cifar": "AlexNet",
     "NetworkInNetwork": "Network in Network",
-    "vgg_cifar": "VGG-{depth}",
+    "vgg_cifar": "VGG-{depth} with batch norm",
     "BNInception": "BN-Inception",
     "InceptionResNetV1": "Inception-ResNet v1",
     "SmallInception": "BN-Inception (small)",

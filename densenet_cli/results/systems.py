@@ -22,7 +22,8 @@ class System:
         title: of the paper.
         source: where the paper appeared.
         networks: our families of it, named by `network_names.family`.
-        parameters: the number that its authors state, for some files of conf/model/history.
+        parameters, multiply_adds: the numbers that its authors state, for some files of
+            conf/model/history.
     """
 
     name: str
@@ -32,6 +33,7 @@ class System:
     source: str
     networks: list[str]
     parameters: dict[str, int] = field(default_factory=dict)
+    multiply_adds: dict[str, int] = field(default_factory=dict)
 
 
 @cache

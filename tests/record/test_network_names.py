@@ -35,7 +35,7 @@ NAMES = {  # choice of model -> family and name in arXiv:1608.06993, 1512.03385,
     "history/googlenet_2014": ("GoogLeNet", "GoogLeNet"),
     "history/inception_resnet_v1": ("InceptionResNetV1", "Inception-ResNet v1"),
     "history/resnext_101_32x48d": ("ResNeXt", "ResNeXt-101 (32x48d)"),
-    "history/vgg_16_cifar": ("vgg_cifar", "VGG-16"),
+    "history/vgg_16_cifar": ("vgg_cifar", "VGG-16 with batch norm"),
     "history/resnext_29_cifar model.base_width=8": ("resnext_cifar", "ResNeXt-29 (8x8d)"),
 }
 

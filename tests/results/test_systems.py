@@ -27,7 +27,8 @@ from densenet_cli.results.table import rows, table
 HISTORY = "densenet_cli.models.history"
 LENET = {"_target_": f"{HISTORY}.lenet.LeNet5"}
 ALEXNET = {"_target_": f"{HISTORY}.cifar_sized.alexnet_cifar"}
-VGG = {"_target_": f"{HISTORY}.cifar_sized.vgg_cifar", "depth": 16}
+VGG = {"_target_": "densenet_cli.models.torchvision_models.torchvision_model", "name": "vgg16"}
+VGG_WITH_BATCH_NORM = {"_target_": f"{HISTORY}.cifar_sized.vgg_cifar", "depth": 16}
 RESNEXT = {
     "_target_": f"{HISTORY}.cifar_sized.resnext_cifar",
     "depth": 29,
@@ -39,8 +40,9 @@ OURS = {"_target_": "mine.networks.SparseNet"}
 STOCHASTIC_DEPTH = RESNET | {"survival_probability": 0.5}
 
 SWEEP = [  # the networks of conf/sweep/systems.yaml, by the same names
-    *(LENET, ALEXNET, {"_target_": f"{HISTORY}.network_in_network.NetworkInNetwork"}, VGG),
-    *({"_target_": f"{HISTORY}.bn_inception.SmallInception"}, HIGHWAY, RESNET | {"depth": 20}),
+    *(LENET, ALEXNET, {"_target_": f"{HISTORY}.network_in_network.NetworkInNetwork"}),
+    *({"_target_": f"{HISTORY}.bn_inception.SmallInception"}, HIGHWAY),
+    *(VGG_WITH_BATCH_NORM, RESNET | {"depth": 20}),
     {"_target_": "densenet_cli.models.preact_resnet.PreActResNet", "depth": 20},
     {"_target_": "densenet_cli.models.wide_resnet.WideResNet", "depth": 16, "widen_factor": 2},
     CONFIG["model"] | {"depth": 40},
@@ -100,6 +102,8 @@ def test_years_are_those_of_the_papers():
             assert system.year == 2000 + int(arxiv[1]), system.name
         elif volume := re.fullmatch(r"Proceedings of the IEEE (\d+)", system.source):
             assert system.year == 1912 + int(volume[1]), system.name  # volume 1 is of 1913
+        elif blog := re.match(r"torch\.ch/blog/(\d{4})/", system.source):
+            assert system.year == int(blog[1]), system.name
         else:
             assert system.source == f"NeurIPS {system.year}", system.name
     assert months == sorted(months)
@@ -115,13 +119,15 @@ def test_an_entry_that_is_not_a_system_is_refused(tmp_path, monkeypatch):
 
 
 def test_rows_are_ordered_by_year_and_those_without_one_go_last():
-    found = table(rows(of(OURS, RESNET, HIGHWAY, ALEXNET, VGG, LENET, STOCHASTIC_DEPTH), years=True))
+    networks = OURS, RESNET, VGG_WITH_BATCH_NORM, HIGHWAY, ALEXNET, VGG, LENET, STOCHASTIC_DEPTH
+    found = table(rows(of(*networks), years=True))
     assert found.headings[:3] == ["year", "system", "network"]
     assert [cells[:3] for cells in found.rows] == [
         ["1998", "LeNet-5", "LeNet-5"],
         ["2012", "AlexNet", "AlexNet"],
-        ["2014", "VGG", "VGG-16"],
+        ["2014", "VGG", "vgg16"],
         ["2015", "Highway network", "Highway-19"],  # in July, ResNet in December
+        ["2015", "VGG with batch norm", "VGG-16 with batch norm"],
         ["2015", "ResNet", "ResNet-110"],
         ["2016", "Stochastic depth", "ResNet-110 with stochastic depth"],
         ["", "", "SparseNet"],
@@ -138,9 +144,9 @@ def test_rows_of_one_year_and_system_are_ordered_as_in_papers():
 
 def test_another_order_can_be_asked_for():
     models = VGG, OURS, LENET, HIGHWAY
-    assert order(*models, years=True, sort="-year") == ["Highway-19", "VGG-16", "LeNet-5", "SparseNet"]
-    assert order(*models, years=True, sort="error") == ["VGG-16", "SparseNet", "LeNet-5", "Highway-19"]
-    by_name = ["Highway-19", "LeNet-5", "VGG-16", "SparseNet"]
+    assert order(*models, years=True, sort="-year") == ["Highway-19", "vgg16", "LeNet-5", "SparseNet"]
+    assert order(*models, years=True, sort="error") == ["vgg16", "SparseNet", "LeNet-5", "Highway-19"]
+    by_name = ["Highway-19", "LeNet-5", "vgg16", "SparseNet"]
     assert order(*models, years=True, sort="system") == by_name
 
 
