@@ -43,7 +43,8 @@ SMALL = [
     ("plain model.depth=8", 32),
     ("preact_resnet_164 model.depth=11", 32),
     ("wide_resnet_16_4 model.depth=10", 32),
-    ("history/zfnet", 224),
+    *(("history/zfnet", 224), ("history/alexnet_2012", 224)),
+    *(("history/googlenet_2014", 96), ("history/inception_resnet_v1", 96)),
     *(
         (f"history/{name}", 32)
         for name in (

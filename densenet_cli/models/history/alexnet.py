@@ -8,7 +8,7 @@ from densenet_cli.options import number, whole_number
 
 
 class AlexNet(nn.Module):
-    """AlexNet: images (N, 3, 224, 224) -> logits (N, num_classes).
+    """AlexNet: images (N, C, 224, 224) -> logits (N, num_classes).
 
     As in section 3.5 and figure 2 of the paper: the second, fourth and fifth convolution have two
     groups, each of which was on a GPU of its own. Start values as in section 5. The paper does not
@@ -17,17 +17,19 @@ class AlexNet(nn.Module):
     Args:
         num_classes: width of the classifier, 1 or more.
         dropout: probability in [0, 1) of dropping an output of the first two linear layers.
+        in_channels: C of the images: 3 colours, or 1 grey level.
 
     Raises:
         OptionError: an argument breaks a rule above.
     """
 
-    def __init__(self, num_classes: int, dropout: float = 0.5) -> None:
+    def __init__(self, num_classes: int, dropout: float = 0.5, in_channels: int = 3) -> None:
         super().__init__()
         whole_number("num_classes", num_classes, example=10)
         number("dropout", dropout, example=0.5, at_least=0, below=1)
+        whole_number("in_channels", in_channels, example=3)
         self.features = nn.Sequential(
-            nn.Conv2d(3, 96, kernel_size=11, stride=4, padding=2),
+            nn.Conv2d(in_channels, 96, kernel_size=11, stride=4, padding=2),
             nn.ReLU(),
             local_response_normalisation(),
             nn.MaxPool2d(kernel_size=3, stride=2),

@@ -48,7 +48,7 @@ AUXILIARY_DROPOUT = 0.7  # section 5
 
 
 class GoogLeNet(nn.Module):
-    """GoogLeNet: images (N, 3, H, W) -> logits (N, num_classes), H and W 224 in the paper.
+    """GoogLeNet: images (N, C, H, W) -> logits (N, num_classes), H and W 224 in the paper.
 
     Without batch norm, with 5x5 convolutions and local response normalisation, unlike torchvision's.
     The paper gives no constants of that normalisation and no start values: they are those of
@@ -59,18 +59,22 @@ class GoogLeNet(nn.Module):
         auxiliary: whether it has the two auxiliary classifiers, after modules 4a and 4d. In training
             mode it then returns (3, N, num_classes): its logits and theirs.
         dropout: probability in [0, 1) of dropping an input of the classifier.
+        in_channels: C of the images: 3 colours, or 1 grey level.
 
     Raises:
         OptionError: an argument breaks a rule above.
     """
 
-    def __init__(self, num_classes: int, auxiliary: bool = False, dropout: float = 0.4) -> None:
+    def __init__(
+        self, num_classes: int, auxiliary: bool = False, dropout: float = 0.4, in_channels: int = 3
+    ) -> None:
         super().__init__()
         whole_number("num_classes", num_classes, example=10)
         switch("auxiliary", auxiliary)
         number("dropout", dropout, example=0.4, at_least=0, below=1)
+        whole_number("in_channels", in_channels, example=3)
         self.stem = nn.Sequential(
-            _convolution(3, 64, 7, stride=2),
+            _convolution(in_channels, 64, 7, stride=2),
             _pooling(),
             _local_response_normalisation(),
             _convolution(64, 64, 1),

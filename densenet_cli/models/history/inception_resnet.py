@@ -49,7 +49,7 @@ class ScaledResidual(nn.Module):
 
 
 class InceptionResNetV1(nn.Module):
-    """Inception-ResNet v1: images (N, 3, H, W) -> logits (N, num_classes), H and W 299 in the paper.
+    """Inception-ResNet v1: images (N, C, H, W) -> logits (N, num_classes), H and W 299 in the paper.
 
     The paper scales residuals by 0.1 to 0.3. The scales here and ε of batch norm are those of the
     authors' code of version 2 (tensorflow/models, slim/nets/inception_resnet_v2.py).
@@ -57,17 +57,19 @@ class InceptionResNetV1(nn.Module):
     Args:
         num_classes: width of the classifier, 1 or more.
         dropout: probability in [0, 1) of dropping an input of the classifier.
+        in_channels: C of the images: 3 colours, or 1 grey level.
 
     Raises:
         OptionError: an argument breaks a rule above.
     """
 
-    def __init__(self, num_classes: int, dropout: float = 0.2) -> None:
+    def __init__(self, num_classes: int, dropout: float = 0.2, in_channels: int = 3) -> None:
         super().__init__()
         whole_number("num_classes", num_classes, example=10)
         number("dropout", dropout, example=0.2, at_least=0, below=1)
+        whole_number("in_channels", in_channels, example=3)
         self.stem = nn.Sequential(  # figure 14
-            _convolution(3, 32, 3, stride=2, padding=0),
+            _convolution(in_channels, 32, 3, stride=2, padding=0),
             _convolution(32, 32, 3, padding=0),
             _convolution(32, 64, 3),
             nn.MaxPool2d(3, stride=2),
