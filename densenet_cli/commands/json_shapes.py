@@ -213,6 +213,13 @@ networks[].input_is_least             number or null   share of layers, 0 to 1
 networks[].input_is_least_by_chance   number or null
 networks[].late_over_early            number or null   of the classifier's maps
 networks[].lateness                   number or null   correlation of weight and position
+networks[].error_percent              number or null   null with --images 0, as all below
+networks[].layers_cut_points          number or null   more, if late layers get no early maps
+networks[].layers_cut_low_points      number or null   its 95 % interval
+networks[].layers_cut_high_points     number or null
+networks[].ends_cut_points            number or null   more, if transitions and classifier do not
+networks[].ends_cut_low_points        number or null
+networks[].ends_cut_high_points       number or null
 """
     + _FIGURES,
     "model lesions": """\

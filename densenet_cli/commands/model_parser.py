@@ -43,8 +43,8 @@ SUMMARIES = {
     "mistakes": "calibration, confusion of classes, the most confident mistakes",
     "saliency": "which parts of an image decide: Grad-CAM and occlusion",
 }
-STUDIES = {  # of trained runs, and the number of test images that each uses by default; 0: none
-    "reuse": 0,
+STUDIES = {  # of trained runs, and the number of test images that each uses by default
+    "reuse": 1000,
     "lesions": 1000,
     "gradients": 256,
     "maps": 256,
@@ -75,7 +75,9 @@ def parser() -> argparse.ArgumentParser:
     for name, command in commands.items():
         command.epilog = f"{described(f'model {name}')}\n{EXIT_STATUS}"
     for name, number in STUDIES.items():
-        _add_runs(commands[name], number)
+        _add_runs(commands[name])
+        if name != "reuse":
+            _add_number(commands[name], "--images", number, "number of test images")
     _add_list(commands["list"])
     _add_summary(commands["summary"])
     _add_predict(commands["predict"])
@@ -83,9 +85,15 @@ def parser() -> argparse.ArgumentParser:
     _add_export(commands["export"])
     _add_depth(commands["depth"])
     _add_saliency(commands["saliency"])
-    commands["reuse"].add_argument(
+    reuse = commands["reuse"]
+    reuse.add_argument(
         "--through-norm", action="store_true", help="multiply weights by the scale of the batch norm"
     )
+    reuse.add_argument(
+        "--images", type=_count_or_0, default=STUDIES["reuse"], metavar="N",
+        help="number of test images on which connections are cut; 0: look at the weights only; "
+        f"default: {STUDIES['reuse']}",
+    )  # fmt: skip
     lesions = commands["lesions"]
     lesions.add_argument(
         "--replace", choices=("zero", "mean"), default="zero",
@@ -190,18 +198,14 @@ def _add_saliency(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _add_runs(command: argparse.ArgumentParser, images: int) -> None:
+def _add_runs(command: argparse.ArgumentParser) -> None:
     """The arguments of a study of trained runs."""
     command.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="runs to compare")
     _add_figures(command)
     _add_trust(command)
-    if images:
-        _add_number(command, "--images", images, "number of test images")
-        command.add_argument(
-            "--data-root", metavar="FOLDER", help="folder of the data, if they have moved since the run"
-        )
-    else:
-        command.set_defaults(images=0, data_root=None)
+    command.add_argument(
+        "--data-root", metavar="FOLDER", help="folder of the data, if they have moved since the run"
+    )
 
 
 def _add_run(command: argparse.ArgumentParser) -> None:
@@ -270,6 +274,10 @@ def _add_number(
 ) -> None:
     text = f"{meaning}; default: {default}"
     command.add_argument(option, type=_count, default=default, metavar=metavar, help=text)
+
+
+def _count_or_0(text: str) -> int:
+    return 0 if text == "0" else _count(text)
 
 
 def _count(text: str) -> int:

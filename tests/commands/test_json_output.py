@@ -30,7 +30,7 @@ OF_RUNS = {  # the words after the run
     "predict": ["PHOTOS", "--top", "2"],
     "evaluate": ["PHOTOS"],
     "export": [],
-    "reuse": [],
+    "reuse": STUDY,
     "lesions": [*STUDY, "--most", "1", "--draws", "1"],
     "gradients": STUDY,
     "maps": STUDY,
@@ -124,7 +124,7 @@ def test_json_beside_other_formats_also_writes_the_figures(runs, densenet_result
 def test_of_a_trained_network(command, trained_run, densenet_model):
     folder, photos = trained_run
     words = [photos / "test" if word == "PHOTOS" else word for word in OF_RUNS[command]]
-    if command in model_parser.STUDIES and command != "reuse":
+    if command in model_parser.STUDIES:
         words += ["--data-root", photos]
     form = "safetensors,json" if command == "export" else "json"
     status, out, message = densenet_model(command, folder, *words, "--format", form)

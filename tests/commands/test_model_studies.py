@@ -18,7 +18,8 @@ def test_runs_of_one_network_have_different_names_in_the_terminal(
     folder, photos = trained_run
     shutil.copytree(folder, tmp_path / "k=4,seed=1")
     words = [folder, tmp_path / "k=4,seed=1", "--output", tmp_path]
-    assert "[k=4,seed=1], untrained" in " ".join(densenet_model("reuse", *words)[1].split())
+    found = densenet_model("reuse", *words, "--images", "0")[1]
+    assert "[k=4,seed=1], untrained" in " ".join(found.split())
     more = ["--images", "9", "--most", "1", "--draws", "1", "--data-root", photos]
     assert "[k=4,seed=1]" in densenet_model("lesions", *words, *more)[1]
 
@@ -46,7 +47,7 @@ def test_other_data_than_those_of_the_run_are_refused(trained_run, densenet_mode
 @pytest.mark.parametrize(
     ("command", "options", "files"),
     [
-        ("reuse", [], ["reuse"]),
+        ("reuse", ["--images", "9"], ["reuse"]),
         ("lesions", ["--images", "9", "--most", "1", "--draws", "1"], ["lesions"]),
         ("gradients", ["--images", "9"], ["gradients"]),
         ("maps", ["--images", "9"], ["maps"]),
@@ -58,10 +59,8 @@ def test_studies_write_figures_and_their_numbers(
     trained_run, densenet_model, tmp_path, command, options, files
 ):
     folder, photos = trained_run
-    moved = [] if command == "reuse" else ["--data-root", photos]
-    status, out, message = densenet_model(
-        command, folder, *options, *moved, "--output", tmp_path / "figures", "--format", "svg"
-    )
+    where = ["--data-root", photos, "--output", tmp_path / "figures"]
+    status, out, message = densenet_model(command, folder, *options, *where, "--format", "svg")
     assert status == 0, message
     for name in files:
         assert (tmp_path / "figures" / f"{name}.svg").stat().st_size > 1000
