@@ -5,11 +5,14 @@ Stochastic depth is that of Huang et al. 2016, arXiv:1603.09382.
 
 from __future__ import annotations
 
+import random
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from densenet_cli.models.depth import repeats
 from densenet_cli.models.initialisation import initialise
+from densenet_cli.models.stochastic_depth import StochasticBranch, own_draws, without_branch
 from densenet_cli.options import OptionError, choice, number, switch, whole_number
 
 
@@ -38,7 +41,7 @@ class ZeroPadShortcut(nn.Module):
         return F.pad(x, (0, 0, 0, 0, 0, self.missing_channels))
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(StochasticBranch):
     """relu(shortcut(x) + f(x)), f = conv3x3-BN-ReLU-conv3x3-BN.
 
     (N, in_channels, H, W) -> (N, out_channels, H/stride, W/stride), sizes rounded up.
@@ -48,7 +51,7 @@ class ResidualBlock(nn.Module):
         out_channels: channels of the output.
         stride: of the first convolution and of the shortcut.
         shortcut: "A", "B" or "pool", used where the shape changes; see `ResNet`.
-        survival: probability in (0, 1] of keeping f in a training step.
+        survival, draws: of f; see `StochasticBranch`.
         bias: whether convolutions have biases.
     """
 
@@ -60,8 +63,9 @@ class ResidualBlock(nn.Module):
         shortcut: str,
         survival: float = 1.0,
         bias: bool = False,
+        draws: random.Random | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(survival, draws)
         self.conv1 = conv3x3(in_channels, out_channels, stride, bias)
         self.bn1 = nn.BatchNorm2d(out_channels)
         self.conv2 = conv3x3(out_channels, out_channels, bias=bias)
@@ -74,26 +78,15 @@ class ResidualBlock(nn.Module):
             else:
                 pools = shortcut == "pool"
                 self.shortcut = ZeroPadShortcut(in_channels, out_channels, stride, pools)
-        self.survival = survival
 
     def forward(self, x: Tensor) -> Tensor:
-        """The block's output; in training f is kept or dropped for the whole batch."""
-        branch = F.relu(self.bn1(self.conv1(x)))
-        branch = self.bn2(self.conv2(branch))
-        return F.relu(self.shortcut(x) + self._survived(branch))
-
-    def _survived(self, branch: Tensor) -> Tensor:
-        """Training: branch or zeros, at random. Evaluation: branch times the probability.
-
-        A dropped branch is multiplied by zero, not skipped. So its parameters still get gradients
-        (zeros), as data-parallel training needs, and nothing waits for the random number. But its
-        batch norms also see the steps in which it is dropped, and no time is saved.
-        """
-        if self.survival == 1:
-            return branch
-        if self.training:
-            return branch * branch.new_empty(()).bernoulli_(self.survival)
-        return branch * self.survival
+        """The block's output."""
+        if self.is_left_out():
+            branch = (self.conv1, self.bn1, self.conv2, self.bn2)
+            return F.relu(without_branch(self.shortcut(x), branch))
+        maps = F.relu(self.bn1(self.conv1(x)))
+        maps = self.bn2(self.conv2(maps))
+        return F.relu(self.shortcut(x) + self.weighted(maps))
 
 
 def plain_block(in_channels: int, out_channels: int, stride: int, bias: bool) -> list[nn.Module]:
@@ -125,7 +118,7 @@ class ResNet(nn.Module):
             shortcuts.
         survival_probability: p_L in (0, 1], the probability of keeping the last of the L blocks in a
             training step; block l has p_l = 1 - l/L · (1 - p_L). None or 1: no stochastic depth.
-            The paper uses 0.5. A plain network cannot have it.
+            The paper uses 0.5. A plain network cannot have it. Other blocks are not computed.
         bias: whether convolutions have biases, which start at 0. In the code of stochastic depth they
             do, though batch norm subtracts them again.
         init: see `initialise`. The code of stochastic depth has "fan_in".
@@ -154,6 +147,7 @@ class ResNet(nn.Module):
         last_survival = _last_survival(survival_probability, shortcut)
         self.conv1 = conv3x3(in_channels, 16, bias=bias)
         self.bn1 = nn.BatchNorm2d(16)
+        draws = own_draws()
         stages: list[nn.Module] = []
         channels = 16
         for width in (16, 32, 64):
@@ -165,8 +159,9 @@ class ResNet(nn.Module):
                 if shortcut == "none":
                     stage += plain_block(channels, width, stride, bias)
                 else:
-                    block = ResidualBlock(channels, width, stride, shortcut, survival, bias)
-                    stage.append(block)
+                    stage.append(
+                        ResidualBlock(channels, width, stride, shortcut, survival, bias, draws)
+                    )
                 channels = width
             stages.append(nn.Sequential(*stage))
         self.stages = nn.Sequential(*stages)

@@ -17,14 +17,14 @@ from densenet_cli.config.build import build, build_model, naming
 from densenet_cli.data.image_data import ImageData
 from densenet_cli.data.in_memory import InMemoryData
 from densenet_cli.models import pretrained
-from densenet_cli.options import UserError
+from densenet_cli.options import OptionError, UserError
 from densenet_cli.plain_text import first_line
 from densenet_cli.process import ranks
 from densenet_cli.run import recipe, testing
 from densenet_cli.run.option_checks import check_batch_size, check_report
 from densenet_cli.run.slurm import SrunEnvironment
 from densenet_cli.run.trainer_options import TrainerOptions
-from densenet_cli.training import fine_tuning
+from densenet_cli.training import fine_tuning, host_choices
 from densenet_cli.training.checkpoints import WholeFileCheckpointIO, load_weights
 from densenet_cli.training.classifier import ImageClassifier
 from densenet_cli.training.cuda_graphs import CudaGraphs
@@ -108,11 +108,25 @@ def accelerate(classifier: ImageClassifier, data: ImageData, options: TrainerOpt
     """Attach what makes training faster and computes the same: kernels and CUDA graphs."""
     with naming("trainer"):
         kernels.attach(classifier.network, options.implementation, options.device)
-    if options.cuda_graphs:
+    if options.cuda_graphs and _can_be_recorded(classifier.network, options.needs_cuda_graphs):
         classifier.graphs = CudaGraphs(classifier.network)
         # The gradient scaler of 16-mixed decides after each backward pass whether to optimize.
         if isinstance(data, InMemoryData) and options.arguments["precision"] != "16-mixed":
             record_steps(classifier, data, classifier.graphs)
+
+
+def _can_be_recorded(network: nn.Module, is_needed: bool) -> bool:
+    """Whether the steps of a network can be CUDA graphs. Raises OptionError if it must be."""
+    if not host_choices.generators(network):
+        return True
+    rule = (
+        "cannot be combined with a network that chooses at each step what it computes, as with "
+        "stochastic depth: a CUDA graph repeats what was recorded"
+    )
+    if is_needed:
+        raise OptionError("trainer.cuda_graphs", True, rule, "auto")
+    log.info("training without CUDA graphs: trainer.cuda_graphs=true %s", rule)
+    return False
 
 
 def record_steps(classifier: ImageClassifier, data: ImageData, graphs: CudaGraphs) -> None:

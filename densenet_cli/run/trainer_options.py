@@ -42,7 +42,8 @@ class TrainerOptions:
     Attributes:
         arguments: of Lightning's Trainer.
         device: cpu, cuda, mps, or another that Lightning knows.
-        cuda_graphs: whether training steps are recorded as CUDA graphs.
+        cuda_graphs: whether training steps are recorded as CUDA graphs, if the network allows it.
+        needs_cuda_graphs: whether the user asked for them, by true.
         implementation: what computes a DenseNet: auto, fused or reference; see `kernels.attach`.
         progress_bars: whether progress bars are drawn on a terminal.
     """
@@ -50,6 +51,7 @@ class TrainerOptions:
     arguments: dict[str, Any]
     device: str
     cuda_graphs: bool
+    needs_cuda_graphs: bool
     implementation: str
     progress_bars: bool
 
@@ -67,7 +69,8 @@ def read(section: dict[str, Any]) -> TrainerOptions:
     if arguments.get("sync_batchnorm") and device == "cpu":
         rule = "batch norm can be synchronised on GPUs only"
         raise OptionError("trainer.sync_batchnorm", True, rule, False)
-    cuda_graphs = _cuda_graphs(arguments.pop("cuda_graphs", "auto"), arguments, device)
+    typed = arguments.pop("cuda_graphs", "auto")
+    cuda_graphs = _cuda_graphs(typed, arguments, device)
     implementation = _implementation(arguments.pop("implementation", "auto"), arguments)
     bars = switch("trainer.enable_progress_bar", arguments.pop("enable_progress_bar", True))
     strategy = arguments.get("strategy", "auto")
@@ -75,7 +78,7 @@ def read(section: dict[str, Any]) -> TrainerOptions:
         strategy == "auto" and device in ("cpu", "cuda") and not _is_alone(arguments)
     ):
         arguments["strategy"] = FlatDDP()
-    return TrainerOptions(arguments, device, cuda_graphs, implementation, bars)
+    return TrainerOptions(arguments, device, cuda_graphs, typed is True, implementation, bars)
 
 
 def _check_names(arguments: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MetricCollection
 
 from densenet_cli.options import OptionError, UserError, number
-from densenet_cli.training import auxiliary, metrics, rate_tensors, schedules
+from densenet_cli.training import auxiliary, host_choices, metrics, rate_tensors, schedules
 from densenet_cli.training.cuda_graphs import CudaGraphs
 from densenet_cli.training.flat_ddp import FlatDDP
 from densenet_cli.training.rate_tensors import RateTensors
@@ -102,6 +102,7 @@ class ImageClassifier(LightningModule):
         self.label_smoothing = label_smoothing
         self.frozen = tuple(frozen)
         self.warm_up, self.reset_momentum_at_drops = warm_up, reset_momentum_at_drops
+        self._generators = host_choices.generators(network)
         self.evaluated_at: int | None = None
         self.has_trained = False
         self._epoch_lr = 0.0
@@ -133,8 +134,12 @@ class ImageClassifier(LightningModule):
             self.recorded_step = None  # gradients are exchanged within the backward pass
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed the step: its random numbers depend on (seed, epoch, batch, process) only."""
+        """Seed the step: its random numbers depend on (seed, epoch, batch, process) only.
+
+        Those by which the network chooses what it computes are the same in all processes.
+        """
         self.has_trained, self._is_counted = True, False
+        host_choices.seed(self._generators, [self.seed, self.current_epoch, batch_idx])
         numbers = [self.seed, self.current_epoch, batch_idx, self.global_rank]
         _seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]), self.device)
 

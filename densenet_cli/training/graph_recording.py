@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from densenet_cli.plain_text import first_line
+from densenet_cli.training import host_choices
 
 Made = TypeVar("Made")
 
@@ -47,7 +48,8 @@ class Recorder:
             CannotRecord: also if it has drawn random numbers on the CPU, which replays would repeat;
                 their generators are then as before.
         """
-        stream, held, numbers = _current_stream(self.device), _held(self.device), _cpu_numbers()
+        stream, held = _current_stream(self.device), _held(self.device)
+        numbers = _cpu_numbers(network)
         addresses = Addresses(network)
         try:
             made = make()
@@ -59,8 +61,8 @@ class Recorder:
         if not addresses.are_valid():
             addresses.restore()
             raise CannotRecord("this network replaces its buffers, which it must update in place")
-        if pickle.dumps(numbers) != pickle.dumps(_cpu_numbers()):
-            _set_cpu_numbers(numbers)
+        if pickle.dumps(numbers) != pickle.dumps(_cpu_numbers(network)):
+            _set_cpu_numbers(numbers, network)
             raise CannotRecord("this network draws random numbers on the CPU, which cannot be recorded")
         if _free(self.device) < _held(self.device) - held:
             raise CannotRecord("they leave too little memory for batches of another size")
@@ -135,15 +137,18 @@ class Addresses:
         ]
 
 
-def _cpu_numbers() -> tuple[Any, ...]:
-    """The states of all global generators of random numbers on the CPU."""
-    return torch.get_rng_state().numpy(), random.getstate(), np.random.get_state()
+def _cpu_numbers(network: nn.Module) -> tuple[Any, ...]:
+    """The states of all generators of random numbers on the CPU: the global ones and the network's."""
+    own = [generator.getstate() for generator in host_choices.generators(network)]
+    return torch.get_rng_state().numpy(), random.getstate(), np.random.get_state(), *own
 
 
-def _set_cpu_numbers(states: tuple[Any, ...]) -> None:
+def _set_cpu_numbers(states: tuple[Any, ...], network: nn.Module) -> None:
     torch.set_rng_state(torch.from_numpy(states[0]))
     random.setstate(states[1])
     np.random.set_state(states[2])
+    for generator, state in zip(host_choices.generators(network), states[3:], strict=True):
+        generator.setstate(state)
 
 
 def _current_stream(device: torch.device) -> Any:

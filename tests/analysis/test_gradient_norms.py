@@ -74,3 +74,29 @@ def test_figure_shows_every_layer_between_input_and_output():
     assert list(outputs.get_ydata()) == [layer.output for layer in found]
     assert list(weights.get_xdata())[:: len(found) - 1] == [0, 1]
     assert [point["name"] for point in drawing.points] == [layer.name for layer in found]
+
+
+def test_a_block_that_stochastic_depth_leaves_out_counts_as_zero():
+    class InTurn:
+        """Leaves out the second block of three for the first batch only."""
+
+        def __init__(self):
+            self.asked = 0
+
+        def random(self):
+            self.asked += 1
+            return 0.99 if self.asked == 2 else 0.0
+
+    torch.manual_seed(0)
+    network = ResNet(10, 8, survival_probability=0.5)
+    draws = InTurn()
+    for stage in network.stages:
+        stage[0].draws = draws
+    batches = [(torch.randn(4, 3, 8, 8), torch.arange(4)) for _ in range(2)]
+    found = {one.name: one.weight for one in gradient_norms(network, batches)}
+    assert list(found) == [
+        name for name, _ in network.named_modules() if "conv" in name or name == "fc"
+    ]
+    (second,) = gradient_norms(network, batches[1:])[3:4]
+    assert second.name == "stages.1.0.conv1"
+    assert found[second.name] == pytest.approx(second.weight / 2)

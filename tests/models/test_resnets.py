@@ -1,6 +1,9 @@
 """The CIFAR ResNets: shortcuts, stochastic depth, pre-activation, dropout, rules of arguments."""
 
+import copy
+import functools
 import math
+import random
 
 import pytest
 import torch
@@ -109,6 +112,7 @@ def test_branch_is_kept_or_dropped_for_the_whole_batch_with_its_chance():
     block.survival = 1.0
     kept_output = block(x)
     block.survival = 0.7
+    block.draws.seed(0)
     kept = 0
     for _ in range(400):
         output = block(x)
@@ -125,13 +129,103 @@ def test_evaluation_weighs_the_branch_by_its_chance():
     torch.testing.assert_close(scaled, 0.7 * (block(x) - x))
 
 
-def test_every_parameter_gets_a_gradient_when_blocks_are_dropped():
+BRANCH = ("conv1", "bn1", "conv2", "bn2")
+
+
+class Left(random.Random):
+    """Draws that leave out the blocks of these positions, and no others."""
+
+    def __init__(self, positions):
+        super().__init__()
+        self.positions, self.asked = positions, 0
+
+    def random(self):
+        self.asked += 1
+        return 0.999 if self.asked - 1 in self.positions else 0.0
+
+
+def blocks_of(network):
+    return [block for stage in network.stages for block in stage]
+
+
+@pytest.mark.parametrize("shortcut", ["A", "B", "pool"])
+def test_a_block_that_is_left_out_is_not_computed(shortcut):
+    """As in ResidualDrop.lua: shortcut and ReLU only; zero gradients; statistics do not move."""
     torch.manual_seed(0)
-    network = ResNet(10, 20, survival_probability=0.01)
+    network = ResNet(10, 20, shortcut, survival_probability=0.5).double()
+    expected, draws, calls = copy.deepcopy(network), Left({2, 3, 7}), []  # 3 begins the second stage
+    for position, (ours, theirs) in enumerate(zip(*map(blocks_of, (network, expected)), strict=True)):
+        ours.draws, theirs.draws = draws, Left(())
+        ours.conv1.register_forward_hook(lambda *_, position=position: calls.append(position))
+        if position in draws.positions:  # the network without this branch
+            theirs.forward = functools.partial(lambda block, x: F.relu(block.shortcut(x)), theirs)
+    images = torch.randn(2, 3, 16, 16, dtype=torch.double)
+    found, wanted = network(images), expected(images)
+    assert calls == [0, 1, 4, 5, 6, 8]
+    assert torch.equal(found, wanted)
+    for logits in (found, wanted):
+        logits.square().sum().backward()
+    for position, (ours, theirs) in enumerate(zip(*map(blocks_of, (network, expected)), strict=True)):
+        left_out = position in draws.positions
+        for name in BRANCH:
+            for own in getattr(ours, name).parameters():
+                assert (own.grad == 0).all() == left_out
+        assert ours.bn2.num_batches_tracked == (0 if left_out else 1)
+        assert (ours.bn1.running_mean == 0).all() == left_out
+        for one, other in zip(ours.shortcut.parameters(), theirs.shortcut.parameters(), strict=True):
+            assert torch.equal(one.grad, other.grad)
+    assert torch.equal(network.conv1.weight.grad, expected.conv1.weight.grad)
+
+
+def test_weight_decay_and_momentum_act_on_a_block_that_is_left_out():
+    """As optim.sgd of Torch7, whose gradients are zero there."""
+    torch.manual_seed(0)
+    network = ResNet(10, 8, survival_probability=0.5)
+    weight = network.stages[1][0].conv2.weight
+    optimizer = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9, weight_decay=0.01)
+    before, momentum = weight.detach().clone(), torch.zeros_like(weight)
+    for positions in ({0}, {1}, {1}):  # the second step and the third leave this block out
+        draws = Left(positions)
+        for block in blocks_of(network):
+            block.draws = draws
+        optimizer.zero_grad()
+        network(torch.randn(4, 3, 8, 8)).square().sum().backward()
+        momentum = 0.9 * momentum + weight.grad + 0.01 * before
+        optimizer.step()
+        before = before - 0.1 * momentum
+        torch.testing.assert_close(weight.detach(), before)
+    assert (weight.grad == 0).all()
+
+
+def test_a_frozen_branch_needs_no_gradient():
+    network = ResNet(10, 8, survival_probability=0.5)
+    for block in blocks_of(network):
+        block.draws = Left(range(9))
+    network.stages.requires_grad_(False)
     network(torch.randn(2, 3, 8, 8)).sum().backward()
-    last = network.stages[2][2].conv1.weight.grad
-    assert (last == 0).all()  # dropped, and yet there
-    assert all(parameter.grad is not None for parameter in network.parameters())
+    assert all(own.grad is None for own in network.stages.parameters())
+    assert network.conv1.weight.grad is not None
+
+
+def test_all_blocks_share_draws_that_follow_torchs_seed():
+    def kept(network):
+        return [not block.is_left_out() for _ in range(20) for block in blocks_of(network)]
+
+    torch.manual_seed(3)
+    one = ResNet(10, 20, survival_probability=0.5)
+    state = torch.get_rng_state()
+    torch.manual_seed(3)
+    other = ResNet(10, 20)
+    assert torch.equal(state, torch.get_rng_state())  # start values do not depend on the draws
+    assert all(block.draws is None for block in blocks_of(other))
+    torch.manual_seed(3)
+    again = copy.deepcopy(ResNet(10, 20, survival_probability=0.5))
+    assert len({id(block.draws) for block in blocks_of(again)}) == 1
+    draws = kept(one)
+    assert draws == kept(again)
+    assert 100 < sum(draws) < 170  # of 180; expected 135
+    torch.manual_seed(4)
+    assert draws != kept(ResNet(10, 20, survival_probability=0.5))
 
 
 @pytest.mark.parametrize("shortcut", ["A", "B"])

@@ -78,6 +78,41 @@ def test_two_processes_give_the_weights_of_one(command, tmp_path):
     assert len(rows) == 3
 
 
+STOCHASTIC = '''
+import os
+from densenet_cli.models.resnet import ResNet
+
+class Stochastic(ResNet):
+    """ResNet-14 with stochastic depth, which notes how often each block was computed."""
+    def __init__(self, num_classes):
+        super().__init__(num_classes, 14, survival_probability=0.5)
+
+    def forward(self, images):
+        logits = super().forward(images)
+        if self.training:
+            counts = [int(block.bn1.num_batches_tracked) for stage in self.stages for block in stage]
+            with open("computed" + os.environ.get("LOCAL_RANK", "0"), "a") as file:
+                print(*counts, file=file)
+        return logits
+'''
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["auto", "ddp_find_unused_parameters_false"])
+def test_both_processes_leave_out_the_same_blocks(strategy, command, tmp_path):
+    """None waits for the gradients of a block that is not computed, with torch's DDP, too."""
+    (tmp_path / "stochastic.py").write_text(STOCHASTIC)
+    (tmp_path / "mine/model/small.yaml").write_text("_target_: stochastic.Stochastic\n")
+    words = ["trainer=ddp_cpu", f"trainer.strategy={strategy}", "++trainer.accumulate_grad_batches=2"]
+    answer = command(*OVERRIDES, *words, "hydra.run.dir=outputs/run")
+    assert answer.returncode == 0, answer.stderr
+    first, second = ((tmp_path / f"computed{rank}").read_text().splitlines() for rank in (0, 1))
+    assert len(first) == 2 * 21
+    assert first == second
+    assert all(10 < int(count) <= 42 for count in first[-1].split())  # 0.5 to 0.92 of the batches
+    assert first[-1] != "42 42 42 42 42 42"
+
+
 @pytest.mark.slow
 def test_an_averaged_network_is_the_same_in_both_processes(command, tmp_path):
     """The last epoch evaluates the same weights on the same images as the final test."""

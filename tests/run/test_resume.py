@@ -99,6 +99,26 @@ def test_a_whitened_run_of_whole_batches_is_resumed_to_the_last_bit(command, int
     assert checkpoints[1]["global_step"] == 3 * (1338 // 64)  # 20 whole batches, and 58 images left out
 
 
+@pytest.mark.slow
+def test_a_resumed_run_leaves_out_the_blocks_that_the_uninterrupted_one_does(
+    command, interrupted, tmp_path
+):
+    words = ["experiment=quickstart", "model=resnet", "model.depth=14", "epochs=3", "trainer=cpu"]
+    words += ["model.survival_probability=0.5", "next_steps=[]"]
+    broken, whole = tmp_path / "outputs/broken", tmp_path / "outputs/whole"
+    assert command(*words, "hydra.run.dir=outputs/whole").returncode == 0
+    interrupted(
+        *words,
+        "checkpoint_minutes=0.0001",
+        "hydra.run.dir=outputs/broken",
+        once="outputs/broken/checkpoints/last.ckpt",
+        send=signal.SIGKILL,
+    )
+    resumed = command("resume=outputs/broken")
+    assert resumed.returncode == 0, resumed.stderr
+    _assert_equal(broken, whole)
+
+
 def test_a_finished_run_is_not_run_again(typed, tmp_path):
     assert typed(*TINY, "epochs=1", "hydra.run.dir=outputs/done")[0] == 0
     before = (tmp_path / "outputs/done/run.json").read_text()

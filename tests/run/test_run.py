@@ -14,6 +14,7 @@ from densenet_cli import kernels
 from densenet_cli.data.digits import Digits
 from densenet_cli.data.image_data import ImageData
 from densenet_cli.inference import run_images, trained_network
+from densenet_cli.models.resnet import ResNet
 from densenet_cli.options import OptionError
 from densenet_cli.record import outcomes
 from densenet_cli.run import assemble, trainer_options
@@ -274,6 +275,27 @@ def test_whole_steps_are_recorded_where_they_can_be(data, precision, is_whole, c
     assert classifier.graphs is not None
     assert (classifier.recorded_step is not None) is is_whole
     assert data.leaves_training_batches is is_whole
+
+
+@pytest.mark.parametrize("typed", ["auto", "true"])
+def test_steps_with_stochastic_depth_are_not_recorded(typed, config, monkeypatch):
+    monkeypatch.setattr(trainer_options.devices, "is_available", lambda device: True)
+    words = "trainer=gpu", "trainer.precision=32-true", f"trainer.cuda_graphs={typed}"
+    options = trainer_options.read(config(*words)["trainer"])
+    assert options.cuda_graphs
+    network = ResNet(10, 8, survival_probability=0.5)
+    classifier, data = ImageClassifier(network, torch.optim.SGD, None, 10), Digits()
+    if typed == "auto":
+        assemble.accelerate(classifier, data, options)
+        assert classifier.graphs is classifier.recorded_step is None
+        assert not data.leaves_training_batches
+    else:
+        message = r"trainer\.cuda_graphs=true: .*stochastic depth.*trainer\.cuda_graphs=auto"
+        with pytest.raises(OptionError, match=message):
+            assemble.accelerate(classifier, data, options)
+    constant = ImageClassifier(ResNet(10, 8), torch.optim.SGD, None, 10)
+    assemble.accelerate(constant, Digits(), options)
+    assert constant.recorded_step is not None
 
 
 @pytest.mark.parametrize("override", ["trainer.sync_batchnorm=true", "trainer.precision=16-mixed"])

@@ -1,7 +1,12 @@
+import random
+from itertools import product
+
 import pytest
 import torch
 from torch import nn
 
+from densenet_cli.models.resnet import ResNet
+from densenet_cli.training import host_choices
 from densenet_cli.training.classifier import ImageClassifier
 
 
@@ -31,6 +36,34 @@ def test_errors_are_percentages_of_images_in_batches_of_unequal_size():
     assert logged["test/loss"] == pytest.approx(
         float(nn.functional.cross_entropy(logits, labels)), abs=1e-5
     )
+
+
+def test_what_a_network_chooses_depends_on_seed_epoch_and_batch_not_on_the_process(monkeypatch):
+    def choices(seed=0, epoch=0, batch=0, rank=0):
+        monkeypatch.setattr(ImageClassifier, "global_rank", rank)
+        monkeypatch.setattr(ImageClassifier, "current_epoch", epoch)
+        network = ResNet(10, 20, survival_probability=0.5)
+        classifier = ImageClassifier(network, torch.optim.SGD, None, 10, seed=seed)
+        classifier.on_train_batch_start(None, batch)
+        left_out = [block.is_left_out() for stage in network.stages for block in stage]
+        return left_out, torch.rand(2).tolist()
+
+    chosen, drawn = choices()
+    assert choices() == (chosen, drawn)
+    same, other = choices(rank=1)
+    assert same == chosen
+    assert other != drawn  # as dropout masks
+    found = [choices(seed, epoch, batch)[0] for seed, epoch, batch in product(range(3), repeat=3)]
+    assert sum(map(sum, found)) / 27 == pytest.approx(2.5, abs=0.75)  # of 9 blocks; three deviations
+    assert len(set(map(tuple, found))) > 15
+
+
+def test_generators_of_a_network_are_seeded_in_different_ways():
+    network = nn.Sequential(nn.ReLU(), nn.ReLU())
+    network[0].draws, network[1].draws, network.same = (own := random.Random()), random.Random(), own
+    assert host_choices.generators(network) == [own, network[1].draws]
+    host_choices.seed(host_choices.generators(network), [1, 2, 3])
+    assert network[0].draws.random() != network[1].draws.random()
 
 
 def test_there_is_no_top5_error_for_up_to_five_classes():

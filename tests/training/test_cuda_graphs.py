@@ -92,6 +92,20 @@ def test_a_network_that_cannot_be_recorded_is_computed_without(graphs_made, monk
     assert message.endswith("cannot be recorded: no room to record")
 
 
+def test_blocks_that_are_left_out_at_random_are_not_recorded(graphs_made, caplog):
+    """Replays would leave out the same ones for ever."""
+    torch.manual_seed(0)
+    network = ResNet(4, 8, survival_probability=0.5)
+    reference, batch = copy.deepcopy(network), torch.randn(5, 3, 4, 4)
+    graphs = CudaGraphs(network)
+    for _ in range(WARM_UP + 6):
+        logits, expected = graphs(batch), reference(batch)
+        assert torch.equal(logits, expected)
+        logits.sum().backward()
+    (message,) = caplog.messages
+    assert "draws random numbers on the CPU" in message
+
+
 @pytest.mark.parametrize("draw", [lambda: torch.rand(()).item(), random.random, np.random.rand])
 def test_a_network_that_draws_random_numbers_on_the_cpu_is_computed_without(draw, graphs_made, caplog):
     """Replays would repeat what it drew in the recording. It draws as if there had been none."""

@@ -36,8 +36,8 @@ class LayerGradient:
 def gradient_norms(network: nn.Module, batches: Batches) -> list[LayerGradient]:
     """Gradients of the training loss at the current weights, in the order in which the layers compute.
 
-    Batch norm uses batch statistics and dropout is active, as in training. Weights, their `grad` and
-    running statistics are not changed.
+    Batch norm uses batch statistics and dropout is active, as in training. Layers that stochastic depth
+    leaves out have gradients of zero. Weights, their `grad` and running statistics are not changed.
 
     Args:
         network: images -> logits.
@@ -55,9 +55,12 @@ def gradient_norms(network: nn.Module, batches: Batches) -> list[LayerGradient]:
         measured = [_of_batch(network, layers, images, labels) for images, labels in batches]
     if not measured:
         raise no_images()
+    called = max(measured, key=len)  # in order; of these layers, stochastic depth leaves out others
+    if any(of_batch.keys() != called.keys() for of_batch in measured):
+        called = {name: (0.0, 0.0) for name in layers if any(name in one for one in measured)}
     return [
-        _mean(name, layers[name].weight, [of_batch[name] for of_batch in measured])
-        for name in measured[0]
+        _mean(name, layers[name].weight, [of_batch.get(name, (0.0, 0.0)) for of_batch in measured])
+        for name in called
     ]
 
 

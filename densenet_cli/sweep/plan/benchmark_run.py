@@ -193,7 +193,8 @@ def _one_process(config: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     options = trainer_options.read(config["trainer"])
     processes = build_trainer(config, options, Path(), []).world_size
     trainer = {"devices": 1, "num_nodes": 1, "strategy": "auto", "sync_batchnorm": False}
-    trainer["cuda_graphs"] = options.cuda_graphs
+    if not options.cuda_graphs:  # one process might have them
+        trainer["cuda_graphs"] = False
     batch_size = config["data"]["batch_size"] // processes
     return processes, {
         **config,

@@ -1,0 +1,70 @@
+"""Residual branches that some training steps leave out (Huang et al. 2016, arXiv:1603.09382)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class StochasticBranch(nn.Module):
+    """Base of residual blocks whose branch a training step may leave out, for the whole batch.
+
+    The branch is then not computed, as in the authors' code (yueatsprograms/Stochastic_Depth,
+    ResidualDrop.lua): its batch norms do not see the batch, and its parameters get gradients of zero,
+    on which weight decay and momentum act, and for which processes that share a batch do not wait.
+
+    Args:
+        survival: probability in (0, 1] of computing the branch in a training step.
+        draws: the random numbers that decide, shared by the blocks of a network; by default of this
+            block's own. Processes that share a batch must seed it equally, with each step.
+
+    Attributes:
+        draws: None if the branch is always computed.
+    """
+
+    def __init__(self, survival: float, draws: random.Random | None) -> None:
+        super().__init__()
+        self.survival = survival
+        self.draws = None if survival == 1 else draws or own_draws()
+
+    def is_left_out(self) -> bool:
+        """Whether this pass leaves the branch out, decided anew by each call."""
+        return self.training and self.draws is not None and self.draws.random() >= self.survival
+
+    def weighted(self, branch: Tensor) -> Tensor:
+        """What is added to the shortcut: in training the branch, else its mean over many steps."""
+        return branch if self.training or self.survival == 1 else branch * self.survival
+
+
+def own_draws() -> random.Random:
+    """A generator that torch.manual_seed has seeded; torch's own numbers do not change."""
+    return random.Random(torch.initial_seed())
+
+
+def without_branch(kept: Tensor, branch: Sequence[nn.Module]) -> Tensor:
+    """Maps that do not depend on modules, whose parameters yet get gradients: zeros.
+
+    Args:
+        kept: returned as they are.
+        branch: the modules.
+    """
+    return _ZeroGradients.apply(kept, *(own for module in branch for own in module.parameters()))
+
+
+class _ZeroGradients(torch.autograd.Function):
+    @staticmethod
+    def forward(kept: Tensor, *parameters: Tensor) -> Tensor:
+        return kept.view_as(kept)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[1:])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        needed = zip(ctx.saved_tensors, ctx.needs_input_grad[1:], strict=True)
+        return gradient, *(torch.zeros_like(own) if is_needed else None for own, is_needed in needed)
