@@ -222,11 +222,13 @@ def test_rivals_are_trained_by_their_own_recipes():
         config = of_model(jobs, model)
         assert (config["recipe"]["steps"], config["data"]["batch_size"]) == (64_000, 128)
         assert config["recipe"]["warm_up"] == {"rate": 0.01, "steps": 400}
+        assert config["data"]["normalise"] == "pixel_mean"
     for model in WIDE:  # arXiv:1605.07146, section 3; the authors' log: 0.02 from epoch 60
         config = of_model(jobs, model)
         assert (config["epochs"], config["data"]["batch_size"]) == (200, 128)
         assert config["recipe"]["optimizer"]["weight_decay"] == 5e-4
         assert drops(config) == {60: 0.02, 120: 0.004, 160: 0.0008}
+        assert config["data"]["normalise"] == "zca"
 
 
 def test_rivals_on_cifar10():
@@ -245,7 +247,7 @@ def test_rivals_on_svhn():
     config = of_model(jobs, "resnet_152_stochastic_depth")  # arXiv:1603.09382: 50 epochs, 30 and 35
     assert config["epochs"] == 50
     assert drops(config) == {30: 0.01, 35: 0.001}
-    assert config["data"]["validation"] == 6000
+    assert (config["data"]["normalise"], config["data"]["validation"]) == ("pixel_mean_std", 6000)
     config = of_model(jobs, "wide_resnet_16_4")  # scripts/train_svhn.sh of the authors
     assert (config["epochs"], config["model"]["dropout"]) == (160, 0.4)
     assert rates(config)[0] == 0.01
