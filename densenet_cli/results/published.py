@@ -54,6 +54,7 @@ class Published:
         top5: top-5 error in percent; None if not published.
         elsewhere: what other sources print for the same runs, as (error, source).
         protocol: the options that a run must have.
+        unstated: options that are not stated: they may have any value.
         train_images: training images, without held-out ones.
         norm_images: over how many images each batch norm computed its statistics; None: not stated.
         remark: a part of the protocol that cannot change the weights; None if there is none.
@@ -67,6 +68,7 @@ class Published:
     top5: float | None
     elsewhere: tuple[tuple[float, str], ...]
     protocol: dict[str, Any]
+    unstated: tuple[str, ...]
     train_images: int
     norm_images: int | None
     remark: str | None
@@ -138,6 +140,7 @@ def _entries(content: dict[str, Any]) -> Iterator[Published]:
                         for source, own in entry.get("elsewhere", {}).items()
                         if data in own.get(network, {})
                     ),
+                    unstated=tuple(protocol.pop("unstated", ())),
                     train_images=protocol.pop("train_images"),
                     norm_images=protocol.pop("norm_images"),
                     remark=protocol.pop("remark", None),
@@ -196,7 +199,7 @@ def _departures(setting: Setting, entry: Published) -> list[str]:
         _phrase(name, value)
         for name, value in ours.items()
         if value is not None
-        and name not in NO_PROTOCOL
+        and name not in (*NO_PROTOCOL, *entry.unstated)
         and name not in theirs
         and not _of_another_class(name, options, entry)
     ]

@@ -114,6 +114,14 @@ def test_options_without_effect_on_results_may_differ(config):
     assert compare(setting_of(config(*words))).published.error == 4.51
 
 
+def test_an_option_that_the_paper_does_not_state_may_have_any_value(config):
+    words = ["model=resnet_20", "recipe=he_2015", "data.normalise=pixel_mean"]
+    for init in ("fan_in", "fan_out"):
+        assert compare(setting_of(config(*words, f"model.init={init}"))).published.error == 8.75
+    reason = compare(setting_of(config(*words, "model.bias=true"))).reason
+    assert reason == "bias=true"
+
+
 def test_imagenet_with_its_top5_error(config):
     facts = {"name": "image_folder", "num_classes": 1000}
     words = ["model=densenet_121", "data=image_folder", "data.root=x", "recipe=paper_imagenet"]
