@@ -188,6 +188,7 @@ layers[].output_bytes    integer   for one image
 """,
     "model evaluate": """\
 images              integer          those that can be read
+crops               integer          of each image, 1 or 10, whose logits are added up
 error_percent       number
 top5_error_percent  number or null   null for few classes
 loss                number           cross-entropy in nats

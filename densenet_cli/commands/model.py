@@ -89,7 +89,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
     image_batches.limit(args.max_pixels)
     network = trained_network.load(args.run, args.device, args.precision, _trust(args))
-    found = evaluation.evaluate(network, args.folder, args.batch_size)
+    found = evaluation.evaluate(network, args.folder, args.batch_size, args.ten_crop)
     if args.format == "json":
         sys.stdout.write(json_document(evaluation.document(found)))
     else:
@@ -105,9 +105,7 @@ def _export(args: argparse.Namespace) -> int:
     folder = network.checkpoint.parent.parent
     form, is_json = args.format
     path = args.output or folder / f"network{ENDINGS[form]}"
-    images, unreadable = image_batches.sample(
-        args.check, network.image_size[0], network.channels, network.crop_fraction
-    )
+    images, unreadable = image_batches.sample(args.check, network)
     difference = export.export(network, form, path, images)
     if is_json:
         checked = {"checked_images": len(images), "are_random": not args.check}

@@ -146,6 +146,11 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
     )
     _add_inference(command)
     _add_format(command, "table", "json")
+    command.add_argument(
+        "--ten-crop", action=argparse.BooleanOptionalAction,
+        help="average the logits of ten crops of each image, which takes ten times as long; default: "
+        "as in the test of the run",
+    )  # fmt: skip
 
 
 def _add_export(command: argparse.ArgumentParser) -> None:

@@ -258,14 +258,16 @@ class ImageData(LightningDataModule):
         """Normalise a batch of a loader, and augment it in training, on its device.
 
         Returns:
-            Images (n, C, H, W) float32, channels_last, and labels (n,) int64.
+            Images (n, C, H, W) float32, channels_last, and labels (n,) int64. Several crops of each
+            image are (n, crops, C, H, W).
         """
         images, labels, *draws = batch
         if draws:
             images = self.augmented(images, draws[0])
         else:
-            images = self.scale_on(images.device).normalised(images)
-        return images.permute(0, 3, 1, 2), labels
+            pixels = images.flatten(0, -4)  # of several crops of an image, too
+            images = self.scale_on(images.device).normalised(pixels).view(images.shape)
+        return images.movedim(-1, -3), labels
 
     def scale_on(self, device: torch.device) -> Scale | Whitening:
         """Mean and std, copied to a device only once: each copy makes the CPU wait for the device."""
@@ -288,9 +290,9 @@ class ImageData(LightningDataModule):
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size
 
-    def _evaluation_loader(self, split: Split) -> DataLoader:
+    def _evaluation_loader(self, split: Split, batch_size: int | None = None) -> DataLoader:
         rank, world_size = self._rank_and_processes()
-        order = EvaluationOrder(len(split), self.batch_size, rank, world_size)
+        order = EvaluationOrder(len(split), batch_size or self.batch_size, rank, world_size)
         return self._loader(split, order)
 
     def _loader(self, split: Split, order: Sampler[Tickets]) -> DataLoader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import random
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from densenet_cli.data.augmentation import Scale, affine, colour_jitter, flip_half, lighting
 from densenet_cli.data.colour_statistics import (
@@ -39,6 +41,7 @@ from densenet_cli.data.photo import (
     limit_pixels,
     random_crop,
     reason,
+    ten_crops,
 )
 from densenet_cli.data.splits import hold_out, stratified
 from densenet_cli.options import OptionError, UserError, choice, number, shown, switch, whole_number
@@ -56,7 +59,13 @@ class FolderSplit(Split):
         max_pixels: see `photo.limit_pixels`.
         augment: whether to crop at random, as each draw decides.
         channels: 3: red, green and blue; 1: grey levels.
+        antialias: see `photo.centre_crop`.
+
+    Attributes:
+        crops: 10: images are (n, 10, H, W, C), see `photo.ten_crops`; else 1.
     """
+
+    crops = 1
 
     def __init__(
         self,
@@ -65,19 +74,21 @@ class FolderSplit(Split):
         max_pixels: int | None,
         augment: bool = False,
         channels: int = 3,
+        antialias: bool = True,
     ) -> None:
         # one array of bytes: reading a list of strings in a forked worker would copy it, bit by bit
         self.paths = np.array([os.fsencode(path) for path in files.paths])
         self.labels = torch.from_numpy(files.labels)
         self.image_size, self.max_pixels, self.augment = image_size, max_pixels, augment
-        self.channels = channels
+        self.channels, self.antialias = channels, antialias
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, tickets: Tickets) -> Batch:
         limit_pixels(self.max_pixels)  # this may be a new worker process
-        shape = (len(tickets), self.image_size, self.image_size, self.channels)
+        crops = () if self.crops == 1 else (self.crops,)
+        shape = (len(tickets), *crops, self.image_size, self.image_size, self.channels)
         images = torch.empty(shape, dtype=torch.uint8)
         for row, (index, draw) in enumerate(tickets.tolist()):
             images[row] = self._image(index, draw)
@@ -89,8 +100,10 @@ class FolderSplit(Split):
         path = os.fsdecode(self.paths[index])
         try:
             if self.augment:
-                return random_crop(path, self.image_size, random.Random(draw), self.channels)
-            return centre_crop(path, self.image_size, channels=self.channels)
+                chance = random.Random(draw)
+                return random_crop(path, self.image_size, chance, self.channels, self.antialias)
+            crop = centre_crop if self.crops == 1 else ten_crops
+            return crop(path, self.image_size, channels=self.channels, antialias=self.antialias)
         except TooLarge as error:
             rule = f"more than data.max_pixels={self.max_pixels} allows; type data.max_pixels"
             name, needed = printable(path), shown(error.needed)
@@ -121,6 +134,11 @@ class ImageFolder(ImageData):
             can unpack to more than the memory holds. None: no limit.
         channels: 3: read images in RGB; 1: in grey levels, the luma of ITU-R BT.601. Augmented images
             are then the luma of what colour images would be.
+        antialias: whether images are resized with antialiasing, as by Pillow and PyTorch; false: as by
+            Torch7, with which the DenseNet paper's networks were trained.
+        test_crops: 10: the test after training sums the logits of ten crops of each image, as
+            fb.resnet.torch does for table 3 of the DenseNet paper. It takes ten times as long. The
+            evaluations after each epoch use one crop.
         others: as ImageData; num_workers None: one worker per core, 8 at most.
 
     Raises:
@@ -146,6 +164,8 @@ class ImageFolder(ImageData):
         check: bool = True,
         max_pixels: int | None = MAX_PIXELS,
         channels: int = 3,
+        antialias: bool = True,
+        test_crops: int = 1,
     ) -> None:
         super().__init__(batch_size, num_workers, augment, validation, seed, normalise, drop_last)
         self.root, self.typed_root = expanded_folder("root", root), root
@@ -156,6 +176,8 @@ class ImageFolder(ImageData):
         if max_pixels is not None:
             whole_number("max_pixels", max_pixels, MAX_PIXELS)
         self.channels = choice("channels", whole_number("channels", channels, 3), (3, 1))
+        self.antialias = switch("antialias", antialias)
+        self.test_crops = choice("test_crops", whole_number("test_crops", test_crops, 10), (1, 10))
         self._digest: str | None = None
 
     @property
@@ -183,7 +205,19 @@ class ImageFolder(ImageData):
         )
 
     def _split(self, files: Files, augment: bool = False) -> FolderSplit:
-        return FolderSplit(files, self.side, self.max_pixels, augment, self.channels)
+        return FolderSplit(files, self.side, self.max_pixels, augment, self.channels, self.antialias)
+
+    def test_dataloader(self) -> DataLoader:
+        """The test images in order; each as (10, C, H, W) if its logits are those of ten crops."""
+        split = self._read_contents().test
+        if self.test_crops == 1:
+            return super().test_dataloader()
+        split = copy.copy(split)
+        assert isinstance(split, FolderSplit)
+        split.crops = self.test_crops
+        _, processes = self._rank_and_processes()
+        images = max(1, self.batch_size // self.test_crops // processes) * processes
+        return self._evaluation_loader(split, images)
 
     def augmented(self, images: Tensor, draws: Tensor) -> Tensor:
         """Mirror half of the images, jitter their colours, and shift their lighting."""

@@ -123,7 +123,7 @@ class InMemoryData(ImageData):
         if self.border == "reflect" and self.padding >= min(height, width):
             rule = f"needs images larger than their largest shift, {self.padding} pixels"
             raise OptionError("border", self.border, rule, "zeros")
-        training, held_out = hold_out(train.labels.numpy(), self.validation)
+        training, held_out = self.held_out(train.labels.numpy())
         if self.normalise == "scale":
             statistics = unchanged(channels)
         else:
@@ -137,6 +137,10 @@ class InMemoryData(ImageData):
             InMemorySplit(test, np.arange(len(test.images))),
             channels,
         )
+
+    def held_out(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of the images to train on, and of the held-out ones; see `splits.hold_out`."""
+        return hold_out(labels, self.validation)
 
     def digest(self) -> str | None:
         """Of all pixels, labels and class names: 0.2 s for 60,000 images of 32x32 pixels."""

@@ -9,6 +9,7 @@ less than twice the size needed. This is many times as fast; pixels differ by a 
 from __future__ import annotations
 
 import functools
+import math
 import os
 import random
 import re
@@ -23,6 +24,8 @@ import torch
 import torch.nn.functional as F
 from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
+
+from densenet_cli.data.torch7_scale import scaled
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # about harmless faults; serious ones are raised
 
@@ -108,7 +111,11 @@ def read_rgb(path: str | Path) -> Tensor:
 
 
 def centre_crop(
-    path: str | Path, size: int, fraction: float = CROP_FRACTION, channels: int = 3
+    path: str | Path,
+    size: int,
+    fraction: float = CROP_FRACTION,
+    channels: int = 3,
+    antialias: bool = True,
 ) -> Tensor:
     """The centre of an image: shorter side resized to size / fraction, then cropped to size x size.
 
@@ -120,27 +127,39 @@ def centre_crop(
         size: height and width of the crop, in pixels.
         fraction: of the shorter side that is kept, at most 1.
         channels: 3 or 1.
+        antialias: whether pixels that are left out count too, as in Pillow and PyTorch; without, the
+            image is read whole and scaled as by Torch7, see torch7_scale.
 
     Returns and Raises: as random_crop.
     """
-    return _crops(path, size, fraction, [(0.5, 0.5)], channels)[0]
+    crops = _crops if antialias else _crops_of_torch7
+    return crops(path, size, fraction, [(0.5, 0.5)], channels)[0]
 
 
 def ten_crops(
-    path: str | Path, size: int, fraction: float = CROP_FRACTION, channels: int = 3
+    path: str | Path,
+    size: int,
+    fraction: float = CROP_FRACTION,
+    channels: int = 3,
+    antialias: bool = True,
 ) -> Tensor:
     """The centre and four corners of an image, and these mirrored: (10, size, size, channels) uint8.
 
     As in Krizhevsky et al. 2012, sec. 4.1, but of the whole image, as in fb.resnet.torch. Args and
     Raises: as centre_crop.
     """
-    corners = [(0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)]
-    crops = torch.stack(_crops(path, size, fraction, [(0.5, 0.5), *corners], channels))
+    places = [(0.5, 0.5), (0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)]
+    made = (_crops if antialias else _crops_of_torch7)(path, size, fraction, places, channels)
+    crops = torch.stack(made)
     return torch.cat([crops, crops.flip(2)])
 
 
-def random_crop(path: str | Path, size: int, chance: random.Random, channels: int = 3) -> Tensor:
+def random_crop(
+    path: str | Path, size: int, chance: random.Random, channels: int = 3, antialias: bool = True
+) -> Tensor:
     """A random part of an image, see `random_box`, resized (bicubic).
+
+    Args: as centre_crop; `chance` decides which part.
 
     Returns:
         (size, size, channels) uint8.
@@ -150,7 +169,11 @@ def random_crop(path: str | Path, size: int, chance: random.Random, channels: in
     """
     with _opened(path) as (file, turn):
         left, top, right, bottom = random_box(*_upright_size(file, turn), chance)
-        image, reduction = _decoded(file, turn, min(right - left, bottom - top) / size, channels)
+        shrinking = min(right - left, bottom - top) / size if antialias else 1.0
+        image, reduction = _decoded(file, turn, shrinking, channels)
+    if not antialias:
+        part = _tensor(image)[top:bottom, left:right]
+        return scaled(part, (size, size), (0, 0, size, size))
     left, top, right, bottom = (round(edge / reduction) for edge in (left, top, right, bottom))
     part = _tensor(image)[None, top:bottom, left:right].permute(0, 3, 1, 2)
     resized = F.interpolate(part, (size, size), mode="bicubic", antialias=True)
@@ -194,6 +217,26 @@ def _crops(
         left, top = across * (width - side), down * (height - side)
         box = np.array([left, top, left + side, top + side]) / reduction
         crops.append(_tensor(image.resize((size, size), Image.Resampling.BICUBIC, box=tuple(box))))
+    return crops
+
+
+def _crops_of_torch7(
+    path: str | Path,
+    size: int,
+    fraction: float,
+    places: list[tuple[float, float]],
+    channels: int,
+) -> list[Tensor]:
+    """As `_crops`, by Scale and CenterCrop or TenCrop of fb.resnet.torch, datasets/transforms.lua."""
+    with _opened(path) as (file, turn):
+        image = _tensor(_decoded(file, turn, channels=channels)[0])
+    height, width = image.shape[:2]
+    side, shorter = round(size / fraction), min(height, width)
+    tall, wide = (side if length == shorter else length * side // shorter for length in (height, width))
+    crops = []
+    for across, down in places:
+        left, top = math.ceil(across * (wide - size)), math.ceil(down * (tall - size))
+        crops.append(scaled(image, (tall, wide), (left, top, left + size, top + size)))
     return crops
 
 

@@ -30,6 +30,34 @@ def hold_out(labels: np.ndarray, validation: int) -> tuple[np.ndarray, np.ndarra
     return stratified(labels, validation)
 
 
+def hold_out_per_class(
+    labels: np.ndarray, parts: dict[str, int], shares: dict[str, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices, in ascending order, of the training images and of the held-out images.
+
+    Args:
+        labels: class of each training image, (n,).
+        parts: the images of each part of the training images, by name; one part follows the other.
+        shares: of each part, how many images of each class are held out.
+
+    Raises:
+        OptionError: if a part has no more images of a class than are to be held out.
+    """
+    shuffle, held_out, begin = np.random.RandomState(SPLIT_SEED), [], 0
+    for name, images in parts.items():
+        own, share = labels[begin : begin + images], shares[name]
+        for label in np.unique(labels):
+            members = begin + np.flatnonzero(own == label)
+            if len(members) <= share:
+                rule = f"takes {share} of each class of {name}, where one has {len(members)}"
+                raise OptionError("hold_out", "per_class", rule, "proportional")
+            held_out.append(shuffle.permutation(members)[:share])
+        begin += images
+    aside = np.zeros(len(labels), dtype=bool)
+    aside[np.concatenate(held_out)] = True
+    return np.flatnonzero(~aside), np.flatnonzero(aside)
+
+
 def stratified(labels: np.ndarray, images: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices, in ascending order, of two parts of the images; the second has `images` images.
 

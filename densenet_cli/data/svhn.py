@@ -12,7 +12,8 @@ import torchvision
 from densenet_cli.data.download import PublishedFile, PublishedSet
 from densenet_cli.data.in_memory import Labelled
 from densenet_cli.data.published_data import PublishedData
-from densenet_cli.options import UserError, switch
+from densenet_cli.data.splits import hold_out_per_class
+from densenet_cli.options import OptionError, UserError, choice, switch
 
 
 class Svhn(PublishedData):
@@ -24,6 +25,10 @@ class Svhn(PublishedData):
 
     Args:
         extra: whether to train on the extra images too, as the DenseNet paper does.
+        hold_out: "proportional": the held-out images are drawn from all training images, as many of a
+            class as it has a share of these. "per_class": equally many of each class, two thirds of
+            them from the training images proper, which are harder, one third from the extra ones: 400
+            and 200 for validation=6000, as in the code of Huang et al. 2016 (svhn-dataset.lua).
         others: as PublishedData. The paper holds out 6,000 images, divides by 255 only ("scale") and
             does not augment.
 
@@ -46,6 +51,7 @@ class Svhn(PublishedData):
         drop_last: bool = False,
         border: str = "zeros",
         extra: bool = True,
+        hold_out: str = "proportional",
         download: bool = True,
         verify: bool = True,
     ) -> None:
@@ -63,12 +69,33 @@ class Svhn(PublishedData):
             verify,
         )
         self.extra = switch("extra", extra)
+        self.hold_out = choice("hold_out", hold_out, ("proportional", "per_class"))
+        self._of_each_class()
 
     def arrays(self) -> tuple[Labelled, Labelled, list[str]]:
         """All images, (n, 32, 32, 3); downloads the files that are missing."""
         self.make_available()
         *training, test = [self.root / file.path for file in self.published_set().files]
+        self._proper = _shape(training[0])[3]
         return read_mats(training), read_mats([test]), [str(digit) for digit in range(10)]
+
+    def held_out(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of the images to train on, and of the held-out ones, as `hold_out` says."""
+        if self.hold_out == "proportional" or not self.validation:
+            return super().held_out(labels)
+        parts = {"the training images": self._proper}
+        if self.extra:
+            parts["the extra images"] = len(labels) - self._proper
+        return hold_out_per_class(labels, parts, dict(zip(parts, self._of_each_class(), strict=True)))
+
+    def _of_each_class(self) -> list[int]:
+        """The held-out images of each class: from the training images, and from the extra ones."""
+        weights, classes = [2, 1] if self.extra else [1], 10
+        unit = classes * sum(weights)
+        if self.hold_out == "per_class" and self.validation % unit:
+            rule = f"must be a multiple of {unit} with data.hold_out=per_class"
+            raise OptionError("validation", self.validation, rule, 6000 if self.extra else 4000)
+        return [self.validation // unit * weight for weight in weights]
 
     def published_set(self) -> PublishedSet:
         """The official files; that of the test images is last."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ from torch import Tensor
 
 from densenet_cli.data.folder_layout import Files, labelled_splits, split_folders, subfolders
 from densenet_cli.data.image_files import LeftOut
-from densenet_cli.data.photo import centre_crop
 from densenet_cli.figures.terminal import console, table
 from densenet_cli.inference import image_batches
 from densenet_cli.inference.image_batches import Unreadable
@@ -34,6 +32,7 @@ class Evaluation:
         class_names: label 0 first.
         unreadable: files that are left out.
         measured: "loss", "error" and, with more than five classes, "top5_error", as runs measure them.
+        crops: of each image, 1 or 10, whose logits are added up.
     """
 
     paths: list[str]
@@ -42,6 +41,7 @@ class Evaluation:
     class_names: list[str]
     unreadable: list[Unreadable]
     measured: dict[str, float]
+    crops: int = 1
 
     def class_errors(self) -> list[tuple[str, float, int]]:
         """Name, error in percent and number of images of each class that has images."""
@@ -52,31 +52,36 @@ class Evaluation:
         return [(name, 100 * error / count, count) for name, error, count in rows if count]
 
 
-def evaluate(trained: TrainedNetwork, root: Path, batch_size: int | None = None) -> Evaluation:
+def evaluate(
+    trained: TrainedNetwork, root: Path, batch_size: int | None = None, ten_crop: bool | None = None
+) -> Evaluation:
     """Evaluate a network on all images of a folder that has a folder for each class.
 
     Args:
         trained: the network.
         root: root/<class>/...; if it has train/ and test/ or val/, the images of test/, else of val/.
-        batch_size: images at a time; None: as in the network's run.
+        batch_size: images, or crops of them, at a time; None: as in the network's run.
+        ten_crop: whether to add up the logits of ten crops of each image, which takes ten times as
+            long; None: as in the run's own test, data.test_crops.
 
     Raises:
         OptionError: the network does not know a class of the folder.
-        UserError: none of the images can be read.
+        UserError: none of the images can be read, or ten crops are asked for and the network takes
+            images whole.
     """
+    if ten_crop is None:
+        ten_crop = trained.fields["config"]["data"].get("test_crops", 1) == 10
+    if ten_crop:
+        trained.check_ten_crops()
     files = _files(root, trained.class_names)
-    crop = functools.partial(
-        centre_crop,
-        size=trained.image_size[0],
-        fraction=trained.crop_fraction,
-        channels=trained.channels,
-    )
+    crop = trained.ten_crops if ten_crop else trained.crop
+    batch_size = batch_size or trained.batch_size
+    at_once = max(1, batch_size // 10) if ten_crop else batch_size
     collection = metrics.classification_metrics(len(trained.class_names))
     read: list[int] = []
     logits: list[Tensor] = []
     unreadable: list[Unreadable] = []
-    batches = image_batches.batches(files.paths, crop, batch_size or trained.batch_size)
-    for indices, images, others in batches:
+    for indices, images, others in image_batches.batches(files.paths, crop, at_once):
         read += indices
         unreadable += others
         if indices:
@@ -89,13 +94,16 @@ def evaluate(trained: TrainedNetwork, root: Path, batch_size: int | None = None)
     labels = torch.from_numpy(files.labels)[read]
     paths = [files.paths[index] for index in read]
     measured = {name: metrics.rounded(name, value) for name, value in collection.compute().items()}
-    return Evaluation(paths, torch.cat(logits), labels, trained.class_names, unreadable, measured)
+    names, crops = trained.class_names, 10 if ten_crop else 1
+    return Evaluation(paths, torch.cat(logits), labels, names, unreadable, measured, crops)
 
 
 def show(evaluation: Evaluation) -> None:
     """Print the errors, then those of each class, the highest first."""
     out, measured = console(), evaluation.measured
-    lines = [("images", f"{len(evaluation.paths):,}"), ("error", f"{measured['error']:.2f} %")]
+    crops = ", ten crops of each" if evaluation.crops == 10 else ""
+    images = f"{len(evaluation.paths):,}{crops}"
+    lines = [("images", images), ("error", f"{measured['error']:.2f} %")]
     if "top5_error" in measured:
         lines.append(("top-5 error", f"{measured['top5_error']:.2f} %"))
     lines.append(("loss", f"{measured['loss']:.4f}"))
@@ -111,6 +119,7 @@ def document(evaluation: Evaluation) -> dict[str, Any]:
     classes = sorted(evaluation.class_errors(), key=lambda row: -row[1])
     return {
         "images": len(evaluation.paths),
+        "crops": evaluation.crops,
         "error_percent": evaluation.measured["error"],
         "top5_error_percent": evaluation.measured.get("top5_error"),
         "loss": evaluation.measured["loss"],

@@ -101,6 +101,7 @@ def metadata(trained: TrainedNetwork, form: str) -> dict[str, str]:
         "crop_fraction": json.dumps(
             trained.crop_fraction
         ),  # share of the shorter side that the central crop keeps
+        "antialias": json.dumps(trained.antialias),  # of the resizing
         "model": json.dumps(fields["config"]["model"]),
         "test_error": json.dumps(fields["results"].get("test_error")),
         "densenet_cli": fields.get("versions", {}).get("densenet-cli", ""),

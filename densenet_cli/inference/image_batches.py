@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ from torch import Tensor
 
 from densenet_cli.data.image_data import usable_cores
 from densenet_cli.data.image_files import LeftOut, image_files
-from densenet_cli.data.photo import MAX_PIXELS, TooLarge, centre_crop, limit_pixels, reason
+from densenet_cli.data.photo import MAX_PIXELS, TooLarge, limit_pixels, reason
+from densenet_cli.inference.trained_network import TrainedNetwork
 from densenet_cli.options import UserError
 
 
@@ -83,23 +83,22 @@ def batches(
 
 
 def sample(
-    paths: Sequence[Path], size: int, channels: int, crop_fraction: float, most: int = 64
+    paths: Sequence[Path], trained: TrainedNetwork, most: int = 64
 ) -> tuple[Tensor, list[Unreadable]]:
     """The first images of the files and folders named; two random images if none is named.
 
     Returns:
-        Two or more images (n, size, size, channels) uint8, and the files that cannot be read.
+        Two or more images (n, H, W, C) uint8 of the network's size, and the files that cannot be read.
 
     Raises:
         UserError: fewer than two images can be read.
     """
     if not paths:
-        shape, chance = (2, size, size, channels), torch.Generator().manual_seed(0)
-        noise = torch.randint(256, shape, generator=chance)
+        shape = (2, *trained.image_size, trained.channels)
+        noise = torch.randint(256, shape, generator=torch.Generator().manual_seed(0))
         return noise.to(torch.uint8), []
     files = find(paths)[:most]
-    crop = functools.partial(centre_crop, size=size, fraction=crop_fraction, channels=channels)
-    (_, images, unreadable), *_ = batches(files, crop, most)
+    (_, images, unreadable), *_ = batches(files, trained.crop, most)
     if len(images) < 2:
         named = ", ".join(map(str, paths))
         raise UserError(f"{named}: at least two images are needed{first_reason(unreadable)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,13 +9,11 @@ from typing import TextIO
 
 from torch import Tensor
 
-from densenet_cli.data.photo import centre_crop, ten_crops
 from densenet_cli.figures.terminal import console, table
 from densenet_cli.files.csv_file import write_csv
 from densenet_cli.inference import image_batches
 from densenet_cli.inference.image_batches import Unreadable
 from densenet_cli.inference.trained_network import TrainedNetwork
-from densenet_cli.options import UserError
 from densenet_cli.plain_text import in_json
 from densenet_cli.training.metrics import likeliest
 
@@ -54,16 +51,9 @@ def predict(
     Raises:
         UserError: ten crops are asked for, and the network takes images whole.
     """
-    if ten_crop and trained.crop_fraction == 1:
-        raise UserError(
-            "--ten-crop: this network takes images whole, not cropped; ten crops need data=image_folder"
-        )
-    crop = functools.partial(
-        ten_crops if ten_crop else centre_crop,
-        size=trained.image_size[0],
-        fraction=trained.crop_fraction,
-        channels=trained.channels,
-    )
+    if ten_crop:
+        trained.check_ten_crops()
+    crop = trained.ten_crops if ten_crop else trained.crop
     batch_size = batch_size or trained.batch_size
     at_once = max(1, batch_size // 10) if ten_crop else batch_size
     return _predictions(trained, paths, crop, top, at_once)
@@ -78,7 +68,7 @@ def _predictions(
 ) -> Iterator[Prediction | Unreadable]:
     for indices, images, unreadable in image_batches.batches(paths, crop, batch_size):
         if indices:
-            logits = trained.logits(images.flatten(0, -4)).unflatten(0, (len(indices), -1)).mean(1)
+            logits = trained.logits(images)
             classes = likeliest(logits, top)
             probabilities = logits.softmax(1).gather(1, classes)
             for index, labels, values in zip(

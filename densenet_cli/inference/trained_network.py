@@ -15,6 +15,7 @@ from densenet_cli.config.build import build_model
 from densenet_cli.config.trust import Trust
 from densenet_cli.data import pixel_statistics
 from densenet_cli.data.augmentation import Scale
+from densenet_cli.data.photo import centre_crop, ten_crops
 from densenet_cli.data.pixel_statistics import Whitening
 from densenet_cli.options import OptionError, UserError
 from densenet_cli.record.run_record import RunRecord, reported_checkpoint
@@ -38,6 +39,7 @@ class TrainedNetwork:
         bfloat16: whether it computes in bfloat16.
         checkpoint: the file of its weights.
         fields: the content of run.json.
+        antialias: whether its images are resized with antialiasing.
     """
 
     network: nn.Module
@@ -50,6 +52,7 @@ class TrainedNetwork:
     bfloat16: bool
     checkpoint: Path
     fields: dict[str, Any]
+    antialias: bool = True
 
     @property
     def batch_size(self) -> int:
@@ -60,6 +63,22 @@ class TrainedNetwork:
     def arithmetic(self) -> torch.autocast:
         """A context in which the network computes in its precision."""
         return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.bfloat16)
+
+    def crop(self, path: str | Path) -> Tensor:
+        """The centre of an image file, as the run reads it: (H, W, C) uint8."""
+        return centre_crop(path, self.image_size[0], self.crop_fraction, self.channels, self.antialias)
+
+    def ten_crops(self, path: str | Path) -> Tensor:
+        """Ten crops of an image file, see `photo.ten_crops`: (10, H, W, C) uint8."""
+        return ten_crops(path, self.image_size[0], self.crop_fraction, self.channels, self.antialias)
+
+    def check_ten_crops(self) -> None:
+        """Raise UserError if the network takes images whole."""
+        if self.crop_fraction == 1:
+            raise UserError(
+                "--ten-crop: this network takes images whole, not cropped; ten crops need "
+                "data=image_folder"
+            )
 
     def inputs(self, images: Tensor) -> Tensor:
         """Images (N, H, W, C) uint8, normalised for the network: (N, C, H, W) float32."""
@@ -72,9 +91,13 @@ class TrainedNetwork:
 
     @torch.inference_mode()
     def logits(self, images: Tensor) -> Tensor:
-        """The network's logits (N, classes), float32 on the CPU, for images (N, H, W, C) uint8."""
+        """The network's logits (N, classes), float32 on the CPU, for images (N, H, W, C) uint8.
+
+        For several crops of each image, (N, crops, H, W, C), they are the means over these.
+        """
         with self.arithmetic():
-            return self.network(self.inputs(images)).float().cpu()
+            logits = self.network(self.inputs(images.flatten(0, -4))).float().cpu()
+        return logits if images.ndim == 4 else logits.unflatten(0, images.shape[:2]).mean(1)
 
 
 def load(
@@ -129,6 +152,7 @@ def load(
         (precision or fields.get("precision")) == "bf16-mixed",
         checkpoint,
         fields,
+        fields["config"]["data"].get("antialias", True),
     )
 
 

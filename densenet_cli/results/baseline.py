@@ -26,7 +26,7 @@ from densenet_cli.results.until_decided import Sequential, sequential
 log = logging.getLogger(__name__)
 
 SHOWN = 6  # settings at most that an error names
-SAME_IMAGES = {f"data.{name}" for name in COMMON if name != "validation"}
+SAME_IMAGES = {f"data.{name}" for name in COMMON if name not in ("validation", "hold_out")}
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,8 @@ def show(console: Console, fields: dict[str, Any], folder: Path) -> None:
         fields: the content of run.json.
         folder: the run's folder.
     """
-    for title, text in [*_results(fields["results"]), *_costs(fields)]:
+    crops = fields["config"]["data"].get("test_crops", 1)
+    for title, text in [*_results(fields["results"], crops), *_costs(fields)]:
         _say(console, f"{title:<18} {text}")
     _say(console, f"{'folder':<18} {relative(folder)}")
 
@@ -75,18 +76,21 @@ def _device(fields: dict[str, Any]) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _results(results: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _results(results: dict[str, Any], crops: int) -> Iterator[tuple[str, str]]:
     if "test_error" not in results:  # trainer.limit_test_batches=0
         yield "test error", "not measured"
         return
     top5 = results.get("test_top5_error")
     also = "" if top5 is None else f" (top-5: {top5:.2f} %)"
+    also += f", {crops} crops of each image" if crops > 1 else ""
     yield "test error", f"{results['test_error']:.2f} %{also}"
     best, epoch = results.get("test_error_best"), results.get("best_epoch")
     if best is None:
         return
     if results.get("best_on_test"):
-        yield "  lowest", f"{best:.2f} %, epoch {epoch}: chosen by the test images, not to be reported"
+        one = ", of one crop" if crops > 1 else ""
+        why = "chosen by the test images, not to be reported"
+        yield "  lowest", f"{best:.2f} %{one}, epoch {epoch}: {why}"
         return
     yield "  last epoch", f"{results['test_error_last']:.2f} %"
     yield "  best epoch", f"{best:.2f} %, epoch {epoch}: chosen by held-out images"

@@ -335,8 +335,15 @@ class ImageClassifier(LightningModule):
                 setattr(self.train_metrics[name], key, value.to(self.device))
 
     def _logits(self, images: Tensor) -> Tensor:
-        """Logits in float32, valid until the next pass."""
-        return (self.graphs or self.network)(images).float()
+        """Logits in float32, valid until the next pass.
+
+        Of several crops of each image, (n, crops, C, H, W), they are the means: fb.resnet.torch takes
+        their sums, train.lua, which makes the same errors.
+        """
+        network, crops = self.graphs or self.network, images.shape[:2]
+        if images.ndim == 5:
+            return network(images.flatten(0, 1)).float().unflatten(0, crops).mean(1)
+        return network(images).float()
 
     def _replay(self, batch: Batch) -> Tensor | None:
         """The loss of a step that was replayed; None if it must be computed."""

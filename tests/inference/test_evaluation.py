@@ -16,6 +16,7 @@ from densenet_cli.data.digits import Digits
 from densenet_cli.inference import trained_network
 from densenet_cli.inference.evaluation import evaluate
 from densenet_cli.inference.predictions import predict
+from densenet_cli.options import UserError
 from densenet_cli.training.classifier import ImageClassifier
 
 
@@ -30,6 +31,11 @@ def photos():
                 pixels = np.clip(60 * label + chance.normal(60, 60, (40, 52, 3)), 0, 255)
                 Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.jpg")
     return ["data=image_folder", "data.root=photos", "data.image_size=16", "data.num_workers=0"]
+
+
+def photos_by_ten_crops():
+    """The same, tested by ten crops of each image, resized without antialiasing."""
+    return [*photos(), "data.test_crops=10", "data.antialias=false"]
 
 
 def cifar():
@@ -70,8 +76,14 @@ def with_equal_logits(checkpoint):
     torch.save(content, checkpoint)
 
 
-@pytest.mark.parametrize("images", [photos, cifar, digits])
-@pytest.mark.parametrize("precision", ["bf16-mixed", "32-true"])
+@pytest.mark.parametrize(
+    ("images", "precision"),
+    [
+        *((images, precision) for precision in ("bf16-mixed", "32-true") for images in (photos, cifar)),
+        *((digits, precision) for precision in ("bf16-mixed", "32-true")),
+        (photos_by_ten_crops, "32-true"),
+    ],
+)
 def test_evaluate_gives_the_logits_of_the_run_s_test(typed, monkeypatch, capsys, images, precision):
     words = [*images(), f"trainer.precision={precision}", "recipe.batch_size=24", "epochs=1"]
     assert typed(*TINY, *words, "hydra.run.dir=run", "++trainer.limit_train_batches=3") == (0, "")
@@ -90,7 +102,7 @@ def test_evaluate_gives_the_logits_of_the_run_s_test(typed, monkeypatch, capsys,
     found = evaluate(network, Path("photos"))
     classes = {name: label for label, name in enumerate(network.class_names)}
     order = list(range(len(tested)))
-    if images is not photos:  # files lie class by class
+    if images in (cifar, digits):  # files lie class by class
         order = [int(Path(path).stem) for path in found.paths]
     # In float32, sums may be rounded differently if an image is in another batch.
     rounding = 1e-6 if order != sorted(order) and precision == "32-true" else 0
@@ -100,10 +112,45 @@ def test_evaluate_gives_the_logits_of_the_run_s_test(typed, monkeypatch, capsys,
     assert found.measured == {
         name: results[f"test_{name}"] for name in ("error", "top5_error") if f"test_{name}" in results
     }
-    guesses = [classes[one.classes[0][0]] for one in predict(network, found.paths, top=2)]
+    ten = images is photos_by_ten_crops
+    predicted = predict(network, found.paths, top=2, ten_crop=ten)
+    guesses = [classes[one.classes[0][0]] for one in predicted]
     assert guesses == tested[order].argmax(1).tolist()
 
     monkeypatch.setattr(sys, "argv", ["densenet-model", "evaluate", "run", "photos"])
     with pytest.raises(SystemExit):
         model_cli.main()
     assert f"error          {results['test_error']:.2f} %" in capsys.readouterr().out
+
+
+def test_ten_crops_may_be_asked_for_and_declined(typed, monkeypatch, capsys):
+    words = [*photos(), "recipe.batch_size=24", "epochs=1", "++trainer.limit_train_batches=3"]
+    assert typed(*TINY, *words, "data.test_crops=10", "hydra.run.dir=run") == (0, "")
+    network = trained_network.load(Path("run"), "cpu", "32-true")
+    found = {ten: evaluate(network, Path("photos"), ten_crop=ten) for ten in (None, True, False)}
+    assert [one.crops for one in found.values()] == [10, 10, 1]
+    assert found[None].measured == found[True].measured
+    paths = found[True].paths
+    expected = torch.stack([network.logits(network.ten_crops(path)[None])[0] for path in paths])
+    torch.testing.assert_close(found[True].logits, expected, atol=1e-5, rtol=1e-5)
+    crops = torch.stack([network.logits(network.ten_crops(path)).mean(0) for path in paths])
+    torch.testing.assert_close(expected, crops, atol=1e-5, rtol=1e-5)
+    rows = Path("run/metrics.csv").read_text().splitlines()
+    by_one = float(dict(zip(*(row.split(",") for row in rows), strict=True))["test_loss"])
+    assert by_one == pytest.approx(found[False].measured["loss"], rel=0.02)  # of the last epoch, bf16
+    results = json.loads(Path("run/run.json").read_text())["results"]
+    assert results["test_loss"] == pytest.approx(found[True].measured["loss"], rel=0.02)
+    assert abs(results["test_loss"] - by_one) > 1e-6
+
+    for flag, words in (("--ten-crop", "39, ten crops of each"), ("--no-ten-crop", "39\n")):
+        monkeypatch.setattr(sys, "argv", ["densenet-model", "evaluate", "run", "photos", flag])
+        with pytest.raises(SystemExit):
+            model_cli.main()
+        assert f"images         {words}" in capsys.readouterr().out
+
+
+def test_a_network_that_takes_images_whole_has_no_ten_crops(typed):
+    assert typed(*TINY, *digits(), "epochs=1", "hydra.run.dir=run") == (0, "")
+    network = trained_network.load(Path("run"), "cpu")
+    with pytest.raises(UserError, match="--ten-crop: this network takes images whole"):
+        evaluate(network, Path("photos"), ten_crop=True)

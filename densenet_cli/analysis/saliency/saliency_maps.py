@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from torch import Tensor
 from densenet_cli.analysis.forward import Batches
 from densenet_cli.analysis.saliency.grad_cam import grad_cam
 from densenet_cli.analysis.saliency.occlusion import occlusion
-from densenet_cli.data.photo import centre_crop
 from densenet_cli.inference import image_batches
 from densenet_cli.inference.image_batches import Unreadable
 from densenet_cli.inference.trained_network import TrainedNetwork
@@ -114,13 +112,7 @@ def from_files(trained: TrainedNetwork, paths: Sequence[str]) -> tuple[Images, l
     Raises:
         UserError: none of them can be read.
     """
-    crop = functools.partial(
-        centre_crop,
-        size=trained.image_size[0],
-        fraction=trained.crop_fraction,
-        channels=trained.channels,
-    )
-    ((indices, images, unreadable),) = image_batches.batches(paths, crop, len(paths))
+    ((indices, images, unreadable),) = image_batches.batches(paths, trained.crop, len(paths))
     if not indices:
         first = unreadable[0]
         raise UserError(f"none of {len(paths)} image files can be read; {first.path}: {first.reason}")

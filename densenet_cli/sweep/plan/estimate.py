@@ -112,7 +112,8 @@ def _seconds(config: dict[str, Any], measured: Measurement, epochs: float) -> tu
         return _limited(config, measured.sizes[split], limit)
 
     train_images = _limited(config, _epoch_images(config, measured), "limit_train_batches")
-    test_s = images("test", "limit_test_batches") / measured.evaluation_images_per_second
+    crops = config["data"].get("test_crops", 1) * measured.sizes["test"]
+    test_s = _limited(config, crops, "limit_test_batches") / measured.evaluation_images_per_second
     evaluation_images = images(measured.evaluation_split, "limit_val_batches")
     every = config["trainer"].get("check_val_every_n_epoch") or 1
     epoch_s = (
