@@ -22,7 +22,7 @@ from densenet_cli.models.densenet import DenseNet
 from densenet_cli.options import UserError
 
 
-def lively(blocks=(4, 5)):
+def lively(blocks=(6, 3)):
     """A DenseNet in evaluation mode whose batch norms differ from one another."""
     network = DenseNet(6, 4, 0, block_config=blocks).eval()
     for module in network.modules():
@@ -47,7 +47,7 @@ def own_answers(network, images=200):
 def forget_early_maps(network, readers):
     """Let the batch norms of these readers give zeros for the maps of a block's first layers."""
     for block in connections(network):
-        early = block.sources[1 : 1 + len(block.layers) // 2]
+        early = block.sources[1 : 1 + len(block.layers) // 3]
         for reader in readers(block):
             for columns in early:
                 reader.norm.weight[columns] = reader.norm.bias[columns] = 0
@@ -71,7 +71,7 @@ def test_nothing_changes_only_where_early_maps_are_not_read(forgetful, others):
 
 
 def test_weights_can_be_even_where_early_maps_are_not_read():
-    network = lively((4, 4))
+    network = lively((6, 6))
     forget_early_maps(network, late_layers)
     assert claims(feature_reuse(network)).layers.evenness > 0.99  # 1 is the most
     assert early_maps(network, own_answers(network)).layers.points == 0
@@ -79,11 +79,11 @@ def test_weights_can_be_even_where_early_maps_are_not_read():
 
 @torch.no_grad()
 def test_only_late_readers_get_means_and_only_of_early_layers():
-    network = lively((5,))
+    network = lively((6,))
     images = torch.randn(7, 3, 8, 8)
     batches = [(images[:3], torch.zeros(3)), (images[3:], torch.zeros(4))]
     (block,) = connections(network)
-    assert [reader.name for reader in late_layers(block)] == ["denselayer4", "denselayer5"]
+    assert [reader.name for reader in late_layers(block)] == ["denselayer5", "denselayer6"]
     assert [reader.name for reader in end(block)] == ["classifier"]
 
     def inputs():
@@ -104,16 +104,16 @@ def test_only_late_readers_get_means_and_only_of_early_layers():
     torch.testing.assert_close(means["denseblock1"].float(), intact["classifier"].mean((0, 2, 3)))
     with cut([block], means, late_layers):
         found = inputs()
-    for name in ("denselayer1", "denselayer2", "denselayer3"):
+    for name in ("denselayer1", "denselayer2", "denselayer3", "denselayer4"):
         assert torch.equal(found[name], intact[name])
-    assert torch.equal(found["classifier"][:, :20], intact["classifier"][:, :20])  # 8 + 3 · 4 maps
-    early, late = slice(8, 16), slice(16, 20)
+    assert torch.equal(found["classifier"][:, :24], intact["classifier"][:, :24])  # 8 + 4 · 4 maps
+    early, late = slice(8, 16), slice(16, 24)
     expected = means["denseblock1"][early].float()[:, None, None].expand(7, 8, 8, 8)
-    for name in ("denselayer4", "denselayer5"):
+    for name in ("denselayer5", "denselayer6"):
         assert torch.equal(found[name][:, early], expected)
         assert torch.equal(found[name][:, :8], intact[name][:, :8])
         assert torch.equal(found[name][:, late], intact[name][:, late])
-    assert torch.equal(inputs()["denselayer5"], intact["denselayer5"])
+    assert torch.equal(inputs()["denselayer6"], intact["denselayer6"])
 
 
 def test_torchvisions_densenet_is_cut_too():
@@ -124,8 +124,8 @@ def test_torchvisions_densenet_is_cut_too():
     assert early_maps(network, [(images, labels)]).error == 0
 
 
-def test_blocks_of_one_layer_have_no_early_and_late_maps():
-    network = lively((1, 1))
+def test_blocks_of_two_layers_have_no_early_and_late_maps():
+    network = lively((1, 2))
     found = early_maps(network, own_answers(network))
     assert (found.layers, found.ends) == (None, None)
     with pytest.raises(UserError, match="ResNet is not a DenseNet"):

@@ -1,10 +1,13 @@
 """The error of a DenseNet whose late layers do not get the early maps of their block.
 
 Weights alone cannot show that maps are read: those of an untrained network are even. So connections are
-cut here: in each dense block of L layers the maps of the first L/2 layers (rounded down) are replaced,
-for some of their readers, by each map's mean over images and positions. Everything else stays: the
-other readers get the maps, and the readers get all others. If the maps were not read, the error would
-stay as it is; that of an untrained network does.
+cut here: in each dense block of three layers or more the maps of the first third of the layers (rounded
+down) are replaced, for some of their readers, by each map's mean over images and positions. Everything
+else stays: the other readers get the maps, and the readers get all others. If the maps were not read,
+the error would stay as it is; that of an untrained network does.
+
+The late layers are the last third, so that no early layer is next to one: what is cut are direct
+connections over at least a third of the block.
 """
 
 from __future__ import annotations
@@ -39,8 +42,8 @@ class EarlyMaps:
 
     Attributes:
         error: test error of the whole network, in percent.
-        layers: with the connections to the last L/2 layers of each block cut; None if all blocks have
-            a single layer.
+        layers: with the connections to the last third of the layers of each block cut; None if no
+            block has three layers.
         ends: with the connections to the transition or classifier after each block cut; None as well.
     """
 
@@ -59,7 +62,7 @@ def early_maps(network: nn.Module, batches: Batches) -> EarlyMaps:
     Raises:
         UserError: it is not a DenseNet.
     """
-    blocks = [block for block in connections(network) if len(block.layers) > 1]
+    blocks = [block for block in connections(network) if len(block.layers) >= 3]
     before = _wrong(network, batches)
     error = 100 * float(before.double().mean())
     if not blocks:
@@ -73,9 +76,9 @@ def early_maps(network: nn.Module, batches: Batches) -> EarlyMaps:
 
 
 def late_layers(block: Connections) -> list[Reader]:
-    """The last L/2 layers of a block."""
+    """The last third of the layers of a block."""
     layers = len(block.layers)
-    return block.readers[layers - layers // 2 : layers]
+    return block.readers[layers - layers // 3 : layers]
 
 
 def end(block: Connections) -> list[Reader]:
@@ -92,13 +95,13 @@ def cut(
     """Within the context these readers of each block get the means of its early layers' maps.
 
     Args:
-        blocks: dense blocks of two layers or more.
+        blocks: dense blocks of three layers or more.
         means: of all maps of each block, (maps,), by the block's name.
-        readers: chooses those of a block; they must come after its first L/2 layers.
+        readers: chooses those of a block; they must come after its first third of layers.
     """
     with ExitStack() as hooks:
         for block in blocks:
-            early = block.sources[1 : 1 + len(block.layers) // 2]
+            early = block.sources[1 : 1 + len(block.layers) // 3]
             hook = _replacing(slice(early[0].start, early[-1].stop), means[block.name])
             for reader in readers(block):
                 hooks.enter_context(reader.norm.register_forward_pre_hook(hook))
