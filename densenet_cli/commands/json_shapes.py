@@ -226,6 +226,7 @@ networks[].ends_cut_high_points       number or null
     "model lesions": """\
 networks[].network                             text
 networks[].units                               integer
+networks[].replaced_by                         text      zero, mean, or input (passed on)
 networks[].intact_error_percent                number
 networks[].one_deleted_mean_error_percent      number
 networks[].one_deleted_highest_error_percent   number

@@ -96,8 +96,8 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     lesions = commands["lesions"]
     lesions.add_argument(
-        "--replace", choices=("zero", "mean"), default="zero",
-        help="what replaces the maps of a deleted part; default: zero",
+        "--replace", choices=("zero", "mean", "both"), default="zero",
+        help="what replaces the maps of a deleted part; both: one after the other; default: zero",
     )  # fmt: skip
     _add_number(lesions, "--draws", 5, "random draws of each number of parts")
     _add_number(lesions, "--most", 10, "parts deleted, and pairs swapped, at most")

@@ -10,7 +10,7 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from densenet_cli.analysis.lesions.command import _row, _summary
+from densenet_cli.analysis.lesions.command import _row, _summaries
 from densenet_cli.analysis.lesions.experiments import (
     Lesion,
     LesionStudy,
@@ -327,5 +327,32 @@ def test_the_terminal_names_the_unit_of_the_largest_error():
     errors = [lesion.error for lesion in found[1:]]
     numbers = [f"{error:.2f}" for error in (found[0].error, sum(errors) / 5, max(errors))]
     worst = found[1 + errors.index(max(errors))].units
-    summary = _summary(NetworkLabel("ours", "DenseNet-BC"), found)
-    assert _row(summary) == ["ours", "5", *numbers, *worst]
+    (summary,) = _summaries(NetworkLabel("ours", "DenseNet-BC"), found)
+    assert _row(summary) == ["ours", "5", "zeros", *numbers, *worst]
+
+
+def test_zeros_and_means_stand_beside_each_other():
+    batches = [(IMAGES, LABELS)]
+    zeros, means = (LesionStudy(dense(), batches, replace, draws=2) for replace in ("zero", "mean"))
+    ours = [zeros.intact(), *zeros.delete_each(), *means.delete_each(), *zeros.swap_random([1])]
+    layers = LesionStudy(plain(), batches)
+    theirs = [layers.intact(), *layers.delete_each()]
+    dense_label, plain_label = NetworkLabel("D", "DenseNet-BC"), NetworkLabel("V", "VGG")
+    found = [*_summaries(dense_label, ours), *_summaries(plain_label, theirs)]
+    assert [(one["network"], one["replaced_by"]) for one in found] == [
+        *(("D", "zero"), ("D", "mean"), ("V", "input")),
+    ]
+    mean_errors = [lesion.error for lesion in means.delete_each()]
+    assert found[1]["one_deleted_highest_error_percent"] == max(mean_errors)
+    drawing = draw({dense_label: ours, plain_label: theirs}, "both")
+    first, swaps, second = drawing.figure.axes
+    titles = [axes.get_title(loc="left") for axes in (first, swaps, second)]
+    assert titles == ["one deleted: zeros", "pairs swapped", "one deleted: means"]
+    solid = [line.get_ydata() for line in second.get_lines() if len(line.get_ydata()) > 2]
+    assert list(solid[0]) == mean_errors
+    assert list(solid[1]) == [lesion.error for lesion in theirs[1:]]
+    replaced = {(point["experiment"], point["replaced_by"]) for point in drawing.points}
+    assert replaced == {
+        *(("intact", ""), ("swap_random", ""), ("delete_one", "zero")),
+        *(("delete_one", "mean"), ("delete_one", "input")),
+    }

@@ -7,6 +7,7 @@ As in Veit et al. 2016 (arXiv:1605.06431, sec. 4), in evaluation mode and withou
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import math
 import random
@@ -39,6 +40,8 @@ class Lesion:
         tau: Kendall's rank correlation of the units' order with the original one: 1 unless swapped.
         error: test error in percent.
         loss: mean cross-entropy in nats.
+        replaced_by: what replaced the maps of deleted units, "zero" or "mean"; "input" if their input
+            was passed on instead; "" if none were deleted.
     """
 
     experiment: str
@@ -48,6 +51,7 @@ class Lesion:
     tau: float
     error: float
     loss: float
+    replaced_by: str = ""
 
 
 @contextlib.contextmanager
@@ -120,6 +124,7 @@ class LesionStudy:
 
     Attributes:
         units: the network's units, from input to output.
+        replaced_by: that of the deletions; see `Lesion`.
 
     Raises:
         OptionError: an argument breaks its rule.
@@ -135,6 +140,7 @@ class LesionStudy:
         self.draws = whole_number("draws", draws, example=5)
         self.seed = whole_number("seed", seed, example=0, at_least=0)
         self._means = mean_outputs(network, self.units, batches) if replace == "mean" else None
+        self.replaced_by = "input" if self.units[0].output is None else replace
 
     def intact(self) -> Lesion:
         """The unchanged network."""
@@ -203,8 +209,10 @@ class LesionStudy:
         return number
 
     def _delete(self, experiment: str, units: Sequence[Unit], draw: int = 0) -> Lesion:
+        names = [unit.name for unit in units]
         with deleted(units, self._means):
-            return self._evaluated(experiment, [unit.name for unit in units], len(units), draw)
+            lesion = self._evaluated(experiment, names, len(units), draw)
+        return dataclasses.replace(lesion, replaced_by=self.replaced_by)
 
     def _swap(self, pairs: Sequence[Pair], draw: int) -> Lesion:
         order = list(range(len(self.units)))

@@ -20,28 +20,55 @@ from densenet_cli.figures.drawing import Drawing, grouped
 MEANS = 6  # points of the line for swaps, from τ = 1 to the lowest τ
 
 
+ROWS = {"zero": ("zero",), "mean": ("mean",), "both": ("zero", "mean")}
+WORDS = {"zero": "zeros", "mean": "means"}
+
+
 def draw(lesions: Mapping[NetworkLabel, Sequence[Lesion]], replace: str = "zero") -> Drawing:
     """Test error of each network after each lesion; a panel for each experiment that was run.
 
     Args:
         lesions: the results of each network's LesionStudy, all experiments together.
-        replace: what replaced the deleted maps, one of experiments.REPLACE.
+        replace: what replaced the deleted maps: "zero", "mean", or "both", a row of panels each.
     """
     done = {lesion.experiment for own in lesions.values() for lesion in own}
-    panels = {name: panel for name, panel in PANELS.items() if name in done}
+    panels = [name for name in PANELS if name in done]
+    rows = ROWS[replace]
     with style.styled():
-        figure = style.new_figure(style.PAGE if len(panels) > 1 else style.COLUMN, 3.2)
-        grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+        width = style.PAGE if len(panels) > 1 else style.COLUMN
+        figure = style.new_figure(width, 3.2 * len(rows))
+        grid = figure.subplots(len(rows), len(panels), squeeze=False, sharey=True)
         mark_of = marks(lesions)
-        for axes, (name, panel) in zip(grid, panels.items(), strict=True):
-            for network, own in lesions.items():
-                chosen = [lesion for lesion in own if lesion.experiment == name]
-                if chosen:
-                    panel(axes, [*_intact(own), *chosen], mark_of[network])
-        grid[0].set_ylabel("test error (%)")
-        grid[0].set_ylim(0, None)
+        for replaced_by, line in zip(rows, grid, strict=True):
+            for name, axes in zip(panels, line, strict=True):
+                if replaced_by != rows[0] and name not in DELETIONS:
+                    axes.remove()  # it is in the first row
+                    continue
+                _fill(axes, name, replaced_by, lesions, mark_of)
+                if len(rows) > 1 and name in DELETIONS:
+                    axes.set_title(f"{axes.get_title(loc='left')}: {WORDS[replaced_by]}")
+            line[0].set_ylabel("test error (%)")
+        grid[0, 0].set_ylim(0, None)
         figure.legend(handles=legend(mark_of), loc="outside lower center", ncols=3)
     return Drawing(figure, _points(lesions), _note(lesions, replace))
+
+
+def _fill(
+    axes: Axes,
+    name: str,
+    replaced_by: str,
+    lesions: Mapping[NetworkLabel, Sequence[Lesion]],
+    mark_of: Mapping[NetworkLabel, style.Mark],
+) -> None:
+    """Draw one experiment of each network; what passes its input on is drawn in all rows."""
+    for network, own in lesions.items():
+        chosen = [
+            lesion
+            for lesion in own
+            if lesion.experiment == name and lesion.replaced_by in (replaced_by, "input", "")
+        ]
+        if chosen:
+            PANELS[name](axes, [*_intact(own), *chosen], mark_of[network])
 
 
 def _intact(own: Sequence[Lesion]) -> list[Lesion]:
@@ -100,11 +127,14 @@ PANELS: dict[str, Callable[[Axes, Sequence[Lesion], style.Mark], None]] = {
     "delete_random": _several,
     "swap_random": _swaps,
 }
+DELETIONS = ("delete_one", "delete_random")
 
 
 def _note(lesions: Mapping[NetworkLabel, Sequence[Lesion]], replace: str) -> str:
     draws = 1 + max((lesion.draw for own in lesions.values() for lesion in own), default=0)
-    maps = {"zero": "zeros", "mean": "their means"}[replace]
+    maps = {"zero": "zeros", "mean": "their means", "both": "zeros, or in the second row their means"}[
+        replace
+    ]
     return (
         "Test error after units are deleted or swapped, without further training. Units: residual "
         f"blocks (deleted: the branch outputs {maps}); layers of a DenseNet (deleted: all readers of "
