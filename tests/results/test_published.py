@@ -125,8 +125,14 @@ def test_an_option_that_the_paper_does_not_state_may_have_any_value(config):
 def test_imagenet_with_its_top5_error(config):
     facts = {"name": "image_folder", "num_classes": 1000}
     words = ["model=densenet_121", "data=image_folder", "data.root=x", "recipe=paper_imagenet"]
+    reason = compare(setting_of(config(*words), train=1_281_167, **facts)).reason
+    assert reason == "antialias=true, the paper false"
+    words.append("data.antialias=false")
     found = compare(setting_of(config(*words), train=1_281_167, **facts)).published
     assert (found.error, found.top5) == (25.02, 7.71)
+    ten = config(*words, "data.test_crops=10")
+    found = compare(setting_of(ten, train=1_281_167, **facts)).published
+    assert (found.error, found.top5) == (23.61, 6.66)
     words[0] = "model=resnet_50"
     found = compare(setting_of(config(*words), train=1_281_167, **facts)).published
     assert (found.error, found.top5) == (24.01, 7.02)

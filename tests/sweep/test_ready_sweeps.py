@@ -248,6 +248,7 @@ def test_rivals_on_svhn():
     assert config["epochs"] == 50
     assert drops(config) == {30: 0.01, 35: 0.001}
     assert (config["data"]["normalise"], config["data"]["validation"]) == ("pixel_mean_std", 6000)
+    assert config["data"]["hold_out"] == "per_class"
     config = of_model(jobs, "wide_resnet_16_4")  # scripts/train_svhn.sh of the authors
     assert (config["epochs"], config["model"]["dropout"]) == (160, 0.4)
     assert rates(config)[0] == 0.01
