@@ -202,6 +202,7 @@ RESULTS = {  # name, as a regular expression -> what it must be, if it is there
     r"(test|validation)_(top5_)?error(_last|_best)?": PERCENT.or_null(),
     r"(test|validation)_loss(_last|_best)?": ANY_NUMBER.or_null(),
     "best_epoch": COUNT.or_null(),
+    "best_step": COUNT,
     "best_on_test": SWITCH,
     "reported": Shape("last or best", lambda value: value in ("last", "best")),
 }

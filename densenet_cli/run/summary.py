@@ -93,7 +93,8 @@ def _results(results: dict[str, Any], crops: int) -> Iterator[tuple[str, str]]:
         yield "  lowest", f"{best:.2f} %{one}, epoch {epoch}: {why}"
         return
     yield "  last epoch", f"{results['test_error_last']:.2f} %"
-    yield "  best epoch", f"{best:.2f} %, epoch {epoch}: chosen by held-out images"
+    step = f", step {results['best_step']:,}" if "best_step" in results else ""
+    yield "  best epoch", f"{best:.2f} %, epoch {epoch}{step}: chosen by held-out images"
     last, lowest = results["validation_error_last"], results["validation_error_best"]
     if last is not None and lowest is not None:
         yield "validation error", f"{last:.2f} % last, {lowest:.2f} % best"

@@ -94,6 +94,8 @@ def test_last_and_best(run: Run) -> dict[str, Any]:
     if run.data.evaluation_split == "test":
         errors = [row[column] for row in run.progress.rows if column in row]
         return results | {"test_error_best": min(errors, default=None), "best_on_test": True} | last
+    if run.checkpoints.best_step is not None:
+        results["best_step"] = run.checkpoints.best_step
     results["validation_error_last"] = run.progress.rows[-1].get(column)
     results["validation_error_best"] = run.checkpoints.best_value
     if best_epoch is None:

@@ -62,6 +62,7 @@ def read(section: dict[str, Any]) -> TrainerOptions:
     _check_names(arguments)
     for name in ("limit_train_batches", "limit_val_batches", "limit_test_batches"):
         _check_limit(name, arguments.get(name))
+    _check_interval(arguments)
     if ranks.launched_from_outside():
         arguments["devices"], arguments["num_nodes"] = ranks.launched_processes()
     device = _device(arguments["accelerator"], arguments["devices"])
@@ -98,6 +99,18 @@ def _check_limit(name: str, limit: Any) -> None:
     if not is_number or limit < 0 or (isinstance(limit, float) and not limit <= 1):
         rule = "must be a number of batches, or a share of them from 0.0 to 1.0"
         raise OptionError(f"trainer.{name}", limit, rule, 10)
+
+
+def _check_interval(arguments: dict[str, Any]) -> None:
+    """Check how often the network is evaluated: within an epoch a run is saved between evaluations."""
+    interval, steps = arguments.get("val_check_interval"), arguments.get("accumulate_grad_batches") or 1
+    is_number = isinstance(interval, (int, float)) and not isinstance(interval, bool)
+    if interval is not None and not (is_number and interval > 0):
+        rule = "must be a number of training batches, or a share of an epoch's up to 1.0"
+        raise OptionError("trainer.val_check_interval", interval, rule, 200)
+    if isinstance(interval, int) and isinstance(steps, int) and steps % interval == 0:
+        rule = "must be more batches than a step has: a run is saved only between two evaluations"
+        raise OptionError("trainer.val_check_interval", interval, rule, 2 * steps)
 
 
 def _device(accelerator: Any, number: Any) -> str:

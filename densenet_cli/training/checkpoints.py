@@ -48,7 +48,8 @@ class WholeFileCheckpointIO(TorchCheckpointIO):
 class Checkpoints(Checkpoint):
     """Saves last.ckpt after every epoch, every few minutes, and when the run is interrupted.
 
-    best.ckpt is the last.ckpt of the epoch with the lowest value of `monitor`. Lightning calls a
+    best.ckpt is the last.ckpt of the epoch with the lowest value of `monitor`; or what was saved at an
+    evaluation within an epoch (trainer.val_check_interval), if that had the lowest. Lightning calls a
     Checkpoint after the module's own hooks, so that it can monitor what the module has logged.
 
     Args:
@@ -60,6 +61,7 @@ class Checkpoints(Checkpoint):
     Attributes:
         best_value: the lowest value of `monitor` so far.
         best_epoch: the epoch that it belongs to, from 1.
+        best_step: the step after which it was found, if that was within the epoch.
     """
 
     def __init__(self, folder: Path, monitor: str, minutes: float, interruption: Interruption) -> None:
@@ -67,6 +69,7 @@ class Checkpoints(Checkpoint):
         self.monitor, self.minutes, self.interruption = monitor, minutes, interruption
         self.best_value: float | None = None
         self.best_epoch: int | None = None
+        self.best_step: int | None = None
         self._position = (0, 0)  # epoch and batch that come next, from 0
         self._saved_at = self._agreed_at = time.monotonic()
         self._agree_after, self._steps = 1, 0  # steps between two exchanges; steps since the last one
@@ -88,14 +91,20 @@ class Checkpoints(Checkpoint):
             return  # the epoch's end comes next
         if (batch_idx + 1) % trainer.accumulate_grad_batches:
             return  # accumulated gradients are not saved
+        if _is_evaluation_due(trainer, batch_idx):
+            return  # a run that resumed from here would leave out the evaluation
         wish = self._agreed_wish(trainer)
         if wish >= SAVE:
             self._save(trainer, self.last)
         self._stop_if_agreed(wish)
 
-    def on_validation_batch_end(self, *_: Any) -> None:
-        """Stop at once if this is the only process; several agree at the end of the epoch."""
-        self._stop_if_alone()
+    def on_validation_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Stop at once if this is the only process; several agree at the end of the epoch.
+
+        An evaluation within an epoch is completed: after the next step the run is saved, and stops.
+        """
+        if not is_within_epoch(trainer):
+            self._stop_if_alone()
 
     def on_test_batch_end(self, *_: Any) -> None:
         """The same; the trained network is saved already."""
@@ -111,10 +120,8 @@ class Checkpoints(Checkpoint):
         if is_repeated_end(pl_module):
             return
         self._position = (trainer.current_epoch + 1, 0)
-        logged = trainer.callback_metrics.get(self.monitor) if is_evaluated(pl_module) else None
-        value = None if logged is None else round(float(logged), 4)
-        if value is not None and (self.best_value is None or value < self.best_value):
-            self.best_value, self.best_epoch = value, trainer.current_epoch + 1
+        if self._is_best(trainer, pl_module):
+            self.best_step = None
             # best.ckpt first: if the process is killed between the two, the epoch is trained again.
             self._save(trainer, self.best)
             if trainer.is_global_zero:
@@ -123,14 +130,21 @@ class Checkpoints(Checkpoint):
             self._save(trainer, self.last)
         self._stop_if_agreed(self._agreed_wish(trainer, now=True))
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the best weights so far, if this evaluation within an epoch has found them."""
+        if is_within_epoch(trainer) and self._is_best(trainer, pl_module):
+            self.best_step = trainer.global_step
+            trainer.save_checkpoint(self.best)
+
     def state_dict(self) -> dict[str, Any]:
         """The best epoch so far, and the epoch and batch that come next."""
-        state = {"best_value": self.best_value, "best_epoch": self.best_epoch}
+        state = {name: getattr(self, name) for name in ("best_value", "best_epoch", "best_step")}
         return {**state, "position": list(self._position)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best epoch so far."""
         self.best_value, self.best_epoch = state_dict["best_value"], state_dict["best_epoch"]
+        self.best_step = state_dict.get("best_step")
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -139,6 +153,15 @@ class Checkpoints(Checkpoint):
         epoch, batch = position(checkpoint)
         log.info("resuming at epoch %d, batch %d", epoch + 1, batch + 1)
         trainer.datamodule.resume_at(epoch, batch)  # type: ignore[attr-defined]
+
+    def _is_best(self, trainer: Trainer, module: LightningModule) -> bool:
+        """Whether the current weights were evaluated and are the best so far, which is then noted."""
+        logged = trainer.callback_metrics.get(self.monitor) if is_evaluated(module) else None
+        value = None if logged is None else round(float(logged), 4)
+        if value is None or (self.best_value is not None and value >= self.best_value):
+            return False
+        self.best_value, self.best_epoch = value, trainer.current_epoch + 1
+        return True
 
     def _save(self, trainer: Trainer, path: Path) -> None:
         trainer.save_checkpoint(path)
@@ -180,6 +203,20 @@ def is_repeated_end(module: LightningModule) -> bool:
 def is_evaluated(module: LightningModule) -> bool:
     """Whether the logged evaluation is that of the current weights, and not of an earlier step."""
     return getattr(module, "evaluated_at", None) == module.global_step
+
+
+def is_within_epoch(trainer: Trainer) -> bool:
+    """Whether an evaluation that ends now is within an epoch, as by trainer.val_check_interval."""
+    return not (trainer.sanity_checking or trainer.is_last_batch or trainer.should_stop)
+
+
+def _is_evaluation_due(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether Lightning evaluates the network after this batch."""
+    every, interval = trainer.check_val_every_n_epoch, trainer.val_check_batch
+    assert interval is not None  # see trainer_options
+    if every is None:  # the interval counts the batches of all epochs
+        return (trainer.fit_loop.total_batch_idx + 1) % interval == 0
+    return (trainer.current_epoch + 1) % every == 0 and (batch_idx + 1) % interval == 0
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from rich.console import Console
 
-from densenet_cli.training.checkpoints import is_evaluated, is_repeated_end
+from densenet_cli.training.checkpoints import is_evaluated, is_repeated_end, is_within_epoch
 from densenet_cli.training.progress_bars import ProgressBars
 from densenet_cli.units import duration
 
@@ -32,6 +32,8 @@ class TrainingProgress(Checkpoint):
     Attributes:
         rows: the rows of metrics.csv: epoch (from 1), learning rate, losses, errors in percent,
             training images/s, seconds. They are saved in checkpoints: a resumed run has all its rows.
+            With evaluations within epochs (trainer.val_check_interval), a row has the latest of its
+            epoch.
         train_seconds, train_images: of all training steps so far.
     """
 
@@ -52,6 +54,8 @@ class TrainingProgress(Checkpoint):
         self._epoch_started: float | None = None
         self._epoch_train_seconds = 0.0
         self._epoch_images = 0
+        self._evaluation: dict[str, float] = {}  # the latest one within this epoch
+        self._evaluation_began = self._evaluation_seconds = 0.0  # those within this epoch
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the bars; say where a resumed run continues."""
@@ -73,7 +77,8 @@ class TrainingProgress(Checkpoint):
     ) -> None:
         """Count the images; now and then show loss, speed and time left."""
         self._epoch_images += len(batch[1]) * trainer.world_size
-        self._epoch_train_seconds = time.monotonic() - (self._epoch_started or 0)
+        seconds = time.monotonic() - (self._epoch_started or 0)
+        self._epoch_train_seconds = seconds - self._evaluation_seconds
         if self._bars is None or not self._bars.are_due():
             return
         done, total = batch_idx + 1, int(trainer.num_training_batches)
@@ -96,6 +101,23 @@ class TrainingProgress(Checkpoint):
             total = trainer.num_val_batches[0] if trainer.num_val_batches else None
             self._bars.show_batches(self.evaluation_split, batch_idx + 1, total)
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock of an evaluation."""
+        self._evaluation_began = time.monotonic()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note an evaluation within an epoch, whose time is none of training."""
+        if not is_within_epoch(trainer):
+            return
+        self._evaluation_seconds += time.monotonic() - self._evaluation_began
+        self._evaluation = {
+            name: float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith(self.evaluation_split)
+        }
+        found = ", ".join(f"{name} {value:.4f}" for name, value in self._evaluation.items())
+        log.info("step %d: %s", trainer.global_step, found)
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the epoch's row, and print it as a line."""
         if is_repeated_end(pl_module):
@@ -104,6 +126,7 @@ class TrainingProgress(Checkpoint):
         self.train_seconds += self._epoch_train_seconds
         self.train_images += self._epoch_images
         self._epoch_started, self._epoch_train_seconds, self._epoch_images = None, 0.0, 0
+        self._evaluation, self._evaluation_seconds = {}, 0.0
         line = self._line(self.rows[-1], trainer.max_epochs or 0)
         log.info(line)
         if self.console is not None:
@@ -136,6 +159,7 @@ class TrainingProgress(Checkpoint):
             "train_images": self.train_images,
             "epoch_train_seconds": self._epoch_train_seconds,
             "epoch_images": self._epoch_images,
+            "evaluation": self._evaluation,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -145,6 +169,7 @@ class TrainingProgress(Checkpoint):
         self.train_images = state_dict["train_images"]
         self._epoch_train_seconds = state_dict["epoch_train_seconds"]
         self._epoch_images = state_dict["epoch_images"]
+        self._evaluation = dict(state_dict.get("evaluation", {}))
 
     def _speed(self) -> float:
         """Training images per second in this epoch."""
@@ -162,11 +187,12 @@ class TrainingProgress(Checkpoint):
         return epochs_left * (last or self._epoch_train_seconds / max(done_of_epoch, 1e-9))
 
     def _row(self, trainer: Trainer, module: LightningModule) -> dict[str, Any]:
-        metrics = {
-            name.replace("/", "_"): float(value)
+        logged = {
+            name: float(value)
             for name, value in trainer.callback_metrics.items()
             if is_evaluated(module) or not name.startswith(self.evaluation_split)
         }
+        metrics = {name.replace("/", "_"): value for name, value in (self._evaluation | logged).items()}
         learning_rate = float(f"{metrics.pop('learning_rate'):.6g}")
         row = {"epoch": trainer.current_epoch + 1, "learning_rate": learning_rate}
         for name, value in sorted(metrics.items(), reverse=True):

@@ -87,6 +87,15 @@ def silent(text):
         (["epochs=10", "++trainer.check_val_every_n_epoch=5"], 3 + 10 * 10.6 + 0.5, 10.6),
         (["epochs=10", "++trainer.max_steps=25"], 3 + 1.6 * 11 + 0.5, 11),  # 1600 images
         (["epochs=10", "++trainer.max_steps=9999"], 3 + 10 * 11 + 0.5, 11),
+        (["recipe.steps=40", "epochs=null"], 3 + 2.5 * 11 + 0.5, 11),  # 16 in an epoch
+        # evaluations of 0.5 s: 3 in an epoch, and every 4 of all its 16 steps
+        (["epochs=10", "++trainer.val_check_interval=5"], 3 + 10 * 12 + 0.5, 12),
+        (["epochs=10", "++trainer.val_check_interval=0.5"], 3 + 10 * 11.5 + 0.5, 11.5),
+        (
+            ["epochs=10", "++trainer.val_check_interval=4", "++trainer.check_val_every_n_epoch=null"],
+            3 + 10 * 12.5 + 0.5,
+            12.5,
+        ),
         (["task=test", "checkpoint=last.ckpt"], 3 + 0.5, 11),
         (["budget=5epochs"], 3 + 5 * 11 + 0.5, 11),
         (["budget=7.456284e9"], 3 + 2 * 11 + 0.5, 11),  # 3 x 1,242,714 x 2000
@@ -104,7 +113,10 @@ def test_the_time_includes_all_images(words, seconds, seconds_per_epoch, config,
 
 @pytest.mark.parametrize(
     ("words", "epochs"),
-    [(["epochs=7"], 7), (["budget=1min"], 5.8125), (["budget=7.5e9"], 2), (["budget=2.5epochs"], 2.5)],
+    [
+        *[(["epochs=7"], 7), (["budget=1min"], 5.8125), (["budget=7.5e9"], 2)],
+        *[(["budget=2.5epochs"], 2.5), (["recipe.steps=93", "epochs=null"], 5.8125)],
+    ],
 )
 def test_an_estimate_says_how_many_epochs_a_run_has(words, epochs, config, benchmarks):
     (found,) = estimate([config("data=digits", *words)], silent)
@@ -128,6 +140,10 @@ def test_validation_images_are_evaluated_and_two_checkpoints_are_tested(config, 
     [
         "seed=1",
         "epochs=3",
+        "recipe.steps=3",
+        "recipe.warm_up={rate:0.01,steps:4}",
+        "recipe.reset_momentum_at_drops=true",
+        "++trainer.val_check_interval=4",
         "budget=3epochs",
         "recipe.optimizer.lr=0.01",
         "recipe.schedule.divisor=5",
@@ -171,6 +187,8 @@ def test_options_that_change_a_step_are_measured_separately(word, config, benchm
         ("epochs=many", "epochs=many"),
         ("recipe.optimizer.lr=-1", "recipe.optimizer.lr=-1"),
         ("++trainer.max_steps=few", "trainer.max_steps=few"),
+        ("++trainer.val_check_interval=often", "trainer.val_check_interval=often"),
+        ("recipe.steps=many", "recipe.steps=many"),
         ("++trainer.limit_train_batches=1.5", "trainer.limit_train_batches=1.5"),
         ("++trainer.limit_val_batches=-1", "trainer.limit_val_batches=-1"),
     ],

@@ -98,6 +98,8 @@ def _check_amounts(config: dict[str, Any]) -> None:
     for name, least in (("max_steps", -1), ("check_val_every_n_epoch", 1)):
         if trainer.get(name) is not None:
             whole_number(f"trainer.{name}", trainer[name], example=1, at_least=least)
+    if (interval := trainer.get("val_check_interval")) is not None:
+        number("trainer.val_check_interval", interval, example=200, above=0)
     for name in ("limit_train_batches", "limit_val_batches", "limit_test_batches"):
         if isinstance(trainer.get(name), float):
             number(f"trainer.{name}", trainer[name], example=0.5, at_least=0, at_most=1)
@@ -115,10 +117,10 @@ def _seconds(config: dict[str, Any], measured: Measurement, epochs: float) -> tu
     crops = config["data"].get("test_crops", 1) * measured.sizes["test"]
     test_s = _limited(config, crops, "limit_test_batches") / measured.evaluation_images_per_second
     evaluation_images = images(measured.evaluation_split, "limit_val_batches")
-    every = config["trainer"].get("check_val_every_n_epoch") or 1
+    evaluations = _evaluations(config["trainer"], -(-train_images // config["data"]["batch_size"]))
     epoch_s = (
         train_images / measured.images_per_second
-        + evaluation_images / measured.evaluation_images_per_second / every
+        + evaluations * evaluation_images / measured.evaluation_images_per_second
         + measured.epoch_end_seconds
     )
     if config["task"] == "test":
@@ -128,22 +130,32 @@ def _seconds(config: dict[str, Any], measured: Measurement, epochs: float) -> tu
     return measured.start_seconds + epochs * epoch_s + tests * test_s, epoch_s
 
 
+def _evaluations(trainer: dict[str, Any], batches: float) -> float:
+    """Evaluations per epoch, of which some may be within it (trainer.val_check_interval)."""
+    every, interval = trainer.get("check_val_every_n_epoch", 1), trainer.get("val_check_interval")
+    if isinstance(interval, float):
+        interval = max(1, int(batches * interval))
+    if every is None:  # the interval counts the batches of all epochs
+        return batches / (interval or batches or 1)
+    return (1 if interval is None else batches // interval) / every
+
+
 def _epochs(config: dict[str, Any], measured: Measurement) -> float:
     """The number of epochs; a budget, recipe.steps or trainer.max_steps may end the run within one."""
     trainer, images = config["trainer"], _epoch_images(config, measured)
     batch_size = config["data"]["batch_size"]
     step_images = batch_size * trainer.get("accumulate_grad_batches", 1)
     chosen = budget.read(config)
+    batches = budget.limited(-(-images // batch_size), trainer.get("limit_train_batches"))
+    epoch = budget.Epoch(min(images, batches * batch_size), step_images)
     if chosen is not None:
-        batches = budget.limited(-(-images // batch_size), trainer.get("limit_train_batches"))
-        epoch = budget.Epoch(min(images, batches * batch_size), step_images)
         step_s = step_images / measured.images_per_second
         return budget.length(config, chosen, epoch, measured.multiply_adds or 0, step_s).epochs
     train_images = _limited(config, images, "limit_train_batches")
     if not train_images:
         return config["epochs"] or 0
     own, most = run_length.chosen_steps(config), trainer.get("max_steps")
-    epochs = config["epochs"] if own is None else own * step_images / train_images
+    epochs = config["epochs"] if own is None else own / epoch.steps
     return epochs if most in (None, -1) else min(epochs, most * step_images / train_images)
 
 
