@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from densenet_cli.models.depth import repeats
 from densenet_cli.models.initialisation import initialise
-from densenet_cli.models.stochastic_depth import StochasticBranch, own_draws, without_branch
+from densenet_cli.models.stochastic_depth import StochasticBranch, own_draws
 from densenet_cli.options import OptionError, choice, number, switch, whole_number
 
 
@@ -55,6 +55,8 @@ class ResidualBlock(StochasticBranch):
         bias: whether convolutions have biases.
     """
 
+    BRANCH = "conv1", "bn1", "conv2", "bn2"
+
     def __init__(
         self,
         in_channels: int,
@@ -82,8 +84,7 @@ class ResidualBlock(StochasticBranch):
     def forward(self, x: Tensor) -> Tensor:
         """The block's output."""
         if self.is_left_out():
-            branch = (self.conv1, self.bn1, self.conv2, self.bn2)
-            return F.relu(without_branch(self.shortcut(x), branch))
+            return F.relu(self.without_branch(self.shortcut(x)))
         maps = F.relu(self.bn1(self.conv1(x)))
         maps = self.bn2(self.conv2(maps))
         return F.relu(self.shortcut(x) + self.weighted(maps))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +23,11 @@ class StochasticBranch(nn.Module):
             block's own. Processes that share a batch must seed it equally, with each step.
 
     Attributes:
+        BRANCH: the names of the modules of the branch.
         draws: None if the branch is always computed.
     """
+
+    BRANCH: ClassVar[Sequence[str]]
 
     def __init__(self, survival: float, draws: random.Random | None) -> None:
         super().__init__()
@@ -35,6 +38,15 @@ class StochasticBranch(nn.Module):
         """Whether this pass leaves the branch out, decided anew by each call."""
         return self.training and self.draws is not None and self.draws.random() >= self.survival
 
+    def without_branch(self, kept: Tensor) -> Tensor:
+        """Maps that do not depend on the branch, whose parameters yet get gradients: zeros.
+
+        Args:
+            kept: returned as they are.
+        """
+        branch = map(self.get_submodule, self.BRANCH)
+        return _ZeroGradients.apply(kept, *(own for module in branch for own in module.parameters()))
+
     def weighted(self, branch: Tensor) -> Tensor:
         """What is added to the shortcut: in training the branch, else its mean over many steps."""
         return branch if self.training or self.survival == 1 else branch * self.survival
@@ -43,16 +55,6 @@ class StochasticBranch(nn.Module):
 def own_draws() -> random.Random:
     """A generator that torch.manual_seed has seeded; torch's own numbers do not change."""
     return random.Random(torch.initial_seed())
-
-
-def without_branch(kept: Tensor, branch: Sequence[nn.Module]) -> Tensor:
-    """Maps that do not depend on modules, whose parameters yet get gradients: zeros.
-
-    Args:
-        kept: returned as they are.
-        branch: the modules.
-    """
-    return _ZeroGradients.apply(kept, *(own for module in branch for own in module.parameters()))
 
 
 class _ZeroGradients(torch.autograd.Function):

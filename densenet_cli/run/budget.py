@@ -1,8 +1,9 @@
 """budget=: how much a run trains, as multiply-adds, minutes or epochs, and how many steps that is.
 
 The multiply-adds of training are 3 x those of a forward pass x the images trained on: a backward pass
-computes the gradients of feature maps and of weights, each as much as the forward pass. Evaluations are
-not counted, nor what `cost.multiply_adds` leaves out, such as batch norm. Minutes are those of training
+computes the gradients of feature maps and of weights, each as much as the forward pass. Blocks that
+stochastic depth drops are not computed: each counts by its chance, as on average. Evaluations are not
+counted, nor what `cost.multiply_adds` leaves out, such as batch norm. Minutes are those of training
 steps with their batches, without start, compilation, evaluations and checkpoints.
 
 A run ends after the last step that its budget pays for, also within an epoch. It is then evaluated as
@@ -143,7 +144,7 @@ def length(
         config: the resolved configuration.
         budget: its budget.
         epoch: its size.
-        forward: multiply-adds of a forward pass over one image.
+        forward: multiply-adds of a forward pass over one image in training.
         seconds_per_step: needed for a budget in minutes.
 
     Raises:

@@ -51,7 +51,7 @@ def keep_to_length(
             classifier.warm_up.count_in_steps(epoch.steps)
         return _keep_to_steps(config, epoch, data, classifier, trainer)
     if known is None:
-        forward = forward_multiply_adds(classifier.network, data)
+        forward = trained_multiply_adds(classifier.network, data)
         known = budget.length(config, chosen, epoch, forward)
     _end_after(known.steps, epoch, classifier, trainer)
     classifier.is_spread = True
@@ -85,7 +85,7 @@ def _keep_to_steps(
         _end_after(steps, epoch, classifier, trainer)
     if own is None:
         return None
-    forward = forward_multiply_adds(classifier.network, data)
+    forward = trained_multiply_adds(classifier.network, data)
     return budget.of_steps(config, str(own), steps, epoch, forward)
 
 
@@ -127,3 +127,18 @@ def forward_multiply_adds(network: nn.Module, data: ImageData) -> int:
         raise UserError(
             f"this network cannot take images of {height} x {width} pixels: {first_line(error)}"
         ) from error
+
+
+def trained_multiply_adds(network: nn.Module, data: ImageData, forward: int | None = None) -> int:
+    """Those of a forward pass in training, on average: without what stochastic depth leaves out.
+
+    Args:
+        network: of the run.
+        data: of the run.
+        forward: `forward_multiply_adds` of both, if they are known.
+
+    Raises:
+        UserError: as `forward_multiply_adds`.
+    """
+    forward = forward_multiply_adds(network, data) if forward is None else forward
+    return forward - cost.left_out_multiply_adds(network, data.image_size, data.channels)

@@ -27,7 +27,7 @@ from densenet_cli.record.run_record import (
 )
 from densenet_cli.run import budget, summary
 from densenet_cli.run.budget import Length
-from densenet_cli.run.length import forward_multiply_adds
+from densenet_cli.run.length import forward_multiply_adds, trained_multiply_adds
 from densenet_cli.run.parts import Run
 from densenet_cli.training import devices
 from densenet_cli.training.progress import TrainingProgress
@@ -117,7 +117,10 @@ class Recorder:
 
     def _train_multiply_adds(self, run: Run) -> int | None:
         """Those of all training steps; None if they cannot be counted."""
-        each = budget.training_multiply_adds(run.config, self.record.fields["multiply_adds"])
+        forward = trained_multiply_adds(
+            run.classifier.network, run.data, self.record.fields["multiply_adds"]
+        )
+        each = budget.training_multiply_adds(run.config, forward)
         return None if each is None else each * run.progress.train_images
 
     def _refuse_other_images(self, data: dict[str, Any]) -> None:

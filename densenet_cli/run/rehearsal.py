@@ -21,7 +21,7 @@ from rich.console import Console
 
 from densenet_cli.run import budget
 from densenet_cli.run.budget import Length
-from densenet_cli.run.length import epoch_of, forward_multiply_adds
+from densenet_cli.run.length import epoch_of, trained_multiply_adds
 from densenet_cli.run.parts import Run
 from densenet_cli.run.train import train
 from densenet_cli.training.interruption import Interruption
@@ -79,14 +79,14 @@ class StepSeconds(Callback):
 
     Attributes:
         epoch: the size of an epoch.
-        forward: multiply-adds of a forward pass over one image.
+        forward: multiply-adds of a forward pass over one image in training.
         seconds: of a step with its batch.
     """
 
     def on_ready(self, run: Run) -> None:
         """Note the sizes."""
         self.epoch = epoch_of(run.data, run.trainer)
-        self.forward = forward_multiply_adds(run.classifier.network, run.data)
+        self.forward = trained_multiply_adds(run.classifier.network, run.data)
         self.seconds = 0.0
         self._batches, self._lasted, self._since = 0, 0.0, time.monotonic()
 

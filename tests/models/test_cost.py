@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from densenet_cli.models.cost import count_parameters, multiply_adds
+from densenet_cli.models.cost import count_parameters, left_out_multiply_adds, multiply_adds
 from densenet_cli.models.densenet import DenseNet
 from densenet_cli.models.preact_resnet import PreActResNet
 from densenet_cli.models.resnet import ResNet
@@ -361,3 +361,22 @@ def test_weights_are_not_copied(monkeypatch):
 def test_image_without_pixels_is_refused(image_size):
     with pytest.raises(OptionError, match="image_size="):
         multiply_adds(small_network(), image_size)
+
+
+def test_stochastic_depth_leaves_out_each_branch_by_its_chance():
+    with torch.device("meta"):
+        network = ResNet(10, 20, "B", survival_probability=0.5)
+        constant = ResNet(10, 20, "B")
+    full = multiply_adds(constant, 32)
+    assert left_out_multiply_adds(constant, 32) == 0
+    assert multiply_adds(network, 32) == full  # of an evaluation
+    block = 2 * 9 * 16 * 16 * 32 * 32  # of any block; where the shape changes the first half of it less
+    sizes = [block, block, block, 0.75 * block, block, block, 0.75 * block, block, block]
+    expected = sum(0.5 * position / 9 * size for position, size in enumerate(sizes, start=1))
+    assert left_out_multiply_adds(network, 32) == pytest.approx(expected, abs=1)
+    # arXiv:1603.09382, section 3: with p_L = 0.5, 40 of the 54 blocks of ResNet-110 on average
+    with torch.device("meta"):
+        deep = ResNet(10, 110, survival_probability=0.5)
+    assert 1 - left_out_multiply_adds(deep, 32) / multiply_adds(deep, 32) == pytest.approx(
+        40.25 / 54, abs=0.003
+    )

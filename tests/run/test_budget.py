@@ -154,6 +154,22 @@ def test_a_network_without_multiply_adds_is_refused():
         _length(1e12, Epoch(IMAGES, 64), forward=0)
 
 
+def test_blocks_that_stochastic_depth_drops_are_not_paid_for(typed, tmp_path):
+    network = ["data=digits", "recipe=one_cycle", "model=resnet", "model.depth=8"]
+    words = [*network, "model.survival_probability=0.5", "trainer=cpu", "next_steps=[]"]
+    status, message = typed(*words, "budget=3e9", "hydra.run.dir=run")
+    assert status == 0, message
+    record = _record(tmp_path / "run")
+    # three blocks of two 3x3 convolutions; p = 5/6, 4/6, 3/6; images of 8x8 pixels
+    blocks = [9 * 16 * 16 * 64 * 2, 9 * 32 * 16 * (16 + 32), 9 * 64 * 4 * (32 + 64)]
+    rest = 9 * 3 * 16 * 64 + 64 * 10
+    assert record["multiply_adds"] == rest + sum(blocks)  # of a prediction
+    each = 3 * (rest + round(sum(size * p / 6 for size, p in zip(blocks, (5, 4, 3), strict=True))))
+    assert record["train_multiply_adds"] == record["budget"]["multiply_adds"]
+    assert record["train_multiply_adds"] % each == 0
+    assert 3e9 - 64 * each < record["train_multiply_adds"] <= 3e9
+
+
 def test_minutes_that_are_too_few_say_how_many_are_enough():
     with pytest.raises(OptionError, match=r"one epoch .*budget=2\.3min"):
         _length("1min", Epoch(IMAGES, 64), seconds=6.0)

@@ -89,11 +89,11 @@ class StepTimer(Callback):
 
     def on_ready(self, run: Run) -> None:
         """Write what is known before training, in case the steps kill this process."""
+        network, image = run.classifier.network, (run.data.image_size, run.data.channels)
         self.facts = Measurement(
-            parameters=cost.count_parameters(run.classifier.network),
-            multiply_adds=cost.multiply_adds(
-                run.classifier.network, run.data.image_size, run.data.channels
-            ),
+            parameters=cost.count_parameters(network),
+            multiply_adds=cost.multiply_adds(network, *image),
+            left_out_multiply_adds=cost.left_out_multiply_adds(network, *image),
             device=f"{devices.device_name(run.device)}, {run.trainer.precision}",
             sizes=run.data.sizes,
             evaluation_split=run.data.evaluation_split,

@@ -150,7 +150,8 @@ def _epochs(config: dict[str, Any], measured: Measurement) -> float:
     epoch = budget.Epoch(min(images, batches * batch_size), step_images)
     if chosen is not None:
         step_s = step_images / measured.images_per_second
-        return budget.length(config, chosen, epoch, measured.multiply_adds or 0, step_s).epochs
+        forward = (measured.multiply_adds or 0) - measured.left_out_multiply_adds
+        return budget.length(config, chosen, epoch, forward, step_s).epochs
     train_images = _limited(config, images, "limit_train_batches")
     if not train_images:
         return config["epochs"] or 0

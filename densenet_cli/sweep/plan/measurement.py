@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Measurement:
-    """The result of a benchmark run. The first five are known even if its steps fail.
+    """The result of a benchmark run. The first six are known even if its steps fail.
 
     Attributes:
         parameters, multiply_adds: of the network; of one image.
         device: its name and the number format.
         sizes: the number of images in "train", "validation" and "test".
+        left_out_multiply_adds: what stochastic depth saves of `multiply_adds` in training, on average.
         evaluation_split: the images evaluated after each epoch, "validation" or "test".
         images_per_second, evaluation_images_per_second: over all devices together.
         start_seconds: from the configuration to the first step; mostly reading the data.
@@ -23,6 +24,7 @@ class Measurement:
 
     parameters: int | None = None
     multiply_adds: int | None = None
+    left_out_multiply_adds: int = 0
     device: str = ""
     sizes: dict[str, int] = field(default_factory=dict)
     evaluation_split: str = "test"
