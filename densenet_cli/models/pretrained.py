@@ -96,15 +96,23 @@ def _make_grey(
         log.info("pretrained.weights=%s: %s: colours are added, for grey images", weights, key)
 
 
+def _classifiers(network: nn.Module) -> list[str]:
+    """The names of the last linear layers of a network and of the modules in its list `auxiliary`."""
+    auxiliary = getattr(network, "auxiliary", None)
+    modules = list(auxiliary) if isinstance(auxiliary, nn.ModuleList) else []
+    theirs = [f"auxiliary.{index}.{classifier(one)[0]}" for index, one in enumerate(modules)]
+    return [classifier(network)[0], *theirs]
+
+
 def _of_other_classes(
     network: nn.Module, own: dict[str, Tensor], found: dict[str, Tensor], are_others: bool
 ) -> list[str]:
-    """The names of the classifier's parameters if the weights are for other classes, else none.
+    """The names of the classifiers' parameters if the weights are for other classes, else none.
 
     They are if the classes are known to differ, or if their number does.
     """
-    name, _ = classifier(network)
-    keys = [key for key in own if key.rpartition(".")[0] == name]
+    names = _classifiers(network)
+    keys = [key for key in own if key.rpartition(".")[0] in names]
     others = [key for key in keys if key in found and found[key].shape != own[key].shape]
     same_inputs = all(found[key].shape[1:] == own[key].shape[1:] for key in others)
     return keys if (others or are_others) and same_inputs else []

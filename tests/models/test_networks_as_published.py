@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from densenet_cli.models.cost import count_parameters, multiply_adds
 from densenet_cli.models.history.alexnet import AlexNet, local_response_normalisation
-from densenet_cli.models.history.googlenet import MODULES, GoogLeNet
+from densenet_cli.models.history.googlenet import MODULES, AuxiliaryPooling, GoogLeNet
 from densenet_cli.models.history.inception_resnet import InceptionResNetV1
 from densenet_cli.models.history.lenet import LeNet5
 from densenet_cli.models.torchvision_models import torchvision_model
@@ -151,14 +151,16 @@ def test_auxiliary_classifiers_of_googlenet_are_those_of_section_5():
     assert averaged == [(512, 4, 4), (528, 4, 4)]
     assert network.eval()(images).shape == (2, 1000)
     assert len(averaged) == 2  # nothing is computed for them in evaluation
+    maps = torch.randn(2, 3, 14, 14)
+    assert torch.equal(AuxiliaryPooling()(maps), F.avg_pool2d(maps, 5, 3))
 
 
 def test_googlenets_outputs_are_those_of_three_networks():
     torch.manual_seed(0)
     network = GoogLeNet(4, auxiliary=True, dropout=0.0).train()
     for classifier in network.auxiliary:
-        classifier[6].p = 0.0
-    images = torch.randn(2, 3, 96, 96)
+        classifier[5].p = 0.0
+    images = torch.randn(2, 3, 48, 48)
     found = network(images)
     maps_4a = network.to_4a(network.stem(images))
     torch.testing.assert_close(found[0], copy.deepcopy(network).eval()(images))

@@ -10,6 +10,7 @@ from torch import nn
 from torchvision import models
 
 from densenet_cli.models.densenet import DenseNet
+from densenet_cli.models.history.googlenet import GoogLeNet
 from densenet_cli.models.pretrained import classifier, load_pretrained
 from densenet_cli.options import UserError
 from densenet_cli.training.checkpoints import load_checkpoint, load_weights
@@ -154,6 +155,17 @@ def test_a_classifier_for_other_classes_stays_new(theirs, tmp_path):
     )
     assert torch.equal(network.features.conv0.weight, theirs.features.conv0.weight)
     assert classifier(network)[0] == "classifier"
+
+
+def test_auxiliary_classifiers_for_other_classes_stay_new_too(tmp_path):
+    trained, network = GoogLeNet(3, auxiliary=True), GoogLeNet(4, auxiliary=True)
+    torch.save(trained.state_dict(), tmp_path / "weights.pth")
+    before = copy.deepcopy(network.state_dict())
+    kept = load_pretrained(network, str(tmp_path / "weights.pth"))
+    layers = ("auxiliary.0.6", "auxiliary.1.6", "fc")
+    assert kept == [f"{layer}.{name}" for layer in layers for name in ("weight", "bias")]
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, (before if name in kept else trained.state_dict())[name]), name
 
 
 def test_a_classifier_for_as_many_other_classes_stays_new(theirs, tmp_path):

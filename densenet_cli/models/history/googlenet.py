@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision.ops import Conv2dNormActivation
 
 from densenet_cli.models.history.bn_inception import Branches
@@ -45,6 +46,16 @@ MODULES = {
     "5b": Widths(384, (192, 384), (48, 128), 128),
 }
 AUXILIARY_DROPOUT = 0.7  # section 5
+
+
+class AuxiliaryPooling(nn.Module):
+    """Averages of 5x5 with stride 3 if the images have 224x224 pixels: (N, C, H, W) -> (N, C, 4, 4)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """16 averages of each map; of 4x4 equal parts where the maps are not of 14x14."""
+        if x.shape[2:] == (14, 14):
+            return F.avg_pool2d(x, kernel_size=5, stride=3)
+        return F.adaptive_avg_pool2d(x, 4)
 
 
 class GoogLeNet(nn.Module):
@@ -135,10 +146,9 @@ def _module(in_channels: int, name: str) -> Branches:
 
 
 def _auxiliary_classifier(in_channels: int, num_classes: int) -> nn.Sequential:
-    """Maps (N, C, 14, 14) -> logits (N, num_classes); section 5."""
+    """Maps (N, C, H, W) -> logits (N, num_classes); section 5."""
     return nn.Sequential(
-        nn.AvgPool2d(5, stride=3),
-        nn.AdaptiveAvgPool2d(4),  # has an effect for other images than 224x224 only
+        AuxiliaryPooling(),
         _convolution(in_channels, 128, 1),
         nn.Flatten(),
         nn.Linear(128 * 4 * 4, 1024),
