@@ -82,6 +82,8 @@ def test_last_and_best(run: Run) -> dict[str, Any]:
         epoch, on SVHN that of the epoch with the lowest validation error (DenseNet paper, section 4.2).
         `reported` says whether it belongs to the last or the best epoch. Without held-out images the
         lowest test error of all epochs is noted too, but never reported: the test images chose it.
+        `validation_error_last` is that of the last evaluation in the last epoch; `best_step` is the
+        step of the best one, if that was within an epoch.
         The classifier then holds what the reported weights made of each test image.
     """
     best_epoch = run.checkpoints.best_epoch
