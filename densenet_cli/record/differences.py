@@ -104,6 +104,8 @@ def phrase(name: str, value: Any) -> str:
         text = SCHEDULES.get(text, text)
     if name == "epochs" and value == 1:
         return "1 epoch"
+    if name == "data.channels" and value == 1:
+        return "grey levels"
     if name in PHRASES:
         return PHRASES[name].format(text)
     return text if name.endswith("_target_") else f"{printable(name.rpartition('.')[2])}={text}"

@@ -20,7 +20,14 @@ from densenet_cli.record.trained_on import COMMON
 from densenet_cli.results.records import Run
 
 # The names that papers use; they add "+" if the training images are augmented.
-DATA_NAMES = {"Cifar10": "C10", "Cifar100": "C100", "Svhn": "SVHN", "Digits": "digits"}
+DATA_NAMES = {
+    "Cifar10": "C10",
+    "Cifar100": "C100",
+    "Svhn": "SVHN",
+    "Digits": "digits",
+    "Mnist": "MNIST",
+    "FashionMnist": "Fashion-MNIST",
+}
 IMAGENET = (1000, 1_281_167)  # classes and training images of ILSVRC-2012
 IN_OTHER_COLUMNS = {f"model.{name}" for name in NAMED} | {"data._target_", "data.augment"}
 

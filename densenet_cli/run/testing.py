@@ -28,12 +28,17 @@ def prepare_data(config: dict[str, Any], data: ImageData, checkpoint: dict[str, 
     """Normalise images as when the checkpoint was trained, and not by new measurements.
 
     Raises:
-        UserError: if the images have other classes than it was trained on.
+        UserError: if the images have other classes, or another number of channels, than it was
+            trained on.
     """
     path = Path(config["checkpoint"])
     before = checkpoint.get("trained_on") or {}
     if difference := trained_on.other_classes(before, {"class_names": list(data.class_names)}):
         rule = f"has other classes than checkpoint={path} was trained on: {difference}"
+        raise trained_on.refusal(rule, config["data"])
+    channels = before.get("channels", 3)  # no record in outputs/study has it
+    if before and channels != data.channels:
+        rule = f"has images of {data.channels} channels; checkpoint={path} was trained on {channels}"
         raise trained_on.refusal(rule, config["data"])
     if before.get("image_size", size := list(data.image_size)) != size:
         text = "trained on images of %s pixels, tested on images of %s"

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from idx_files import write_idx
 from PIL import Image
 from tiny_run import TINY
 
@@ -60,6 +61,25 @@ def digits():
     return ["data=digits"]
 
 
+def grey_photos():
+    """The photos, read in grey levels."""
+    return [*photos(), "data.channels=1"]
+
+
+def mnist():
+    """A small MNIST of noise, and its test images as PNG files."""
+    (folder := Path("mnist", "MNIST", "raw")).mkdir(parents=True)
+    chance = np.random.default_rng(0)
+    for name, count in (("train", 90), ("t10k", 77)):
+        pixels = chance.integers(0, 256, (count, 28, 28), np.uint8)
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        write_idx(folder / f"{name}-images-idx3-ubyte.gz", pixels)
+        write_idx(folder / f"{name}-labels-idx1-ubyte.gz", labels)
+    as_files(pixels, labels.tolist(), [str(digit) for digit in range(10)])
+    words = ["data=mnist", "data.root=mnist", "data.verify=false"]
+    return [*words, "data.normalise=scale"]  # no warning that this is another MNIST
+
+
 def as_files(images, labels, names):
     for number, (pixels, label) in enumerate(zip(images, labels, strict=True)):
         path = Path("photos", names[label], f"{number:04}.png")
@@ -79,8 +99,12 @@ def with_equal_logits(checkpoint):
 @pytest.mark.parametrize(
     ("images", "precision"),
     [
-        *((images, precision) for precision in ("bf16-mixed", "32-true") for images in (photos, cifar)),
-        *((digits, precision) for precision in ("bf16-mixed", "32-true")),
+        *(
+            (images, precision)
+            for precision in ("bf16-mixed", "32-true")
+            for images in (photos, cifar, mnist, digits)
+        ),
+        (grey_photos, "32-true"),
         (photos_by_ten_crops, "32-true"),
     ],
 )
@@ -102,7 +126,7 @@ def test_evaluate_gives_the_logits_of_the_run_s_test(typed, monkeypatch, capsys,
     found = evaluate(network, Path("photos"))
     classes = {name: label for label, name in enumerate(network.class_names)}
     order = list(range(len(tested)))
-    if images in (cifar, digits):  # files lie class by class
+    if images in (cifar, mnist, digits):  # files lie class by class
         order = [int(Path(path).stem) for path in found.paths]
     # In float32, sums may be rounded differently if an image is in another batch.
     rounding = 1e-6 if order != sorted(order) and precision == "32-true" else 0

@@ -118,6 +118,8 @@ def test_options_that_differ_are_listed():
         ("Cifar100", False, "C100"),
         ("Svhn", False, "SVHN"),
         ("Digits", True, "digits+"),
+        ("Mnist", False, "MNIST"),
+        ("FashionMnist", True, "Fashion-MNIST+"),
     ],
 )
 def test_data_in_the_notation_of_the_papers(target, augment, name):
