@@ -85,7 +85,9 @@ def differing_among_peers(flats: Sequence[dict[str, Any]], families: Sequence[st
     keyed = []
     for options, family in zip(flats, families, strict=True):
         keys = {name: _builder(options, name, family) for name in options}
-        for builder in set(keys.values()):
+        classes = [name.removesuffix("_target_") for name in options if name.endswith("._target_")]
+        # An argument at the value at which it has no effect is left out, of some classes every one.
+        for builder in {*keys.values(), *(_builder(options, one, family) for one in classes)}:
             peers[builder] += 1
         for name, builder in keys.items():
             values[builder, name].append(shown(options[name]))

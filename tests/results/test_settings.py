@@ -76,6 +76,12 @@ def test_a_title_has_the_options_that_differ_and_no_others():
     ]
 
 
+def test_a_title_has_an_option_whose_class_has_no_other_that_acts():
+    lenet = {"_target_": "densenet_cli.models.history.lenet.LeNet5", "pooling": "subsampling"}
+    found = titles(run(model=lenet), run(model=lenet | {"pooling": "max"}))
+    assert found == ["LeNet-5", "LeNet-5, pooling=max"]
+
+
 def test_a_title_has_no_option_of_another_kind_of_network_or_schedule():
     assert titles(run(), run(model=RESNET)) == ["DenseNet-BC (L=100, k=12)", "ResNet-110"]
     assert titles(run(), run(recipe__schedule=ONE_CYCLE)) == [
