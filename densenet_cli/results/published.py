@@ -159,8 +159,7 @@ def _unlike(setting: Setting, entry: Published) -> Iterator[str]:
     if entry.norm_images and sizes != [entry.norm_images]:
         ours, theirs = " or ".join(map(str, sizes)), entry.norm_images
         yield f"each batch norm's statistics are over {ours} images, the paper's over {theirs}"
-    known = {str(run.fields.get("precision", "32-true")) for run in setting.done}
-    if precisions := sorted(known - {"32-true"}):
+    if precisions := sorted({_precision(run) for run in setting.done} - {"32-true"}):
         yield f"computed in {' or '.join(precisions)}, the paper's in 32 bits"
     if entry.remark:
         yield f"the paper reports {entry.remark}"
@@ -172,6 +171,12 @@ def _norm_images(run: Run) -> int:
     """Over how many images each batch norm of a run computed its statistics in a step."""
     images, processes = run.config["data"]["batch_size"], run.fields.get("processes", 1)
     return images if run.config["trainer"].get("sync_batchnorm") else images // processes
+
+
+def _precision(run: Run) -> str:
+    """The precision of a run; "TF32" if convolutions in 32 bits round their factors to 10 bits."""
+    precision = str(run.fields.get("precision", "32-true"))
+    return "TF32" if precision == "32-true" and run.fields.get("tf32") else precision
 
 
 def _departures(setting: Setting, entry: Published) -> list[str]:

@@ -141,6 +141,8 @@ def test_published_errors_are_shown_with_the_difference_or_a_reason():
 def test_notes_say_what_else_differs_from_the_published_runs():
     found = shown(run(4.6, precision="bf16-mixed", data__verify=False), paper=True)
     assert "Not as published: computed in bf16-mixed, the paper's in 32 bits." in found.notes
+    rounded = "Not as published: computed in TF32, the paper's in 32 bits."
+    assert rounded in shown(run(4.6, tf32=True), paper=True).notes
     files = "Not as published: the files may be other than the official ones (data.verify=false)."
     assert files in found.notes
 
