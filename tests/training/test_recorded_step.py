@@ -111,8 +111,9 @@ OVERRIDES = [*TINY, "model.dropout=0", "trainer.implementation=reference", "trai
             "recipe.gradient_clip=0.05",
             "trainer.precision=bf16-mixed",
         ],
+        ["data.normalise=zca", "data.border=reflect", "data.drop_last=true"],
     ],
-    ids=["averaged weights", "new rate each step", "smaller last batches"],
+    ids=["averaged weights", "new rate each step", "smaller last batches", "whitened whole batches"],
 )
 def test_recorded_steps_give_the_same_bits_as_steps_as_they_come(
     overrides, config, graphs_made, tmp_path
@@ -275,11 +276,19 @@ GPU = [
 
 @needs_gpu
 @pytest.mark.gpu
-@pytest.mark.parametrize("implementation", ["reference", "fused"])
-def test_a_gpu_trains_the_same_bits_with_recorded_steps(implementation, config, tmp_path):
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["trainer.implementation=reference"],
+        ["trainer.implementation=fused"],
+        ["data.normalise=zca", "data.border=reflect"],
+    ],
+    ids=str,
+)
+def test_a_gpu_trains_the_same_bits_with_recorded_steps(overrides, config, tmp_path):
     runs = [
         Trained(
-            config(*GPU, f"trainer.implementation={implementation}", f"trainer.cuda_graphs={graphs}"),
+            config(*GPU, *overrides, f"trainer.cuda_graphs={graphs}"),
             tmp_path / graphs,
             recorded=False,  # the run itself decides
         )
@@ -303,9 +312,11 @@ class NoWaiting(Callback):
 
 @needs_gpu
 @pytest.mark.gpu
-def test_a_recorded_step_does_not_wait_for_the_gpu(config, tmp_path):
+@pytest.mark.parametrize("normalise", ["mean_std", "pixel_mean", "zca"])
+def test_a_recorded_step_does_not_wait_for_the_gpu(normalise, config, tmp_path):
+    options = config(*GPU, "epochs=1", f"data.normalise={normalise}")
     try:
-        run = Trained(config(*GPU, "epochs=1"), tmp_path, recorded=False, callbacks=[NoWaiting()])
+        run = Trained(options, tmp_path, recorded=False, callbacks=[NoWaiting()])
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert run.classifier.recorded_step._recording is not None
