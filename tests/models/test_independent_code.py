@@ -27,6 +27,7 @@ pytest.importorskip("pytorchcv")
 from pytorchcv.models import (  # noqa: E402
     densenet,
     densenet_cifar,
+    inceptionresnetv1,
     inceptionresnetv2,
     inceptionv3,
     inceptionv4,
@@ -105,6 +106,23 @@ def mobilenet_with_relu6() -> nn.Module:
     return network
 
 
+def inception_resnet_v1_of_the_paper() -> nn.Module:
+    """pytorchcv's is facenet's: without its sixth module C, and with one linear layer, not two."""
+    network = for_small_images(inceptionresnetv1.inceptionresnetv1)()
+    del network.features.stage3.unit7
+    network.output = nn.Linear(1792, CLASSES)
+    return network
+
+
+def preresnet164_with_first_strides() -> nn.Module:
+    """pytorchcv's, with the strides of 3x3 convolutions moved to the 1x1 before, as in He's code."""
+    network = preresnet_cifar.preresnet164bn_cifar10()
+    for stage in (network.features.stage2, network.features.stage3):
+        first, second, _ = stage.unit1.body.children()
+        first.conv.stride, second.conv.stride = second.conv.stride, first.conv.stride
+    return network
+
+
 def bn_vgg16_for_cifar() -> nn.Module:
     """pytorchcv's with biases, and one linear layer, as in kuangliu/pytorch-cifar, models/vgg.py."""
     network = vgg.bn_vgg16b()
@@ -163,11 +181,16 @@ PEERS = {
     ),
     "pytorchcv pre-activation ResNet-20": Peer(
         from_pytorchcv(preresnet_cifar.preresnet20_cifar10),
-        "preact_resnet model.depth=20 model.block=basic",
+        "preact_resnet model.depth=20 model.block=basic model.first_activation=in_branch",
         2e-15,
     ),
     "pytorchcv pre-activation ResNet-164": Peer(
-        from_pytorchcv(preresnet_cifar.preresnet164bn_cifar10), "preact_resnet_164", 3e-13
+        from_pytorchcv(preresnet_cifar.preresnet164bn_cifar10),
+        "preact_resnet_164 model.stride=3x3",
+        3e-13,
+    ),
+    "pytorchcv pre-activation ResNet-164, strides moved": Peer(
+        preresnet164_with_first_strides, "preact_resnet_164", 3e-13
     ),
     "pytorchcv WRN-16-4": Peer(
         from_pytorchcv(wrn_cifar.get_wrn_cifar, blocks=16, width_factor=4), "wide_resnet_16_4", 2e-15
@@ -193,6 +216,13 @@ PEERS = {
     "pytorchcv Inception-ResNet v2": Peer(
         for_small_images(inceptionresnetv2.inceptionresnetv2),
         "history/inception_resnet_v2",
+        0.0,
+        size=107,
+        images=2,
+    ),
+    "pytorchcv Inception-ResNet v1": Peer(
+        inception_resnet_v1_of_the_paper,
+        "history/inception_resnet_v1",
         0.0,
         size=107,
         images=2,
