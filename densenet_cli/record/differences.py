@@ -38,6 +38,7 @@ SCHEDULES = {
     "divide_when_reached": "step",
     "divide_when_completed": "step",
     "divide_at_steps": "step",
+    "inverse_time": "inverse-time",
 }
 
 

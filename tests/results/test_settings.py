@@ -88,6 +88,8 @@ def test_a_title_has_no_option_of_another_kind_of_network_or_schedule():
         "DenseNet-BC (L=100, k=12), step schedule",
         "DenseNet-BC (L=100, k=12), one-cycle schedule",
     ]
+    inverse_time = {"_target_": "densenet_cli.training.schedules.inverse_time", "decay": 0.01}
+    assert titles(run(), run(recipe__schedule=inverse_time))[1].endswith(", inverse-time schedule")
     faster = run(recipe__schedule={**ONE_CYCLE, "max_lr": 0.2}, recipe__optimizer__lr=0.2)
     assert titles(run(recipe__schedule=ONE_CYCLE), faster) == [
         "DenseNet-BC (L=100, k=12), lr=0.1",
