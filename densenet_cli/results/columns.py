@@ -138,7 +138,7 @@ def _published(row: Row) -> str:
     found = row.comparison.published if row.comparison else None
     if found is None:
         return ""
-    others = ", ".join(units.percent(error) for error, _ in found.elsewhere)
+    others = ", ".join(f"{error:g}" for error, _ in found.elsewhere)
     return units.percent(found.error) + (f" ({others})" if others else "")
 
 

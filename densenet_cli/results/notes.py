@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from densenet_cli import units
 from densenet_cli.plain_text import counted
 from densenet_cli.record.run_record import reported_checkpoint
 from densenet_cli.results.columns import Row, on_cpu
@@ -103,7 +102,7 @@ def _notes_on_papers(found: Sequence[Row]) -> list[str]:
     unlike: dict[str, list[str]] = {}
     for title, one, entry in compared:
         for error, source in entry.elsewhere:
-            elsewhere.setdefault(source, []).append(f"{title}, {entry.data}: {units.percent(error)}")
+            elsewhere.setdefault(source, []).append(f"{title}, {entry.data}: {error:g}")
         for text in one.unlike:
             unlike.setdefault(text, []).append(title)
     notes += [

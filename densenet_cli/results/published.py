@@ -57,7 +57,6 @@ class Published:
         unstated: options that are not stated: they may have any value.
         train_images: training images, without held-out ones.
         norm_images: over how many images each batch norm computed its statistics; None: not stated.
-        remark: a part of the protocol that cannot change the weights; None if there is none.
         unpublished: why there is no protocol; None if there is one.
     """
 
@@ -71,7 +70,6 @@ class Published:
     unstated: tuple[str, ...]
     train_images: int
     norm_images: int | None
-    remark: str | None
     unpublished: str | None
 
     @property
@@ -143,7 +141,6 @@ def _entries(content: dict[str, Any]) -> Iterator[Published]:
                     unstated=tuple(protocol.pop("unstated", ())),
                     train_images=protocol.pop("train_images"),
                     norm_images=protocol.pop("norm_images"),
-                    remark=protocol.pop("remark", None),
                     unpublished=protocol.pop("unpublished", None),
                     protocol=protocol,
                 )
@@ -161,8 +158,6 @@ def _unlike(setting: Setting, entry: Published) -> Iterator[str]:
         yield f"each batch norm's statistics are over {ours} images, the paper's over {theirs}"
     if precisions := sorted({_precision(run) for run in setting.done} - {"32-true"}):
         yield f"computed in {' or '.join(precisions)}, the paper's in 32 bits"
-    if entry.remark:
-        yield f"the paper reports {entry.remark}"
     if any(run.config["data"].get("verify") is False for run in setting.done):
         yield "the files may be other than the official ones (data.verify=false)"
 

@@ -26,8 +26,8 @@ from densenet_cli.sweep import grid
 UNSTATED = "Huang et al. 2017, who ran it, do not say by which recipe"
 FIGURE_3 = {  # table 3 of arXiv:1608.06993, and fb.resnet.torch, pretrained/README.md
     "DenseNet-121": "25.02",
-    "DenseNet-169": "23.80 (23.60)",
-    "DenseNet-201": "22.58 (22.50)",
+    "DenseNet-169": "23.80 (23.6)",
+    "DenseNet-201": "22.58 (22.5)",
     "DenseNet-264": "22.15",
     "ResNet-34": "26.73",
     "ResNet-50": "24.01",
@@ -210,7 +210,7 @@ def cell(row):
     """The cell "published %" of a row of the JSON, or the reason why it is empty."""
     if row["published_error_percent"] is None:
         return row["why_not_compared"]
-    others = ", ".join(f"{one['error_percent']:.2f}" for one in row["published_elsewhere"])
+    others = ", ".join(f"{one['error_percent']:g}" for one in row["published_elsewhere"])
     return f"{row['published_error_percent']:.2f}" + (f" ({others})" if others else "")
 
 

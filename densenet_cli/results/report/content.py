@@ -150,7 +150,7 @@ def _published(row: Row) -> str:
     if found is None or found.published is None:
         return f"No published error to compare with: {found.reason}." if found else ""
     published = found.published
-    others = "".join(f", {error:.2f} % ({source})" for error, source in published.elsewhere)
+    others = "".join(f", {error:g} % ({source})" for error, source in published.elsewhere)
     unlike = f" Not as published: {'; '.join(found.unlike)}." if found.unlike else ""
     return (
         f"Published: {published.error:.2f} % ({published.source}){others}; "
