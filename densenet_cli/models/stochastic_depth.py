@@ -36,7 +36,11 @@ class StochasticBranch(nn.Module):
 
     def is_left_out(self) -> bool:
         """Whether this pass leaves the branch out, decided anew by each call."""
-        return self.training and self.draws is not None and self.draws.random() >= self.survival
+        if not self.training or self.draws is None:
+            return False
+        # Not random() < survival: torch.compile would compute it once, and keep the result for ever.
+        (left_out,) = self.draws.choices((False, True), (self.survival, 1 - self.survival))
+        return left_out
 
     def without_branch(self, kept: Tensor) -> Tensor:
         """Maps that do not depend on the branch, whose parameters yet get gradients: zeros.

@@ -197,6 +197,20 @@ def test_weight_decay_and_momentum_act_on_a_block_that_is_left_out():
     assert (weight.grad == 0).all()
 
 
+@pytest.mark.slow
+def test_a_compiled_network_leaves_out_other_blocks_in_each_step():
+    """torch.compile would evaluate random() once, and keep the result."""
+    torch.manual_seed(0)
+    network = ResNet(10, 8, survival_probability=0.5)
+    reference, images = copy.deepcopy(network), torch.randn(2, 3, 8, 8)
+    compiled = torch.compile(network, backend="eager")
+    for _ in range(8):
+        torch.testing.assert_close(compiled(images), reference(images))
+    counts = [int(block.bn1.num_batches_tracked) for block in blocks_of(network)]
+    assert counts == [int(block.bn1.num_batches_tracked) for block in blocks_of(reference)]
+    assert 0 < min(counts) < 8
+
+
 def test_a_frozen_branch_needs_no_gradient():
     network = ResNet(10, 8, survival_probability=0.5)
     for block in blocks_of(network):

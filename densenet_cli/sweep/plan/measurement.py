@@ -11,9 +11,9 @@ class Measurement:
 
     Attributes:
         parameters, multiply_adds: of the network; of one image.
+        left_out_multiply_adds: what stochastic depth saves of `multiply_adds` in training, on average.
         device: its name and the number format.
         sizes: the number of images in "train", "validation" and "test".
-        left_out_multiply_adds: what stochastic depth saves of `multiply_adds` in training, on average.
         evaluation_split: the images evaluated after each epoch, "validation" or "test".
         images_per_second, evaluation_images_per_second: over all devices together.
         start_seconds: from the configuration to the first step; mostly reading the data.

@@ -111,17 +111,14 @@ class Measurements:
         return {key: Measurement(**fields) for key, fields in entries if _is_valid(fields)}
 
 
-COUNTS = "parameters", "multiply_adds", "left_out_multiply_adds", "peak_memory_bytes"
-
-
 def _is_valid(fields: Any) -> bool:
     """Whether an entry of the file is a `Measurement` without an error."""
     if not isinstance(fields, dict) or fields.keys() != asdict(Measurement()).keys():
         return False
     sizes = fields["sizes"]
     speeds = [fields["images_per_second"], fields["evaluation_images_per_second"]]
-    numbers = [fields[name] for name in COUNTS]
-    numbers += [fields["start_seconds"], fields["epoch_end_seconds"]]
+    amounts = ("parameters", "multiply_adds", "left_out_multiply_adds", "peak_memory_bytes")
+    numbers = [fields[name] for name in (*amounts, "start_seconds", "epoch_end_seconds")]
     return (
         isinstance(sizes, dict)
         and sizes.keys() == {"train", "validation", "test"}
