@@ -88,6 +88,9 @@ def silent(text):
         (["epochs=10", "++trainer.max_steps=25"], 3 + 1.6 * 11 + 0.5, 11),  # 1600 images
         (["epochs=10", "++trainer.max_steps=9999"], 3 + 10 * 11 + 0.5, 11),
         (["recipe.steps=40", "epochs=null"], 3 + 2.5 * 11 + 0.5, 11),  # 16 in an epoch
+        (["epochs=10", "data.drop_last=true"], 3 + 10 * 10.6 + 0.5, 10.6),  # 960 images
+        (["recipe.steps=30", "epochs=null", "data.drop_last=true"], 3 + 2 * 10.6 + 0.5, 10.6),
+        (["budget=2epochs", "data.drop_last=true"], 3 + 2 * 10.6 + 0.5, 10.6),
         # evaluations of 0.5 s: 3 in an epoch, and every 4 of all its 16 steps
         (["epochs=10", "++trainer.val_check_interval=5"], 3 + 10 * 12 + 0.5, 12),
         (["epochs=10", "++trainer.val_check_interval=0.5"], 3 + 10 * 11.5 + 0.5, 11.5),
@@ -109,6 +112,12 @@ def test_the_time_includes_all_images(words, seconds, seconds_per_epoch, config,
     assert found.seconds == pytest.approx(seconds)
     assert (found.parameters, found.multiply_adds) == (2_666, 1_242_714)
     assert (found.peak_memory_bytes, found.error) == (10**9, None)
+
+
+def test_ten_crops_take_ten_times_as_long_in_the_test_only(config, benchmarks):
+    words = ["data=image_folder", "data.root=photos", "data.test_crops=10", "epochs=10"]
+    found = estimate([config(*words), config(*words, "++trainer.limit_test_batches=0.5")], silent)
+    assert [one.seconds for one in found] == [3 + 10 * 11 + 5, 3 + 10 * 11 + 2.5]
 
 
 @pytest.mark.parametrize(
