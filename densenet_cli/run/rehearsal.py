@@ -119,7 +119,7 @@ class StepSeconds(Callback):
 def _without_end(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration for training that only the callback ends, and that evaluates nothing."""
     recipe, trainer = dict(config["recipe"]), dict(config["trainer"])
-    recipe |= {"report": "last", "steps": None, "warm_up": None}
+    recipe |= {"report": "last", "steps": None, "warm_up": None, "reset_momentum_at_drops": False}
     recipe["schedule"] = {"_target_": "densenet_cli.training.schedules.constant"}
     recipe["optimizer"] = {**recipe["optimizer"], "lr": 1e-3}
     trainer |= {"limit_val_batches": 0, "limit_test_batches": 0, "enable_progress_bar": False}

@@ -267,7 +267,8 @@ def _assert_equal(folder, other):
 @pytest.mark.slow
 def test_a_run_in_minutes_keeps_its_number_of_steps(command, interrupted, tmp_path):
     """Broken off while steps are measured, then before the first checkpoint, then after it."""
-    overrides = [*SMALL, "budget=0.05min", "hydra.run.dir=broken"]
+    recipe = ["recipe=wide_resnet", "data.batch_size=64", "recipe.warm_up={rate:0.01,epochs:60}"]
+    overrides = [*SMALL, *recipe, "budget=0.05min", "hydra.run.dir=broken"]
     assert interrupted(*overrides, once="broken/run.json", send=signal.SIGKILL)[0] == -9
     assert "budget" not in _record(tmp_path / "broken")
     result = command("resume=broken")
@@ -288,7 +289,7 @@ def test_a_run_in_minutes_keeps_its_number_of_steps(command, interrupted, tmp_pa
         assert (resumed["budget"], resumed["results"]) == (measured["budget"], results)
 
     steps = measured["budget"]["steps"]
-    same = command(*SMALL, f"budget={steps / STEPS}epochs", "hydra.run.dir=epochs")
+    same = command(*SMALL, *recipe, f"budget={steps / STEPS}epochs", "hydra.run.dir=epochs")
     assert same.returncode == 0, same.stderr
     assert _record(tmp_path / "epochs")["budget"]["steps"] == steps
     for name, tensor in weights(tmp_path / "epochs").items():

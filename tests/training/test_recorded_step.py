@@ -112,8 +112,15 @@ OVERRIDES = [*TINY, "model.dropout=0", "trainer.implementation=reference", "trai
             "trainer.precision=bf16-mixed",
         ],
         ["data.normalise=zca", "data.border=reflect", "data.drop_last=true"],
+        [
+            *("recipe=wide_resnet", "data.batch_size=64", "epochs=3", "data.drop_last=true"),
+            "recipe.warm_up={rate:0.01,steps:9}",
+        ],
     ],
-    ids=["averaged weights", "new rate each step", "smaller last batches", "whitened whole batches"],
+    ids=[
+        *("averaged weights", "new rate each step", "smaller last batches", "whitened whole batches"),
+        "cleared momentum",
+    ],
 )
 def test_recorded_steps_give_the_same_bits_as_steps_as_they_come(
     overrides, config, graphs_made, tmp_path
