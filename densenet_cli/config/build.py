@@ -39,8 +39,8 @@ def build(section: str, options: dict[str, Any], **given: Any) -> Any:
 def build_model(options: dict[str, Any], num_classes: int, in_channels: int) -> Any:
     """Build the section `model` for a data set.
 
-    A network is told the number of channels by its argument in_channels: that of RGB images, 3, only if
-    the argument has no default value.
+    A network is told the number of channels by its argument in_channels. If the argument has another
+    default value than 3, it is left alone where images have 3.
 
     Args:
         options: `_target_` and its arguments.
@@ -57,7 +57,7 @@ def build_model(options: dict[str, Any], num_classes: int, in_channels: int) -> 
             rule = "must be the number of channels of the images, or left out"
             raise OptionError("model.in_channels", options["in_channels"], rule, in_channels)
     elif parameter is not None:
-        if in_channels != 3 or parameter.default is parameter.empty:
+        if in_channels != 3 or parameter.default in (parameter.empty, 3):
             given["in_channels"] = in_channels
     elif in_channels != 3:
         have = f"{in_channels} channel" if in_channels == 1 else f"{in_channels} channels"

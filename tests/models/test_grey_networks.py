@@ -26,6 +26,17 @@ def test_lenet_5_has_the_60_000_parameters_of_its_paper():
     assert sum(sizes.values()) == 60_000
 
 
+@pytest.mark.parametrize(
+    ("channels", "parameters", "macs"), [(1, 61_706, 416_520), (3, 62_006, 651_720)]
+)
+def test_lenet_5_as_it_is_often_built_has_its_size(channels, parameters, macs):
+    """With max pooling and a full C3: counted by hand, as 5x5 convolutions with biases."""
+    network = LeNet5(10, pooling="max", connections="all", in_channels=channels)
+    widths = [(25 * channels + 1) * 6, (25 * 6 + 1) * 16, (400 + 1) * 120, 121 * 84, 85 * 10]
+    assert count_parameters(network) == sum(widths) == parameters
+    assert multiply_adds(network, 32, channels) == macs
+
+
 def test_networks_of_the_fashion_mnist_benchmark_have_their_sizes():
     """zalandoresearch/fashion-mnist, README: DenseNet-BC of 768K, WRN 40-4 of 8.9M parameters."""
     assert count_parameters(DenseNet(10, 12, 100, in_channels=1)) // 1000 == 768
