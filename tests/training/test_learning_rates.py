@@ -114,7 +114,7 @@ class Trainer:
 def schedule_of(config, images):
     """A classifier with the recipe's schedule, its optimizer, and the number of steps of an epoch."""
     data = SimpleNamespace(
-        sizes={"train": images}, batch_size=config["data"]["batch_size"], image_size=(2, 2),
+        sizes={"train": images}, batch_size=config["data"]["batch_size"], image_size=(2, 2), channels=3,
         num_classes=2, evaluation_split="validation",
         epoch_order=lambda world_size: EpochOrder(images, config["data"]["batch_size"], seed=0),
     )  # fmt: skip
