@@ -146,9 +146,9 @@ PEERS = {
         "densenet_40 model.compression=0.5 model.init_channels=24",
         *(2e-15, 4e-15),
     ),
-    "torchvision DenseNet, 7 layers": Peer(
-        lambda: torchvision.models.DenseNet(12, (2, 3, 2), 24, num_classes=CLASSES),
-        "densenet_121 model.growth_rate=12 model.block_config=[2,3,2]",
+    "torchvision DenseNet, 7 layers with bottlenecks of 2k": Peer(
+        lambda: torchvision.models.DenseNet(12, (2, 3, 2), 24, bn_size=2, num_classes=CLASSES),
+        "densenet_121 model.growth_rate=12 model.block_config=[2,3,2] model.bn_size=2",
         *(0.0, 7e-15),
         match="name",
         size=48,
