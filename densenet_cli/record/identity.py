@@ -28,12 +28,11 @@ WITHOUT_EFFECT = (
 # Options that not all records have: at these values a run is what it is without them.
 WITHOUT_EFFECT_AT = {
     "model.implementation": "auto",  # in the records of outputs/study; now trainer.implementation
-    "model.pooling": "subsampling",
-    "model.connections": "table_1",
     "pretrained.weights": None,
     "pretrained.frozen": False,
     "pretrained.layer_decay": 1,
     "budget": None,
+    "data.channels": 3,
     "data.drop_last": False,
     "data.border": "zeros",
     "data.hold_out": "proportional",
@@ -42,7 +41,6 @@ WITHOUT_EFFECT_AT = {
     "recipe.steps": None,
     "recipe.warm_up": None,
     "recipe.reset_momentum_at_drops": False,
-    "data.channels": 3,
 }
 # The same for arguments of our networks: the values that these had before there was an option.
 WITHOUT_EFFECT_IN_NETWORKS: dict[str, dict[str, Any]] = {
@@ -54,6 +52,7 @@ WITHOUT_EFFECT_IN_NETWORKS: dict[str, dict[str, Any]] = {
         "init": "fan_out",
     },
     "densenet_cli.models.wide_resnet.WideResNet": {"init": "fan_out"},
+    "densenet_cli.models.history.lenet.LeNet5": {"pooling": "subsampling", "connections": "table_1"},
 }
 # Arguments of networks that have no effect, whatever their value, beside another one of some value.
 WITHOUT_EFFECT_BESIDE: dict[str, dict[str, tuple[str, Any]]] = {
