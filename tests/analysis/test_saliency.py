@@ -33,7 +33,7 @@ def trained(network=None, size=16):
         network(torch.randn(8, 3, size, size))  # for the batch norms
     statistics = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.2]}
     scale = Scale.of(statistics, size, torch.device("cpu"))
-    return TrainedNetwork(network.eval(), CLASSES, (size, size), 1.0, scale, "cpu", False, None, {})
+    return TrainedNetwork(network.eval(), CLASSES, (size, size), 3, 1.0, scale, "cpu", False, None, {})
 
 
 @dataclass(frozen=True)
