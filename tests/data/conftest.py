@@ -42,7 +42,8 @@ def server(tmp_path):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.folder, server.url = folder, f"http://127.0.0.1:{server.server_port}"
     server.requests = []
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    # The default waits up to half a second at each shutdown.
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield server
     server.shutdown()
     server.server_close()
