@@ -8,7 +8,6 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Container, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,7 @@ from densenet_cli.data.image_files import (
     parents,
     place,
 )
+from densenet_cli.data.photo_split import Files
 from densenet_cli.options import OptionError
 
 log = logging.getLogger(__name__)
@@ -38,23 +38,6 @@ ROLES = {
     "test": "test",
     "testing": "test",
 }
-
-
-@dataclass(frozen=True)
-class Files:
-    """Image files and their classes.
-
-    Attributes:
-        paths: absolute, or relative to the working folder.
-        labels: (n,) int64, an index into the class names.
-    """
-
-    paths: list[str]
-    labels: np.ndarray
-
-    def chosen(self, indices: np.ndarray) -> Files:
-        """The files with these indices."""
-        return Files([self.paths[index] for index in indices], self.labels[indices])
 
 
 def split_folders(root: Path, left_out: LeftOut | None = None) -> dict[str, Path]:

@@ -87,10 +87,10 @@ def test_a_folder_must_be_given():
 
 
 def test_there_are_at_most_eight_workers_and_one_per_core(tmp_path, monkeypatch):
-    monkeypatch.setattr("densenet_cli.data.image_folder.usable_cores", lambda: 64)
+    monkeypatch.setattr("densenet_cli.data.photo_data.usable_cores", lambda: 64)
     data = folder(fill(tmp_path / "a", 2), num_workers=None)
     assert data.workers() == 8
-    monkeypatch.setattr("densenet_cli.data.image_folder.usable_cores", lambda: 3)
+    monkeypatch.setattr("densenet_cli.data.photo_data.usable_cores", lambda: 3)
     assert data.workers() == 3
     data.num_workers = 0
     assert data.workers() == 0

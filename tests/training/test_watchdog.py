@@ -9,7 +9,7 @@ import time
 import pytest
 from tiny_run import TINY, TINY_PHOTOS
 
-from densenet_cli.data.image_folder import FolderSplit
+from densenet_cli.data.photo_split import PhotoSplit
 from densenet_cli.training import watchdog
 from densenet_cli.training.classifier import ImageClassifier
 from densenet_cli.training.interruption import Interrupted, Interruption
@@ -51,7 +51,7 @@ def test_a_step_that_takes_much_longer_than_those_before_is_reported(typed, monk
 @pytest.mark.usefixtures("photos")
 @pytest.mark.parametrize("is_late", [True, False], ids=["signal-after-the-warning", "signal-before"])
 def test_a_signal_stops_a_run_whose_loader_workers_are_stuck(is_late, typed, monkeypatch, tmp_path):
-    image, metrics = FolderSplit._image, tmp_path / "outputs/mine/metrics.csv"
+    image, metrics = PhotoSplit._image, tmp_path / "outputs/mine/metrics.csv"
 
     def stuck_image(split, index, draw):
         while metrics.exists():  # once an epoch is over
@@ -65,7 +65,7 @@ def test_a_signal_stops_a_run_whose_loader_workers_are_stuck(is_late, typed, mon
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(FolderSplit, "_image", stuck_image)  # workers are forked with it
+    monkeypatch.setattr(PhotoSplit, "_image", stuck_image)  # workers are forked with it
     sender = threading.Thread(target=send)
     sender.start()
     status, stderr = typed(*TINY_PHOTOS, "epochs=5000", FOLDER)

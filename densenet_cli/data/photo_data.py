@@ -1,0 +1,193 @@
+"""What all data sets of photos share: crops, augmentation, the check, loaders."""
+
+from __future__ import annotations
+
+import copy
+import logging
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from densenet_cli.data.augmentation import Scale, affine, colour_jitter, flip_half, lighting
+from densenet_cli.data.colour_statistics import (
+    Statistics,
+    imagenet,
+    statistics_of,
+    unchanged,
+    value_counts,
+)
+from densenet_cli.data.epoch_order import EvaluationOrder
+from densenet_cli.data.image_check import check_images
+from densenet_cli.data.image_data import Contents, ImageData, expanded_folder, usable_cores
+from densenet_cli.data.photo import CROP_FRACTION, MAX_PIXELS
+from densenet_cli.data.photo_split import Files, PhotoSplit
+from densenet_cli.data.splits import stratified
+from densenet_cli.options import choice, number, switch, whole_number
+from densenet_cli.plain_text import printable
+
+log = logging.getLogger(__name__)
+
+
+class PhotoData(ImageData):
+    """Image files of any size and format. Which ones, `files` of each data set says.
+
+    Training images are augmented as in fb.resnet.torch for ImageNet (random crop, colour jitter,
+    lighting, mirroring); the others are resized and cropped at the centre.
+
+    Args:
+        root: the folder of the images.
+        image_size: height and width of the network's input, in pixels, 8 or more.
+        test_fraction: share of the images that become test images if none are marked as such.
+        check: whether to decode all images before training, to report broken images and training
+            images that are also test or held-out images. A good image is not decoded again until its
+            file changes.
+        max_pixels: larger images are refused, and PNG files with more bytes of text, since a small file
+            can unpack to more than the memory holds. None: no limit.
+        channels: 3: read images in RGB; 1: in grey levels, the luma of ITU-R BT.601. Augmented images
+            are then the luma of what colour images would be.
+        antialias: whether images are resized with antialiasing, as by Pillow and PyTorch; false: as by
+            Torch7, with which the DenseNet paper's networks were trained.
+        test_crops: 10: the test after training sums the logits of ten crops of each image, as
+            fb.resnet.torch does for table 3 of the DenseNet paper. It takes ten times as long. The
+            evaluations after each epoch use one crop.
+        others: as ImageData; num_workers None: one worker per core, 8 at most.
+
+    Raises:
+        OptionError: from the constructor and from `prepare`, if an option breaks its rule.
+        UserError: from `prepare`, if images are broken.
+    """
+
+    crop_fraction = CROP_FRACTION
+
+    def __init__(
+        self,
+        root: str,
+        batch_size: int = 64,
+        image_size: int = 224,
+        num_workers: int | None = None,
+        augment: bool = True,
+        validation: int = 0,
+        test_fraction: float = 0.2,
+        seed: int = 0,
+        normalise: str = "imagenet",
+        drop_last: bool = False,
+        check: bool = True,
+        max_pixels: int | None = MAX_PIXELS,
+        channels: int = 3,
+        antialias: bool = True,
+        test_crops: int = 1,
+    ) -> None:
+        super().__init__(batch_size, num_workers, augment, validation, seed, normalise, drop_last)
+        self.root, self.typed_root = expanded_folder("root", root), root
+        self.side = whole_number("image_size", image_size, 224, at_least=8)
+        self.test_fraction = number("test_fraction", test_fraction, 0.2, above=0, below=1)
+        self.check = switch("check", check)
+        self.max_pixels = max_pixels
+        if max_pixels is not None:
+            whole_number("max_pixels", max_pixels, MAX_PIXELS)
+        self.channels = choice("channels", whole_number("channels", channels, 3), (3, 1))
+        self.antialias = switch("antialias", antialias)
+        self.test_crops = choice("test_crops", whole_number("test_crops", test_crops, 10), (1, 10))
+
+    def files(self) -> tuple[list[str], dict[str, Files]]:
+        """Class names, and the files of "train", "test" and, if held out, "validation".
+
+        Raises:
+            UserError: if there are none, or an option does not fit them.
+        """
+        raise NotImplementedError
+
+    def read(self) -> Contents:
+        """Find the files of each split; check and measure them as the options say."""
+        names, files = self.files()
+        if self.check:
+            paths = [path for part in files.values() for path in part.paths]
+            digests = check_images(self.typed_root, paths, usable_cores(), self.max_pixels)
+            _warn_of_shared(files, digests)
+        held_out = files.get("validation")
+        return Contents(
+            names,
+            (self.side, self.side),
+            self._statistics(files["train"]),
+            self._split(files["train"], self.augment),
+            self._split(held_out) if held_out else None,
+            self._split(files["test"]),
+            self.channels,
+        )
+
+    def _split(self, files: Files, augment: bool = False) -> PhotoSplit:
+        return PhotoSplit(files, self.side, self.max_pixels, augment, self.channels, self.antialias)
+
+    def test_dataloader(self) -> DataLoader:
+        """The test images in order; each as (10, C, H, W) if its logits are those of ten crops."""
+        split = self._read_contents().test
+        if self.test_crops == 1:
+            return super().test_dataloader()
+        split = copy.copy(split)
+        assert isinstance(split, PhotoSplit)
+        split.crops = self.test_crops
+        _, processes = self._rank_and_processes()
+        images = max(1, self.batch_size // self.test_crops // processes) * processes
+        return self._evaluation_loader(split, images)
+
+    def augmented(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Mirror half of the images, jitter their colours, and shift their lighting."""
+        pixels = flip_half(images, draws).float()
+        factors, offsets = colour_jitter(pixels, draws)
+        scale = self.scale_on(images.device)
+        assert isinstance(scale, Scale)
+        light = (lighting(draws, self.channels) - scale.mean) / scale.std
+        return affine(pixels, factors / (255 * scale.std), offsets / (255 * scale.std) + light)
+
+    def default_workers(self) -> int:
+        """One worker per core, 8 at most; the processes of a run share the cores."""
+        processes = self.trainer.num_devices if self.trainer else 1
+        return max(1, min(8, usable_cores() // processes))
+
+    def split_off_test(self, files: Files) -> dict[str, Files]:
+        """Test images of each class in proportion, always the same, and the other ones."""
+        total = len(files.paths)
+        count = min(max(1, round(total * self.test_fraction)), total - 1)
+        training, test = stratified(files.labels, count)
+        log.info("no test images: %d of %d images become the test images", count, total)
+        return {"train": files.chosen(training), "test": files.chosen(test)}
+
+    def _statistics(self, files: Files) -> Statistics:
+        if self.normalise == "imagenet":
+            return imagenet(self.channels)
+        if self.normalise == "scale":
+            return unchanged(self.channels)
+        log.info("measuring the colours of %d training images", len(files.paths))
+        split = self._split(files)
+        counts = torch.zeros(self.channels, 256, dtype=torch.int64)
+        for images, _ in self._loader(split, EvaluationOrder(len(split), batch_size=64)):
+            counts += value_counts(images)
+        return statistics_of(counts)
+
+
+def _warn_of_shared(files: dict[str, Files], digests: np.ndarray) -> None:
+    """Warn of images with the same content in two splits.
+
+    Args:
+        files: of each split.
+        digests: of the content of all files, in this order.
+    """
+    ends = np.cumsum([len(part.paths) for part in files.values()])
+    parts = dict(zip(files, np.split(digests, ends[:-1]), strict=True))
+    found: list[str] = []
+    for other, kind in (("train", "training"), ("test", "test")):
+        shared, example = [], ""
+        for split, its in parts.items():
+            if split in ("train", other):
+                continue
+            same = np.flatnonzero(np.isin(its, parts[other]))
+            if len(same):
+                shared.append(f"{len(same)} of {len(its)} {split} images")
+                there = files[other].paths[int(np.argmax(parts[other] == its[same[0]]))]
+                example = f"{printable(files[split].paths[same[0]])} equals {printable(there)}"
+        if shared:
+            found.append(f"{' and '.join(shared)} are also {kind} images ({example})")
+    if found:
+        log.warning("%s: the measured errors will be too low", "; ".join(found))

@@ -1,0 +1,104 @@
+"""Image files of one split, and their crops of one size."""
+
+from __future__ import annotations
+
+import os
+import random
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from densenet_cli.data.epoch_order import Tickets
+from densenet_cli.data.image_data import Batch, Split
+from densenet_cli.data.photo import (
+    TooLarge,
+    centre_crop,
+    limit_pixels,
+    random_crop,
+    reason,
+    ten_crops,
+)
+from densenet_cli.options import UserError, shown
+from densenet_cli.plain_text import printable
+
+
+@dataclass(frozen=True)
+class Files:
+    """Image files and their classes.
+
+    Attributes:
+        paths: absolute, or relative to the working folder.
+        labels: (n,) int64, an index into the class names.
+    """
+
+    paths: list[str]
+    labels: np.ndarray
+
+    def chosen(self, indices: np.ndarray) -> Files:
+        """The files with these indices."""
+        return Files([self.paths[index] for index in indices], self.labels[indices])
+
+
+class PhotoSplit(Split):
+    """Image files, read and cropped to one size on request.
+
+    Args:
+        files: the image files.
+        image_size: height and width of the square images, in pixels.
+        max_pixels: see `photo.limit_pixels`.
+        augment: whether to crop at random, as each draw decides.
+        channels: 3: red, green and blue; 1: grey levels.
+        antialias: see `photo.centre_crop`.
+
+    Attributes:
+        crops: 10: images are (n, 10, H, W, C), see `photo.ten_crops`; else 1.
+    """
+
+    crops = 1
+
+    def __init__(
+        self,
+        files: Files,
+        image_size: int,
+        max_pixels: int | None,
+        augment: bool = False,
+        channels: int = 3,
+        antialias: bool = True,
+    ) -> None:
+        # one array of bytes: reading a list of strings in a forked worker would copy it, bit by bit
+        self.paths = np.array([os.fsencode(path) for path in files.paths])
+        self.labels = torch.from_numpy(files.labels)
+        self.image_size, self.max_pixels, self.augment = image_size, max_pixels, augment
+        self.channels, self.antialias = channels, antialias
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, tickets: Tickets) -> Batch:
+        limit_pixels(self.max_pixels)  # this may be a new worker process
+        crops = () if self.crops == 1 else (self.crops,)
+        shape = (len(tickets), *crops, self.image_size, self.image_size, self.channels)
+        images = torch.empty(shape, dtype=torch.uint8)
+        for row, (index, draw) in enumerate(tickets.tolist()):
+            images[row] = self._image(index, draw)
+        indices, draws = torch.from_numpy(tickets).unbind(1)
+        batch = images, self.labels[indices]
+        return (*batch, draws.clone()) if self.augment else batch
+
+    def _image(self, index: int, draw: int) -> Tensor:
+        path = os.fsdecode(self.paths[index])
+        try:
+            if self.augment:
+                chance = random.Random(draw)
+                return random_crop(path, self.image_size, chance, self.channels, self.antialias)
+            crop = centre_crop if self.crops == 1 else ten_crops
+            return crop(path, self.image_size, channels=self.channels, antialias=self.antialias)
+        except TooLarge as error:
+            rule = f"more than data.max_pixels={self.max_pixels} allows; type data.max_pixels"
+            name, needed = printable(path), shown(error.needed)
+            raise UserError(f"{name} {error}, {rule}={needed} to read it") from error
+        except Exception as error:  # decoders raise nearly anything
+            rule = f"cannot be read ({reason(error)}); repair or delete it"
+            raise UserError(f"{printable(path)} {rule}") from error
