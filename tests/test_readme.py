@@ -17,6 +17,7 @@ from densenet_cli.kernels import is_fused
 PROJECT = Path(__file__).parents[1]
 README = (PROJECT / "README.md").read_text()
 STUDIES = (PROJECT / "outputs/study/README.md").read_text()
+FIRST_STUDY = STUDIES[: STUDIES.index("decided\n\n```")]
 
 
 def test_every_command_composes(config):
@@ -97,15 +98,27 @@ def test_the_folders_in_the_map_are_those_of_the_code():
     assert named - {"densenet_cli"} == {path.parent.name for path in package.glob("*/__init__.py")}
 
 
-@pytest.mark.parametrize("text", [README, STUDIES], ids=["README", "studies"])
+@pytest.mark.parametrize("text", [README, FIRST_STUDY], ids=["README", "studies"])
 def test_the_first_study_says_what_its_records_say(text):
     answer = _shell("densenet-results table outputs/study --format markdown", PROJECT)
-    cells = [
-        line.strip("| ").split(" | ")
-        for line in answer.stdout.splitlines()
-        if " ± " in line and line[0] == "|"
-    ]
+    cells = _rows(answer.stdout)
     made = {(network, error, *rest[2:4]) for network, _, error, *rest in cells}
-    rows = re.findall(r"^\| (.*± .*) \|$", text, re.MULTILINE)
+    rows = _rows(text)
     assert len(rows) >= 3
-    assert {tuple(row.split(" | ")) for row in rows} <= made
+    assert set(rows) <= made
+
+
+@pytest.mark.parametrize(
+    ("folder", "trained"), [("equal_parameters", "10 epochs"), ("equal_cost", "equal cost")]
+)
+def test_the_decided_study_says_what_its_records_say(folder, trained):
+    answer = _shell(f"densenet-results decide outputs/decided/{folder} --format markdown", PROJECT)
+    made = [(network, *rest) for network, _, *rest in _rows(answer.stdout)]
+    assert [row[1:] for row in _rows(STUDIES) if row[0] == trained] == made
+    assert len(made) == 2
+
+
+def _rows(text: str) -> list[tuple[str, ...]]:
+    """The rows of Markdown tables that hold a mean and a deviation."""
+    found = re.findall(r"^\| (.*± .*) \|$", text, re.MULTILINE)
+    return [tuple(cell.strip() for cell in row.split(" | ")) for row in found]
