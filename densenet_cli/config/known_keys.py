@@ -24,7 +24,8 @@ READ = {
     "": [*schema.TOP, "budget", *SECTIONS, "sweep", "seeds", "plan"],
     "recipe": [
         *schema.KEYS["recipe"],
-        *("batch_size", "epochs", "steps", "dropout", "warm_up", "reset_momentum_at_drops"),
+        *("batch_size", "epochs", "steps", "dropout", "loss", "warm_up"),
+        "reset_momentum_at_drops",
     ],
     "pretrained": ["weights", "frozen", "layer_decay"],
     "sweep": ["name", "jobs", "fail_fast", "pruner", *UNTIL_DECIDED],

@@ -23,7 +23,9 @@ from densenet_cli.data.pixel_statistics import Whitening
 from densenet_cli.options import OptionError, choice, switch, whole_number
 
 Batch = tuple[Tensor, ...]
-"""Images (n, H, W, C) uint8, labels (n,) int64 and, in augmented training, draws (n,) int64.
+"""Images (n, H, W, C) uint8, labels and, in augmented training, draws (n,) int64.
+
+Labels are (n,) int64, or (n, classes) float32 of 0 and 1 if an image can have several.
 
 The training batches of resident images are indices (n,) and draws (n,) only; see `resident`.
 """
@@ -64,6 +66,9 @@ class Contents:
 class ImageData(LightningDataModule):
     """Batches of images (n, C, H, W) float32, normalised, and labels (n,) int64.
 
+    If `several_labels` is true, an image can have several labels, or none: labels are (n, classes)
+    float32, 1 for each class whose label the image has, else 0.
+
     `prepare()` sets the attributes `class_names`, `num_classes`, `image_size` (height, width),
     `channels` (C: 3 for RGB, 1 for grey levels), `sizes` (images in "train", "validation", "test"),
     `statistics` ("mean" and "std", one number a channel, on a scale of 0..1) and `evaluation_split`,
@@ -89,6 +94,7 @@ class ImageData(LightningDataModule):
     typed_root = ""  # the option root as it was typed; `root` is a path
     crop_fraction = 1.0  # the share of an image's shorter side that the centre crop keeps
     normalisations: tuple[str, ...] = ("mean_std", "scale", "imagenet")
+    several_labels = False  # whether an image can have several labels
     leaves_training_batches = False  # whether the training step itself calls `complete`
 
     def __init__(

@@ -97,7 +97,7 @@ def build_classifier(config: dict[str, Any], network: nn.Module, data: ImageData
             data.num_classes,
             data.evaluation_split,
             seed=config["seed"],
-            label_smoothing=options["label_smoothing"],
+            criterion=recipe.loss(options, data),
             frozen=frozen,
             warm_up=warm_up,
             reset_momentum_at_drops=reset_momentum,

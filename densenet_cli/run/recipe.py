@@ -11,9 +11,11 @@ import torch
 from torch import nn
 
 from densenet_cli.config.build import build_later, naming, refuse_name
+from densenet_cli.data.image_data import ImageData
 from densenet_cli.options import OptionError, UserError, switch
 from densenet_cli.plain_text import first_line
 from densenet_cli.training import fine_tuning, schedules
+from densenet_cli.training.losses import Loss
 from densenet_cli.training.warm_up import WarmUp
 
 DROPPING = (  # the schedules of torch and ours that lower the rate now and then
@@ -103,6 +105,19 @@ def schedule(options: dict[str, Any]) -> Callable[..., Any]:
     schedules = [schedule(part) for part in parts]
     others = {name: value for name, value in options.items() if name != "schedulers"}
     return functools.partial(_complete(others, "schedulers"), schedulers=schedules)
+
+
+def loss(options: dict[str, Any], data: ImageData) -> Loss:
+    """The recipe's loss.
+
+    Args:
+        options: the section `recipe`.
+        data: whose labels it takes.
+
+    Raises:
+        OptionError: if an option does not fit these labels.
+    """
+    return Loss(options.get("loss"), data.several_labels, options["label_smoothing"])
 
 
 def warm_up(options: Any, lr: float) -> WarmUp | None:

@@ -7,6 +7,8 @@ every network returns, so that the pass can be recorded as a CUDA graph like any
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -18,20 +20,21 @@ def logits(outputs: Tensor) -> Tensor:
     return outputs if outputs.ndim == 2 else outputs[0]
 
 
-def losses(outputs: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+def losses(
+    outputs: Tensor, labels: Tensor, loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
+) -> tuple[Tensor, Tensor]:
     """The mean loss of the network's own logits, and the loss to minimise.
 
     Args:
         outputs: of the network in training mode, in float32.
-        labels: (N,) of the images.
-        label_smoothing: 0 (off) to below 1.
+        labels: of the images, as `loss` takes them.
+        loss: logits (N, num_classes) and labels -> a scalar.
 
     Returns:
         The same tensor twice if there are no auxiliary classifiers; else the second is the first plus
         WEIGHT times the loss of each of them.
     """
-    own = F.cross_entropy(logits(outputs), labels, label_smoothing=label_smoothing)
+    own = loss(logits(outputs), labels)
     if outputs.ndim == 2:
         return own, own
-    theirs = [F.cross_entropy(one, labels, label_smoothing=label_smoothing) for one in outputs[1:]]
-    return own, own + WEIGHT * sum(theirs)
+    return own, own + WEIGHT * sum(loss(one, labels) for one in outputs[1:])

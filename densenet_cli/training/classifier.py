@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 from lightning.pytorch.utilities import GradClipAlgorithmType
@@ -20,10 +19,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MetricCollection
 
-from densenet_cli.options import OptionError, UserError, number
+from densenet_cli.options import OptionError, UserError
 from densenet_cli.training import auxiliary, host_choices, metrics, rate_tensors, schedules
 from densenet_cli.training.cuda_graphs import CudaGraphs
 from densenet_cli.training.flat_ddp import FlatDDP
+from densenet_cli.training.losses import Loss
 from densenet_cli.training.rate_tensors import RateTensors
 from densenet_cli.training.recorded_step import RecordedStep
 from densenet_cli.training.warm_up import WarmUp
@@ -52,7 +52,7 @@ class ImageClassifier(LightningModule):
         evaluation_split: the images evaluated after each epoch: "validation" (held out) or "test".
         seed: decides, with epoch and batch, all random numbers of a step, such as dropout masks, so
             that a resumed run draws the same ones as an uninterrupted run.
-        label_smoothing: 0 (off) to below 1.
+        criterion: the loss; None: cross-entropy.
         frozen: modules of the network that stay in evaluation mode.
         warm_up: replaces the first learning rates of the schedule.
         reset_momentum_at_drops: whether the momentum is cleared when the schedule lowers the rate.
@@ -81,13 +81,12 @@ class ImageClassifier(LightningModule):
         num_classes: int,
         evaluation_split: str = "test",
         seed: int = 0,
-        label_smoothing: float = 0.0,
+        criterion: Loss | None = None,
         frozen: Sequence[nn.Module] = (),
         warm_up: WarmUp | None = None,
         reset_momentum_at_drops: bool = False,
     ) -> None:
         super().__init__()
-        number("label_smoothing", label_smoothing, example=0.1, at_least=0, below=1)
         self.network = network
         self.epochs: int | None = None
         self.is_spread = False
@@ -99,7 +98,7 @@ class ImageClassifier(LightningModule):
         self.make_optimizer, self.make_schedule = make_optimizer, make_schedule
         self.evaluation_split = evaluation_split
         self.seed = seed
-        self.label_smoothing = label_smoothing
+        self.criterion = criterion or Loss()
         self.frozen = tuple(frozen)
         self.warm_up, self.reset_momentum_at_drops = warm_up, reset_momentum_at_drops
         self._generators = host_choices.generators(network)
@@ -164,7 +163,7 @@ class ImageClassifier(LightningModule):
                 batch = self.complete(batch)
         images, labels = batch
         outputs = network(images).float()
-        loss, minimised = auxiliary.losses(outputs, labels, self.label_smoothing)
+        loss, minimised = auxiliary.losses(outputs, labels, self.criterion)
         if is_counted:
             logits = auxiliary.logits(outputs).detach()
             metrics.update(self.train_metrics, logits, labels, loss.detach())
@@ -360,7 +359,7 @@ class ImageClassifier(LightningModule):
         """Measure a batch; its logits, valid until the next pass."""
         images, labels = batch
         logits = self._logits(images)
-        metrics.update(measured, logits, labels, F.cross_entropy(logits, labels))
+        metrics.update(measured, logits, labels, self.criterion.of_evaluation(logits, labels))
         return logits
 
     def _log_epoch(self, split: str, measured: MetricCollection) -> dict[str, float]:

@@ -64,8 +64,13 @@ class ErrorRate(Metric):
 def are_right(logits: Tensor, labels: Tensor, top_k: int = 1) -> Tensor:
     """Whether each label is among its image's `top_k` classes: (N, classes), (N,) -> (N,) bool.
 
+    Labels (N, classes) are the shares of the classes in mixed images: the largest share counts, as in
+    torchvision's references/classification/utils.py, accuracy.
+
     An image with a NaN among its logits has no right label: NaN would rank highest.
     """
+    if labels.ndim == 2:
+        labels = labels.argmax(1)
     found = (likeliest(logits, top_k) == labels[:, None]).any(1)
     return found & ~logits.isnan().any(1)
 

@@ -11,6 +11,7 @@ from densenet_cli.training import auxiliary
 from densenet_cli.training.classifier import ImageClassifier
 from densenet_cli.training.cuda_graphs import CudaGraphs
 from densenet_cli.training.graph_recording import WARM_UP
+from densenet_cli.training.losses import Loss
 
 
 class TwoClassifiers(nn.Module):
@@ -31,7 +32,7 @@ class TwoClassifiers(nn.Module):
 
 def test_the_loss_is_that_of_the_paper():
     outputs, labels = torch.randn(3, 8, 5, requires_grad=True), torch.arange(8) % 5
-    own, minimised = auxiliary.losses(outputs, labels, label_smoothing=0.1)
+    own, minimised = auxiliary.losses(outputs, labels, Loss(label_smoothing=0.1))
     each = [cross_entropy(one, labels, label_smoothing=0.1) for one in outputs]
     torch.testing.assert_close(own, each[0])
     torch.testing.assert_close(minimised, each[0] + 0.3 * each[1] + 0.3 * each[2])  # section 5

@@ -8,6 +8,7 @@ from torch import nn
 from densenet_cli.models.resnet import ResNet
 from densenet_cli.training import host_choices
 from densenet_cli.training.classifier import ImageClassifier
+from densenet_cli.training.losses import Loss
 
 
 def _classifier(classes, **options):
@@ -73,7 +74,7 @@ def test_there_is_no_top5_error_for_up_to_five_classes():
 
 def test_label_smoothing_changes_the_training_loss_only():
     images, labels = torch.randn(4, 3, 2, 2), torch.tensor([0, 1, 2, 3])
-    classifier = _classifier(6, label_smoothing=0.2)
+    classifier = _classifier(6, criterion=Loss(label_smoothing=0.2))
     logits = classifier(images)
     smoothed = nn.functional.cross_entropy(logits, labels, label_smoothing=0.2)
     assert torch.equal(classifier.training_step((images, labels), 0), smoothed)

@@ -44,6 +44,12 @@ def test_an_image_with_a_nan_logit_is_wrong(top_k):
     assert float(error.compute()) == pytest.approx(20)
 
 
+def test_mixed_images_count_as_of_their_largest_share():
+    shares = torch.tensor([[0.7, 0.3], [0.4, 0.6]])
+    assert metrics.are_right(torch.eye(2), shares).tolist() == [True, True]
+    assert metrics.are_right(torch.eye(2).flip(0), shares).tolist() == [False, False]
+
+
 def test_sums_stay_where_a_recorded_step_updates_them():
     """A metric that is reset has new tensors; its sums are put back where they were."""
     collection = metrics.classification_metrics(10)

@@ -1,0 +1,84 @@
+"""The losses, compared with torch's own where it has them, else with the sums that define them."""
+
+import pytest
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
+
+from densenet_cli.options import OptionError
+from densenet_cli.training import losses
+from densenet_cli.training.losses import Loss
+
+LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0], [1.0, 1.0, 1.0], [-1.0, 0.0, 4.0]])
+LABELS = torch.tensor([0, 1, 2, 0])
+SEVERAL = torch.tensor([[1.0, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0]])
+MIXED = torch.tensor([[0.7, 0.3, 0], [0, 1, 0], [0.5, 0, 0.5], [1, 0, 0]])
+WEIGHTS = torch.tensor([0.5, 2.0, 3.0])
+
+
+def test_without_options_it_is_torchs_cross_entropy_to_the_last_bit():
+    assert torch.equal(Loss()(LOGITS, LABELS), cross_entropy(LOGITS, LABELS))
+    smoothed = cross_entropy(LOGITS, LABELS, label_smoothing=0.1)
+    assert torch.equal(Loss(label_smoothing=0.1)(LOGITS, LABELS), smoothed)
+    assert torch.equal(
+        Loss(label_smoothing=0.1)(LOGITS, MIXED), cross_entropy(LOGITS, MIXED, label_smoothing=0.1)
+    )
+    several = Loss(several_labels=True)
+    assert several.kind == "binary_cross_entropy"
+    assert torch.equal(several(LOGITS, SEVERAL), binary_cross_entropy_with_logits(LOGITS, SEVERAL))
+
+
+def test_class_weights_multiply_each_images_loss():
+    loss = Loss(class_weights=WEIGHTS)
+    each = cross_entropy(LOGITS, LABELS, reduction="none")
+    torch.testing.assert_close(loss(LOGITS, LABELS), (each * WEIGHTS[LABELS]).mean())
+    torch.testing.assert_close(loss(LOGITS, one_hot(LABELS, 3).float()), loss(LOGITS, LABELS))
+    assert torch.equal(loss.of_evaluation(LOGITS, LABELS), cross_entropy(LOGITS, LABELS))
+    parts = [loss(LOGITS[rows], LABELS[rows]) for rows in (slice(0, 2), slice(2, 4))]  # two processes
+    torch.testing.assert_close(sum(parts) / 2, loss(LOGITS, LABELS))
+    smoothed = Loss(label_smoothing=0.3, class_weights=WEIGHTS)(LOGITS, LABELS)
+    shares = 0.7 * one_hot(LABELS, 3) + 0.1
+    torch.testing.assert_close(smoothed, -(shares * WEIGHTS * LOGITS.log_softmax(1)).sum(1).mean())
+
+
+def test_weights_of_several_labels_are_those_of_present_labels():
+    found = Loss(several_labels=True, class_weights=WEIGHTS)(LOGITS, SEVERAL)
+    present, absent = LOGITS.sigmoid().log(), (1 - LOGITS.sigmoid()).log()
+    torch.testing.assert_close(found, -(WEIGHTS * SEVERAL * present + (1 - SEVERAL) * absent).mean())
+
+
+def test_binary_cross_entropy_takes_images_with_one_label():
+    loss, shares = Loss("binary_cross_entropy"), one_hot(LABELS, 3).float()
+    torch.testing.assert_close(loss(LOGITS, LABELS), binary_cross_entropy_with_logits(LOGITS, shares))
+    torch.testing.assert_close(loss(LOGITS, MIXED), binary_cross_entropy_with_logits(LOGITS, MIXED))
+    weighted = Loss("binary_cross_entropy", class_weights=WEIGHTS)(LOGITS, LABELS)
+    each = binary_cross_entropy_with_logits(LOGITS, shares, reduction="none").mean(1)
+    torch.testing.assert_close(weighted, (each * WEIGHTS[LABELS]).mean())
+    # as timm's BinaryCrossEntropy: the share is spread over all classes
+    smoothed = binary_cross_entropy_with_logits(LOGITS, 0.7 * shares + 0.1)
+    torch.testing.assert_close(
+        Loss("binary_cross_entropy", label_smoothing=0.3)(LOGITS, LABELS), smoothed
+    )
+
+
+def test_smoothing_moves_each_of_several_labels_towards_a_half():
+    found = Loss(several_labels=True, label_smoothing=0.2)(LOGITS, SEVERAL)
+    expected = binary_cross_entropy_with_logits(LOGITS, 0.8 * SEVERAL + 0.1)
+    torch.testing.assert_close(found, expected)
+
+
+def test_probabilities_are_those_that_the_loss_trains():
+    torch.testing.assert_close(losses.probabilities("cross_entropy", LOGITS), LOGITS.softmax(1))
+    torch.testing.assert_close(losses.probabilities("binary_cross_entropy", LOGITS), LOGITS.sigmoid())
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"kind": "cross_entropy", "several_labels": True}, "loss=binary_cross_entropy"),
+        ({"kind": "focal"}, "must be one of cross_entropy, binary_cross_entropy"),
+        ({"label_smoothing": 1}, "below 1"),
+    ],
+)
+def test_what_cannot_fit_is_refused(options, words):
+    with pytest.raises(OptionError, match=words):
+        Loss(**options)
