@@ -1,4 +1,6 @@
-"""Read one image file as 8-bit RGB or grey levels, and crop it to a square.
+"""Read one image as 8-bit RGB or grey levels, and crop it to a square.
+
+An image is a file, the bytes of one, or pixels that are decoded already: see `Picture`.
 
 Grey levels (channels=1) are the luma of ITU-R BT.601, 0.299 red + 0.587 green + 0.114 blue.
 
@@ -9,6 +11,7 @@ less than twice the size needed. This is many times as fast; pixels differ by a 
 from __future__ import annotations
 
 import functools
+import io
 import math
 import os
 import random
@@ -18,6 +21,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -35,6 +39,24 @@ Box = tuple[int, int, int, int]
 """Left, upper, right and lower edge, in pixels."""
 Turn = Image.Transpose | None
 """The turn that makes an image upright; None if it is upright."""
+
+
+class Pixels(Protocol):
+    """An image that is decoded and upright already, and whose rows can be read one by one.
+
+    Attributes:
+        height, width: in pixels.
+    """
+
+    height: int
+    width: int
+
+    def rows(self, top: int, bottom: int) -> np.ndarray:
+        """Some rows, (bottom - top, width, 3) uint8 or, of a grey image, (bottom - top, width)."""
+
+
+Picture = str | Path | bytes | Pixels
+"""An image: its file, the content of its file, or its pixels."""
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -96,7 +118,7 @@ def endings() -> frozenset[str]:
     return frozenset(ending for ending, name in Image.registered_extensions().items() if name in known)
 
 
-def read_rgb(path: str | Path) -> Tensor:
+def read_rgb(picture: Picture) -> Tensor:
     """The image as people see it: upright (EXIF), in RGB, (H, W, 3) uint8.
 
     Transparent parts become white, since the colour stored for them is arbitrary. Grey of more than 8
@@ -106,12 +128,12 @@ def read_rgb(path: str | Path) -> Tensor:
         TooLarge: if it exceeds the limit of `limit_pixels`.
         Exception: of many types, if the file is broken or has no RGB form.
     """
-    with _opened(path) as (file, turn):
+    with _opened(picture) as (file, turn):
         return _tensor(_decoded(file, turn)[0])
 
 
 def centre_crop(
-    path: str | Path,
+    picture: Picture,
     size: int,
     fraction: float = CROP_FRACTION,
     channels: int = 3,
@@ -123,7 +145,7 @@ def centre_crop(
     huge intermediate one.
 
     Args:
-        path: of the image file.
+        picture: the image.
         size: height and width of the crop, in pixels.
         fraction: of the shorter side that is kept, at most 1.
         channels: 3 or 1.
@@ -133,11 +155,11 @@ def centre_crop(
     Returns and Raises: as random_crop.
     """
     crops = _crops if antialias else _crops_of_torch7
-    return crops(path, size, fraction, [(0.5, 0.5)], channels)[0]
+    return crops(picture, size, fraction, [(0.5, 0.5)], channels)[0]
 
 
 def ten_crops(
-    path: str | Path,
+    picture: Picture,
     size: int,
     fraction: float = CROP_FRACTION,
     channels: int = 3,
@@ -149,13 +171,13 @@ def ten_crops(
     Raises: as centre_crop.
     """
     places = [(0.5, 0.5), (0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0)]
-    made = (_crops if antialias else _crops_of_torch7)(path, size, fraction, places, channels)
+    made = (_crops if antialias else _crops_of_torch7)(picture, size, fraction, places, channels)
     crops = torch.stack(made)
     return torch.cat([crops, crops.flip(2)])
 
 
 def random_crop(
-    path: str | Path, size: int, chance: random.Random, channels: int = 3, antialias: bool = True
+    picture: Picture, size: int, chance: random.Random, channels: int = 3, antialias: bool = True
 ) -> Tensor:
     """A random part of an image, see `random_box`, resized (bicubic).
 
@@ -167,16 +189,20 @@ def random_crop(
     Raises:
         Exception: as read_rgb.
     """
-    with _opened(path) as (file, turn):
-        left, top, right, bottom = random_box(*_upright_size(file, turn), chance)
-        shrinking = min(right - left, bottom - top) / size if antialias else 1.0
-        image, reduction = _decoded(file, turn, shrinking, channels)
-    if not antialias:
+    if isinstance(picture, (str, Path, bytes)):
+        with _opened(picture) as (file, turn):
+            box = random_box(*_upright_size(file, turn), chance)
+            shrinking = min(box[2] - box[0], box[3] - box[1]) / size if antialias else 1.0
+            image, reduction = _decoded(file, turn, shrinking, channels)
+        left, top, right, bottom = (round(edge / reduction) for edge in box)
         part = _tensor(image)[top:bottom, left:right]
+    else:
+        left, top, right, bottom = random_box(picture.width, picture.height, chance)
+        part = _tensor(_in_mode(Image.fromarray(picture.rows(top, bottom)[:, left:right]), channels))
+    if not antialias:
         return scaled(part, (size, size), (0, 0, size, size))
-    left, top, right, bottom = (round(edge / reduction) for edge in (left, top, right, bottom))
-    part = _tensor(image)[None, top:bottom, left:right].permute(0, 3, 1, 2)
-    resized = F.interpolate(part, (size, size), mode="bicubic", antialias=True)
+    planes = part[None].permute(0, 3, 1, 2)
+    resized = F.interpolate(planes, (size, size), mode="bicubic", antialias=True)
     return resized[0].permute(1, 2, 0)
 
 
@@ -201,14 +227,14 @@ def random_box(width: int, height: int, chance: random.Random) -> Box:
 
 
 def _crops(
-    path: str | Path,
+    picture: Picture,
     size: int,
     fraction: float,
     places: list[tuple[float, float]],
     channels: int,
 ) -> list[Tensor]:
     """Resized squares of an image: place (0, 0) is the upper left corner, (1, 1) the lower right."""
-    with _opened(path) as (file, turn):
+    with _opened(picture) as (file, turn):
         width, height = _upright_size(file, turn)
         side = min(width, height) * fraction
         image, reduction = _decoded(file, turn, side / size, channels)
@@ -221,14 +247,14 @@ def _crops(
 
 
 def _crops_of_torch7(
-    path: str | Path,
+    picture: Picture,
     size: int,
     fraction: float,
     places: list[tuple[float, float]],
     channels: int,
 ) -> list[Tensor]:
     """As `_crops`, by Scale and CenterCrop or TenCrop of fb.resnet.torch, datasets/transforms.lua."""
-    with _opened(path) as (file, turn):
+    with _opened(picture) as (file, turn):
         image = _tensor(_decoded(file, turn, channels=channels)[0])
     height, width = image.shape[:2]
     side, shorter = round(size / fraction), min(height, width)
@@ -241,15 +267,19 @@ def _crops_of_torch7(
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[tuple[Image.Image, Turn]]:
-    """The image in a file, and its turn. Images in SHRINKABLE formats are not decoded yet."""
+def _opened(picture: Picture) -> Iterator[tuple[Image.Image, Turn]]:
+    """An open image, and its turn. Images in SHRINKABLE formats are not decoded yet."""
+    if not isinstance(picture, (str, Path, bytes)):
+        yield Image.fromarray(picture.rows(0, picture.height)), None  # has nothing to decode
+        return
     try:
-        with Image.open(path, formats=formats()) as file:
+        content = io.BytesIO(picture) if isinstance(picture, bytes) else picture
+        with Image.open(content, formats=formats()) as file:
             if file.format not in SHRINKABLE:
                 file.load()  # turns a TIFF, and may change the size that its header states
             yield file, None if file.format == "TIFF" else _turn(file)
     except UnidentifiedImageError as error:
-        size = os.stat(path).st_size
+        size = len(picture) if isinstance(picture, bytes) else os.stat(picture).st_size
         what = "it has no image in a known format" if size else "it is empty"
         raise ValueError(what) from error
     except Image.DecompressionBombError as error:
@@ -281,8 +311,7 @@ def _decoded(
         file.draft(None, (width // factor, file.height // factor))  # JPEG: at least this size
     file.load()
     reduction = round(width / file.width)
-    mode = "RGB" if channels == 3 else "L"
-    return _in_mode(file if turn is None else file.transpose(turn), mode), reduction
+    return _in_mode(file if turn is None else file.transpose(turn), channels), reduction
 
 
 def _upright_size(file: Image.Image, turn: Turn) -> tuple[int, int]:
@@ -291,8 +320,9 @@ def _upright_size(file: Image.Image, turn: Turn) -> tuple[int, int]:
     return (file.height, file.width) if on_a_side else file.size
 
 
-def _in_mode(image: Image.Image, mode: str) -> Image.Image:
-    """In mode RGB or L; the image itself if it is in that mode already."""
+def _in_mode(image: Image.Image, channels: int) -> Image.Image:
+    """In mode RGB or L, of 3 channels or 1; the image itself if it is in that mode already."""
+    mode = "RGB" if channels == 3 else "L"
     if image.mode.startswith("I"):
         return _eight_bits(image).convert(mode)
     if image.mode == "F":

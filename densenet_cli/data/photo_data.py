@@ -22,7 +22,7 @@ from densenet_cli.data.epoch_order import EvaluationOrder
 from densenet_cli.data.image_check import check_images
 from densenet_cli.data.image_data import Contents, ImageData, expanded_folder, usable_cores
 from densenet_cli.data.photo import CROP_FRACTION, MAX_PIXELS
-from densenet_cli.data.photo_split import Files, PhotoSplit
+from densenet_cli.data.photo_split import Files, FileSource, PhotoSplit
 from densenet_cli.data.splits import stratified
 from densenet_cli.options import choice, number, switch, whole_number
 from densenet_cli.plain_text import printable
@@ -118,7 +118,8 @@ class PhotoData(ImageData):
         )
 
     def _split(self, files: Files, augment: bool = False) -> PhotoSplit:
-        return PhotoSplit(files, self.side, self.max_pixels, augment, self.channels, self.antialias)
+        source = FileSource(files)
+        return PhotoSplit(source, self.side, self.max_pixels, augment, self.channels, self.antialias)
 
     def test_dataloader(self) -> DataLoader:
         """The test images in order; each as (10, C, H, W) if its logits are those of ten crops."""

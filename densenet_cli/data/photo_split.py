@@ -1,10 +1,11 @@
-"""Image files of one split, and their crops of one size."""
+"""Images of one split, from files or from elsewhere, and their crops of one size."""
 
 from __future__ import annotations
 
 import os
 import random
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from densenet_cli.data.epoch_order import Tickets
 from densenet_cli.data.image_data import Batch, Split
 from densenet_cli.data.photo import (
+    Picture,
     TooLarge,
     centre_crop,
     limit_pixels,
@@ -41,11 +43,48 @@ class Files:
         return Files([self.paths[index] for index in indices], self.labels[indices])
 
 
-class PhotoSplit(Split):
-    """Image files, read and cropped to one size on request.
+class Source(Protocol):
+    """Images with labels, read one at a time, perhaps in a forked worker.
+
+    Attributes:
+        labels: as those of Files.
+    """
+
+    labels: np.ndarray
+
+    def name(self, index: int) -> str:
+        """What messages call an image."""
+
+    def picture(self, index: int) -> Picture:
+        """An image as `photo` takes it. Raises OSError if it cannot be read."""
+
+
+class FileSource:
+    """The images of files.
 
     Args:
-        files: the image files.
+        files: the image files and their classes.
+    """
+
+    def __init__(self, files: Files) -> None:
+        # one array of bytes: reading a list of strings in a forked worker would copy it, bit by bit
+        self.paths = np.array([os.fsencode(path) for path in files.paths])
+        self.labels = files.labels
+
+    def name(self, index: int) -> str:
+        """The path of a file."""
+        return os.fsdecode(self.paths[index])
+
+    def picture(self, index: int) -> str:
+        """The path of a file, which is read when it is decoded."""
+        return self.name(index)
+
+
+class PhotoSplit(Split):
+    """Images, read and cropped to one size on request.
+
+    Args:
+        source: the images.
         image_size: height and width of the square images, in pixels.
         max_pixels: see `photo.limit_pixels`.
         augment: whether to crop at random, as each draw decides.
@@ -60,21 +99,19 @@ class PhotoSplit(Split):
 
     def __init__(
         self,
-        files: Files,
+        source: Source,
         image_size: int,
         max_pixels: int | None,
         augment: bool = False,
         channels: int = 3,
         antialias: bool = True,
     ) -> None:
-        # one array of bytes: reading a list of strings in a forked worker would copy it, bit by bit
-        self.paths = np.array([os.fsencode(path) for path in files.paths])
-        self.labels = torch.from_numpy(files.labels)
+        self.source, self.labels = source, torch.from_numpy(source.labels)
         self.image_size, self.max_pixels, self.augment = image_size, max_pixels, augment
         self.channels, self.antialias = channels, antialias
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.labels)
 
     def __getitem__(self, tickets: Tickets) -> Batch:
         limit_pixels(self.max_pixels)  # this may be a new worker process
@@ -88,17 +125,17 @@ class PhotoSplit(Split):
         return (*batch, draws.clone()) if self.augment else batch
 
     def _image(self, index: int, draw: int) -> Tensor:
-        path = os.fsdecode(self.paths[index])
         try:
+            picture = self.source.picture(index)
             if self.augment:
                 chance = random.Random(draw)
-                return random_crop(path, self.image_size, chance, self.channels, self.antialias)
+                return random_crop(picture, self.image_size, chance, self.channels, self.antialias)
             crop = centre_crop if self.crops == 1 else ten_crops
-            return crop(path, self.image_size, channels=self.channels, antialias=self.antialias)
+            return crop(picture, self.image_size, channels=self.channels, antialias=self.antialias)
         except TooLarge as error:
             rule = f"more than data.max_pixels={self.max_pixels} allows; type data.max_pixels"
-            name, needed = printable(path), shown(error.needed)
+            name, needed = printable(self.source.name(index)), shown(error.needed)
             raise UserError(f"{name} {error}, {rule}={needed} to read it") from error
         except Exception as error:  # decoders raise nearly anything
             rule = f"cannot be read ({reason(error)}); repair or delete it"
-            raise UserError(f"{printable(path)} {rule}") from error
+            raise UserError(f"{printable(self.source.name(index))} {rule}") from error

@@ -35,7 +35,7 @@ def folder(root, **options):
 
 
 def names(split):
-    return [os.path.join(*os.fsdecode(path).split(os.sep)[-3:]) for path in split.paths]
+    return [os.path.join(*split.source.name(i).split(os.sep)[-3:]) for i in range(len(split))]
 
 
 def assert_refused(root, rule):
