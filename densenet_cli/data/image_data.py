@@ -32,7 +32,13 @@ The training batches of resident images are indices (n,) and draws (n,) only; se
 
 
 class Split:
-    """The images of one split, read a batch at a time."""
+    """The images of one split, read a batch at a time.
+
+    Attributes:
+        labels: of all its images, in order, as batches have them.
+    """
+
+    labels: Tensor
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -244,6 +250,13 @@ class ImageData(LightningDataModule):
         chosen = np.random.default_rng(0).permutation(len(test))[:number]
         images, labels, *_ = test[np.stack([np.sort(chosen), np.zeros_like(chosen)], axis=1)]
         return images, labels
+
+    def class_counts(self) -> Tensor:
+        """How many training images have the label of each class: (classes,) int64."""
+        labels = self._read_contents().train.labels
+        if self.several_labels:
+            return labels.sum(0, dtype=torch.int64)
+        return labels.bincount(minlength=len(self._read_contents().class_names))
 
     def resume_at(self, epoch: int, batch: int) -> None:
         """Start training epoch `epoch` at batch `batch`, both from 0; later epochs start at batch 0."""

@@ -34,7 +34,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Labelled:
-    """Images (N, H, W, C) uint8, C = 3 or 1, and their labels (N,) int64, counted from 0."""
+    """Images (N, H, W, C) uint8, C = 3 or 1, and their labels.
+
+    Labels are (N,) int64, counted from 0; or (N, classes) float32 of 0 and 1, if the data set says by
+    `several_labels` that an image can have several.
+    """
 
     images: Tensor
     labels: Tensor
@@ -51,6 +55,7 @@ class InMemorySplit(Split):
 
     def __init__(self, source: Labelled, chosen: np.ndarray, augment: bool = False) -> None:
         self.source, self.chosen, self.augment = source, torch.from_numpy(chosen), augment
+        self.labels = source.labels[self.chosen]
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -110,7 +115,12 @@ class InMemoryData(ImageData):
     def _checked_arrays(self) -> tuple[Labelled, Labelled, list[str]]:
         train, test, class_names = self.arrays()
         for split, part in (("training", train), ("test", test)):
-            _check(f"data set {self.name}: {split}", part, len(class_names))
+            name = f"data set {self.name}: {split}"
+            _check_images(name, part.images)
+            if self.several_labels:
+                _check_several_labels(name, part, len(class_names))
+            else:
+                _check_labels(name, part, len(class_names))
         sizes = ["{1} x {2} pixels, {3} channels".format(*part.images.shape) for part in (train, test)]
         if sizes[0] != sizes[1]:
             raise UserError(f"data set {self.name}: test images: must be {sizes[0]}; are {sizes[1]}")
@@ -263,22 +273,39 @@ def colour_counts(images: Tensor, chosen: np.ndarray) -> Tensor:
     return counts
 
 
-def _check(name: str, part: Labelled, classes: int) -> None:
-    """Raise UserError if a split's arrays are not what `Labelled` promises."""
-    images, labels = part.images, part.labels
-    shapes = [" x ".join(map(str, array.shape)) for array in (images, labels)]
+def _check_images(name: str, images: Tensor) -> None:
+    """Raise UserError if a split's images are not what `Labelled` promises."""
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
         rule = "must be a tensor of uint8, n x height x width x 3, or x 1 for grey levels"
-        raise UserError(f"{name} images: {rule}; are {shapes[0]} of {images.dtype}")
+        raise UserError(f"{name} images: {rule}; are {_shape(images)} of {images.dtype}")
     if not len(images):
         raise UserError(f"{name} images: there are none")
-    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+
+
+def _check_labels(name: str, part: Labelled, classes: int) -> None:
+    """Raise UserError if the labels of a split, one for each image, are not as `Labelled` promises."""
+    labels = part.labels
+    if labels.dtype != torch.int64 or labels.shape != part.images.shape[:1]:
         rule = "must be a tensor with one label of int64 for each image"
-        raise UserError(f"{name} labels: {rule}; they are {shapes[1]} of {labels.dtype}")
+        raise UserError(f"{name} labels: {rule}; they are {_shape(labels)} of {labels.dtype}")
     for label in (int(labels.min()), int(labels.max())):
         if not 0 <= label < classes:
             rule = f"must be from 0 to {classes - 1}, since there are {classes} class names"
             raise UserError(f"{name} labels: {rule}; one is {label}")
+
+
+def _check_several_labels(name: str, part: Labelled, classes: int) -> None:
+    """Raise UserError if labels, several for each image, are not what `Labelled` promises."""
+    labels = part.labels
+    if labels.dtype != torch.float32 or labels.shape != (len(part.images), classes):
+        rule = f"must be a tensor of float32, {len(part.images)} x {classes}: images x class names"
+        raise UserError(f"{name} labels: {rule}; they are {_shape(labels)} of {labels.dtype}")
+    if not ((labels == 0) | (labels == 1)).all():
+        raise UserError(f"{name} labels: must be 0 or 1")
+
+
+def _shape(tensor: Tensor) -> str:
+    return " x ".join(map(str, tensor.shape))
 
 
 def _rounded(numbers: list[float]) -> list[float]:

@@ -17,7 +17,7 @@ def hold_out(labels: np.ndarray, validation: int) -> tuple[np.ndarray, np.ndarra
     """Indices, in ascending order, of the training images and of the `validation` held-out images.
 
     Args:
-        labels: class of each training image, (n,).
+        labels: of the training images, as `stratified` takes them.
         validation: the number of images to hold out.
 
     Raises:
@@ -65,10 +65,13 @@ def stratified(labels: np.ndarray, images: int) -> tuple[np.ndarray, np.ndarray]
     (largest remainder method), and so that no class gives its last image if that can be avoided.
 
     Args:
-        labels: class of each image, (n,).
+        labels: class of each image, (n,); or (n, classes) of 0 and 1, if an image can have several
+            labels: it then counts as of its rarest one.
         images: the size of the second part, less than n.
     """
     shuffle = np.random.RandomState(SPLIT_SEED)
+    if labels.ndim == 2:
+        labels = _rarest(labels)
     _, counts = np.unique(labels, return_counts=True)
     shares = counts * images / len(labels)
     quotas = np.floor(shares).astype(int)
@@ -79,3 +82,10 @@ def stratified(labels: np.ndarray, images: int) -> tuple[np.ndarray, np.ndarray]
     for members, quota in zip(by_class, quotas, strict=True):
         aside[shuffle.permutation(members)[:quota]] = True
     return np.flatnonzero(~aside), np.flatnonzero(aside)
+
+
+def _rarest(labels: np.ndarray) -> np.ndarray:
+    """The label of each image that the fewest images have; images without labels are a class too."""
+    counts = labels.sum(0)
+    images_with = np.where(labels > 0, counts, np.inf)
+    return np.where(labels.any(1), images_with.argmin(1), labels.shape[1])

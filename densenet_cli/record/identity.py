@@ -42,6 +42,7 @@ WITHOUT_EFFECT_AT = {
     "recipe.warm_up": None,
     "recipe.reset_momentum_at_drops": False,
     "recipe.loss": None,
+    "recipe.class_weights": None,
 }
 # The same for arguments of our networks: the values that these had before there was an option.
 WITHOUT_EFFECT_IN_NETWORKS: dict[str, dict[str, Any]] = {

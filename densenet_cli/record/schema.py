@@ -156,6 +156,7 @@ OPTIONAL = {  # as soon as they are known; other keys are allowed
     "device_type": TEXT,
     "implementation": TEXT.or_null(),
     "tf32": SWITCH,
+    "class_weights": _list("a list of weights", AMOUNT),
     "cuda_graphs": SWITCH,
     "epoch": COUNT.or_null(),
     "pid": COUNT,

@@ -1,9 +1,10 @@
-"""The recipe's optimizer and learning-rate schedule, which may be any of torch's or the user's."""
+"""The recipe's loss, optimizer and schedule; the latter two may be any of torch's or the user's."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -12,11 +13,13 @@ from torch import nn
 
 from densenet_cli.config.build import build_later, naming, refuse_name
 from densenet_cli.data.image_data import ImageData
-from densenet_cli.options import OptionError, UserError, switch
+from densenet_cli.options import OptionError, UserError, choice, switch
 from densenet_cli.plain_text import first_line
-from densenet_cli.training import fine_tuning, schedules
+from densenet_cli.training import fine_tuning, losses, schedules
 from densenet_cli.training.losses import Loss
 from densenet_cli.training.warm_up import WarmUp
+
+log = logging.getLogger(__name__)
 
 DROPPING = (  # the schedules of torch and ours that lower the rate now and then
     *("MultiStepLR", "StepLR", "ReduceLROnPlateau"),
@@ -112,12 +115,21 @@ def loss(options: dict[str, Any], data: ImageData) -> Loss:
 
     Args:
         options: the section `recipe`.
-        data: whose labels it takes.
+        data: whose labels it takes, and whose training images decide the class weights.
 
     Raises:
         OptionError: if an option does not fit these labels.
     """
-    return Loss(options.get("loss"), data.several_labels, options["label_smoothing"])
+    name = "class_weights"
+    chosen, weights = choice(name, options.get(name), (None, "balanced")), None
+    if chosen == "balanced":
+        counts = data.class_counts()
+        weights = losses.balanced_weights(counts, data.sizes["train"], data.several_labels)
+        missing = [data.class_names[index] for index in (counts == 0).nonzero().flatten()]
+        if missing:
+            text = "recipe.class_weights: no training image has the label %s: its weight is 1"
+            log.warning(text, ", ".join(missing))
+    return Loss(options.get("loss"), data.several_labels, options["label_smoothing"], weights)
 
 
 def warm_up(options: Any, lr: float) -> WarmUp | None:

@@ -176,7 +176,15 @@ def facts_of(run: Run) -> dict[str, Any]:
         "cuda_graphs": run.classifier.graphs is not None,
         "epochs": run.trainer.max_epochs,
         "pid": os.getpid(),
-    } | _length(run)
+        **_class_weights(run),
+        **_length(run),
+    }
+
+
+def _class_weights(run: Run) -> dict[str, Any]:
+    """The weights of the classes in the training loss, in their order, if there are any."""
+    weights = run.classifier.criterion.class_weights
+    return {} if weights is None else {"class_weights": [float(f"{one:.6g}") for one in weights]}
 
 
 def _length(run: Run) -> dict[str, Any]:

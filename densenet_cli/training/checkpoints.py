@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from pathlib import Path
@@ -158,7 +159,11 @@ class Checkpoints(Checkpoint):
         """Whether the current weights were evaluated and are the best so far, which is then noted."""
         logged = trainer.callback_metrics.get(self.monitor) if is_evaluated(module) else None
         value = None if logged is None else round(float(logged), 4)
-        if value is None or (self.best_value is not None and value >= self.best_value):
+        if (
+            value is None
+            or math.isnan(value)
+            or (self.best_value is not None and value >= self.best_value)
+        ):
             return False
         self.best_value, self.best_epoch = value, trainer.current_epoch + 1
         return True

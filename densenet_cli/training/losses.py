@@ -76,6 +76,32 @@ class Loss(nn.Module):
         return (each * (shares @ weights)).mean()
 
 
+def balanced_weights(counts: Tensor, images: int, several_labels: bool) -> Tensor:
+    """Class weights under which all classes weigh the same in the loss, however rare they are.
+
+    Of images with one label, the weight of a class is images / (classes x its images), as in
+    scikit-learn's class_weight="balanced": their mean over the images is 1. Of several labels it is
+    (images without the label) / (images with it): presence and absence weigh the same.
+
+    Args:
+        counts: the training images that have the label of each class, (classes,).
+        images: the number of training images.
+        several_labels: whether an image can have several labels.
+
+    Returns:
+        (classes,) float32; 1 where there is nothing to balance: for a class that no training image has,
+        which does not count among the classes, and for one of several labels that all of them have.
+    """
+    numbers = counts.double()
+    if several_labels:
+        weights = (images - numbers) / numbers
+        weights[counts == images] = 1
+    else:
+        weights = images / (counts.count_nonzero() * numbers)
+    weights[counts == 0] = 1
+    return weights.float()
+
+
 def shares_of_classes(labels: Tensor, classes: int) -> Tensor:
     """Labels (N,) int64 as (N, classes) float32, 1 for the class; such labels as they are."""
     if labels.ndim == 2:

@@ -135,3 +135,37 @@ def test_a_digest_stands_for_pixels_labels_and_class_names():
     assert len(digest) == 12
     others = [Blank(IMAGES + 1, LABELS), Blank(IMAGES, 1 - LABELS), Blank(IMAGES[1:], LABELS[1:])]
     assert len({digest, *(other.digest() for other in others)}) == 4
+
+
+class Findings(Blank):
+    several_labels = True
+
+    def arrays(self):
+        return self.train, Labelled(IMAGES[:2], torch.ones(2, 2)), ["a", "b"]
+
+
+SEVERAL = torch.tensor([[1.0, 0], [1, 1], [0, 0], [1, 0]])
+
+
+def test_images_may_have_several_labels_or_none():
+    data = Findings(IMAGES, SEVERAL, batch_size=3, validation=1)
+    data.prepare()
+    assert data.class_counts().tolist() == [2, 1]  # an image with the first label alone is held out
+    _, labels = data.complete(next(iter(data.test_dataloader())))
+    assert labels.dtype == torch.float32
+    assert labels.tolist() == [[1, 1], [1, 1]]
+    one = Blank(IMAGES, torch.tensor([0, 1, 1, 1]))
+    assert one.class_counts().tolist() == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("labels", "fault"),
+    [
+        (LABELS, "must be a tensor of float32, 4 x 2: images x class names; they are 4 of torch.int64"),
+        (SEVERAL[:, :1], "must be .*; they are 4 x 1 of torch.float32"),
+        (SEVERAL * 2, "must be 0 or 1"),
+    ],
+)
+def test_several_labels_that_cannot_be_used_are_refused_with_the_reason(labels, fault):
+    with pytest.raises(UserError, match=f"data set blank: training labels: {fault}"):
+        Findings(IMAGES, labels).prepare()

@@ -33,6 +33,16 @@ def test_the_same_images_are_chosen_every_time_and_not_the_first_ones():
     assert list(first[1][:20]) != list(range(20))
 
 
+def test_an_image_with_several_labels_counts_as_of_its_rarest_one():
+    chance = np.random.RandomState(0)
+    labels = (chance.random_sample((400, 3)) < (0.6, 0.3, 0.05)).astype(np.float32)
+    kept, aside = stratified(labels, 100)
+    assert sorted([*kept, *aside]) == list(range(400))
+    assert labels[aside][:, 2].sum() == pytest.approx(labels[:, 2].sum() / 4, abs=1)
+    without = (labels[aside].sum(1) == 0).sum()
+    assert without == pytest.approx((labels.sum(1) == 0).sum() / 4, abs=1)
+
+
 def test_shuffled_labels_give_the_same_proportions():
     shuffled = np.random.RandomState(1).permutation(LABELS)
     _, aside = stratified(shuffled, 32)

@@ -1,7 +1,9 @@
 """The losses, compared with torch's own where it has them, else with the sums that define them."""
 
+import numpy as np
 import pytest
 import torch
+from sklearn.utils.class_weight import compute_class_weight
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
 from densenet_cli.options import OptionError
@@ -69,6 +71,20 @@ def test_smoothing_moves_each_of_several_labels_towards_a_half():
 def test_probabilities_are_those_that_the_loss_trains():
     torch.testing.assert_close(losses.probabilities("cross_entropy", LOGITS), LOGITS.softmax(1))
     torch.testing.assert_close(losses.probabilities("binary_cross_entropy", LOGITS), LOGITS.sigmoid())
+
+
+def test_balanced_weights_are_those_of_scikit_learn():
+    labels = np.repeat([0, 1, 2], [60, 30, 10])
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    found = losses.balanced_weights(torch.tensor([60, 30, 10]), 100, several_labels=False)
+    torch.testing.assert_close(found.double(), torch.from_numpy(expected))
+    absent = losses.balanced_weights(torch.tensor([60, 0, 40]), 100, several_labels=False)
+    torch.testing.assert_close(absent, torch.tensor([100 / 120, 1, 100 / 80]))
+
+
+def test_balanced_weights_let_presence_and_absence_weigh_the_same():
+    found = losses.balanced_weights(torch.tensor([25, 50, 0, 100]), 100, several_labels=True)
+    assert found.tolist() == [3, 1, 1, 1]
 
 
 @pytest.mark.parametrize(
