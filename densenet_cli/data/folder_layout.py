@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from densenet_cli.data.file_list import Paths, stamps
 from densenet_cli.data.image_files import (
     BESIDE,
     OUTSIDE,
@@ -149,8 +150,8 @@ def _labelled(
         if (other := places.setdefault(place(path), path.name)) != path.name:
             rule = f"has two classes in {folder} that are the same folder: {other} and {path.name}"
             raise OptionError("root", folder, rule)
-    found = {path.name: image_files(path, left_out, searched) for path in classes}
-    images = [found.get(name, []) for name in names]
+    found = {path.name: Paths(image_files(path, left_out, searched)) for path in classes}
+    images = [found.get(name, Paths()) for name in names]
     empty = [name for name, paths in zip(names, images, strict=True) if not paths]
     if empty:
         rule = f"has no image in {folder} for {len(empty)} of {len(names)} classes: "
@@ -158,7 +159,8 @@ def _labelled(
         raise OptionError("root", folder, rule + ", ".join(empty) + besides)
     counts = [len(paths) for paths in images]
     labels = np.repeat(np.arange(len(names), dtype=np.int64), counts)
-    return Files([path for paths in images for path in paths], labels)
+    paths = Paths.joined(images)
+    return Files(paths, labels, stamps(paths))
 
 
 def digest(folders: dict[str, Path], files: dict[str, Files]) -> str:
@@ -175,17 +177,10 @@ def digest(folders: dict[str, Path], files: dict[str, Files]) -> str:
     for split, folder in sorted(folders.items()):
         begin = len(os.fsencode(folder / "x")) - 1
         content.update(f"{split}\0".encode())
-        for path in files[split].paths:
-            content.update(b"%s\0%d\0" % (os.fsencode(path)[begin:], _size(path)))
+        paths, sizes = files[split].paths, files[split].stamps[:, 0].tolist()
+        for index, size in enumerate(sizes):
+            content.update(b"%s\0%d\0" % (paths.encoded(index)[begin:], size))
     return content.hexdigest()[:12]
-
-
-def _size(path: str) -> int:
-    """The size of a file in bytes; -1 if there is none, which the check of the images reports."""
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return -1
 
 
 def subfolders(folder: Path, left_out: LeftOut | None = None) -> list[Path]:

@@ -108,7 +108,8 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 def is_image(entry: os.DirEntry[str], left_out: LeftOut) -> bool:
     """Whether an entry that is no folder is an image; if not, it is added to `left_out`."""
-    ending = os.path.splitext(entry.name)[1].lower()
+    dot = entry.name.rfind(".")
+    ending = entry.name[dot:].lower() if dot > 0 else ""
     is_broken = entry.is_symlink() and not os.path.exists(entry.path)
     if ending not in endings():
         left_out.add(*((NOWHERE, entry.path) if is_broken else (OTHER, ending or "no ending")))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from densenet_cli.data.epoch_order import Tickets
+from densenet_cli.data.file_list import Paths
 from densenet_cli.data.image_data import Batch, Split
 from densenet_cli.data.photo import (
     Picture,
@@ -33,14 +33,16 @@ class Files:
     Attributes:
         paths: absolute, or relative to the working folder.
         labels: (n,) int64, an index into the class names.
+        stamps: their sizes and times, see `file_list.stamps`.
     """
 
-    paths: list[str]
+    paths: Paths
     labels: np.ndarray
+    stamps: np.ndarray
 
     def chosen(self, indices: np.ndarray) -> Files:
         """The files with these indices."""
-        return Files([self.paths[index] for index in indices], self.labels[indices])
+        return Files(self.paths.chosen(indices), self.labels[indices], self.stamps[indices])
 
 
 class Source(Protocol):
@@ -67,13 +69,11 @@ class FileSource:
     """
 
     def __init__(self, files: Files) -> None:
-        # one array of bytes: reading a list of strings in a forked worker would copy it, bit by bit
-        self.paths = np.array([os.fsencode(path) for path in files.paths])
-        self.labels = files.labels
+        self.paths, self.labels = files.paths, files.labels
 
     def name(self, index: int) -> str:
         """The path of a file."""
-        return os.fsdecode(self.paths[index])
+        return self.paths[index]
 
     def picture(self, index: int) -> str:
         """The path of a file, which is read when it is decoded."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -142,8 +143,8 @@ def _files(root: Path, class_names: Sequence[str]) -> Files:
     except OptionError as error:
         raise OptionError("FOLDER", root, error.rule, error.example) from error
     left_out.warn(root)
-    labels = torch.tensor([class_names.index(name) for name in found])
-    return Files(files.paths, labels[torch.from_numpy(files.labels)].numpy())
+    labels = np.array([class_names.index(name) for name in found])
+    return replace(files, labels=labels[files.labels])
 
 
 def _check_known(root: Path, found: Sequence[str], class_names: Sequence[str]) -> None:
