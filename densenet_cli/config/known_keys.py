@@ -24,7 +24,8 @@ READ = {
     "": [*schema.TOP, "budget", *SECTIONS, "sweep", "seeds", "plan"],
     "recipe": [
         *schema.KEYS["recipe"],
-        *("batch_size", "epochs", "steps", "dropout", "loss", "class_weights", "warm_up"),
+        *("batch_size", "epochs", "steps", "dropout", "loss", "class_weights", "mixup", "cutmix"),
+        "warm_up",
         "reset_momentum_at_drops",
     ],
     "pretrained": ["weights", "frozen", "layer_decay"],

@@ -43,6 +43,8 @@ WITHOUT_EFFECT_AT = {
     "recipe.reset_momentum_at_drops": False,
     "recipe.loss": None,
     "recipe.class_weights": None,
+    "recipe.mixup": 0,
+    "recipe.cutmix": 0,
 }
 # The same for arguments of our networks: the values that these had before there was an option.
 WITHOUT_EFFECT_IN_NETWORKS: dict[str, dict[str, Any]] = {

@@ -101,6 +101,7 @@ def build_classifier(config: dict[str, Any], network: nn.Module, data: ImageData
             frozen=frozen,
             warm_up=warm_up,
             reset_momentum_at_drops=reset_momentum,
+            mixing=recipe.mixing(options, data.num_classes),
         )
 
 

@@ -17,6 +17,7 @@ from densenet_cli.options import OptionError, UserError, choice, switch
 from densenet_cli.plain_text import first_line
 from densenet_cli.training import fine_tuning, losses, schedules
 from densenet_cli.training.losses import Loss
+from densenet_cli.training.mixing import Mixing
 from densenet_cli.training.warm_up import WarmUp
 
 log = logging.getLogger(__name__)
@@ -182,6 +183,20 @@ def reset_momentum_at_drops(options: dict[str, Any], tried: torch.optim.Optimize
         rule = f"needs a schedule that lowers the learning rate now and then, which {schedule} does not"
         raise OptionError(name, True, rule)
     return True
+
+
+def mixing(options: dict[str, Any], classes: int) -> Mixing | None:
+    """What mixes training images and labels; None if the recipe asks for neither mixup nor CutMix.
+
+    Args:
+        options: the section `recipe`.
+        classes: their number.
+
+    Raises:
+        OptionError: if an option is wrong.
+    """
+    made = Mixing(classes, options.get("mixup", 0.0), options.get("cutmix", 0.0))
+    return made if made.mixup or made.cutmix else None
 
 
 def _complete(options: dict[str, Any], *given: str) -> functools.partial[Any]:

@@ -20,17 +20,18 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MetricCollection
 
 from densenet_cli.options import OptionError, UserError
-from densenet_cli.training import auxiliary, host_choices, metrics, rate_tensors, schedules
+from densenet_cli.training import auxiliary, devices, host_choices, metrics, rate_tensors, schedules
 from densenet_cli.training.cuda_graphs import CudaGraphs
 from densenet_cli.training.flat_ddp import FlatDDP
 from densenet_cli.training.losses import Loss
+from densenet_cli.training.mixing import Mixing
 from densenet_cli.training.rate_tensors import RateTensors
 from densenet_cli.training.recorded_step import RecordedStep
 from densenet_cli.training.warm_up import WarmUp
 
 log = logging.getLogger(__name__)
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Tensor, ...]  # images and labels; in training what `complete` takes, and how to mix them
 
 
 class ImageClassifier(LightningModule):
@@ -40,7 +41,8 @@ class ImageClassifier(LightningModule):
 
     Each epoch logs `<split>/loss`, `<split>/error` and, for more than five classes,
     `<split>/top5_error`; errors in percent, none of them of auxiliary classifiers. Metrics are summed
-    over all processes: every image counts once.
+    over all processes: every image counts once. The label of a mixed training image is, for its error,
+    that of the image with the larger share in it.
 
     Args:
         network: images -> logits.
@@ -56,6 +58,7 @@ class ImageClassifier(LightningModule):
         frozen: modules of the network that stay in evaluation mode.
         warm_up: replaces the first learning rates of the schedule.
         reset_momentum_at_drops: whether the momentum is cleared when the schedule lowers the rate.
+        mixing: mixes training images and labels in pairs.
 
     Attributes:
         epochs: if set, the epochs that the schedule is made for; else those of the run.
@@ -85,6 +88,7 @@ class ImageClassifier(LightningModule):
         frozen: Sequence[nn.Module] = (),
         warm_up: WarmUp | None = None,
         reset_momentum_at_drops: bool = False,
+        mixing: Mixing | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -93,7 +97,7 @@ class ImageClassifier(LightningModule):
         self.steps: int | None = None
         self.graphs: CudaGraphs | None = None
         self.recorded_step: RecordedStep | None = None
-        self.complete: Callable[[Any], Batch] | None = None
+        self.complete: Callable[[Any], tuple[Tensor, Tensor]] | None = None
         self.is_replayed = self._is_per_step = False
         self.make_optimizer, self.make_schedule = make_optimizer, make_schedule
         self.evaluation_split = evaluation_split
@@ -101,6 +105,7 @@ class ImageClassifier(LightningModule):
         self.criterion = criterion or Loss()
         self.frozen = tuple(frozen)
         self.warm_up, self.reset_momentum_at_drops = warm_up, reset_momentum_at_drops
+        self.mixing = mixing
         self._generators = host_choices.generators(network)
         self.evaluated_at: int | None = None
         self.has_trained = False
@@ -140,10 +145,13 @@ class ImageClassifier(LightningModule):
         self.has_trained, self._is_counted = True, False
         host_choices.seed(self._generators, [self.seed, self.current_epoch, batch_idx])
         numbers = [self.seed, self.current_epoch, batch_idx, self.global_rank]
-        _seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]), self.device)
+        devices.seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]), self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The mean loss of a batch; without a gradient if the whole step was replayed."""
+        if self.mixing is not None:
+            numbers = [self.seed, self.current_epoch, batch_idx]
+            batch = (*batch, self.mixing.draw(numbers, self.device))
         replayed = None if self.recorded_step is None else self._replay(batch)
         self.is_replayed = replayed is not None
         if replayed is not None:
@@ -158,12 +166,14 @@ class ImageClassifier(LightningModule):
         self, batch: Batch, network: Callable[[Tensor], Tensor], is_counted: bool = True
     ) -> Tensor:
         """The loss of a training batch to minimise; the metrics count its mean loss if asked to."""
-        if self.complete is not None:
-            with torch.autocast(self.device.type, enabled=False):
-                batch = self.complete(batch)
-        images, labels = batch
+        given = batch if self.mixing is None else batch[:-1]
+        with torch.autocast(self.device.type, enabled=False):
+            images, labels = given if self.complete is None else self.complete(given)
+            targets = labels
+            if self.mixing is not None:
+                images, targets, labels = self.mixing(images, labels, batch[-1])
         outputs = network(images).float()
-        loss, minimised = auxiliary.losses(outputs, labels, self.criterion)
+        loss, minimised = auxiliary.losses(outputs, targets, self.criterion)
         if is_counted:
             logits = auxiliary.logits(outputs).detach()
             metrics.update(self.train_metrics, logits, labels, loss.detach())
@@ -378,13 +388,3 @@ class ImageClassifier(LightningModule):
         if self.trainer.world_size > 1:
             for buffer in self.network.buffers():
                 torch.distributed.broadcast(buffer, src=0)
-
-
-def _seed(seed: int, device: torch.device) -> None:
-    """As torch.manual_seed, which takes a millisecond longer to look for devices that are absent."""
-    if device.type not in ("cpu", "cuda"):
-        torch.manual_seed(seed)
-        return
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.manual_seed(seed)

@@ -70,6 +70,7 @@ def test_the_recipes_of_densenet_run_match_table_2(config, model, column, error)
         (["recipe.optimizer.nesterov=false"], "nesterov=false, the paper true"),
         (["recipe.optimizer._target_=torch.optim.AdamW"], "AdamW"),
         (["recipe.label_smoothing=0.1"], "label_smoothing=0.1, the paper 0.0"),
+        (["recipe.mixup=0.2"], "mixup=0.2"),
         (["recipe.gradient_clip=1.0"], "gradient_clip=1.0, the paper null"),
         (["recipe.ema_decay=0.999"], "ema_decay=0.999, the paper null"),
         (["recipe.report=best"], "report=best, the paper last"),

@@ -55,7 +55,8 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
 def test_two_processes_give_the_weights_of_one(command, tmp_path):
     for name, trainer in (("one", "cpu"), ("two", "ddp_cpu")):
         # 1,336 images in batches of 64, so the last batch is a short one of 56
-        answer = command(*OVERRIDES, f"trainer={trainer}", f"hydra.run.dir=outputs/{name}")
+        words = ["recipe.mixup=0.4", "recipe.cutmix=1.0", f"hydra.run.dir=outputs/{name}"]
+        answer = command(*OVERRIDES, f"trainer={trainer}", *words)
         assert answer.returncode == 0, answer.stderr
     one, two = (_weights(tmp_path / "outputs" / name) for name in ("one", "two"))
     for key, value in one.items():

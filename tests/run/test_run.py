@@ -209,7 +209,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpo
     "overrides",
     [
         "recipe.ema_decay=0.9",
-        "recipe.label_smoothing=0.1 recipe.gradient_clip=1",
+        "recipe.label_smoothing=0.1 recipe.gradient_clip=1 recipe.mixup=0.2",
         "recipe=constant recipe.schedule._target_=torch.optim.lr_scheduler.CosineAnnealingLR "
         "+recipe.schedule.T_max=${epochs}",
         "recipe=constant recipe.optimizer._target_=torch.optim.AdamW recipe.optimizer.lr=0.001 "

@@ -116,10 +116,11 @@ OVERRIDES = [*TINY, "model.dropout=0", "trainer.implementation=reference", "trai
             *("recipe=wide_resnet", "data.batch_size=64", "epochs=3", "data.drop_last=true"),
             "recipe.warm_up={rate:0.01,steps:9}",
         ],
+        ["recipe.mixup=0.2", "recipe.cutmix=1.0", "recipe.label_smoothing=0.1"],
     ],
     ids=[
         *("averaged weights", "new rate each step", "smaller last batches", "whitened whole batches"),
-        "cleared momentum",
+        *("cleared momentum", "mixed images"),
     ],
 )
 def test_recorded_steps_give_the_same_bits_as_steps_as_they_come(
@@ -137,7 +138,7 @@ def test_recorded_steps_give_the_same_bits_as_steps_as_they_come(
 
 
 def test_a_resumed_run_of_recorded_steps_ends_as_the_uninterrupted_one(config, graphs_made, tmp_path):
-    options = config(*OVERRIDES)
+    options = config(*OVERRIDES, "recipe.mixup=0.2", "recipe.cutmix=1.0")
     whole = Trained(options, tmp_path / "whole", recorded=True)
     resumed = Trained(
         options, tmp_path / "resumed", recorded=True, resume_from=tmp_path / "whole/earlier.ckpt"
