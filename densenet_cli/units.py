@@ -56,6 +56,12 @@ def percent(mean: float, std: float | None = None) -> str:
     return f"{mean:.2f}" if std is None else f"{mean:.2f} ± {std:.2f}"
 
 
+def auroc(error: float, std: float | None = None) -> str:
+    """The mean AUROC of several labels, whose error is 100 % minus it: 0.8412 ± 0.0021."""
+    text = f"{1 - error / 100:.4f}"
+    return text if std is None else f"{text} ± {std / 100:.4f}"
+
+
 def difference(number: float) -> str:
     """A difference between errors, in percentage points: +0.21, −0.05."""
     return f"{number:+.2f}".replace("-", "−")

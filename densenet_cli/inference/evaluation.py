@@ -78,7 +78,7 @@ def evaluate(
     crop = trained.ten_crops if ten_crop else trained.crop
     batch_size = batch_size or trained.batch_size
     at_once = max(1, batch_size // 10) if ten_crop else batch_size
-    collection = metrics.classification_metrics(len(trained.class_names))
+    collection = metrics.of_evaluation(len(trained.class_names))
     read: list[int] = []
     logits: list[Tensor] = []
     unreadable: list[Unreadable] = []

@@ -198,9 +198,11 @@ FACTS = {  # written together, before the first step
 OPTIONAL_OF_DATA = {  # the records of outputs/study lack them
     "digest": TEXT.or_null(),
     "channels": Shape("3, or 1 for grey levels", lambda value: value in (1, 3)),
+    "several_labels": SWITCH,  # the error is then 100 % minus the mean AUROC
 }
 RESULTS = {  # name, as a regular expression -> what it must be, if it is there
-    r"(test|validation)_(top5_)?error(_last|_best)?": PERCENT.or_null(),
+    r"(test|validation)_(top5_|balanced_)?error(_last|_best)?": PERCENT.or_null(),
+    r"(test|validation)_f1(_last|_best)?": _number(0, 1).or_null(),
     r"(test|validation)_loss(_last|_best)?": ANY_NUMBER.or_null(),
     "best_epoch": COUNT.or_null(),
     "best_step": COUNT,
@@ -219,7 +221,8 @@ METRICS = {  # column of metrics.csv, as a regular expression -> what its cells 
     "epoch": _number(0, 1e9),
     "seconds": SECONDS,
     "images_per_second": SPEED,
-    r"(train|test|validation)_(top5_)?error": PERCENT,
+    r"(train|test|validation)_(top5_|balanced_)?error": PERCENT,
+    r"(train|test|validation)_f1": _number(0, 1),
 }
 
 

@@ -94,7 +94,7 @@ def build_classifier(config: dict[str, Any], network: nn.Module, data: ImageData
             network.to(memory_format=recipe.memory_format(target)),
             make_optimizer,
             make_schedule,
-            data.num_classes,
+            data.class_names,
             data.evaluation_split,
             seed=config["seed"],
             criterion=recipe.loss(options, data),

@@ -166,6 +166,7 @@ def facts_of(run: Run) -> dict[str, Any]:
             "sizes": data.sizes,
             "statistics": data.statistics,
             "digest": data.digest(),
+            **({"several_labels": True} if data.several_labels else {}),
         },
         "device": devices.device_name(run.device),
         "device_type": run.device,  # cpu, cuda or mps

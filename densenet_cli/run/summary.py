@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from densenet_cli import units
 from densenet_cli.plain_text import printable
 from densenet_cli.units import count, duration, energy
 
@@ -38,7 +39,7 @@ def announce(console: Console, fields: dict[str, Any], folder: Path) -> None:
 
 
 def show(console: Console, fields: dict[str, Any], folder: Path) -> None:
-    """Print the results of a finished run: errors, size, cost, time and folder.
+    """Print the results of a finished run: errors or AUROC, size, cost, time, folder.
 
     Args:
         console: where they are printed.
@@ -46,7 +47,7 @@ def show(console: Console, fields: dict[str, Any], folder: Path) -> None:
         folder: the run's folder.
     """
     crops = fields["config"]["data"].get("test_crops", 1)
-    for title, text in [*_results(fields["results"], crops), *_costs(fields)]:
+    for title, text in [*_results(fields["results"], fields["data"], crops), *_costs(fields)]:
         _say(console, f"{title:<18} {text}")
     _say(console, f"{'folder':<18} {relative(folder)}")
 
@@ -76,28 +77,44 @@ def _device(fields: dict[str, Any]) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _results(results: dict[str, Any], crops: int) -> Iterator[tuple[str, str]]:
-    if "test_error" not in results:  # trainer.limit_test_batches=0
-        yield "test error", "not measured"
+def _results(results: dict[str, Any], data: dict[str, Any], crops: int) -> Iterator[tuple[str, str]]:
+    is_auroc = data.get("several_labels", False)
+    word, shown = ("AUROC", units.auroc) if is_auroc else ("error", _percent)
+    error = results.get("test_error")
+    if error is None:  # trainer.limit_test_batches=0; or each label is on no image, or on all
+        yield f"test {word}", "not measured"
         return
-    top5 = results.get("test_top5_error")
-    also = "" if top5 is None else f" (top-5: {top5:.2f} %)"
-    also += f", {crops} crops of each image" if crops > 1 else ""
-    yield "test error", f"{results['test_error']:.2f} %{also}"
+    yield (
+        f"test {word}",
+        f"{shown(error)}{_beside(results)}" + (f", {crops} crops of each image" if crops > 1 else ""),
+    )
     best, epoch = results.get("test_error_best"), results.get("best_epoch")
     if best is None:
         return
     if results.get("best_on_test"):
         one = ", of one crop" if crops > 1 else ""
         why = "chosen by the test images, not to be reported"
-        yield "  lowest", f"{best:.2f} %{one}, epoch {epoch}: {why}"
+        yield "  highest" if is_auroc else "  lowest", f"{shown(best)}{one}, epoch {epoch}: {why}"
         return
-    yield "  last epoch", f"{results['test_error_last']:.2f} %"
+    yield "  last epoch", shown(results["test_error_last"])
     step = f", step {results['best_step']:,}" if "best_step" in results else ""
-    yield "  best epoch", f"{best:.2f} %, epoch {epoch}{step}: chosen by held-out images"
+    yield "  best epoch", f"{shown(best)}, epoch {epoch}{step}: chosen by held-out images"
     last, lowest = results["validation_error_last"], results["validation_error_best"]
     if last is not None and lowest is not None:
-        yield "validation error", f"{last:.2f} % last, {lowest:.2f} % best"
+        yield f"validation {word}", f"{shown(last)} last, {shown(lowest)} best"
+
+
+def _beside(results: dict[str, Any]) -> str:
+    """What is shown beside the error: " (top-5: 1.20 %, balanced: 8.34 %)"; F1 of several labels."""
+    percents = {"top-5": "test_top5_error", "balanced": "test_balanced_error"}
+    parts = [f"{word}: {_percent(results[key])}" for word, key in percents.items() if key in results]
+    if results.get("test_f1") is not None:
+        parts.append(f"F1: {results['test_f1']:.4f}")
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _percent(error: float) -> str:
+    return f"{error:.2f} %"
 
 
 def _costs(fields: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,7 @@ def test_last_and_best(run: Run) -> dict[str, Any]:
         {"config": run.config, "data": {"sizes": run.data.sizes}, "results": results}
     )
     if run.data.evaluation_split == "test":
-        errors = [row[column] for row in run.progress.rows if column in row]
+        errors = [row[column] for row in run.progress.rows if column in row]  # all are numbers
         return results | {"test_error_best": min(errors, default=None), "best_on_test": True} | last
     if run.checkpoints.best_step is not None:
         results["best_step"] = run.checkpoints.best_step
@@ -121,10 +122,11 @@ def test_last_and_best(run: Run) -> dict[str, Any]:
 
 
 def test(run: Run) -> dict[str, Any]:
-    """Test the network as it is: test error and loss."""
+    """Test the network as it is: test error and loss; None for what is not defined on these images."""
     run.trainer.test(run.classifier, datamodule=run.data, verbose=False)
-    return {
+    found = {
         name.replace("/", "_"): metrics.rounded(name, value)
         for name, value in run.trainer.callback_metrics.items()
         if name.startswith("test/")
     }
+    return {name: None if math.isnan(value) else value for name, value in found.items()}

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from densenet_cli import units
 from densenet_cli.config.trust import Trust, trust_override
 from densenet_cli.options import UserError
 from densenet_cli.plain_text import counted, first_line, printable
@@ -140,11 +141,12 @@ class SweepStatus:
         shown = state if state in FINISHED else "not run"
         if state == "pruned":
             shown += f" after {fields.get('epoch', '?')}/{fields.get('epochs', '?')} epochs"
-        error, seconds = fields.get("results", {}).get("test_error"), fields.get("seconds")
+        seconds = fields.get("seconds")
+        held_out = f"validation_error_{reported_checkpoint(fields)}" if fields else ""
         return (
             shown,
-            _validation_error(fields),
-            _percent(error),
+            _error(fields, held_out),
+            _error(fields, "test_error"),
             "" if seconds is None else duration(seconds),
         )
 
@@ -191,14 +193,13 @@ def output_console() -> Console:
     return console
 
 
-def _validation_error(fields: dict[str, Any]) -> str:
-    """The error on held-out images of the checkpoint whose results a record reports."""
-    name = f"validation_error_{reported_checkpoint(fields)}" if fields else ""
-    return _percent(fields.get("results", {}).get(name))
-
-
-def _percent(error: float | None) -> str:
-    return "" if error is None else f"{error:.2f} %"
+def _error(fields: dict[str, Any], name: str) -> str:
+    """One of the errors among a record's results; of several labels as what it stands for, AUROC."""
+    error = fields.get("results", {}).get(name)
+    if error is None:
+        return ""
+    is_auroc = (fields.get("data") or {}).get("several_labels", False)
+    return f"AUROC {units.auroc(error)}" if is_auroc else f"{error:.2f} %"
 
 
 def _unrecorded(job: Job) -> str:

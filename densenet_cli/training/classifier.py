@@ -40,9 +40,13 @@ class ImageClassifier(LightningModule):
     In training mode it may return the logits of auxiliary classifiers too, see `auxiliary`.
 
     Each epoch logs `<split>/loss`, `<split>/error` and, for more than five classes,
-    `<split>/top5_error`; errors in percent, none of them of auxiliary classifiers. Metrics are summed
-    over all processes: every image counts once. The label of a mixed training image is, for its error,
-    that of the image with the larger share in it.
+    `<split>/top5_error`; errors in percent, none of them of auxiliary classifiers. An evaluation of
+    classes that differ in size logs `<split>/balanced_error` too. Of images that can have several
+    labels, `<split>/error` is 100 % minus the mean AUROC of the labels, and `<split>/f1` is their mean
+    F1; see `label_metrics`. Metrics are summed over all processes: every image counts once. The label
+    of a mixed training image is, for its error, that of the image with the larger share in it.
+
+    The training loss is what is minimised, with smoothing and class weights; the others have neither.
 
     Args:
         network: images -> logits.
@@ -50,7 +54,7 @@ class ImageClassifier(LightningModule):
         make_schedule: optimizer -> learning-rate schedule; see `schedules.complete`. A schedule that
             takes `total_steps` advances every step, any other every epoch. ReduceLROnPlateau is given
             the epoch's loss on the held-out images, or on the training images if none are held out.
-        num_classes: width of the logits.
+        class_names: of the logits; or their number.
         evaluation_split: the images evaluated after each epoch: "validation" (held out) or "test".
         seed: decides, with epoch and batch, all random numbers of a step, such as dropout masks, so
             that a resumed run draws the same ones as an uninterrupted run.
@@ -72,7 +76,8 @@ class ImageClassifier(LightningModule):
         has_trained: whether a batch was trained since training started or resumed.
         evaluated_at: the step after which the network was last evaluated.
         right: whether each test image was classified correctly, in the order of the data set, by the
-            weights that were tested last: (images,) bool; None before the first test.
+            weights that were tested last: (images,) bool; None before the first test, and if images can
+            have several labels.
         trained_on: facts about the training images, as plain data; saved in checkpoints.
     """
 
@@ -81,7 +86,7 @@ class ImageClassifier(LightningModule):
         network: nn.Module,
         make_optimizer: Callable[..., Optimizer],
         make_schedule: Callable[..., Any],
-        num_classes: int,
+        class_names: int | Sequence[str],
         evaluation_split: str = "test",
         seed: int = 0,
         criterion: Loss | None = None,
@@ -103,6 +108,9 @@ class ImageClassifier(LightningModule):
         self.evaluation_split = evaluation_split
         self.seed = seed
         self.criterion = criterion or Loss()
+        if isinstance(class_names, int):
+            class_names = list(map(str, range(class_names)))
+        self.class_names, self._warned = class_names, set[str]()
         self.frozen = tuple(frozen)
         self.warm_up, self.reset_momentum_at_drops = warm_up, reset_momentum_at_drops
         self.mixing = mixing
@@ -115,9 +123,10 @@ class ImageClassifier(LightningModule):
         self.right: Tensor | None = None
         self._right: list[Tensor] = []  # of the test's batches so far, in this process
         self.trained_on: dict[str, Any] = {}
-        self.train_metrics = metrics.classification_metrics(num_classes)
-        self.evaluation_metrics = self.train_metrics.clone()
-        self.test_metrics = self.train_metrics.clone()
+        several, num_classes = self.criterion.several_labels, len(class_names)
+        self.train_metrics = metrics.of_training(num_classes, several)
+        self.evaluation_metrics = metrics.of_evaluation(num_classes, several)
+        self.test_metrics = self.evaluation_metrics.clone()
         self.train()
 
     def train(self, mode: bool = True) -> ImageClassifier:
@@ -245,12 +254,14 @@ class ImageClassifier(LightningModule):
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Evaluate a batch of test images."""
         logits = self._evaluate(batch, self.test_metrics)
-        self._right.append(metrics.are_right(logits, batch[1]))
+        if not self.criterion.several_labels:
+            self._right.append(metrics.are_right(logits, batch[1]))
 
     def on_test_epoch_end(self) -> None:
         """Log the test error and loss, and keep which images were classified correctly."""
         self._log_epoch("test", self.test_metrics)
-        self.right = metrics.of_all_processes(torch.cat(self._right)).cpu()
+        if self._right:
+            self.right = metrics.of_all_processes(torch.cat(self._right)).cpu()
 
     def on_validation_epoch_start(self) -> None:
         """Let all processes evaluate the same network, which has its averaged weights by now."""
@@ -324,10 +335,7 @@ class ImageClassifier(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save facts about the training images, and the metrics of an epoch that is not complete."""
         checkpoint["trained_on"] = self.trained_on
-        states = checkpoint["train_metrics"] = {}
-        for name, metric in self.train_metrics.items():
-            with metric.sync_context(should_unsync=True):  # the sums of all processes
-                states[name] = {key: getattr(metric, key).cpu() for key in metric.metric_state}
+        checkpoint["train_metrics"] = metrics.sums(self.train_metrics)
         checkpoint["epoch_lr"] = self._epoch_lr
         if self.warm_up is not None:
             checkpoint["warm_up"] = self.warm_up.state_dict()
@@ -339,9 +347,7 @@ class ImageClassifier(LightningModule):
             self.warm_up.load_state_dict(checkpoint["warm_up"])
         if self.global_rank > 0:
             return
-        for name, values in checkpoint["train_metrics"].items():
-            for key, value in values.items():
-                setattr(self.train_metrics[name], key, value.to(self.device))
+        metrics.load_sums(self.train_metrics, checkpoint["train_metrics"], self.device)
 
     def _logits(self, images: Tensor) -> Tensor:
         """Logits in float32, valid until the next pass.
@@ -374,7 +380,9 @@ class ImageClassifier(LightningModule):
 
     def _log_epoch(self, split: str, measured: MetricCollection) -> dict[str, float]:
         """Log the metrics of an epoch, and reset them; the same as numbers."""
-        values = measured.compute()
+        values = metrics.compute(measured)
+        if split not in self._warned and metrics.warn_of_left_out(measured, split, self.class_names):
+            self._warned.add(split)
         for name, value in values.items():
             self.log(f"{split}/{name}", value)
         measured.reset()

@@ -1,14 +1,25 @@
 """Metrics of every batch: the mean loss, and the share of images that are predicted wrongly.
 
+Those of images with several labels are in `label_metrics`.
+
 No metric reads a value from the device before the epoch ends: a GPU would have to wait. All sums are
 updated in place, as a recorded step needs.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
+
+from densenet_cli.training.label_metrics import BinnedRankingError, LabelMetric, MacroF1, RankingError
+
+log = logging.getLogger(__name__)
+
+ALIKE = 1.1  # classes differ in size if the largest has more images than this times the smallest
 
 
 class MeanLoss(Metric):
@@ -61,16 +72,39 @@ class ErrorRate(Metric):
         return 100 * self.wrong / self.images
 
 
+class BalancedError(Metric):
+    """The mean over the classes of the percentage of each class's images that are classified wrongly.
+
+    It is NaN, and `compute` leaves it out, where all classes have about the same number of images: the
+    error says the same. Classes without images are left out of the mean.
+    """
+
+    wrong: Tensor
+    images: Tensor
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        for name in ("wrong", "images"):
+            self.add_state(name, torch.zeros(num_classes, dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, logits: Tensor, labels: Tensor) -> None:
+        """Add a batch: logits (N, classes), labels (N,)."""
+        self.images.scatter_add_(0, labels, torch.ones_like(labels))
+        self.wrong.scatter_add_(0, labels, (~are_right(logits, labels)).long())
+
+    def compute(self) -> Tensor:
+        """The mean over the classes."""
+        counts = self.images[self.images > 0]
+        if len(counts) < 2 or counts.max() <= ALIKE * counts.min():
+            return torch.tensor(torch.nan)
+        return (100 * self.wrong[self.images > 0] / counts).mean()
+
+
 def are_right(logits: Tensor, labels: Tensor, top_k: int = 1) -> Tensor:
     """Whether each label is among its image's `top_k` classes: (N, classes), (N,) -> (N,) bool.
 
-    Labels (N, classes) are the shares of the classes in mixed images: the largest share counts, as in
-    torchvision's references/classification/utils.py, accuracy.
-
     An image with a NaN among its logits has no right label: NaN would rank highest.
     """
-    if labels.ndim == 2:
-        labels = labels.argmax(1)
     found = (likeliest(logits, top_k) == labels[:, None]).any(1)
     return found & ~logits.isnan().any(1)
 
@@ -111,21 +145,80 @@ def likeliest(logits: Tensor, count: int) -> Tensor:
     return logits.argsort(dim=1, descending=True, stable=True)[:, :count]
 
 
-def classification_metrics(num_classes: int) -> MetricCollection:
-    """Mean loss and errors by the names they are logged with; top-5 error only for over 5 classes."""
-    metrics: dict[str, Metric | MetricCollection] = {"loss": MeanLoss(), "error": ErrorRate()}
-    if num_classes > 5:
-        metrics["top5_error"] = ErrorRate(top_k=5)
+def of_training(num_classes: int, several_labels: bool = False) -> MetricCollection:
+    """Mean loss and errors by the names they are logged with; top-5 error only for over 5 classes.
+
+    Their sums have the same size at all times.
+    """
+    return MetricCollection(_of_training(num_classes, several_labels), compute_groups=False)
+
+
+def of_evaluation(num_classes: int, several_labels: bool = False) -> MetricCollection:
+    """Those of training, the error of several labels without rounding; and the balanced error."""
+    metrics = _of_training(num_classes, several_labels)
+    if several_labels:
+        metrics["error"] = RankingError()
+    else:
+        metrics["balanced_error"] = BalancedError(num_classes)
     return MetricCollection(metrics, compute_groups=False)
 
 
+def _of_training(num_classes: int, several_labels: bool) -> dict[str, Metric | MetricCollection]:
+    if several_labels:
+        return {
+            "loss": MeanLoss(),
+            "error": BinnedRankingError(num_classes),
+            "f1": MacroF1(num_classes),
+        }
+    top5 = {"top5_error": ErrorRate(top_k=5)} if num_classes > 5 else {}
+    return {"loss": MeanLoss(), "error": ErrorRate(), **top5}
+
+
+def compute(metrics: MetricCollection) -> dict[str, Tensor]:
+    """The metrics of all batches so far, by name."""
+    values = metrics.compute()
+    if "balanced_error" in values and values["balanced_error"].isnan():
+        del values["balanced_error"]
+    return values
+
+
+def warn_of_left_out(metrics: MetricCollection, split: str, class_names: Sequence[str]) -> bool:
+    """Warn of labels that the means just computed leave out, if there are any; whether there are."""
+    error = metrics["error"]
+    if not isinstance(error, LabelMetric) or not error.left_out:
+        return False
+    names = ", ".join(class_names[label] for label in error.left_out)
+    log.warning(
+        "no %s image or every one has the label %s: left out of the mean AUROC and F1", split, names
+    )
+    return True
+
+
 def update(metrics: MetricCollection, logits: Tensor, labels: Tensor, loss: Tensor) -> None:
-    """Add a batch: its logits (N, classes), its labels (N,) and its mean loss."""
+    """Add a batch: its logits (N, classes), its labels and its mean loss."""
     for name, metric in metrics.items():
         if name == "loss":
             metric.update(loss, images=len(labels))
         else:
             metric.update(logits, labels)
+
+
+def sums(metrics: MetricCollection) -> dict[str, dict[str, Tensor]]:
+    """The sums of all processes, on the CPU, by the names of metric and sum."""
+    found = {}
+    for name, metric in metrics.items():
+        with metric.sync_context(should_unsync=True):
+            found[name] = {key: getattr(metric, key).cpu() for key in metric.metric_state}
+    return found
+
+
+def load_sums(
+    metrics: MetricCollection, sums: dict[str, dict[str, Tensor]], device: torch.device
+) -> None:
+    """Continue with sums that were saved."""
+    for name, values in sums.items():
+        for key, value in values.items():
+            setattr(metrics[name], key, value.to(device))
 
 
 class States:

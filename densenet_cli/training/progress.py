@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -30,7 +31,8 @@ class TrainingProgress(Checkpoint):
         on_epoch: called with this object when a row was added.
 
     Attributes:
-        rows: the rows of metrics.csv: epoch (from 1), learning rate, losses, errors in percent,
+        rows: the rows of metrics.csv: epoch (from 1), learning rate, losses, errors in percent (see
+            ImageClassifier), F1 of several labels from 0 to 1,
             training images/s, seconds. They are saved in checkpoints: a resumed run has all its rows.
             With evaluations within epochs (trainer.val_check_interval), a row has the latest of its
             epoch.
@@ -196,7 +198,8 @@ class TrainingProgress(Checkpoint):
         learning_rate = float(f"{metrics.pop('learning_rate'):.6g}")
         row = {"epoch": trainer.current_epoch + 1, "learning_rate": learning_rate}
         for name, value in sorted(metrics.items(), reverse=True):
-            row[name] = round(value, 4 if name.endswith("error") else 6)
+            if name.endswith("loss") or not math.isnan(value):  # AUROC and F1 may not be defined
+                row[name] = round(value, 4 if name.endswith("error") else 6)
         seconds = time.monotonic() - (self._epoch_started or time.monotonic())
         return row | {"images_per_second": round(self._speed(), 1), "seconds": round(seconds, 2)}
 
@@ -206,7 +209,10 @@ class TrainingProgress(Checkpoint):
             if f"{split}_error" in row:
                 loss, error = row[f"{split}_loss"], row[f"{split}_error"]
                 decimals = ".4f" if abs(loss) < 1e6 else ".4g"
-                parts.append(f"{split} loss {loss:{decimals}} error {error:.2f} %")
+                found = f"error {error:.2f} %"
+                if f"{split}_f1" in row:  # of several labels
+                    found = f"AUROC {1 - error / 100:.4f} F1 {row[f'{split}_f1']:.4f}"
+                parts.append(f"{split} loss {loss:{decimals}} {found}")
         parts.append(f"lr {row['learning_rate']:.4g}")
         parts.append(f"{row['images_per_second']:,.0f} images/s")
         parts.append(duration(row["seconds"]))

@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 import torch
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.classification import MulticlassAccuracy, MulticlassRecall
 
 from densenet_cli.training import metrics
 
@@ -44,15 +44,9 @@ def test_an_image_with_a_nan_logit_is_wrong(top_k):
     assert float(error.compute()) == pytest.approx(20)
 
 
-def test_mixed_images_count_as_of_their_largest_share():
-    shares = torch.tensor([[0.7, 0.3], [0.4, 0.6]])
-    assert metrics.are_right(torch.eye(2), shares).tolist() == [True, True]
-    assert metrics.are_right(torch.eye(2).flip(0), shares).tolist() == [False, False]
-
-
 def test_sums_stay_where_a_recorded_step_updates_them():
     """A metric that is reset has new tensors; its sums are put back where they were."""
-    collection = metrics.classification_metrics(10)
+    collection = metrics.of_training(10)
     states = metrics.States(collection)
     addresses = [getattr(metric, name).data_ptr() for metric, name, _ in states._states]
     logits, labels = torch.eye(10)[:7], torch.tensor([0, 1, 2, 3, 4, 5, 9])
@@ -75,3 +69,25 @@ def test_sums_stay_where_a_recorded_step_updates_them():
         "error": 25.0,
         "top5_error": 25.0,
     }
+
+
+def test_the_balanced_error_is_one_minus_the_macro_recall_of_torchmetrics():
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = metrics.BalancedError(4), MulticlassRecall(3, average="macro")
+    for images in (64, 7):
+        logits = torch.randn(images, 3, generator=generator)
+        labels = torch.multinomial(torch.tensor([0.8, 0.15, 0.05]), images, True, generator=generator)
+        ours.update(
+            torch.nn.functional.pad(logits, (0, 1), value=-9.0), labels
+        )  # a class without images
+        theirs.update(logits, labels)
+    assert float(ours.compute()) == pytest.approx(100 * (1 - float(theirs.compute())), abs=1e-4)
+
+
+def test_classes_of_like_size_have_no_balanced_error():
+    collection = metrics.of_evaluation(2)
+    for images, has_one in (((11, 10), False), ((12, 10), True)):
+        collection.reset()
+        labels = torch.arange(2).repeat_interleave(torch.tensor(images))
+        metrics.update(collection, torch.randn(sum(images), 2), labels, torch.tensor(1.0))
+        assert ("balanced_error" in metrics.compute(collection)) == has_one
