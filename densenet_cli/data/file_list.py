@@ -33,13 +33,16 @@ class Paths(Sequence[str]):
     @classmethod
     def joined(cls, parts: Iterable[Paths]) -> Paths:
         """The paths of all parts, one after the other."""
-        contents, starts, begin = [], [np.empty(0, np.int64)], 0
+        contents: dict[int, tuple[int, bytes]] = {}  # each once, where it begins in all
+        starts, end = [np.empty(0, np.int64)], 0
         for part in parts:
-            contents.append(part._content)
-            starts.append(part._starts + begin)
-            begin += len(part._content)
+            if id(part._content) not in contents:
+                contents[id(part._content)] = end, part._content
+                end += len(part._content)
+            starts.append(part._starts + contents[id(part._content)][0])
         joined = cls()
-        joined._content, joined._starts = b"".join(contents), np.concatenate(starts)
+        joined._content = b"".join(content for _, content in contents.values())
+        joined._starts = np.concatenate(starts)
         return joined
 
     def chosen(self, indices: np.ndarray | slice) -> Paths:

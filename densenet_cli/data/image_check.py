@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +45,11 @@ class Examined:
 
 
 def check_images(
-    root: object, paths: Sequence[str], threads: int, max_pixels: int | None
+    root: object,
+    paths: Sequence[str],
+    threads: int,
+    max_pixels: int | None,
+    total: int | None = None,
 ) -> np.ndarray:
     """Decode the images, except those that were good before and have not changed since.
 
@@ -56,6 +61,7 @@ def check_images(
         paths: the image files.
         threads: the number of images decoded at a time.
         max_pixels: see `photo.limit_pixels`.
+        total: the number of all images, if these are only some of them; for messages.
 
     Returns:
         A digest of the content of each file, (n,) uint64.
@@ -64,14 +70,13 @@ def check_images(
         UserError: with all broken files and the reasons, and all files that exceed the limit.
     """
     limit_pixels(max_pixels)
-    cache = _cache_file(Path(os.path.expanduser(str(root))))
-    with nullcontext() if cache is None else FileLock(cache.with_suffix(".lock")):
-        notes = _load(cache)
+    with kept_numbers(root) as (kept, keep):
+        notes = kept.reshape(-1, 3) if len(kept) % 3 == 0 else kept[:0].reshape(-1, 3)
         states = np.array([_state(path) for path in paths], dtype=np.uint64)
         good = notes if max_pixels is None else notes[notes[:, 2] <= max_pixels]
         unknown = np.flatnonzero(~np.isin(states, good[:, 0]))
         if len(unknown):
-            log.info("checking %d of %d images of %s", len(unknown), len(paths), root)
+            log.info("checking %d of %d images of %s", len(unknown), total or len(paths), root)
         faults: list[Examined] = []
         begin = 0
         for examined in _decoded([paths[int(index)] for index in unknown], threads):
@@ -82,28 +87,28 @@ def check_images(
                 if not one.fault
             ]
             notes = np.concatenate([notes, np.array(rows, np.uint64).reshape(-1, 3)])
-            _save(cache, notes)  # a check that is interrupted resumes here
+            keep(notes)  # a check that is interrupted resumes here
             faults += [one for one in examined if one.fault]
             begin += len(examined)
     if faults:
-        raise UserError(_faults_message(faults, len(paths), root, max_pixels))
+        raise UserError(_faults_message(faults, f"{total or len(paths)} images of {root}", max_pixels))
     order = np.argsort(notes[:, 0], kind="stable")
     return notes[order[np.searchsorted(notes[order, 0], states)], 1]
 
 
-def _faults_message(faults: list[Examined], total: int, root: object, max_pixels: int | None) -> str:
+def _faults_message(faults: list[Examined], images: str, max_pixels: int | None) -> str:
     """All faults, one file per line."""
     broken = [one.fault for one in faults if one.needed is None]
     large = [one.fault for one in faults if one.needed is not None]
     lines: list[str] = []
     if broken:
-        lines.append(f"{len(broken)} of {total} images of {root} are broken; repair or delete them:")
+        lines.append(f"{len(broken)} of {images} are broken; repair or delete them:")
         lines += _first(broken)
     if large:
         needed = [one.needed for one in faults if one.needed is not None]
         enough = max(needed) if all(needed) else "null"
         lines.append(
-            f"{len(large)} of {total} images of {root} have more than data.max_pixels={max_pixels}; "
+            f"{len(large)} of {images} have more than data.max_pixels={max_pixels}; "
             f"type data.max_pixels={enough} to read them:"
         )
         lines += _first(large)
@@ -129,14 +134,15 @@ def _decoded(paths: list[str], threads: int) -> Iterator[list[Examined]]:
 def _examined(path: str) -> Examined:
     try:
         height, width, _ = read_rgb(path).shape
-        return Examined(digest=_digest(path), pixels=height * width)
+        return Examined(digest=content_digest(path), pixels=height * width)
     except TooLarge as error:
         return Examined(f"{printable(path)}: {error}", needed=error.needed or 0)
     except Exception as error:  # decoders raise nearly anything
         return Examined(f"{printable(path)}: {reason(error)}")
 
 
-def _digest(path: str) -> int:
+def content_digest(path: str) -> int:
+    """64 bits of the content of a file. Raises OSError if it cannot be read."""
     digest = hashlib.blake2b(digest_size=8)
     with open(path, "rb") as stream:
         while part := stream.read(1 << 20):
@@ -154,8 +160,28 @@ def _state(path: str) -> int:
     return int.from_bytes(hashlib.sha256(os.fsencode(state)).digest()[:8], "little")
 
 
-def _cache_file(root: Path) -> Path | None:
-    """The file for states, digests and pixels of good images; None if it cannot be written."""
+@contextmanager
+def kept_numbers(
+    root: object, kind: str = ""
+) -> Iterator[tuple[np.ndarray, Callable[[np.ndarray], None]]]:
+    """What is known of the images of a folder: numbers, uint64, in the user's cache folder.
+
+    Within the context no other process reads or writes them.
+
+    Args:
+        root: the folder as the user typed it.
+        kind: of the numbers, as a part of the file's name.
+
+    Yields:
+        The numbers, none if there are no or damaged ones, and a function that keeps other ones.
+    """
+    cache = _cache_file(Path(os.path.expanduser(str(root))), kind)
+    with nullcontext() if cache is None else FileLock(cache.with_suffix(".lock")):
+        yield _load(cache), functools.partial(_save, cache)
+
+
+def _cache_file(root: Path, kind: str) -> Path | None:
+    """The file for what is known of images; None if it cannot be written."""
     folder = cache_folder("checked-images")
     if folder is None:
         return None
@@ -164,16 +190,16 @@ def _cache_file(root: Path) -> Path | None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError:  # read-only, or another user's
         return None
-    return folder / (hashlib.sha256(os.fsencode(root.absolute())).hexdigest()[:16] + ".npy")
+    return folder / (hashlib.sha256(os.fsencode(root.absolute())).hexdigest()[:16] + kind + ".npy")
 
 
 def _load(cache: Path | None) -> np.ndarray:
     try:
         if cache is not None:
-            return np.load(cache, allow_pickle=False).astype(np.uint64).reshape(-1, 3)
+            return np.load(cache, allow_pickle=False).astype(np.uint64).ravel()
     except (OSError, ValueError, EOFError):
         pass  # no cache yet, or a broken one: check all images
-    return np.empty((0, 3), dtype=np.uint64)
+    return np.empty(0, dtype=np.uint64)
 
 
 def _save(cache: Path | None, notes: np.ndarray) -> None:

@@ -19,10 +19,12 @@ from densenet_cli.data.colour_statistics import (
     value_counts,
 )
 from densenet_cli.data.epoch_order import EvaluationOrder
+from densenet_cli.data.file_list import Paths
 from densenet_cli.data.image_check import check_images
 from densenet_cli.data.image_data import Contents, ImageData, expanded_folder, usable_cores
 from densenet_cli.data.photo import CROP_FRACTION, MAX_PIXELS
 from densenet_cli.data.photo_split import Files, FileSource, PhotoSplit
+from densenet_cli.data.quick_check import check_quickly
 from densenet_cli.data.splits import stratified
 from densenet_cli.options import choice, number, switch, whole_number
 from densenet_cli.plain_text import printable
@@ -40,9 +42,10 @@ class PhotoData(ImageData):
         root: the folder of the images.
         image_size: height and width of the network's input, in pixels, 8 or more.
         test_fraction: share of the images that become test images if none are marked as such.
-        check: whether to decode all images before training, to report broken images and training
-            images that are also test or held-out images. A good image is not decoded again until its
-            file changes.
+        check: before training, report broken images, and training images that are also test or held-out
+            images. "quick": as `quick_check.check_quickly` finds them, in seconds; "full" or true:
+            decode all images; false: do not. Good images are not checked again until their files
+            change.
         max_pixels: larger images are refused, and PNG files with more bytes of text, since a small file
             can unpack to more than the memory holds. None: no limit.
         channels: 3: read images in RGB; 1: in grey levels, the luma of ITU-R BT.601. Augmented images
@@ -73,7 +76,7 @@ class PhotoData(ImageData):
         seed: int = 0,
         normalise: str = "imagenet",
         drop_last: bool = False,
-        check: bool = True,
+        check: str | bool = "quick",
         max_pixels: int | None = MAX_PIXELS,
         channels: int = 3,
         antialias: bool = True,
@@ -83,7 +86,7 @@ class PhotoData(ImageData):
         self.root, self.typed_root = expanded_folder("root", root), root
         self.side = whole_number("image_size", image_size, 224, at_least=8)
         self.test_fraction = number("test_fraction", test_fraction, 0.2, above=0, below=1)
-        self.check = switch("check", check)
+        self.check = choice("check", "full" if check is True else check, ("quick", "full", False))
         self.max_pixels = max_pixels
         if max_pixels is not None:
             whole_number("max_pixels", max_pixels, MAX_PIXELS)
@@ -102,10 +105,7 @@ class PhotoData(ImageData):
     def read(self) -> Contents:
         """Find the files of each split; check and measure them as the options say."""
         names, files = self.files()
-        if self.check:
-            paths = [path for part in files.values() for path in part.paths]
-            digests = check_images(self.typed_root, paths, usable_cores(), self.max_pixels)
-            _warn_of_shared(files, digests)
+        self._check(files)
         held_out = files.get("validation")
         return Contents(
             names,
@@ -116,6 +116,15 @@ class PhotoData(ImageData):
             self._split(files["test"]),
             self.channels,
         )
+
+    def _check(self, files: dict[str, Files]) -> None:
+        """Report broken images and images in two splits, as the option says."""
+        root, threads = self.typed_root, usable_cores()
+        if self.check == "quick":
+            _warn_of_shared(files, *check_quickly(root, files, threads, self.max_pixels))
+        elif self.check == "full":
+            paths = Paths.joined(part.paths for part in files.values())
+            _warn_of_shared(files, check_images(root, paths, threads, self.max_pixels))
 
     def _split(self, files: Files, augment: bool = False) -> PhotoSplit:
         source = FileSource(files)
@@ -168,16 +177,18 @@ class PhotoData(ImageData):
         return statistics_of(counts)
 
 
-def _warn_of_shared(files: dict[str, Files], digests: np.ndarray) -> None:
+def _warn_of_shared(files: dict[str, Files], digests: np.ndarray, are_all: bool = True) -> None:
     """Warn of images with the same content in two splits.
 
     Args:
         files: of each split.
         digests: of the content of all files, in this order.
+        are_all: whether the digests of all equal files are equal.
     """
     ends = np.cumsum([len(part.paths) for part in files.values()])
     parts = dict(zip(files, np.split(digests, ends[:-1]), strict=True))
     found: list[str] = []
+    least = "" if are_all else "at least "
     for other, kind in (("train", "training"), ("test", "test")):
         shared, example = [], ""
         for split, its in parts.items():
@@ -185,7 +196,7 @@ def _warn_of_shared(files: dict[str, Files], digests: np.ndarray) -> None:
                 continue
             same = np.flatnonzero(np.isin(its, parts[other]))
             if len(same):
-                shared.append(f"{len(same)} of {len(its)} {split} images")
+                shared.append(f"{least}{len(same)} of {len(its)} {split} images")
                 there = files[other].paths[int(np.argmax(parts[other] == its[same[0]]))]
                 example = f"{printable(files[split].paths[same[0]])} equals {printable(there)}"
         if shared:

@@ -70,7 +70,7 @@ def test_measured_statistics_are_those_of_training_images_without_augmentation(t
         ("image_size", 7, "image_size=7: must be a whole number, 8 or more"),
         ("image_size", None, "image_size=null: must be"),
         ("test_fraction", 1.0, "test_fraction=1.0: must be a number above 0 and below 1"),
-        ("check", "no", "check=no: must be true or false"),
+        ("check", "no", "check=no: must be one of quick, full, false"),
         ("normalise", "none", "normalise=none: must be one of mean_std, scale, imagenet"),
         ("validation", 12, "validation=12: must leave at least one of the 12 training images"),
     ],
