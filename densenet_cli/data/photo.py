@@ -18,7 +18,7 @@ import random
 import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -29,6 +29,7 @@ import torch.nn.functional as F
 from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
+from densenet_cli.data import jpeg
 from densenet_cli.data.torch7_scale import scaled
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # about harmless faults; serious ones are raised
@@ -67,6 +68,15 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # EXIF's orientation -> turn; 5 and above swap width and height
+TURNED_VIEWS: dict[Image.Transpose, Callable[[np.ndarray], np.ndarray]] = {
+    Image.Transpose.FLIP_LEFT_RIGHT: np.fliplr,
+    Image.Transpose.ROTATE_180: lambda pixels: np.rot90(pixels, 2),
+    Image.Transpose.FLIP_TOP_BOTTOM: np.flipud,
+    Image.Transpose.TRANSPOSE: lambda pixels: pixels.swapaxes(0, 1),
+    Image.Transpose.ROTATE_270: lambda pixels: np.rot90(pixels, 3),
+    Image.Transpose.TRANSVERSE: lambda pixels: np.rot90(pixels, 2).swapaxes(0, 1),
+    Image.Transpose.ROTATE_90: np.rot90,
+}  # turn -> the view of an array (H, W, 3) that shows it upright
 # Formats that Pillow only recognises, or opens with other programs.
 NOT_DECODED = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
 SHRINKABLE = ("JPEG", "MPO")  # formats that can be decoded at a fraction of their size
@@ -108,7 +118,8 @@ def limit_pixels(most: int | None) -> None:
 def formats() -> tuple[str, ...]:
     """The formats that are tried on a file: all that Pillow decodes by itself."""
     Image.init()
-    return tuple(name for name in Image.ID if name not in NOT_DECODED)
+    names = [name for name in Image.ID if name not in NOT_DECODED]
+    return tuple(sorted(names, key=lambda name: name != "JPEG"))  # the most frequent one first
 
 
 @functools.cache
@@ -193,12 +204,14 @@ def random_crop(
         with _opened(picture) as (file, turn):
             box = random_box(*_upright_size(file, turn), chance)
             shrinking = min(box[2] - box[0], box[3] - box[1]) / size if antialias else 1.0
-            image, reduction = _decoded(file, turn, shrinking, channels)
-        left, top, right, bottom = (round(edge / reduction) for edge in box)
-        part = _tensor(image)[top:bottom, left:right]
+            part = _part(file, turn, box, shrinking, channels)
     else:
         left, top, right, bottom = random_box(picture.width, picture.height, chance)
-        part = _tensor(_in_mode(Image.fromarray(picture.rows(top, bottom)[:, left:right]), channels))
+        pixels = picture.rows(top, bottom)[:, left:right]
+        if pixels.ndim == channels == 3:
+            part = torch.from_numpy(np.array(pixels))
+        else:
+            part = _tensor(_in_mode(Image.fromarray(pixels), channels))
     if not antialias:
         return scaled(part, (size, size), (0, 0, size, size))
     planes = part[None].permute(0, 3, 1, 2)
@@ -312,6 +325,22 @@ def _decoded(
     file.load()
     reduction = round(width / file.width)
     return _in_mode(file if turn is None else file.transpose(turn), channels), reduction
+
+
+def _part(file: Image.Image, turn: Turn, box: Box, shrinking: float, channels: int) -> Tensor:
+    """A part of the upright image of an open file, perhaps decoded at a smaller size.
+
+    Args:
+        box: its edges in the image of full size.
+        others: as _decoded.
+    """
+    if channels == 3 and shrinking < 4 and (pixels := jpeg.decoded(file)) is not None:
+        left, top, right, bottom = box
+        upright = pixels if turn is None else TURNED_VIEWS[turn](pixels)
+        return torch.from_numpy(np.ascontiguousarray(upright[top:bottom, left:right]))
+    image, reduction = _decoded(file, turn, shrinking, channels)
+    left, top, right, bottom = (round(edge / reduction) for edge in box)
+    return _tensor(image.crop((left, top, min(right, image.width), min(bottom, image.height))))
 
 
 def _upright_size(file: Image.Image, turn: Turn) -> tuple[int, int]:
