@@ -56,6 +56,15 @@ class Engine(Protocol):
         Like all methods that write maps, it measures their statistics if target.measured.
         """
 
+    def evaluate(self, steps: Sequence[ConvolutionWork]) -> None:
+        """`convolve` for a block and its transition, where nothing is measured, dropped or kept.
+
+        Args:
+            steps: if the last target has half the height and width, the means of 2x2 pixels are written
+                to it. A target that the next step alone reads is not to be used afterwards: it may not
+                have been written.
+        """
+
     def convolve_backward(self, steps: Sequence[ConvolutionWork]) -> list[Tensor]:
         """The backward pass of `convolve`: add to the gradients of the sources, and to their
         slope and offset if they are measured, as all methods that compute the gradients of γ and β.

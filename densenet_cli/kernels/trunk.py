@@ -191,6 +191,7 @@ class _Pass:
 
     def __init__(self, trunk: Trunk, engine: Engine, training: bool, keep: bool) -> None:
         self.trunk, self.engine, self.training, self.keep = trunk, engine, training, keep
+        self.evaluates = not (training or keep)
         self.tape: list[_Convolved | _Pooled | _MaxPooled] = []
         self.read: list[tuple[BatchNorm, Maps]] = []
         self.drops = training and any(step.dropout for step in trunk.convolutions())
@@ -278,12 +279,16 @@ class _Pass:
         """Compute both. Returns the next block's buffer, and how many of its columns are filled."""
         step = self.trunk.transitions[index]
         channels = step.conv.out_channels
-        fewer = _maps_like(maps, channels, measured=False)
-        self._convolve([*self._block(index, maps, column), self._work(step, maps, fewer, 0)])
         smaller = Maps(
             maps.values, maps.images, maps.height // 2, maps.width // 2,
             self.trunk.width(index + 1, channels), self.training,
         )  # fmt: skip
+        block = self._block(index, maps, column)
+        if self.evaluates:
+            self.engine.evaluate([*block, self._work(step, maps, smaller, 0)])
+            return smaller, channels
+        fewer = _maps_like(maps, channels, measured=False)
+        self._convolve([*block, self._work(step, maps, fewer, 0)])
         self.engine.average_pool(fewer, smaller)
         fewer.forget_values()
         if self.keep:
@@ -299,7 +304,10 @@ class _Pass:
         return ConvolutionWork(source, norm, weight, target, column, dropout, seed, self.draws)
 
     def _convolve(self, steps: Sequence[ConvolutionWork]) -> None:
-        self.engine.convolve(steps)
+        if self.evaluates:
+            self.engine.evaluate(steps)
+        else:
+            self.engine.convolve(steps)
         if self.keep:
             self.tape.append(_Convolved(steps))
 

@@ -91,6 +91,17 @@ def assert_as_near_to_the_truth(name, draws=4):
     assert 0 < of_fused.median() < 0.2
 
 
+@contextlib.contextmanager
+def threads_of(number):
+    """Let torch and the kernels use so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def relative(found, true):
     """The relative difference of two tensors, in norms."""
     return ((found.double() - true.double()).norm() / (true.double().norm() + 1e-12)).item()
@@ -118,20 +129,38 @@ def test_in_bfloat16_fused_is_as_near_to_the_truth_as_reference(name):
     assert_as_near_to_the_truth(name)
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("images", [1, 2, 5])
+def test_evaluation_by_images_and_by_rows_equals_the_modules(images, threads):
+    """The rows of one image need several strips; threads without an image of their own share rows."""
+    reference, fused = pair({"growth_rate": 40, "depth": 10, "block_config": [2, 1]})
+    batch = torch.randn(images, 3, 23, 64, dtype=torch.float64)
+    with threads_of(threads), torch.no_grad():
+        assert_close({"": fused.eval()(batch)}, {"": reference.eval()(batch)}, 1e-11)
+
+
+def test_in_bfloat16_evaluation_is_as_near_to_the_truth_as_that_of_the_modules():
+    reference, fused = pair(NETWORKS["imagenet stem"][0], torch.float32)
+    batch = torch.randn(8, 3, 57, 63)
+    step(reference.train(), batch, torch.arange(8))  # running statistics that fit the maps
+    fused.load_state_dict(reference.state_dict())
+    with torch.no_grad():
+        truth = copy.deepcopy(reference).eval().double()(batch.double())
+        with torch.autocast("cpu", torch.bfloat16):
+            found, expected = fused.eval()(batch), reference.eval()(batch)
+    assert 0 < relative(found, truth) <= 1.1 * relative(expected, truth)
+
+
 def test_two_threads_share_the_images_and_leave_the_same_bits_each_time():
     reference, fused = pair({"growth_rate": 12, "depth": 16})
     batch, labels = torch.randn(11, 3, 16, 12, dtype=torch.float64), torch.randint(10, (11,))
     again = copy.deepcopy(fused)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
+    with threads_of(2):
         once, twice = step(fused, batch, labels), step(again, batch, labels)
         assert all(torch.equal(once[name], twice[name]) for name in once)
         assert_close(once, step(reference, batch, labels), 1e-11)
         with torch.no_grad():
             assert_close({"": fused.eval()(batch)}, {"": reference.eval()(batch)}, 1e-11)
-    finally:
-        torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,10 @@ class CpuEngine:
         weights = _weights(steps)
         self._convolutions("convolve", steps, map(_forwards, steps, weights))
 
+    def evaluate(self, steps: Sequence[ConvolutionWork]) -> None:
+        """Compute a block and its transition, whose output is pooled."""
+        self._convolutions("evaluate", steps, map(_forwards, steps, _weights(steps)))
+
     def convolve_backward(self, steps: Sequence[ConvolutionWork]) -> list[Tensor]:
         """Add to the gradients of the sources. Returns those of each step's weight, γ and β."""
         weights, accumulate = _weights(steps), _start_gradients(steps)

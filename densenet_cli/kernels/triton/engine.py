@@ -62,6 +62,18 @@ class TritonEngine:
         for step in steps:
             convolve_step(step, self._packed[id(step.weight)], self._memory)
 
+    def evaluate(self, steps: Sequence[ConvolutionWork]) -> None:
+        """Compute a block and its transition, whose output is pooled."""
+        *layers, last = steps
+        source, target = last.source, last.target
+        if target.height == source.height:
+            self.convolve(steps)
+        else:
+            size = source.images, source.height, source.width, len(last.weight)
+            fewer = Maps(source.values, *size, measured=False)
+            self.convolve([*layers, last._replace(target=fewer)])
+            self.average_pool(fewer, target)
+
     def convolve_backward(self, steps: Sequence[ConvolutionWork]) -> list[Tensor]:
         """Add to the gradients of the sources. Returns those of each step's weight, γ and β."""
         return convolve_backward(steps, self._packed, self._memory)

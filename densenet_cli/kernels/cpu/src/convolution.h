@@ -25,9 +25,7 @@ class NormalisedConvolution {
     static constexpr int REGISTERS = GROUP / L;
     static constexpr int64_t AHEAD = 16;  // pixels between prefetching and use
 
-    const Convolution& c;
-    const int64_t inputs, outputs;
-    const int threads, size;
+    const int threads;
 
     struct Scratch {  // of one thread
         Buffer<Operand> left, transposed, input;
@@ -50,23 +48,9 @@ class NormalisedConvolution {
     int64_t weight(int64_t out, int64_t row, int64_t column) const {
         return ((out * size + row) * size + column) * inputs;
     }
-    Runs runs(int64_t channels, int64_t pitch) const {
-        if (size == 1) return {1, channels, {0}};
-        return {3, 3 * channels, {0, pitch * channels, 2 * pitch * channels}};
-    }
-    int64_t stride(int64_t channels) const { return size == 1 ? odd_lines<Operand>(channels) : channels; }
     Dropout dropout() const { return {c.dropout, c.seed}; }
 
     Real rstd(int64_t channel) const { return 1 / std::sqrt(as<Real>(c.variance)[channel] + Real(c.epsilon)); }
-
-    // The batch norm as y = scale·x + shift.
-    void make_scales(Real* scale, Real* shift) const {
-        const int64_t wide = round_up(inputs, GROUP);
-        for (int64_t i = 0; i < wide; ++i) {
-            scale[i] = i < inputs ? as<Real>(c.gamma)[i] * rstd(i) : 0;
-            shift[i] = i < inputs ? as<Real>(c.beta)[i] - as<Real>(c.mean)[i] * scale[i] : 0;
-        }
-    }
 
     // Fills the left matrix of a product with the pixels of a strip and those around it, which
     // `put(pixel, to)` writes. Pixels outside the image are zero. Zeros follow, up to `least` positions
@@ -89,9 +73,54 @@ class NormalisedConvolution {
     }
 
 public:
+    const Convolution& c;
+    const int64_t inputs, outputs;
+    const int size;
+
     explicit NormalisedConvolution(const Convolution& convolution)
-        : c(convolution), inputs(c.in_channels), outputs(c.out_channels), threads(int(c.threads)),
+        : threads(int(convolution.threads)), c(convolution), inputs(c.in_channels), outputs(c.out_channels),
           size(int(c.size)) {}
+
+    Runs runs(int64_t channels, int64_t pitch) const {
+        if (size == 1) return {1, channels, {0}};
+        return {3, 3 * channels, {0, pitch * channels, 2 * pitch * channels}};
+    }
+    int64_t stride(int64_t channels) const { return size == 1 ? odd_lines<Operand>(channels) : channels; }
+
+    // The batch norm as y = scale·x + shift; both are zero after the last channel, up to a multiple of GROUP.
+    void make_scales(Real* scale, Real* shift) const {
+        const int64_t wide = round_up(inputs, GROUP);
+        for (int64_t i = 0; i < wide; ++i) {
+            scale[i] = i < inputs ? as<Real>(c.gamma)[i] * rstd(i) : 0;
+            shift[i] = i < inputs ? as<Real>(c.beta)[i] - as<Real>(c.mean)[i] * scale[i] : 0;
+        }
+    }
+
+    // Writes ReLU(batch norm) of one pixel, then zeros up to stride(inputs); whole registers are written.
+    void normalise(int64_t pixel, const Real* scale, const Real* shift, Operand* to) const {
+        const Stored* from = as<Stored>(c.input) + pixel * c.input_pitch;
+        fetch_soon(from + AHEAD * c.input_pitch, inputs);
+        const int64_t step = stride(inputs);
+        int64_t i = 0;
+        for (; i + L <= inputs; i += L) store(to + i, relu<Real>(load(from + i) * load(scale + i) + load(shift + i)));
+        if (i < inputs) {
+            const int rest = int(inputs - i);
+            store(to + i, relu<Real>(load(from + i, rest) * load(scale + i) + load(shift + i)));
+            i += L;
+        }
+        for (; i < step; i += L) store(to + i, Vector<Real>{});
+    }
+
+    // The weights are packed as the right matrix in pieces, in any order; `column(n)` points to the numbers of
+    // output n, which are those of the weight or others in their order.
+    int64_t pieces(const Runs& runs) const { return Engine::columns(outputs) / 16 * runs.count; }
+    template <class Column>
+    void pack(Operand* packed, const Runs& runs, int64_t piece, Column column) const {
+        const int64_t tiles = Engine::columns(outputs) / 16, run = piece / tiles;
+        Engine::pack_columns(packed, runs, int(run), outputs, piece % tiles * 16, outputs,
+                             [&](int64_t n) { return column(n) + run * runs.depth; });
+    }
+    const Real* weights(int64_t output) const { return as<Real>(c.weight) + weight(output, 0, 0); }
 
     void forward() const {
         static thread_local Buffer<Operand> packed_memory;
@@ -108,7 +137,9 @@ public:
 #pragma omp parallel num_threads(threads)
         {
             typename Engine::Session session;
-            pack(packed, runs);
+            const Share own = own_share(pieces(runs));
+            for (int64_t i = own.begin; i < own.end; ++i)
+                pack(packed, runs, i, [&](int64_t n) { return weights(n); });
 #pragma omp barrier
             portions.each(omp_get_thread_num(), [&](int64_t portion, int64_t begin, int64_t end) {
                 moments[portion].start(outputs);
@@ -161,18 +192,8 @@ private:
         const int64_t positions = size == 1 ? strips.length(strip, 0) : strip.rows * pitch;
         const int64_t in_halo = strips.positions() + strips.halo() * (2 * pitch + 1);
         Operand* left = mine.left.at_least((in_halo + 66) * step + GROUP);
-        fill(left, strips, strip, inputs, 0, [&](int64_t pixel, Operand* to) {
-            const Stored* from = as<Stored>(c.input) + pixel * c.input_pitch;
-            fetch_soon(from + AHEAD * c.input_pitch, inputs);
-            int64_t i = 0;
-            for (; i + L <= inputs; i += L) store(to + i, relu<Real>(load(from + i) * load(scale + i) + load(shift + i)));
-            if (i < inputs) {  // scale and shift are zero after the last channel
-                const int rest = int(inputs - i);
-                store(to + i, relu<Real>(load(from + i, rest) * load(scale + i) + load(shift + i)));
-                i += L;
-            }
-            for (; i < step; i += L) store(to + i, Vector<Real>{});
-        });
+        fill(left, strips, strip, inputs, 0,
+             [&](int64_t pixel, Operand* to) { normalise(pixel, scale, shift, to); });
         Real* out = mine.out.at_least((strips.positions() + 64) * wide);
         Engine::multiply(left, step, positions, runs, packed, outputs, out, wide, outputs);
         for (int64_t r = 0; r < strip.rows; ++r)
@@ -195,16 +216,6 @@ private:
                 return maps;
             });
         }
-    }
-
-    // Packs this thread's share of the weights as the right matrix.
-    void pack(Operand* packed, const Runs& runs) const {
-        const int64_t tiles = Engine::columns(outputs) / 16;
-        const Share share = own_share(tiles * runs.count);
-        for (int64_t i = share.begin; i < share.end; ++i)
-            Engine::pack_columns(packed, runs, int(i / tiles), outputs, i % tiles * 16, outputs, [&](int64_t n) {
-                return as<Real>(c.weight) + weight(n, i / tiles, 0);
-            });
     }
 
     // Packs the transposed weights of GROUP input channels, rotated by 180 degrees.

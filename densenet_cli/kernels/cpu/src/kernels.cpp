@@ -1,11 +1,20 @@
 // The functions that Python calls; see densenet_cli/kernels/cpu/engine.py.
-#include "chain.h"
+#include "evaluation.h"
 #include "maps.h"
 
 #ifdef __AMX_BF16__
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
+
+template <class Stored>
+static void convolve(const Convolution* steps, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) NormalisedConvolution<Stored>(steps[i]).forward();
+}
+template <class Stored>
+static void convolve_backward(const Convolution* steps, int64_t count) {
+    for (int64_t i = count; i-- > 0;) NormalisedConvolution<Stored>(steps[i]).backward();
+}
 
 #pragma GCC visibility push(default)
 extern "C" {
@@ -23,8 +32,9 @@ const Field* densenet_convolution_fields() { return CONVOLUTION_FIELDS; }
 const Field* densenet_map_work_fields() { return MAP_WORK_FIELDS; }
 
 #define FOR_STORED(name, Stored)                                                                        \
-    void convolve_##name(const Convolution* steps, int64_t count) { Chain<Stored>(steps, count).forward(); } \
-    void convolve_backward_##name(const Convolution* steps, int64_t count) { Chain<Stored>(steps, count).backward(); } \
+    void convolve_##name(const Convolution* steps, int64_t count) { convolve<Stored>(steps, count); } \
+    void convolve_backward_##name(const Convolution* steps, int64_t count) { convolve_backward<Stored>(steps, count); } \
+    void evaluate_##name(const Convolution* steps, int64_t count) { BlockEvaluation<Stored>(steps, count).run(); } \
     void copy_##name(const MapWork* w) { Maps<Stored>(*w).copy(); }                                     \
     void correct_##name(const MapWork* w) { Maps<Stored>(*w).correct(); }                               \
     void average_pool_##name(const MapWork* w) { Maps<Stored>(*w).average_pool(); }                     \
