@@ -77,17 +77,29 @@ def _mean(quantity: str, unit: Callable[[float], str]) -> tuple[Callable, Callab
     return text, lambda row: row.setting.mean(quantity)
 
 
-def _error(quantity: str) -> tuple[Callable, Callable]:
+def _error(quantity: str, several_labels: bool = False) -> tuple[Callable, Callable]:
+    """An error in percent, of images with one label; or the AUROC of images that can have several."""
+    shown = units.auroc if several_labels else units.percent
+
     def text(row: Row) -> str:
         value = row.setting.mean(quantity)
-        return "" if value is None else units.percent(value, row.setting.std(quantity))
+        if value is None or row.setting.several_labels != several_labels:
+            return ""
+        mark = " †" if quantity == "error_best" and row.setting.best_on_test else ""
+        return shown(value, row.setting.std(quantity)) + mark
 
-    return text, lambda row: row.setting.mean(quantity)
+    def key(row: Row) -> float | None:
+        value = row.setting.mean(quantity) if row.setting.several_labels == several_labels else None
+        return value if value is None or not several_labels else 1 - value / 100
+
+    return text, key
 
 
-def _best(row: Row) -> str:
-    text = _error("error_best")[0](row)
-    return f"{text} †" if text and row.setting.best_on_test else text
+def _f1(row: Row) -> str:
+    mean, std = row.setting.mean("f1"), row.setting.std("f1")
+    if mean is None:
+        return ""
+    return f"{mean:.4f}" if std is None else f"{mean:.4f} ± {std:.4f}"
 
 
 def _top5(row: Row) -> str:
@@ -182,6 +194,9 @@ COLUMNS = {
     "network": Column("network", lambda row: row.title, lambda row: row.title, False),
     "data": Column("data", lambda row: row.setting.data, lambda row: row.setting.data, False),
     "error": Column("error %", *_error("error")),
+    "balanced": Column("balanced %", *_error("balanced")),
+    "auroc": Column("AUROC", *_error("error", several_labels=True)),
+    "f1": Column("F1", _f1, lambda row: row.setting.mean("f1")),
     "n": Column("n", lambda row: str(row.setting.n), lambda row: row.setting.n),
     "paper": Column(
         "published %",
@@ -207,8 +222,11 @@ COLUMNS = {
     ),
     "verdict": Column("verdict", _verdict, lambda row: _verdict(row) or None, False),
     "last": Column("last %", *_error("error_last")),
-    "best": Column("best %", _best, _error("error_best")[1]),
+    "last_auroc": Column("last AUROC", *_error("error_last", several_labels=True)),
+    "best": Column("best %", *_error("error_best")),
+    "best_auroc": Column("best AUROC", *_error("error_best", several_labels=True)),
     "validation": Column("validation %", *_error("validation_error")),
+    "validation_auroc": Column("validation AUROC", *_error("validation_error", several_labels=True)),
     "top5": Column("top-5 %", _top5, _error("top5")[1]),
     "parameters": Column("parameters", *_mean("parameters", units.count)),
     "multiply_adds": Column("multiply-adds", *_mean("multiply_adds", units.count)),

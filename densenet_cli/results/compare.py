@@ -29,6 +29,9 @@ IMAGES = ("name", "num_classes", "image_size", "sizes", "statistics", "class_nam
 
 QUANTITIES: dict[str, tuple[str, Callable[[float], str]]] = {  # heading, and the format of a value
     "error": ("test error, %", units.percent),
+    "balanced": ("balanced test error, %", units.percent),
+    "auroc": ("test AUROC", "{:.4f}".format),
+    "f1": ("test F1", "{:.4f}".format),
     "error_last": ("test error of the last epoch, %", units.percent),
     "error_best": ("test error of the best epoch, %", units.percent),
     "validation_error": ("validation error, %", units.percent),
@@ -66,7 +69,8 @@ def _parts(a: Run, b: Run) -> Iterator[RenderableType]:
     yield _titled("Results", _results(a, b), with_difference=True)
     epochs = _epochs(a, b)
     if epochs:
-        yield _titled("Error after each epoch, %", epochs, with_difference=True)
+        title = "100 − AUROC" if a.several_labels and b.several_labels else "Error"
+        yield _titled(f"{title} after each epoch, %", epochs, with_difference=True)
 
 
 def document(a: Path, b: Path) -> dict[str, Any]:
@@ -191,6 +195,8 @@ def _results(a: Run, b: Run) -> list[tuple[str, ...]]:
             continue
         if quantity == "error_best" and any(run.results.get("best_on_test") for run in (a, b)):
             name = "lowest test error, not to be reported, %"  # the test images chose the epoch
+        if a.several_labels and b.several_labels:
+            name = name.replace("error", "100 − AUROC")
         cells = ["–" if value is None else write(value) for value in (left, right)]
         lines.append((name, *cells, _difference(left, right, write)))
     return lines

@@ -7,6 +7,11 @@ from collections.abc import Sequence
 from densenet_cli.decisions.rule import LEVEL, UNDECIDED
 from densenet_cli.results.baseline import Judged, Verdict
 
+SEVERAL_LABELS = (
+    "error: 100 % minus the mean AUROC in percent, since images can have several labels. No image is "
+    "right or wrong as a whole: no outcomes are kept, and there is no McNemar's test."
+)
+
 
 def notes_on_decisions(judged: Judged) -> list[str]:
     """Sentences about what the columns mean, what the intervals cover, and why what is undecided."""
@@ -15,6 +20,8 @@ def notes_on_decisions(judged: Judged) -> list[str]:
     found = [*_notes_on_tests(tested, judged.margin), *_notes_on_images(verdicts)]
     if judged.sequential and judged.sequential.comparisons:
         found.insert(0, judged.sequential.note())
+    if judged.baseline.several_labels:
+        found.append(SEVERAL_LABELS)
     reasons: dict[str, list[str]] = {}
     for one in verdicts:
         if one.comparison.word == UNDECIDED and (not tested or one.comparison.p is None):

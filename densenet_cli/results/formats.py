@@ -25,6 +25,9 @@ FORMATS = ("rich", "csv", "json", "markdown", "latex")
 # quantity -> NAME of its columns in CSV and JSON: NAME_mean, NAME_std, NAME_runs (all finished runs)
 RAW_NAMES = {
     "error": "error_percent",
+    "balanced": "balanced_error_percent",
+    "auroc": "auroc",
+    "f1": "f1",
     "error_last": "error_last_percent",
     "error_best": "error_best_percent",
     "validation_error": "validation_error_percent",
@@ -50,8 +53,11 @@ FIRST_LEFT_OUT = (
     "trained with",
     "time",
     "validation %",
+    "validation AUROC",
     "last %",
+    "last AUROC",
     "best %",
+    "best AUROC",
 )
 LATEX = {
     "\\": r"\textbackslash{}",

@@ -27,7 +27,7 @@ def notes(found: Sequence[Row], shown: Collection[str]) -> list[str]:
 
 def _notes_on_errors(found: Sequence[Row], shown: Collection[str]) -> list[str]:
     notes = []
-    if "error" in shown:
+    if {"error", "auroc"} & set(shown):
         by_validation = [
             reported_checkpoint(run.fields) == "best" for row in found for run in row.setting.done
         ]
@@ -38,11 +38,24 @@ def _notes_on_errors(found: Sequence[Row], shown: Collection[str]) -> list[str]:
         spread = any(row.setting.std("error") is not None for row in found)
         runs = "runs" if any(row.setting.averaged_over for row in found) else "seeds"
         deviation = f"; mean ± sample standard deviation over n {runs}" if spread else ""
-        notes.append(f"error: test error {epoch}{deviation}.")
-    if any(row.setting.best_on_test and row.setting.values("error_best") for row in found):
-        notes.append(
-            "† lowest test error of any epoch: chosen by the test images, so not to be reported."
+        if "auroc" in shown:
+            epoch = epoch.replace("lowest validation error", "best validation result")
+        name = {(True, False): "error: test error", (False, True): "AUROC: of the test images"}.get(
+            ("error" in shown, "auroc" in shown), "error, AUROC: of the test images"
         )
+        notes.append(f"{name} {epoch}{deviation}.")
+    if "balanced" in shown:
+        notes.append(
+            "balanced: the mean over the classes of each one's test error, where they differ in size."
+        )
+    if "auroc" in shown:
+        notes.append(
+            "AUROC, F1: of images that can have several labels, averaged over the labels; F1 of those "
+            "with a probability above 0.5."
+        )
+    if any(row.setting.best_on_test and row.setting.values("error_best") for row in found):
+        what = "best test result" if "auroc" in shown else "lowest test error"
+        notes.append(f"† {what} of any epoch: chosen by the test images, so not to be reported.")
     return notes
 
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from densenet_cli import units
 from densenet_cli.files.lock import is_locked
 from densenet_cli.files.plain_file import UnreadableFile
 from densenet_cli.options import UserError, shown
@@ -79,6 +80,15 @@ class Run:
     def images(self) -> str | None:
         """The digest of its images; None if it was not recorded."""
         return (self.fields.get("data") or {}).get("digest")
+
+    @property
+    def several_labels(self) -> bool:
+        """Whether its images can have several labels: its error is then 100 % minus the mean AUROC."""
+        return bool((self.fields.get("data") or {}).get("several_labels"))
+
+    def shown_error(self, error: float) -> str:
+        """An error of this run as a table shows it below "error %": 4.51; or AUROC 0.8412."""
+        return f"AUROC {units.auroc(error)}" if self.several_labels else units.percent(error)
 
     @cached_property
     def setting(self) -> str:

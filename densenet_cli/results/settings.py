@@ -31,11 +31,13 @@ DATA_NAMES = {
 IMAGENET = (1000, 1_281_167)  # classes and training images of ILSVRC-2012
 IN_OTHER_COLUMNS = {f"model.{name}" for name in NAMED} | {"data._target_", "data.augment"}
 
-RESULTS = {  # quantity -> its name among the results; errors in percent
+RESULTS = {  # quantity -> its name among the results; errors in percent; F1 from 0 to 1
     "error": "test_error",
     "error_last": "test_error_last",
     "error_best": "test_error_best",
     "top5": "test_top5_error",
+    "balanced": "test_balanced_error",
+    "f1": "test_f1",
     "validation_error": "validation_error_last",  # or _best: see `measured`
 }
 COSTS = (
@@ -49,7 +51,7 @@ COSTS = (
     "peak_memory_bytes",
     "energy_joules",
 )
-QUANTITIES = (*RESULTS, *COSTS)
+QUANTITIES = (*RESULTS, "auroc", *COSTS)
 PSEUDO_OPTIONS: dict[str, Callable[[Run], str]] = {  # runs can be grouped by these, too
     "family": lambda run: family(run.config["model"]),
     "network": lambda run: network_name(run.config["model"]),
@@ -116,6 +118,11 @@ class Setting:
         """Whether the test images chose the epoch of "error_best", which is then no valid result."""
         return any(run.results.get("best_on_test") for run in self.done)
 
+    @property
+    def several_labels(self) -> bool:
+        """Whether its errors are 100 % minus the mean AUROC, of images that can have several labels."""
+        return bool(self.done) and all(run.several_labels for run in self.done)
+
     @cached_property
     def _values(self) -> dict[str, list[float]]:
         found = {name: [measured(run, name) for run in self.done] for name in QUANTITIES}
@@ -139,7 +146,7 @@ class Setting:
 
 
 def measured(run: Run, quantity: str) -> float | None:
-    """One of QUANTITIES as the run recorded it; None if it did not.
+    """One of QUANTITIES as the run recorded it; None if it did not. "auroc" is from 0 to 1.
 
     The validation error is that of the epoch whose test error counts: the last or the best one.
     """
@@ -147,6 +154,9 @@ def measured(run: Run, quantity: str) -> float | None:
         return run.results.get("validation_error_best")
     if quantity == "train_epochs":
         return trained_epochs(run.fields)
+    if quantity == "auroc":
+        error = measured(run, "error") if run.several_labels else None
+        return None if error is None else 1 - error / 100
     return run.results.get(RESULTS[quantity]) if quantity in RESULTS else run.fields.get(quantity)
 
 

@@ -108,6 +108,7 @@ def table(found: Sequence[Row], judged: Judged | None = None) -> Table:
     shown = {name: column for name, column in COLUMNS.items() if any(map(column.text, found))}
     if all(row.setting.values("error") == row.setting.values("error_last") for row in found):
         shown.pop("last", None)
+        shown.pop("last_auroc", None)
     if not any(is_in_parts(row.setting.config) for row in found):
         for name in UNDER_A_BUDGET:
             shown.pop(name, None)

@@ -65,6 +65,7 @@ class Progress:
         note: why it failed.
         setting: the identity of its setting, once it has a record.
         seed: its seed, once it has a record.
+        shown_error: the error as the table shows it; of several labels it is the AUROC.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Progress:
     note: str = ""
     setting: str = ""
     seed: int | None = None
+    shown_error: str = ""
 
 
 def watch(folder: Path, interval: float = 2.0, once: bool = False) -> None:
@@ -301,18 +303,21 @@ def _progress(folder: Path, run: Run, now: float) -> Progress:
     if status == "running" and rows and epoch is not None and epochs is not None:
         left = max(0.0, (epochs - epoch) * _epoch_seconds(rows) - since)
     error = measured(run, "error")
+    if error is None:
+        error = last.get("validation_error", last.get("test_error"))
     return Progress(
         name=name,
         status=status,
         epoch=epoch,
         epochs=epochs,
-        error=last.get("validation_error", last.get("test_error")) if error is None else error,
+        error=error,
         images_per_second=measured(run, "images_per_second") or last.get("images_per_second"),
         seconds=seconds or None,
         seconds_left=left,
         note=failure(run),
         setting=run.setting,
         seed=run.seed,
+        shown_error="" if error is None else run.shown_error(error),
     )
 
 
@@ -341,7 +346,7 @@ def _cells(run: Progress) -> list[str | Text]:
         run.name,
         Text(run.status, STYLES.get(run.status, "")),
         "" if run.epoch is None else f"{run.epoch}/{run.epochs}",
-        "" if run.error is None else f"{run.error:.2f}",
+        run.shown_error,
         "" if run.images_per_second is None else f"{run.images_per_second:,.0f}",
         "" if run.seconds is None else duration(run.seconds),
         "" if run.seconds_left is None else duration(run.seconds_left),

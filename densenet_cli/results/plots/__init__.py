@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -161,8 +161,16 @@ def draw(settings: Sequence[Setting], kind: str, judged: Judged | None = None) -
     """
     choice("--kind", kind, list(KINDS))
     with style.styled():
-        if KINDS[kind].shows_decisions:
-            return KINDS[kind].draw(judged) if judged else None
-        if KINDS[kind].names_decisions:
-            return KINDS[kind].draw(settings, judged=judged)
-        return KINDS[kind].draw(settings)
+        drawing = _draw(settings, kind, judged)
+    if drawing and "rror" in drawing.note and any(item.several_labels for item in settings):
+        note = f"{drawing.note} The error of images with several labels is 100 % minus the mean AUROC."
+        return replace(drawing, note=note)
+    return drawing
+
+
+def _draw(settings: Sequence[Setting], kind: str, judged: Judged | None) -> Drawing | None:
+    if KINDS[kind].shows_decisions:
+        return KINDS[kind].draw(judged) if judged else None
+    if KINDS[kind].names_decisions:
+        return KINDS[kind].draw(settings, judged=judged)
+    return KINDS[kind].draw(settings)

@@ -15,7 +15,7 @@ from densenet_cli import units
 from densenet_cli.figures import style
 from densenet_cli.figures.drawing import Drawing, grouped
 from densenet_cli.figures.labels import IN_COLUMN, place_labels
-from densenet_cli.results.plots.setting_labels import seeds
+from densenet_cli.results.plots.setting_labels import error_axis, seeds
 from densenet_cli.results.settings import Setting
 from densenet_cli.results.systems import System, system_of, systems
 
@@ -106,7 +106,7 @@ def _errors(axes: Axes, own: list[Setting]) -> None:
     axes.plot(columns, errors, "o", color=COLOUR, mec=style.PAPER, mew=0.4)
     axes.plot(*zip(*leading, strict=True), "o", ms=9.5, mfc="none", mec=style.INK, mew=0.8)
     axes.margins(y=0.15)
-    axes.set_ylabel("test error (%)")
+    axes.set_ylabel(error_axis(own))
 
 
 def _costs(axes: Axes, own: list[Setting], cost: str) -> None:

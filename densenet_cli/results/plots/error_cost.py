@@ -18,7 +18,7 @@ from densenet_cli.figures.drawing import Drawing, grouped
 from densenet_cli.figures.labels import place_labels
 from densenet_cli.record.differences import differing, phrase
 from densenet_cli.results.baseline import Judged
-from densenet_cli.results.plots.setting_labels import seeds, short_name
+from densenet_cli.results.plots.setting_labels import error_axis, seeds, short_name
 from densenet_cli.results.settings import Setting
 
 AXES = {
@@ -108,7 +108,7 @@ def _panel(
     axes.margins(x=0.12, y=0.1)
     style.logarithmic(axes, "x", units.count)
     axes.set_xlabel(AXES[cost])
-    axes.set_ylabel("test error (%)")
+    axes.set_ylabel(error_axis(members))
     return names
 
 

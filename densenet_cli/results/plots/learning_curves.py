@@ -18,7 +18,7 @@ from densenet_cli.figures.drawing import Drawing, grouped
 from densenet_cli.figures.labels import spread
 from densenet_cli.options import UserError
 from densenet_cli.record.metrics import read_metrics
-from densenet_cli.results.plots.setting_labels import seeds
+from densenet_cli.results.plots.setting_labels import error_axis, seeds
 from densenet_cli.results.settings import Setting
 
 SHOWN = 8  # curves per data set, as more cannot be distinguished; of more settings, the best ones
@@ -64,7 +64,7 @@ def draw(settings: Sequence[Setting]) -> Drawing | None:
     looks = []
     for error, loss, ((data, split), own) in zip(grid[::2], grid[1::2], drawn.items(), strict=True):
         error.set_title(data)
-        error.set_ylabel(f"{split} error (%)")
+        error.set_ylabel(error_axis([curves.item for curves in own], split))
         looks.append(_panels(error, loss, own, marks))
     figure.draw_without_rendering()  # now the heights of the panels are known
     for error, own, own_looks in zip(grid[::2], drawn.values(), looks, strict=True):

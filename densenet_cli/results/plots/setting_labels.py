@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from densenet_cli.results.settings import Setting
 
@@ -13,6 +13,12 @@ def short_name(item: Setting) -> str:
     if not item.network.startswith(family):
         return item.network
     return item.network.removeprefix(family).strip(" -()") or item.network
+
+
+def error_axis(items: Sequence[Setting], split: str = "test") -> str:
+    """The label of an axis with the errors of settings of one data set."""
+    is_auroc = all(item.several_labels for item in items)
+    return f"{split}, 100 − AUROC (%)" if is_auroc else f"{split} error (%)"
 
 
 def seeds(items: Iterable[Setting]) -> str:

@@ -54,7 +54,7 @@ def summary(settings: Sequence[Setting], runs: Sequence[Run]) -> dict[str, str]:
         + (f" on {_listed(devices)}." if devices else "."),
     ]
     return {
-        "title": f"Test error on {_listed(_distinct(item.data for item in settings))}",
+        "title": f"Test {_measure(settings)} on {_listed(_distinct(item.data for item in settings))}",
         "text": " ".join(sentences),
         "date": now()[:10],
         "version": metadata.version("densenet-cli"),
@@ -168,7 +168,7 @@ def _run(run: Run, numbers: dict[str, int], is_repeated: bool) -> dict[str, str]
     return {
         "seed": shown(run.seed),
         "status": "repeated" if is_repeated else run.status,
-        **{name: "" if value is None else units.percent(value) for name, value in errors.items()},
+        **{name: "" if value is None else run.shown_error(value) for name, value in errors.items()},
         "time": "" if seconds is None else duration(seconds),
         "device": str(run.fields.get("device", "")),
         "environment": str(numbers[shown(_environment(run).items())]),
@@ -197,6 +197,12 @@ def _listed(words: Sequence[str]) -> str:
     """A list in words: "a", "a and b", "a, b and c"; of a long one the first eight."""
     words = [*words[:8], f"{len(words) - 8} more"] if len(words) > 9 else list(words)
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _measure(settings: Sequence[Setting]) -> str:
+    """What the settings' results are called."""
+    words = _distinct("AUROC" if item.several_labels else "error" for item in settings if item.done)
+    return " and ".join(sorted(words, reverse=True)) or "error"
 
 
 def _distinct(values: Any) -> list[str]:
