@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from densenet_cli.data.colour_statistics import Statistics
 from densenet_cli.data.epoch_order import EpochOrder, EvaluationOrder, Tickets
 from densenet_cli.data.loader import LazyLoader
 from densenet_cli.data.pixel_statistics import Whitening
+from densenet_cli.data.random_operations import RandAugment
 from densenet_cli.options import OptionError, choice, switch, whole_number
 
 Batch = tuple[Tensor, ...]
@@ -45,6 +46,26 @@ class Split:
 
     def __getitem__(self, tickets: Tickets) -> Batch:
         raise NotImplementedError
+
+
+class RandAugmentedSplit(Split):
+    """A split of training images, whose batches come with draws, augmented one by one.
+
+    Args:
+        split: the images.
+        augment: image (H, W, C) uint8 and its draw -> image.
+    """
+
+    def __init__(self, split: Split, augment: Callable[[Tensor, int], Tensor]) -> None:
+        self.split, self.augment = split, augment
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, tickets: Tickets) -> Batch:
+        images, labels, draws = self.split[tickets]
+        pairs = zip(images, draws.tolist(), strict=True)
+        return torch.stack([self.augment(image, draw) for image, draw in pairs]), labels, draws
 
 
 @dataclass(frozen=True)
@@ -91,6 +112,8 @@ class ImageData(LightningDataModule):
             mean_std with the statistics of ImageNet. By pixels, for images held in memory:
             "pixel_mean", "pixel_mean_std" and "zca", see pixel_statistics.measured.
         drop_last: whether each epoch leaves out the last training batch if it has fewer images.
+        randaugment: magnitude of the random operations of RandAugment on training images, in addition
+            to what `augment` does, see random_operations; None: none.
 
     Raises:
         OptionError: if an option breaks its rule.
@@ -112,6 +135,7 @@ class ImageData(LightningDataModule):
         seed: int = 0,
         normalise: str = "mean_std",
         drop_last: bool = False,
+        randaugment: int | None = None,
     ) -> None:
         super().__init__()
         self.batch_size = whole_number("batch_size", batch_size, 64)
@@ -123,6 +147,10 @@ class ImageData(LightningDataModule):
         self.seed = whole_number("seed", seed, 1, at_least=0)
         self.normalise = choice("normalise", normalise, self.normalisations)
         self.drop_last = switch("drop_last", drop_last)
+        self.rand_augment = None if randaugment is None else RandAugment(randaugment)
+        if self.rand_augment is not None and not augment:
+            rule = "augments images, which augment=false forbids"
+            raise OptionError("randaugment", randaugment, rule, "null")
         self._contents: Contents | None = None
         self._order: EpochOrder | None = None
         self._resume: tuple[int, int] | None = None
@@ -265,8 +293,8 @@ class ImageData(LightningDataModule):
             self._order.start_at(epoch, batch)
 
     def training_split(self, split: Split) -> Split:
-        """What the training loader reads: the split, or one with the same batches."""
-        return split
+        """What the training loader reads: the split, or one that gives its batches, augmented."""
+        return split if self.rand_augment is None else RandAugmentedSplit(split, self.rand_augment)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
         """A batch ready for the network, see `complete`, unless the training step will complete it."""

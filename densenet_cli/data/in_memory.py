@@ -103,8 +103,11 @@ class InMemoryData(ImageData):
         normalise: str = "mean_std",
         drop_last: bool = False,
         border: str = "zeros",
+        randaugment: int | None = None,
     ) -> None:
-        super().__init__(batch_size, num_workers, augment, validation, seed, normalise, drop_last)
+        super().__init__(
+            batch_size, num_workers, augment, validation, seed, normalise, drop_last, randaugment
+        )
         self.border = choice("border", border, ("zeros", "reflect"))
 
     def arrays(self) -> tuple[Labelled, Labelled, list[str]]:
@@ -162,9 +165,11 @@ class InMemoryData(ImageData):
         return content.hexdigest()[:12]
 
     def training_split(self, split: Split) -> Split:
-        """The images of the split on the GPU that trains, if they fit."""
-        if self.trainer is None or not isinstance(split, InMemorySplit):
-            return split
+        """The images of the split on the GPU that trains, if they fit and RandAugment is off."""
+        is_ours = isinstance(split, InMemorySplit) and self.rand_augment is None
+        if self.trainer is None or not is_ours:
+            return super().training_split(split)
+        assert isinstance(split, InMemorySplit)
         device, source = self.trainer.strategy.root_device, split.source
         if self._resident is None and resident.fit(source.images, device):
             self._resident = ResidentSplit(

@@ -63,6 +63,7 @@ class Mnist(PublishedData):
         image_size: int = SIDE,
         download: bool = True,
         verify: bool = True,
+        randaugment: int | None = None,
     ) -> None:
         super().__init__(
             root,
@@ -76,6 +77,7 @@ class Mnist(PublishedData):
             border,
             download,
             verify,
+            randaugment,
         )
         whole_number("image_size", image_size, SIDE)
         self.margin = (choice("image_size", image_size, (SIDE, WITH_BORDER)) - SIDE) // 2

@@ -36,7 +36,8 @@ class PhotoData(ImageData):
     """Image files of any size and format. Which ones, `files` of each data set says.
 
     Training images are augmented as in fb.resnet.torch for ImageNet (random crop, colour jitter,
-    lighting, mirroring); the others are resized and cropped at the centre.
+    lighting, mirroring), or by RandAugment in place of jitter and lighting; the others are resized and
+    cropped at the centre.
 
     Args:
         root: the folder of the images.
@@ -81,8 +82,11 @@ class PhotoData(ImageData):
         channels: int = 3,
         antialias: bool = True,
         test_crops: int = 1,
+        randaugment: int | None = None,
     ) -> None:
-        super().__init__(batch_size, num_workers, augment, validation, seed, normalise, drop_last)
+        super().__init__(
+            batch_size, num_workers, augment, validation, seed, normalise, drop_last, randaugment
+        )
         self.root, self.typed_root = expanded_folder("root", root), root
         self.side = whole_number("image_size", image_size, 224, at_least=8)
         self.test_fraction = number("test_fraction", test_fraction, 0.2, above=0, below=1)
@@ -143,11 +147,13 @@ class PhotoData(ImageData):
         return self._evaluation_loader(split, images)
 
     def augmented(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Mirror half of the images, jitter their colours, and shift their lighting."""
-        pixels = flip_half(images, draws).float()
-        factors, offsets = colour_jitter(pixels, draws)
+        """Mirror half of the images; without RandAugment, jitter colours and shift lighting too."""
         scale = self.scale_on(images.device)
         assert isinstance(scale, Scale)
+        if self.rand_augment is not None:
+            return scale.normalised(flip_half(images, draws))
+        pixels = flip_half(images, draws).float()
+        factors, offsets = colour_jitter(pixels, draws)
         light = (lighting(draws, self.channels) - scale.mean) / scale.std
         return affine(pixels, factors / (255 * scale.std), offsets / (255 * scale.std) + light)
 

@@ -35,9 +35,11 @@ class PublishedData(InMemoryData):
         border: str = "zeros",
         download: bool = True,
         verify: bool = True,
+        randaugment: int | None = None,
     ) -> None:
         super().__init__(
-            batch_size, num_workers, augment, validation, seed, normalise, drop_last, border
+            *(batch_size, num_workers, augment, validation, seed, normalise, drop_last, border),
+            randaugment=randaugment,
         )
         self.root, self.typed_root = expanded_folder("root", root), root
         self.download = switch("download", download)

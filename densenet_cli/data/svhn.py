@@ -54,6 +54,7 @@ class Svhn(PublishedData):
         hold_out: str = "proportional",
         download: bool = True,
         verify: bool = True,
+        randaugment: int | None = None,
     ) -> None:
         super().__init__(
             root,
@@ -67,6 +68,7 @@ class Svhn(PublishedData):
             border,
             download,
             verify,
+            randaugment,
         )
         self.extra = switch("extra", extra)
         self.hold_out = choice("hold_out", hold_out, ("proportional", "per_class"))

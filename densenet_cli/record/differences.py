@@ -12,8 +12,8 @@ from densenet_cli.plain_text import as_title, printable
 from densenet_cli.record.identity import SEEDS, flat, without_effect
 from densenet_cli.record.run_length import chosen_steps
 
-# These only set the defaults of other options: of epochs, data.batch_size and model.dropout.
-DEFAULTS_OF_OTHERS = ("recipe.epochs", "recipe.batch_size", "recipe.dropout")
+# These only set the defaults of epochs, data.batch_size, model.dropout and data.randaugment.
+DEFAULTS_OF_OTHERS = ("recipe.epochs", "recipe.batch_size", "recipe.dropout", "recipe.randaugment")
 PHRASES = {
     "epochs": "{} epochs",
     "budget": "budget {}",

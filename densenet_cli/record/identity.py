@@ -43,6 +43,8 @@ WITHOUT_EFFECT_AT = {
     "recipe.reset_momentum_at_drops": False,
     "recipe.loss": None,
     "recipe.class_weights": None,
+    "data.randaugment": None,
+    "recipe.randaugment": None,
     "recipe.mixup": 0,
     "recipe.cutmix": 0,
 }

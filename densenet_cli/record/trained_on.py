@@ -19,7 +19,7 @@ DIGITS = "densenet_cli.data.digits.Digits"
 # Options that do not decide which images a data set has.
 COMMON = (
     *("batch_size", "num_workers", "augment", "validation", "seed", "normalise"),
-    *("drop_last", "border", "hold_out", "antialias", "test_crops"),
+    *("drop_last", "border", "hold_out", "antialias", "test_crops", "randaugment"),
 )
 
 
