@@ -18,6 +18,7 @@ from densenet_cli.config import known_keys, resolvers
 from densenet_cli.config.compose import CONF, VERSION_BASE, as_trained, compose, composing, resolved
 from densenet_cli.config.errors import explain
 from densenet_cli.config.overrides import (
+    OF_IMAGES,
     key,
     refuse_empty,
     refuse_two_lengths,
@@ -38,7 +39,7 @@ COMMAND = "densenet-run"
 OF_HYDRA = {"--hydra-help", "--info", "-i", "--shell-completion", "-sc"}  # flags that Hydra answers
 ABOUT_SWEEPS = ("sweep.", "hydra.sweep", "hydra.launcher", "hydra/sweeper", "hydra/launcher")
 KEPT = ("trainer.precision", "trainer.sync_batchnorm")  # by a resumed run, whatever its new device
-RESUMABLE = ("trainer", "data.root", "data.num_workers")  # what may change when a run is resumed
+RESUMABLE = ("trainer", *OF_IMAGES, "data.num_workers")  # what may change when a run is resumed
 
 
 def main() -> None:
@@ -182,7 +183,9 @@ def _resume(folder: Path, overrides: list[str], trust: Trust) -> int:
             kept, folder / "overrides.yaml", "if it is meant to be there, type it too"
         )
         with composing():
-            composed = resolved(compose([*kept, *changes]))
+            # ++: options of the data set of this run, which need not be those of the default
+            added = [f"++{one.lstrip('+')}" for one in changes]
+            composed = resolved(compose([*kept, *added]))
         for name in map(key, changes):
             section, _, option = name.partition(".")
             if option:

@@ -50,6 +50,7 @@ TARGETS = {  # section -> targets that a file may name there
         "densenet_cli.data.cifar.Cifar100",
         "densenet_cli.data.digits.Digits",
         "densenet_cli.data.image_folder.ImageFolder",
+        "densenet_cli.data.image_table.ImageTable",
         "densenet_cli.data.mnist.FashionMnist",
         "densenet_cli.data.mnist.Mnist",
         "densenet_cli.data.svhn.Svhn",

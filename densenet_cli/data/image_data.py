@@ -120,7 +120,8 @@ class ImageData(LightningDataModule):
     """
 
     name = ""
-    typed_root = ""  # the option root as it was typed; `root` is a path
+    typed_root = ""  # the folder of the images as it was typed; `root` is a path
+    root_key = "root"  # the option that names this folder
     crop_fraction = 1.0  # the share of an image's shorter side that the centre crop keeps
     normalisations: tuple[str, ...] = ("mean_std", "scale", "imagenet")
     several_labels = False  # whether an image can have several labels
@@ -201,7 +202,7 @@ class ImageData(LightningDataModule):
             if error.filename is None:
                 raise
             rule = f"{error.filename} cannot be read ({error.strerror})"
-            raise OptionError("root", self.typed_root, rule) from error
+            raise OptionError(self.root_key, self.typed_root, rule) from error
 
     def read(self) -> Contents:
         """Find and read the images. Each data set implements it."""

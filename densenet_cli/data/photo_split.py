@@ -32,7 +32,7 @@ class Files:
 
     Attributes:
         paths: absolute, or relative to the working folder.
-        labels: (n,) int64, an index into the class names.
+        labels: (n,) int64, an index into the class names; or (n, classes) float32, see ImageData.
         stamps: their sizes and times, see `file_list.stamps`.
     """
 

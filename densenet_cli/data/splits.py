@@ -58,6 +58,67 @@ def hold_out_per_class(
     return np.flatnonzero(~aside), np.flatnonzero(aside)
 
 
+def stratified_groups(
+    present: np.ndarray, groups: np.ndarray, images: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `stratified`, of images in groups that stay whole, as those of one patient.
+
+    The second part has `images` images if the groups allow it. Groups are taken in random order, the
+    largest first. Each goes to the part that makes the shares of all labels, of those groups that were
+    taken so far, most alike; no label goes to the second part entirely.
+
+    Args:
+        present: whether an image has a label: (n, classes) bool.
+        groups: (n,), the same number for images of one group.
+        images: the size of the second part, less than n.
+    """
+    _, first, numbers, sizes = np.unique(
+        groups, return_index=True, return_inverse=True, return_counts=True
+    )
+    counts = np.zeros(
+        (len(sizes), present.shape[1] + 1)
+    )  # of each group: images with each label, and all
+    np.add.at(counts, numbers, np.column_stack([present, np.ones(len(present))]))
+    totals = counts.sum(axis=0)
+    share, weights = images / len(groups), 1 / np.maximum(totals, 1)
+    aside, taken, is_aside = np.zeros_like(totals), np.zeros_like(totals), np.zeros(len(sizes), bool)
+    shuffled = np.random.RandomState(SPLIT_SEED).permutation(np.argsort(first))
+    for group in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
+        own = counts[group]
+        taken += share * own
+        is_better = own @ (weights * (own + 2 * (aside - taken))) < 0
+        if is_better and not _takes_all(own, aside, totals):
+            is_aside[group] = True
+            aside += own
+    _complete(is_aside, counts, aside, images, weights)
+    chosen = is_aside[numbers]
+    return np.flatnonzero(~chosen), np.flatnonzero(chosen)
+
+
+def _takes_all(own: np.ndarray, aside: np.ndarray, totals: np.ndarray) -> bool:
+    """Whether the second part would have all images with some label if this group were added to it."""
+    return bool(((aside + own >= totals) & (own > 0)).any())
+
+
+def _complete(
+    is_aside: np.ndarray, counts: np.ndarray, aside: np.ndarray, images: int, weights: np.ndarray
+) -> None:
+    """Move the groups that change the shares of labels least, until the second part has its size."""
+    totals, sizes = counts.sum(axis=0), counts[:, -1]
+    wanted = totals * images / totals[-1]
+    while gap := round(images - aside[-1]):
+        sign = np.sign(gap)
+        costs = (counts * (weights * (counts + 2 * sign * (aside - wanted)))).sum(axis=1)
+        movable = (is_aside if gap < 0 else ~is_aside) & (sizes <= abs(gap))
+        if gap > 0:
+            movable &= ~((aside + counts >= totals) & (counts > 0)).any(axis=1)
+        if not movable.any():
+            return
+        group = int(np.where(movable, costs, np.inf).argmin())
+        is_aside[group] = gap > 0
+        aside += sign * counts[group]
+
+
 def stratified(labels: np.ndarray, images: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices, in ascending order, of two parts of the images; the second has `images` images.
 

@@ -31,11 +31,12 @@ def batches(
         UserError: the data are missing, or are not those of the run.
     """
     options: dict[str, Any] = {**trained.fields["config"]["data"], "batch_size": batch_size}
-    if root is not None and "root" not in options:
+    folder = next((name for name in ("root", "images") if name in options), None)
+    if root is not None and folder is None:
         rule = f"the data of this run, {options['_target_']}, are not read from a folder; leave it out"
         raise OptionError("--data-root", root, rule)
-    if root is not None:
-        options["root"] = root
+    if root is not None and folder is not None:
+        options[folder] = root
     if "check" in options:
         options["check"] = False  # the run has checked all images
     data: ImageData = build("data", options)
@@ -44,7 +45,7 @@ def batches(
             data.prepare()
         _check_same(trained, data, options)
     except OptionError as error:
-        if error.key != "data.root":
+        if error.key != f"data.{folder}":
             raise
         raise OptionError("--data-root", error.value, error.rule, error.example) from error
     pixels, labels = data.some_test_images(images)

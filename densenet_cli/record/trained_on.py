@@ -16,6 +16,7 @@ from densenet_cli.options import OptionError, UserError
 Facts = Mapping[str, Any]
 
 DIGITS = "densenet_cli.data.digits.Digits"
+PLACES = ("root", "images", "table", "test_table")  # options that say where images are
 # Options that do not decide which images a data set has.
 COMMON = (
     *("batch_size", "num_workers", "augment", "validation", "seed", "normalise"),
@@ -74,12 +75,11 @@ def may_change(data: Mapping[str, Any]) -> bool:
 
 
 def refusal(rule: str, data: Mapping[str, Any]) -> UserError:
-    """An error about images, which names their folder if they have one.
+    """An error about images, which names their table or folder if they have one.
 
     Args:
         rule: the end of a sentence about the images.
         data: the section `data` of the configuration.
     """
-    return (
-        OptionError("data.root", data["root"], rule) if "root" in data else UserError(f"data: {rule}")
-    )
+    key = next((name for name in ("table", "root") if name in data), None)
+    return UserError(f"data: {rule}") if key is None else OptionError(f"data.{key}", data[key], rule)

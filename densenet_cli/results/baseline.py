@@ -159,7 +159,8 @@ def other_data(setting: Setting, baseline: Setting) -> str | None:
         values = [shown(own[name]) if name in own else "unset" for own in options]
         return f"{name} is {values[0]} in one and {values[1]} in the other"
     if None not in digests and digests[0] != digests[1]:
-        return f"data.root held other images ({digests[0]} in one, {digests[1]} in the other)"
+        key = "data.table" if "table" in one.config["data"] else "data.root"
+        return f"{key} held other images ({digests[0]} in one, {digests[1]} in the other)"
     return None
 
 

@@ -21,24 +21,24 @@ def composed(name, *overrides):
 
 
 def test_the_data_sets_are_all_there():
-    assert set(NAMES) >= {"cifar10", "cifar100", "digits", "image_folder", "svhn"}
+    assert set(NAMES) >= {"cifar10", "cifar100", "digits", "image_folder", "image_table", "svhn"}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_data_file_builds_and_names_every_option(name):
-    needed = ["data.root=pictures"] if name == "image_folder" else []
-    cfg = composed(name, *needed)
+    needed = {"image_folder": ["data.root=pictures"], "image_table": ["data.table=labels.csv"]}
+    cfg = composed(name, *needed.get(name, []))
     data = instantiate(cfg)
     assert isinstance(data, ImageData)
     assert (data.name, data.batch_size, data.seed) == (name, 96, 5)
-    options = set(inspect.signature(get_class(cfg._target_).__init__).parameters) - {"self"}
+    options = set(inspect.signature(get_class(cfg._target_)).parameters)
     assert set(cfg) - {"_target_"} == options
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_file_and_the_class_have_the_same_defaults(name):
     cfg = composed(name)
-    signature = inspect.signature(get_class(cfg._target_).__init__)
+    signature = inspect.signature(get_class(cfg._target_))
     for key, parameter in signature.parameters.items():
         is_given = key in ("seed", "batch_size")  # by other parts of the configuration
         if parameter.default is not parameter.empty and not is_given:

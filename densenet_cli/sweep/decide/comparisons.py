@@ -14,6 +14,7 @@ from densenet_cli.decisions.rule import Rule
 from densenet_cli.options import OptionError, UserError
 from densenet_cli.record.identity import setting, without_effect
 from densenet_cli.record.sweep_file import UntilDecided
+from densenet_cli.record.trained_on import PLACES
 from densenet_cli.sweep import grid
 from densenet_cli.sweep.decide import options
 from densenet_cli.sweep.folders import job_names
@@ -128,5 +129,5 @@ def _check_images(settings: Mapping[str, Job], baseline: str) -> None:
 def _images(config: dict[str, Any]) -> dict[str, Any]:
     """The options that decide on which images a network is tested."""
     fixed = without_effect(config)
-    names = [name for name in ("_target_", "root") if f"data.{name}" not in fixed]
+    names = [name for name in ("_target_", *PLACES) if f"data.{name}" not in fixed]
     return {name: config["data"][name] for name in names if name in config["data"]}

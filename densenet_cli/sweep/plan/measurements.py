@@ -23,6 +23,7 @@ from densenet_cli.options import UserError
 from densenet_cli.plain_text import last_line
 from densenet_cli.process import child
 from densenet_cli.process.load_torch import load_lightning
+from densenet_cli.record.trained_on import PLACES
 from densenet_cli.sweep.plan.measurement import Measurement
 
 log = logging.getLogger(__name__)
@@ -183,10 +184,11 @@ def _key(config: dict[str, Any]) -> str:
 
 
 def _folders(data: dict[str, Any]) -> list[tuple[str, int]]:
-    """The folders of a user's own images, and when files were last added to or removed from each."""
-    root = data.get("root")
-    if not isinstance(root, str) or "download" in data:  # published data do not change
+    """The folders and tables of a user's own images, and when each was last changed."""
+    typed = [data.get(name) for name in PLACES]
+    if "download" in data:  # published data do not change
         return []
-    path = Path(os.path.expanduser(root))
-    found = [*path.glob("*/"), *path.glob("*/*/")]
-    return sorted((str(one), one.stat().st_mtime_ns) for one in found if one.is_dir())
+    paths = [Path(os.path.expanduser(one)) for one in typed if isinstance(one, str)]
+    found = {one for path in paths for one in (*path.glob("*/"), *path.glob("*/*/")) if one.is_dir()}
+    found |= {path for path in paths if path.is_file()}
+    return sorted((str(one), one.stat().st_mtime_ns) for one in found)
