@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -26,9 +27,19 @@ class Paths(Sequence[str]):
     """
 
     def __init__(self, paths: Sequence[str] = ()) -> None:
-        self._content = os.fsencode("\0".join([*paths, ""]))
+        self._set(os.fsencode("\0".join([*paths, ""])))
+
+    def _set(self, content: bytes) -> None:
+        self._content = content
         ends = np.flatnonzero(np.frombuffer(self._content, np.uint8) == 0)
         self._starts = np.concatenate([np.zeros(1, np.int64), ends + 1])[:-1]
+
+    @classmethod
+    def of(cls, content: bytes) -> Paths:
+        """The paths in a piece of memory, each with a zero byte at its end."""
+        paths = cls()
+        paths._set(content)
+        return paths
 
     @classmethod
     def joined(cls, parts: Iterable[Paths]) -> Paths:
@@ -50,6 +61,33 @@ class Paths(Sequence[str]):
         chosen = Paths()
         chosen._content, chosen._starts = self._content, self._starts[indices]
         return chosen
+
+    def within(self, folder: Path) -> Paths:
+        """The paths relative to a folder; those of files elsewhere stay as they are."""
+        return Paths.of(b"".join(path + b"\0" for path in self._each_within(folder)))
+
+    def _each_within(self, folder: Path) -> Iterator[bytes]:
+        prefix = os.path.join(os.fsencode(folder), b"")
+        return (self.encoded(index).removeprefix(prefix) for index in range(len(self)))
+
+    def content(self) -> bytes:
+        """All paths, each with a zero byte at its end."""
+        return b"".join(self.encoded(index) + b"\0" for index in range(len(self)))
+
+    def places_in(self, others: Paths, folder: Path) -> np.ndarray:
+        """The index of each path among others, (n,) int64.
+
+        Args:
+            others: paths that are relative to `folder`, or from which these were chosen.
+
+        Raises:
+            KeyError: if a path is not among them.
+        """
+        if self._content is others._content:  # chosen from them, or from the same ones as they are
+            order = np.argsort(others._starts, kind="stable")
+            return order[np.searchsorted(others._starts, self._starts, sorter=order)]
+        known = {others.encoded(index): index for index in range(len(others))}
+        return np.array([known[path] for path in self._each_within(folder)], np.int64)
 
     def encoded(self, index: int) -> bytes:
         """A path as the system has it."""

@@ -91,12 +91,12 @@ def check_images(
             faults += [one for one in examined if one.fault]
             begin += len(examined)
     if faults:
-        raise UserError(_faults_message(faults, f"{total or len(paths)} images of {root}", max_pixels))
+        raise UserError(faults_message(faults, f"{total or len(paths)} images of {root}", max_pixels))
     order = np.argsort(notes[:, 0], kind="stable")
     return notes[order[np.searchsorted(notes[order, 0], states)], 1]
 
 
-def _faults_message(faults: list[Examined], images: str, max_pixels: int | None) -> str:
+def faults_message(faults: list[Examined], images: str, max_pixels: int | None) -> str:
     """All faults, one file per line."""
     broken = [one.fault for one in faults if one.needed is None]
     large = [one.fault for one in faults if one.needed is not None]

@@ -220,6 +220,10 @@ class ImageData(LightningDataModule):
         """
         return None
 
+    def facts(self) -> dict[str, Any]:
+        """What else the record of a run says of its images: nothing, for most data sets."""
+        return {}
+
     def augmented(self, images: Tensor, draws: Tensor) -> Tensor:
         """Normalise training images (n, H, W, C) uint8 and augment them as their draws (n,) decide."""
         raise NotImplementedError

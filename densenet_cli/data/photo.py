@@ -1,6 +1,6 @@
 """Read one image as 8-bit RGB or grey levels, and crop it to a square.
 
-An image is a file, the bytes of one, or pixels that are decoded already: see `Picture`.
+An image is a file, the bytes of one, or pixels that are decoded already: see `picture`.
 
 Grey levels (channels=1) are the luma of ITU-R BT.601, 0.299 red + 0.587 green + 0.114 blue.
 
@@ -21,7 +21,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -30,6 +29,7 @@ from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from densenet_cli.data import jpeg
+from densenet_cli.data.picture import Picture
 from densenet_cli.data.torch7_scale import scaled
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # about harmless faults; serious ones are raised
@@ -40,24 +40,6 @@ Box = tuple[int, int, int, int]
 """Left, upper, right and lower edge, in pixels."""
 Turn = Image.Transpose | None
 """The turn that makes an image upright; None if it is upright."""
-
-
-class Pixels(Protocol):
-    """An image that is decoded and upright already, and whose rows can be read one by one.
-
-    Attributes:
-        height, width: in pixels.
-    """
-
-    height: int
-    width: int
-
-    def rows(self, top: int, bottom: int) -> np.ndarray:
-        """Some rows, (bottom - top, width, 3) uint8 or, of a grey image, (bottom - top, width)."""
-
-
-Picture = str | Path | bytes | Pixels
-"""An image: its file, the content of its file, or its pixels."""
 
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -372,3 +354,29 @@ def _tensor(image: Image.Image) -> Tensor:
     """(H, W, 3) or, of an image in mode L, (H, W, 1) uint8."""
     pixels = torch.from_numpy(np.array(image))
     return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def upright(picture: Picture, shorter: int | None = None) -> tuple[Image.Image, int, bool]:
+    """A whole image as people see it, in RGB, or in grey levels if it has no colours.
+
+    Args:
+        picture: the image.
+        shorter: in pixels; a longer shorter side is resized (bicubic) to this. None: it stays.
+
+    Returns:
+        The image; the number of pixels that it had; whether it was a JPEG file and was not resized.
+
+    Raises:
+        Exception: as read_rgb.
+    """
+    with _opened(picture) as (file, turn):
+        size = np.array(_upright_size(file, turn))
+        stays = shorter is None or size.min() <= shorter
+        shrinking = 1.0 if stays or shorter is None else size.min() / shorter
+        channels = 1 if file.mode in ("1", "L") or file.mode.startswith("I") else 3
+        is_jpeg = isinstance(picture, (str, Path, bytes)) and file.format in SHRINKABLE
+        image, _ = _decoded(file, turn, shrinking, channels)
+    if not stays:
+        width, height = np.maximum(1, (size / shrinking).round().astype(int)).tolist()
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    return image, int(size.prod()), stays and is_jpeg

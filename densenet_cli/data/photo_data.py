@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import logging
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,8 +24,11 @@ from densenet_cli.data.epoch_order import EvaluationOrder
 from densenet_cli.data.file_list import Paths
 from densenet_cli.data.image_check import check_images
 from densenet_cli.data.image_data import Contents, ImageData, expanded_folder, usable_cores
+from densenet_cli.data.pack import Pack, PackSource
+from densenet_cli.data.pack_writer import Packable
+from densenet_cli.data.packed_photos import open_or_make, pack_options
 from densenet_cli.data.photo import CROP_FRACTION, MAX_PIXELS
-from densenet_cli.data.photo_split import Files, FileSource, PhotoSplit
+from densenet_cli.data.photo_split import Files, FileSource, PhotoSplit, Source
 from densenet_cli.data.quick_check import check_quickly
 from densenet_cli.data.splits import stratified
 from densenet_cli.options import choice, number, switch, whole_number
@@ -56,6 +61,11 @@ class PhotoData(ImageData):
         test_crops: 10: the test after training sums the logits of ten crops of each image, as
             fb.resnet.torch does for table 3 of the DenseNet paper. It takes ten times as long. The
             evaluations after each epoch use one crop.
+        pack: whether to read the images from a pack, which is made once; see `pack`. True: it is in the
+            cache folder; NAME.pack: this one; another folder: it is in this one.
+        pack_size: images in the pack have a shorter side of so many pixels at most; None: they are not
+            resized.
+        pack_quality: of the JPEG files in the pack, 1 to 100; "raw": pixels.
         others: as ImageData; num_workers None: one worker per core, 8 at most.
 
     Raises:
@@ -83,6 +93,9 @@ class PhotoData(ImageData):
         antialias: bool = True,
         test_crops: int = 1,
         randaugment: int | None = None,
+        pack: bool | str = False,
+        pack_size: int | None = 256,
+        pack_quality: int | str = 90,
     ) -> None:
         super().__init__(
             batch_size, num_workers, augment, validation, seed, normalise, drop_last, randaugment
@@ -97,6 +110,8 @@ class PhotoData(ImageData):
         self.channels = choice("channels", whole_number("channels", channels, 3), (3, 1))
         self.antialias = switch("antialias", antialias)
         self.test_crops = choice("test_crops", whole_number("test_crops", test_crops, 10), (1, 10))
+        self.pack_options = pack_options(pack, pack_size, pack_quality)
+        self.pack: Pack | None = None
 
     def files(self) -> tuple[list[str], dict[str, Files]]:
         """Class names, and the files of "train", "test" and, if held out, "validation".
@@ -106,32 +121,55 @@ class PhotoData(ImageData):
         """
         raise NotImplementedError
 
+    def packable(self) -> Packable:
+        """All images, of all splits, as they are packed."""
+        classes, files = self.files()
+        whole = Files.joined(files.values())
+        whole = whole.chosen(np.array(sorted(range(len(whole.paths)), key=whole.paths.encoded)))
+        names = whole.paths.within(self.root)
+        return Packable(self.typed_root, whole, names, self.digest() or "", classes, None)
+
+    def facts(self) -> dict[str, Any]:
+        """Which pack the images were read from, if any."""
+        return {"pack": None if self.pack is None else asdict(self.pack.packing)}
+
     def read(self) -> Contents:
         """Find the files of each split; check and measure them as the options say."""
         names, files = self.files()
-        self._check(files)
-        held_out = files.get("validation")
+        if self.pack_options is not None:
+            self.pack = open_or_make(self.pack_options, self.packable(), self.max_pixels)
+        sources = {split: self._source(part) for split, part in files.items()}
+        self._check(files, sources)
+        held_out = sources.get("validation")
         return Contents(
             names,
             (self.side, self.side),
-            self._statistics(files["train"]),
-            self._split(files["train"], self.augment),
+            self._statistics(sources["train"]),
+            self._split(sources["train"], self.augment),
             self._split(held_out) if held_out else None,
-            self._split(files["test"]),
+            self._split(sources["test"]),
             self.channels,
         )
 
-    def _check(self, files: dict[str, Files]) -> None:
-        """Report broken images and images in two splits, as the option says."""
+    def _check(self, files: dict[str, Files], sources: dict[str, Source]) -> None:
+        """Report broken images and images in two splits, as the option says, or as a pack knows."""
         root, threads = self.typed_root, usable_cores()
-        if self.check == "quick":
+        if self.pack is not None:
+            rows = [one.rows for one in sources.values() if isinstance(one, PackSource)]
+            _warn_of_shared(files, self.pack.index["digest"][np.concatenate(rows)])
+        elif self.check == "quick":
             _warn_of_shared(files, *check_quickly(root, files, threads, self.max_pixels))
         elif self.check == "full":
             paths = Paths.joined(part.paths for part in files.values())
             _warn_of_shared(files, check_images(root, paths, threads, self.max_pixels))
 
-    def _split(self, files: Files, augment: bool = False) -> PhotoSplit:
-        source = FileSource(files)
+    def _source(self, files: Files) -> Source:
+        """Where images are read from: their files, or the pack."""
+        if self.pack is None:
+            return FileSource(files)
+        return PackSource(self.pack, self.pack.rows(files.paths, self.root), files.labels)
+
+    def _split(self, source: Source, augment: bool = False) -> PhotoSplit:
         return PhotoSplit(source, self.side, self.max_pixels, augment, self.channels, self.antialias)
 
     def test_dataloader(self) -> DataLoader:
@@ -170,13 +208,13 @@ class PhotoData(ImageData):
         log.info("no test images: %d of %d images become the test images", count, total)
         return {"train": files.chosen(training), "test": files.chosen(test)}
 
-    def _statistics(self, files: Files) -> Statistics:
+    def _statistics(self, source: Source) -> Statistics:
         if self.normalise == "imagenet":
             return imagenet(self.channels)
         if self.normalise == "scale":
             return unchanged(self.channels)
-        log.info("measuring the colours of %d training images", len(files.paths))
-        split = self._split(files)
+        log.info("measuring the colours of %d training images", len(source.labels))
+        split = self._split(source)
         counts = torch.zeros(self.channels, 256, dtype=torch.int64)
         for images, _ in self._loader(split, EvaluationOrder(len(split), batch_size=64)):
             counts += value_counts(images)

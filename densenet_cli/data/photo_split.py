@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,7 +15,6 @@ from densenet_cli.data.epoch_order import Tickets
 from densenet_cli.data.file_list import Paths
 from densenet_cli.data.image_data import Batch, Split
 from densenet_cli.data.photo import (
-    Picture,
     TooLarge,
     centre_crop,
     limit_pixels,
@@ -22,6 +22,7 @@ from densenet_cli.data.photo import (
     reason,
     ten_crops,
 )
+from densenet_cli.data.picture import Picture
 from densenet_cli.options import UserError, shown
 from densenet_cli.plain_text import printable
 
@@ -40,7 +41,15 @@ class Files:
     labels: np.ndarray
     stamps: np.ndarray
 
-    def chosen(self, indices: np.ndarray) -> Files:
+    @classmethod
+    def joined(cls, parts: Iterable[Files]) -> Files:
+        """The files of all parts, one after the other."""
+        parts = list(parts)
+        paths = Paths.joined(part.paths for part in parts)
+        labels = np.concatenate([part.labels for part in parts])
+        return cls(paths, labels, np.concatenate([part.stamps for part in parts]))
+
+    def chosen(self, indices: np.ndarray | slice) -> Files:
         """The files with these indices."""
         return Files(self.paths.chosen(indices), self.labels[indices], self.stamps[indices])
 
@@ -58,7 +67,7 @@ class Source(Protocol):
         """What messages call an image."""
 
     def picture(self, index: int) -> Picture:
-        """An image as `photo` takes it. Raises OSError if it cannot be read."""
+        """An image as `photo` reads it. Raises OSError if it cannot be read."""
 
 
 class FileSource:

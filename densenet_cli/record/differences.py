@@ -26,6 +26,8 @@ PHRASES = {
     "model.depth": "L={}",
     "model.compression": "θ={}",
     "data.batch_size": "batches of {}",
+    "data.pack_size": "packed at {} pixels",
+    "data.pack_quality": "packed as JPEG {}",
     "recipe.schedule._target_": "{} schedule",
     "family": "{}",
     "network": "{}",
@@ -109,6 +111,10 @@ def phrase(name: str, value: Any) -> str:
         return "1 epoch"
     if name == "data.channels" and value == 1:
         return "grey levels"
+    if name == "data.pack_size" and value is None:
+        return "packed whole"
+    if name == "data.pack_quality" and value == "raw":
+        return "packed as pixels"
     if name in PHRASES:
         return PHRASES[name].format(text)
     return text if name.endswith("_target_") else f"{printable(name.rpartition('.')[2])}={text}"

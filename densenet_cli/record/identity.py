@@ -114,8 +114,17 @@ def without_effect(config: dict[str, Any]) -> tuple[str, ...]:
     names = [name for name in WITHOUT_EFFECT if is_published or name != "data.root"]
     # A section, as recipe.warm_up can be, is none of the options: it has an effect.
     names += [name for name, value in WITHOUT_EFFECT_AT.items() if options.get(name, ...) == value]
+    names += _idle_packing(options)
     model = config.get("model")
     return (*names, *(_idle_arguments(model) if isinstance(model, dict) else ()))
+
+
+def _idle_packing(options: dict[str, Any]) -> Iterator[str]:
+    """The options of a pack that change nothing: where it is, and all if it keeps all pixels."""
+    yield "data.pack"
+    packing = options.get("data.pack_size"), options.get("data.pack_quality")
+    if not options.get("data.pack") or packing == (None, "raw"):
+        yield from ("data.pack_size", "data.pack_quality")
 
 
 def _idle_arguments(model: dict[str, Any]) -> Iterator[str]:

@@ -199,6 +199,7 @@ OPTIONAL_OF_DATA = {  # the records of outputs/study lack them
     "digest": TEXT.or_null(),
     "channels": Shape("3, or 1 for grey levels", lambda value: value in (1, 3)),
     "several_labels": SWITCH,  # the error is then 100 % minus the mean AUROC
+    "pack": SECTION.or_null(),
 }
 RESULTS = {  # name, as a regular expression -> what it must be, if it is there
     r"(test|validation)_(top5_|balanced_)?error(_last|_best)?": PERCENT.or_null(),

@@ -21,6 +21,7 @@ PLACES = ("root", "images", "table", "test_table")  # options that say where ima
 COMMON = (
     *("batch_size", "num_workers", "augment", "validation", "seed", "normalise"),
     *("drop_last", "border", "hold_out", "antialias", "test_crops", "randaugment"),
+    *("pack", "pack_size", "pack_quality"),
 )
 
 

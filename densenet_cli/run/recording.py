@@ -167,6 +167,7 @@ def facts_of(run: Run) -> dict[str, Any]:
             "statistics": data.statistics,
             "digest": data.digest(),
             **({"several_labels": True} if data.several_labels else {}),
+            **data.facts(),
         },
         "device": devices.device_name(run.device),
         "device_type": run.device,  # cpu, cuda or mps

@@ -26,7 +26,7 @@ def announce(console: Console, fields: dict[str, Any], folder: Path) -> None:
     _say(
         console,
         f"{'testing' if is_test else 'training'} {network}, {fields['parameters']:,} parameters, "
-        f"on {data['name']}, {images:,} {kind} of {height}x{width}; "
+        f"on {data['name']}, {images:,} {kind} of {height}x{width}{_pack(data)}; "
         f"{_device(fields)}; {relative(folder)}",
     )
     for option, name in (("budget", "budget"), ("recipe.steps", "length")):
@@ -63,6 +63,15 @@ def next_steps(console: Console, lines: list[str]) -> None:
 def _say(console: Console, line: str) -> None:
     """Print one line as it is: brackets in names are not markup."""
     console.print(Text(printable(line)), soft_wrap=True)
+
+
+def _pack(data: dict[str, Any]) -> str:
+    """Which pack the images are read from: " from a pack (shorter side 256, JPEG 90)"."""
+    if (pack := data.get("pack")) is None:
+        return ""
+    size = "not resized" if pack["size"] is None else f"shorter side {pack['size']}"
+    quality = "pixels" if pack["quality"] == "raw" else f"JPEG {pack['quality']}"
+    return f" from a pack ({size}, {quality})"
 
 
 def relative(folder: Path) -> Path:
