@@ -26,7 +26,7 @@ from densenet_cli.options import OptionError, choice, switch, whole_number
 Batch = tuple[Tensor, ...]
 """Images (n, H, W, C) uint8, labels and, in augmented training, draws (n,) int64.
 
-Labels are (n,) int64, or (n, classes) float32 of 0 and 1 if an image can have several.
+Labels are (n,) int64, or (n, classes) float32 of 0, 1 and NaN if an image can have several.
 
 The training batches of resident images are indices (n,) and draws (n,) only; see `resident`.
 """
@@ -94,7 +94,7 @@ class ImageData(LightningDataModule):
     """Batches of images (n, C, H, W) float32, normalised, and labels (n,) int64.
 
     If `several_labels` is true, an image can have several labels, or none: labels are (n, classes)
-    float32, 1 for each class whose label the image has, else 0.
+    float32, 1 for each class whose label the image has, else 0; NaN where that is not known.
 
     `prepare()` sets the attributes `class_names`, `num_classes`, `image_size` (height, width),
     `channels` (C: 3 for RGB, 1 for grey levels), `sizes` (images in "train", "validation", "test"),
@@ -284,12 +284,17 @@ class ImageData(LightningDataModule):
         images, labels, *_ = test[np.stack([np.sort(chosen), np.zeros_like(chosen)], axis=1)]
         return images, labels
 
-    def class_counts(self) -> Tensor:
-        """How many training images have the label of each class: (classes,) int64."""
+    def class_counts(self) -> tuple[Tensor, Tensor]:
+        """How many training images have the label of each class, and of how many it is known.
+
+        Returns:
+            Two tensors (classes,) int64.
+        """
         labels = self._read_contents().train.labels
         if self.several_labels:
-            return labels.sum(0, dtype=torch.int64)
-        return labels.bincount(minlength=len(self._read_contents().class_names))
+            return labels.nan_to_num().sum(0).long(), (~labels.isnan()).sum(0)
+        counts = labels.bincount(minlength=len(self._read_contents().class_names))
+        return counts, torch.full_like(counts, len(labels))
 
     def resume_at(self, epoch: int, batch: int) -> None:
         """Start training epoch `epoch` at batch `batch`, both from 0; later epochs start at batch 0."""

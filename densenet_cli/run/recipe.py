@@ -124,8 +124,8 @@ def loss(options: dict[str, Any], data: ImageData) -> Loss:
     name = "class_weights"
     chosen, weights = choice(name, options.get(name), (None, "balanced")), None
     if chosen == "balanced":
-        counts = data.class_counts()
-        weights = losses.balanced_weights(counts, data.sizes["train"], data.several_labels)
+        counts, known = data.class_counts()
+        weights = losses.balanced_weights(counts, known, data.several_labels)
         missing = [data.class_names[index] for index in (counts == 0).nonzero().flatten()]
         if missing:
             text = "recipe.class_weights: no training image has the label %s: its weight is 1"

@@ -2,10 +2,12 @@
 
 AUROC is the share of pairs, of an image with the label and one without it, in which the former has the
 higher logit; equal ones count half. Where no image or every image has a label there are no such pairs:
-the label is left out of the means.
+the label is left out of the means. Labels that are NaN are not known, and do not count.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +17,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 BINS = 1024  # of the logits between -LARGEST and LARGEST, each 1/32 wide
 LARGEST = 16
+UNKNOWN = -1  # a label that is not known, as an integer
 
 
 class LabelMetric(Metric):
@@ -48,15 +51,15 @@ class RankingError(LabelMetric):
         self.add_state("labels", [], dist_reduce_fx="cat")
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
-        """Add a batch: logits (N, labels), labels (N, labels) of 0 and 1."""
+        """Add a batch: logits (N, labels), labels (N, labels) of 0, 1 and NaN."""
         self.logits.append(logits.clone())  # they are valid until the next pass only
-        self.labels.append(labels > 0.5)
+        self.labels.append(labels.nan_to_num(UNKNOWN).to(torch.int8))
 
     def compute(self) -> Tensor:
         """The percentage."""
         labels = dim_zero_cat(self.labels)
         found = auroc(dim_zero_cat(self.logits), labels)
-        return 100 * (1 - self.mean(found, labels.sum(0), (~labels).sum(0)))
+        return 100 * (1 - self.mean(found, (labels == 1).sum(0), (labels == 0).sum(0)))
 
 
 class BinnedRankingError(LabelMetric):
@@ -74,12 +77,12 @@ class BinnedRankingError(LabelMetric):
         self.add_state("counts", empty, dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
-        """Add a batch: logits and labels (N, labels), which count as present from 0.5 on."""
+        """Add a batch: logits and labels (N, labels), 0 to 1 or NaN; from 0.5 on they are present."""
         width = 2 * LARGEST / BINS
         bins = (logits / width).floor().nan_to_num().clamp(-BINS // 2, BINS // 2 - 1).long() + BINS // 2
         row = torch.arange(labels.shape[1], device=labels.device)
         index = ((labels >= 0.5).long() * labels.shape[1] + row) * BINS + bins
-        self.counts.view(-1).scatter_add_(0, index.flatten(), torch.ones_like(index).flatten())
+        self.counts.view(-1).scatter_add_(0, index.flatten(), (~labels.isnan()).long().flatten())
 
     def compute(self) -> Tensor:
         """The percentage."""
@@ -99,40 +102,40 @@ class MacroF1(LabelMetric):
     hits: Tensor
     predicted: Tensor
     present: Tensor
-    images: Tensor
+    known: Tensor
 
     def __init__(self, labels: int) -> None:
         super().__init__()
-        for name in ("hits", "predicted", "present"):
+        for name in ("hits", "predicted", "present", "known"):
             self.add_state(name, torch.zeros(labels, dtype=torch.long), dist_reduce_fx="sum")
-        self.add_state("images", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
         """Add a batch, as `BinnedRankingError`."""
-        predicted, present = logits > 0, labels >= 0.5
+        known = ~labels.isnan()
+        predicted, present = (logits > 0) & known, labels >= 0.5
         self.hits += (predicted & present).sum(0)
         self.predicted += predicted.sum(0)
         self.present += present.sum(0)
-        self.images += len(labels)
+        self.known += known.sum(0)
 
     def compute(self) -> Tensor:
         """The mean."""
         found = 2 * self.hits / (self.predicted + self.present)
-        return self.mean(found, self.present, self.images - self.present)
+        return self.mean(found, self.present, self.known - self.present)
 
 
 def auroc(logits: Tensor, labels: Tensor) -> Tensor:
-    """The AUROC of each label, 0 to 1: logits and labels, both (N, labels) -> (labels,).
+    """The AUROC of each label, 0 to 1: logits and labels (1, 0, UNKNOWN), (N, labels) -> (labels,).
 
     NaN where no image or every image has the label, and of a label with NaN among its logits.
     """
     found = torch.full((labels.shape[1],), torch.nan, device=logits.device)
-    has_both = labels.any(0) & ~labels.all(0) & ~logits.isnan().any(0)
+    has_both = (labels == 1).any(0) & (labels == 0).any(0) & ~logits.isnan().any(0)
     chosen = has_both.nonzero().flatten()
     if len(chosen):
         # In float32 the probabilities of all logits above 17 are 1, and would count as equal.
         scores, truth = logits[:, chosen].double().sigmoid(), labels[:, chosen].long()
-        found[chosen] = multilabel_auroc(
-            scores, truth, len(chosen), average="none", thresholds=None, validate_args=False
-        ).float()
+        options: dict[str, Any] = {"average": "none", "thresholds": None, "validate_args": False}
+        of_each = multilabel_auroc(scores, truth, len(chosen), ignore_index=UNKNOWN, **options)
+        found[chosen] = of_each.float()
     return found

@@ -15,7 +15,8 @@ class Loss(nn.Module):
     """The loss that training minimises, of images that have one label each, or several.
 
     Labels are (N,) int64, or (N, classes) float32. The latter are 0 or 1 if an image can have several
-    labels; if it has one they are the shares of its classes, such as those of mixed images.
+    labels, or NaN where it is not known, whose loss is 0; of images with one label they are the shares
+    of their classes, such as those of mixed images.
 
     Args:
         kind: "cross_entropy", of softmax; or "binary_cross_entropy", of a sigmoid for each class, whose
@@ -70,13 +71,18 @@ class Loss(nn.Module):
         shares = shares_of_classes(labels, logits.shape[1])
         even = 0.5 if self.several_labels else 1 / logits.shape[1]
         smoothed = shares.lerp(shares.new_full((), even), smoothing) if smoothing else shares
-        if self.several_labels or weights is None:
-            return F.binary_cross_entropy_with_logits(logits, smoothed, pos_weight=weights)
+        if self.several_labels:
+            known = (~shares.isnan()).float()
+            return F.binary_cross_entropy_with_logits(
+                logits, smoothed.nan_to_num(), known, pos_weight=weights
+            )
+        if weights is None:
+            return F.binary_cross_entropy_with_logits(logits, smoothed)
         each = F.binary_cross_entropy_with_logits(logits, smoothed, reduction="none").mean(1)
         return (each * (shares @ weights)).mean()
 
 
-def balanced_weights(counts: Tensor, images: int, several_labels: bool) -> Tensor:
+def balanced_weights(counts: Tensor, images: Tensor, several_labels: bool) -> Tensor:
     """Class weights under which all classes weigh the same in the loss, however rare they are.
 
     Of images with one label, the weight of a class is images / (classes x its images), as in
@@ -85,7 +91,7 @@ def balanced_weights(counts: Tensor, images: int, several_labels: bool) -> Tenso
 
     Args:
         counts: the training images that have the label of each class, (classes,).
-        images: the number of training images.
+        images: the training images of which each label is known, (classes,).
         several_labels: whether an image can have several labels.
 
     Returns:

@@ -150,12 +150,15 @@ SEVERAL = torch.tensor([[1.0, 0], [1, 1], [0, 0], [1, 0]])
 def test_images_may_have_several_labels_or_none():
     data = Findings(IMAGES, SEVERAL, batch_size=3, validation=1)
     data.prepare()
-    assert data.class_counts().tolist() == [2, 1]  # an image with the first label alone is held out
+    counts, known = data.class_counts()
+    assert counts.tolist() == [2, 1]  # an image with the first label alone is held out
+    assert known.tolist() == [3, 3]
     _, labels = data.complete(next(iter(data.test_dataloader())))
     assert labels.dtype == torch.float32
     assert labels.tolist() == [[1, 1], [1, 1]]
     one = Blank(IMAGES, torch.tensor([0, 1, 1, 1]))
-    assert one.class_counts().tolist() == [1, 3]
+    one.prepare()
+    assert [counts.tolist() for counts in one.class_counts()] == [[1, 3], [4, 4]]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,11 @@
 
 import pytest
 import torch
-from torchmetrics.functional.classification import multilabel_auroc, multilabel_f1_score
+from torchmetrics.functional.classification import (
+    binary_f1_score,
+    multilabel_auroc,
+    multilabel_f1_score,
+)
 
 from densenet_cli.training import label_metrics, metrics
 
@@ -30,9 +34,7 @@ def _by_pairs(logits, labels):
 def test_the_error_is_the_share_of_pairs_that_are_ranked_wrongly():
     error = _updated(label_metrics.RankingError())
     pairs = _by_pairs(LOGITS, LABELS)
-    torch.testing.assert_close(
-        label_metrics.auroc(LOGITS, LABELS > 0.5).double(), pairs, atol=1e-6, rtol=0
-    )
+    torch.testing.assert_close(label_metrics.auroc(LOGITS, LABELS).double(), pairs, atol=1e-6, rtol=0)
     assert float(error.compute()) == pytest.approx(100 - 100 * float(pairs.mean()), abs=1e-4)
     theirs = multilabel_auroc(LOGITS.sigmoid(), LABELS.long(), 4)
     assert float(error.compute()) == pytest.approx(100 - 100 * float(theirs), abs=1e-4)
@@ -40,7 +42,7 @@ def test_the_error_is_the_share_of_pairs_that_are_ranked_wrongly():
 
 
 def test_large_logits_do_not_count_as_equal():
-    logits, labels = torch.tensor([[30.0], [20.0], [25.0]]), torch.tensor([[True], [False], [True]])
+    logits, labels = torch.tensor([[30.0], [20.0], [25.0]]), torch.tensor([[1], [0], [1]])
     assert label_metrics.auroc(logits, labels).tolist() == [1]
 
 
@@ -78,6 +80,21 @@ def test_a_label_that_none_or_all_have_is_left_out(several, caplog):
     assert float(found["error"]) == pytest.approx(100 - 100 * float(_by_pairs(*kept).mean()), abs=0.2)
     f1 = multilabel_f1_score(kept[0].sigmoid(), kept[1].long(), 2)
     assert float(found["f1"]) == pytest.approx(float(f1), abs=1e-6)
+
+
+@pytest.mark.parametrize("several", [metrics.of_training, metrics.of_evaluation])
+def test_labels_that_are_not_known_do_not_count(several):
+    labels = LABELS.clone()
+    labels[::3, 0], labels[5, 1:] = torch.nan, torch.nan
+    collection = several(4, several_labels=True)
+    for rows in BATCHES:
+        metrics.update(collection, LOGITS[rows], labels[rows], torch.tensor(1.0))
+    found, known = metrics.compute(collection), ~labels.isnan()
+    kept = [(LOGITS[known[:, one], one], LABELS[known[:, one], one]) for one in range(4)]
+    by_pairs = [float(_by_pairs(*(part[:, None] for part in pair))) for pair in kept]
+    assert float(found["error"]) == pytest.approx(100 - 25 * sum(by_pairs), abs=0.2)
+    f1 = [float(binary_f1_score(logits.sigmoid(), truth.long())) for logits, truth in kept]
+    assert float(found["f1"]) == pytest.approx(sum(f1) / 4, abs=1e-6)
 
 
 def test_without_pairs_and_with_nan_there_is_no_error():

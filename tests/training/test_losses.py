@@ -14,6 +14,7 @@ LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 3.0, -2.0], [1.0, 1.0, 1.0], [-1.
 LABELS = torch.tensor([0, 1, 2, 0])
 SEVERAL = torch.tensor([[1.0, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0]])
 MIXED = torch.tensor([[0.7, 0.3, 0], [0, 1, 0], [0.5, 0, 0.5], [1, 0, 0]])
+HUNDRED = torch.tensor([100, 100, 100])
 WEIGHTS = torch.tensor([0.5, 2.0, 3.0])
 
 
@@ -48,6 +49,20 @@ def test_weights_of_several_labels_are_those_of_present_labels():
     torch.testing.assert_close(found, -(WEIGHTS * SEVERAL * present + (1 - SEVERAL) * absent).mean())
 
 
+@pytest.mark.parametrize("smoothing", [0, 0.2])
+def test_a_label_that_is_not_known_has_no_loss_and_no_gradient(smoothing):
+    labels, logits = SEVERAL.clone(), LOGITS.clone().requires_grad_()
+    labels[0, 1], labels[2] = torch.nan, torch.nan
+    Loss(several_labels=True, label_smoothing=smoothing)(logits, labels).backward()
+    whole = Loss(several_labels=True, label_smoothing=smoothing)
+    each = [
+        float(whole(LOGITS[row, one].view(1, 1), labels[row, one].view(1, 1)))
+        for row, one in (~labels.isnan()).nonzero()
+    ]
+    assert float(whole(LOGITS, labels)) == pytest.approx(sum(each) / labels.numel())
+    assert torch.equal(logits.grad == 0, labels.isnan())
+
+
 def test_binary_cross_entropy_takes_images_with_one_label():
     loss, shares = Loss("binary_cross_entropy"), one_hot(LABELS, 3).float()
     torch.testing.assert_close(loss(LOGITS, LABELS), binary_cross_entropy_with_logits(LOGITS, shares))
@@ -76,15 +91,16 @@ def test_probabilities_are_those_that_the_loss_trains():
 def test_balanced_weights_are_those_of_scikit_learn():
     labels = np.repeat([0, 1, 2], [60, 30, 10])
     expected = compute_class_weight("balanced", classes=np.arange(3), y=labels)
-    found = losses.balanced_weights(torch.tensor([60, 30, 10]), 100, several_labels=False)
+    found = losses.balanced_weights(torch.tensor([60, 30, 10]), HUNDRED, several_labels=False)
     torch.testing.assert_close(found.double(), torch.from_numpy(expected))
-    absent = losses.balanced_weights(torch.tensor([60, 0, 40]), 100, several_labels=False)
+    absent = losses.balanced_weights(torch.tensor([60, 0, 40]), HUNDRED, several_labels=False)
     torch.testing.assert_close(absent, torch.tensor([100 / 120, 1, 100 / 80]))
 
 
 def test_balanced_weights_let_presence_and_absence_weigh_the_same():
-    found = losses.balanced_weights(torch.tensor([25, 50, 0, 100]), 100, several_labels=True)
-    assert found.tolist() == [3, 1, 1, 1]
+    known = torch.tensor([100, 100, 100, 100, 50])
+    found = losses.balanced_weights(torch.tensor([25, 50, 0, 100, 10]), known, several_labels=True)
+    assert found.tolist() == [3, 1, 1, 1, 4]
 
 
 @pytest.mark.parametrize(
