@@ -25,7 +25,7 @@ READ = {
     "recipe": [
         *schema.KEYS["recipe"],
         *("batch_size", "epochs", "steps", "dropout", "loss", "class_weights", "mixup", "cutmix"),
-        *("randaugment", "warm_up"),
+        *("randaugment", "ema_share", "warm_up"),
         "reset_momentum_at_drops",
     ],
     "pretrained": ["weights", "frozen", "layer_decay"],

@@ -45,6 +45,7 @@ WITHOUT_EFFECT_AT = {
     "recipe.class_weights": None,
     "data.randaugment": None,
     "recipe.randaugment": None,
+    "recipe.ema_share": None,
     "recipe.mixup": 0,
     "recipe.cutmix": 0,
 }

@@ -31,7 +31,6 @@ from densenet_cli.training.cuda_graphs import CudaGraphs
 from densenet_cli.training.finite_loss import FiniteLoss
 from densenet_cli.training.interruption import stop_asking_for_sigterm
 from densenet_cli.training.recorded_step import RecordedStep
-from densenet_cli.training.weight_average import WeightAverage
 
 log = logging.getLogger(__name__)
 
@@ -144,9 +143,8 @@ def build_trainer(
     config: dict[str, Any], options: TrainerOptions, folder: Path, callbacks: list[L.Callback]
 ) -> L.Trainer:
     """Lightning's Trainer, with the recipe's callbacks before the given ones."""
-    logger, ema_decay = config["logger"], config["recipe"]["ema_decay"]
+    logger, average = config["logger"], recipe.weight_average(config["recipe"])
     has_logger = "_target_" in logger
-    ema = [] if ema_decay is None else [WeightAverage(ema_decay)]
     # Unless torchrun or srun started the processes, Lightning does, even in a SLURM shell.
     arguments = {name: value for name, value in options.arguments.items() if name != "max_steps"}
     environments = {"torchrun": TorchElasticEnvironment, "srun": SrunEnvironment}
@@ -155,7 +153,7 @@ def build_trainer(
         trainer = L.Trainer(
             **{"num_sanity_val_steps": 0, **arguments},
             max_epochs=config["epochs"] or 1,  # null with recipe.steps; see `length.keep_to_length`
-            callbacks=[*ema, FiniteLoss(), *callbacks],
+            callbacks=[*average, FiniteLoss(), *callbacks],
             logger=build("logger", logger, save_dir=str(folder)) if has_logger else False,
             default_root_dir=str(folder),
             plugins=[WholeFileCheckpointIO(), environment],

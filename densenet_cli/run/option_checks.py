@@ -41,6 +41,11 @@ def check(config: dict[str, Any]) -> None:
         number("recipe.gradient_clip", recipe["gradient_clip"], example=1, above=0)
     if recipe["ema_decay"] is not None:
         number("recipe.ema_decay", recipe["ema_decay"], example=0.999, above=0, below=1)
+    if (share := recipe.get("ema_share")) is not None:
+        number("recipe.ema_share", share, example=0.04, above=0, below=1)
+        if recipe["ema_decay"] is not None:
+            rule = "says the same as recipe.ema_decay; type null for one of them"
+            raise OptionError("recipe.ema_share", share, rule)
 
 
 def _check_checkpoint(checkpoint: Any, is_test: bool) -> None:

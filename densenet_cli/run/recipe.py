@@ -19,6 +19,7 @@ from densenet_cli.training import fine_tuning, losses, schedules
 from densenet_cli.training.losses import Loss
 from densenet_cli.training.mixing import Mixing
 from densenet_cli.training.warm_up import WarmUp
+from densenet_cli.training.weight_average import WeightAverage
 
 log = logging.getLogger(__name__)
 
@@ -197,6 +198,16 @@ def mixing(options: dict[str, Any], classes: int) -> Mixing | None:
     """
     made = Mixing(classes, options.get("mixup", 0.0), options.get("cutmix", 0.0))
     return made if made.mixup or made.cutmix else None
+
+
+def weight_average(options: dict[str, Any]) -> list[WeightAverage]:
+    """What averages the weights: one or none.
+
+    Args:
+        options: the section `recipe`.
+    """
+    decay, share = options["ema_decay"], options.get("ema_share")
+    return [] if decay is None and share is None else [WeightAverage(decay, share)]
 
 
 def _complete(options: dict[str, Any], *given: str) -> functools.partial[Any]:

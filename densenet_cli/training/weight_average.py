@@ -20,11 +20,14 @@ class WeightAverage(Callback):
     and reads nothing back from it.
 
     Args:
-        decay: above 0, below 1.
+        decay: above 0, below 1; None: chosen by `share`.
+        share: the mean age of the averaged weights, as a share of the steps of the run, above 0 and
+            below 1. Then averages of shorter and longer runs are alike, as in pycls, core/net.py
+            (Dollar et al. 2021, arXiv:2103.06877).
     """
 
-    def __init__(self, decay: float) -> None:
-        self.decay = decay
+    def __init__(self, decay: float | None, share: float | None = None) -> None:
+        self.decay, self.share = decay, share
         self._step = 0  # the last step that was averaged
         self._loaded: dict[str, Tensor] = {}  # averages of a checkpoint, on the CPU
         self._averages: dict[str, Tensor] = {}
@@ -32,6 +35,9 @@ class WeightAverage(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin with the averages of a checkpoint, else with the weights, on their device."""
+        if self.share is not None:
+            steps = getattr(pl_module, "steps", None) or trainer.estimated_stepping_batches
+            self.decay = 1 - 1 / max(2.0, self.share * steps)
         self._weights = {name: tensor.detach() for name, tensor in _tensors(pl_module).items()}
         self._averages = {name: tensor.clone() for name, tensor in self._weights.items()}
         for name in self._loaded.keys() & self._averages.keys():
@@ -54,6 +60,7 @@ class WeightAverage(Callback):
 
     def update(self) -> None:
         """Average the current weights, or copy them if nothing was averaged yet."""
+        assert self.decay is not None
         if self._step:
             torch._foreach_lerp_(*self._real, 1 - self.decay)
         else:
@@ -97,7 +104,8 @@ class WeightAverage(Callback):
         for name, tensor in tensors.items():
             if tensor.data_ptr() != self._weights[name].data_ptr():
                 rule = "the network must change it in place, as by copy_(), to be averaged"
-                raise UserError(f"recipe.ema_decay={self.decay}: {name} is now another tensor; {rule}")
+                typed = f"decay={self.decay}" if self.share is None else f"share={self.share}"
+                raise UserError(f"recipe.ema_{typed}: {name} is now another tensor; {rule}")
         names = {id(tensor): name for name, tensor in tensors.items()}
         averages = {
             name: self._averages[names[id(tensor)]]

@@ -54,6 +54,16 @@ def test_recipes_hold_the_papers_numbers(overrides, batch_size, epochs, decay, d
         assert composed["recipe"][option] == off
 
 
+def test_each_part_of_the_modern_recipe_is_an_option_that_is_off_in_the_papers(config):
+    modern, paper = (config(f"recipe={name}") for name in ("modern_imagenet", "paper_imagenet"))
+    off = {"mixup": 0.0, "cutmix": 0.0, "label_smoothing": 0.0, "randaugment": None, "ema_share": None}
+    assert {name: paper["recipe"][name] for name in off} == off
+    assert all(modern["recipe"][name] != value for name, value in off.items())
+    assert (paper["data"]["randaugment"], modern["data"]["randaugment"]) == (None, 9)
+    assert config("recipe=modern_imagenet", "data.randaugment=null")["data"]["randaugment"] is None
+    assert modern["recipe"]["optimizer"]["lr"] / modern["data"]["batch_size"] == 0.5 / 1024
+
+
 def test_svhn_reports_the_epoch_of_lowest_validation_error(config):
     composed = config("recipe=paper_svhn", "data=svhn")
     assert composed["recipe"]["report"] == "best"

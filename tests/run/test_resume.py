@@ -100,6 +100,20 @@ def test_a_whitened_run_of_whole_batches_is_resumed_to_the_last_bit(command, int
 
 
 @pytest.mark.slow
+def test_a_run_of_the_modern_recipe_is_resumed_to_the_last_bit(command, interrupted, tmp_path):
+    own = ["recipe=modern_imagenet", "data.batch_size=64", "data.num_workers=2", "data.validation=99"]
+    folders = [tmp_path / "outputs" / name for name in ("unbroken", "killed")]
+    assert command(*OVERRIDES, *own, f"hydra.run.dir={folders[0]}").returncode == 0
+    interrupted(
+        *(*OVERRIDES, *own, "checkpoint_minutes=0.0001", f"hydra.run.dir={folders[1]}"),
+        once=f"{folders[1]}/checkpoints/last.ckpt",
+        send=signal.SIGKILL,
+    )
+    assert command(f"resume={folders[1]}").returncode == 0
+    _assert_equal(*folders)
+
+
+@pytest.mark.slow
 def test_a_resumed_run_leaves_out_the_blocks_that_the_uninterrupted_one_does(
     command, interrupted, tmp_path
 ):

@@ -49,6 +49,21 @@ def network():
     return Network()
 
 
+def test_a_share_of_the_run_gives_the_decay_whose_mean_age_that_is(network):
+    by_share, other = WeightAverage(None, 0.05), copy.deepcopy(network)
+    by_share.on_fit_start(SimpleNamespace(estimated_stepping_batches=200), network)
+    by_decay = WeightAverage(0.9)  # averages of the last 1 / (1 - 0.9) = 10 = 0.05 x 200 steps
+    by_decay.on_fit_start(None, other)
+    _trained(network, by_share, 7)
+    _trained(other, by_decay, 7)
+    first, second = (_saved(*pair)["state_dict"] for pair in ((network, by_share), (other, by_decay)))
+    for name, average in first.items():
+        torch.testing.assert_close(average, second[name])
+    network.steps = 40  # of a run whose length is set by a budget
+    by_share.on_fit_start(SimpleNamespace(estimated_stepping_batches=200), network)
+    assert by_share.decay == pytest.approx(0.5)
+
+
 def test_averages_are_those_of_lightning(network):
     theirs, other = EMAWeightAveraging(decay=0.9), copy.deepcopy(network)
     theirs.setup(None, other, "fit")
