@@ -8,8 +8,9 @@ A pack is a folder, by habit NAME.pack, of files that need no program of ours:
     labels.npy        of a folder of classes: the index of each image's class
     shard-00000.tar   the images themselves, 8192 in each tar archive but the last
 
-Images in the archives are JPEG files or, as raw pixels, portable pixmaps (.ppm; of grey images .pgm).
-They are where index.npy says. A raw image can be read by
+Images that were not resized are in the archives as the files that they were, resized ones are JPEG
+files. Or all are raw pixels, as portable pixmaps (.ppm; of grey images .pgm). They are where index.npy
+says. A raw image can be read by
 
     row = numpy.load("index.npy", mmap_mode="r")[7]
     shard = numpy.memmap(f"shard-{row['shard']:05}.tar", mode="r", offset=row["offset"])
@@ -45,11 +46,11 @@ MOST_OPEN = 200  # shards that a process keeps open; systems allow 256 files or 
 ROW = np.dtype(
     [
         ("shard", "<u4"),
-        ("offset", "<u8"),  # of the JPEG file, or of the first pixel, in the shard
+        ("offset", "<u8"),  # of the file, or of the first pixel, in the shard
         ("length", "<u8"),  # in bytes; 0: the image is broken and was left out
         ("height", "<u4"),
         ("width", "<u4"),
-        ("channels", "<u4"),  # of raw pixels, 3 or 1; 0: a JPEG file
+        ("channels", "<u4"),  # of raw pixels, 3 or 1; 0: a file of some format
         ("pixels", "<u8"),  # of the image that was packed
         ("digest", "<u8"),  # of the content of its file: blake2b of 8 bytes, the lowest first
         ("size", "<i8"),  # of its file, in bytes
@@ -64,21 +65,17 @@ class Packing:
 
     Attributes:
         size: the shorter side of larger images is resized to so many pixels; None: none is resized.
-        quality: of JPEG files, 1 to 100; or "raw" for pixels. JPEG files that need no resizing are
-            packed as they are.
+        quality: of the JPEG files of resized images, 1 to 100; or "raw": all are packed as pixels.
     """
 
     size: int | None = 256
     quality: int | str = 90
 
-    @property
-    def keeps_pixels(self) -> bool:
-        """Whether every image has the same pixels in the pack as in its file."""
-        return self.size is None and self.quality == RAW
-
     def __str__(self) -> str:
         size = "whole" if self.size is None else str(self.size)
-        return f"{size}-raw" if self.quality == RAW else f"{size}-jpeg{self.quality}"
+        if self.quality == RAW:
+            return f"{size}-raw"
+        return size if self.size is None else f"{size}-jpeg{self.quality}"
 
 
 @dataclass(frozen=True)
@@ -145,8 +142,8 @@ class Pack:
         return len(self.index)
 
     def digest(self) -> str:
-        """Of the images in it: that of the folder that was packed, if their pixels are the same."""
-        if self.packing.keeps_pixels:
+        """Of the images in it: that of the folder that was packed, unless images were resized."""
+        if self.packing.size is None:
             return self.facts["digest"]
         text = f"{self.facts['digest']} {self.packing}"
         return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""One image as it stands in a pack: a JPEG file, or a portable pixmap of raw pixels."""
+"""One image as it stands in a pack: its own file, a smaller JPEG file, or a file of raw pixels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Entry:
 
     Attributes:
         content: of its file in the pack.
-        ending: of the name of that file, after its own name: ".jpg", ".ppm", ".pgm" or none.
+        ending: of the name of that file, after that of its own file: ".jpg", ".ppm", ".pgm" or none.
         header: the number of bytes before the first pixel.
         height, width, channels, pixels, digest: see `pack.ROW`.
         fault: why it cannot be read; empty if it can.
@@ -48,7 +48,7 @@ def entry(path: str, packing: Packing) -> Entry:
 
 
 def _entry(path: str, content: bytes, packing: Packing) -> Entry:
-    image, pixels, is_untouched = upright(content, packing.size)
+    image, pixels, is_whole = upright(content, packing.size)
     width, height = image.size
     digest = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
     if packing.quality == RAW:
@@ -56,9 +56,10 @@ def _entry(path: str, content: bytes, packing: Packing) -> Entry:
         header = f"{kind}\n{width} {height}\n255\n".encode()
         whole = header + image.tobytes()
         return Entry(whole, ending, len(header), height, width, channels, pixels, digest)
-    ending = "" if os.path.splitext(path)[1].lower() in (".jpg", ".jpeg") else ".jpg"
-    if not is_untouched:
-        stream = io.BytesIO()
-        image.save(stream, "JPEG", quality=packing.quality)
-        content = stream.getvalue()
-    return Entry(content, ending, 0, height, width, 0, pixels, digest)
+    if is_whole:
+        return Entry(content, "", 0, height, width, 0, pixels, digest)
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=packing.quality)
+    is_named_so = os.path.splitext(path)[1].lower() in (".jpg", ".jpeg")
+    ending = "" if is_named_so else ".jpg"
+    return Entry(stream.getvalue(), ending, 0, height, width, 0, pixels, digest)

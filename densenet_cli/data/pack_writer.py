@@ -282,7 +282,7 @@ class _Maker:
 
 
 def _add(file: BinaryIO, name: str, one: Entry) -> int:
-    """Add an image to an archive; return where its JPEG file, or its first pixel, begins."""
+    """Add an image to an archive; return where its file, or its first pixel, begins."""
     member = tarfile.TarInfo(name)
     member.size = len(one.content)
     file.write(member.tobuf(tarfile.GNU_FORMAT, errors="surrogateescape"))

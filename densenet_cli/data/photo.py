@@ -364,7 +364,7 @@ def upright(picture: Picture, shorter: int | None = None) -> tuple[Image.Image, 
         shorter: in pixels; a longer shorter side is resized (bicubic) to this. None: it stays.
 
     Returns:
-        The image; the number of pixels that it had; whether it was a JPEG file and was not resized.
+        The image; the number of pixels that it had; whether it was not resized.
 
     Raises:
         Exception: as read_rgb.
@@ -374,9 +374,8 @@ def upright(picture: Picture, shorter: int | None = None) -> tuple[Image.Image, 
         stays = shorter is None or size.min() <= shorter
         shrinking = 1.0 if stays or shorter is None else size.min() / shorter
         channels = 1 if file.mode in ("1", "L") or file.mode.startswith("I") else 3
-        is_jpeg = isinstance(picture, (str, Path, bytes)) and file.format in SHRINKABLE
         image, _ = _decoded(file, turn, shrinking, channels)
     if not stays:
         width, height = np.maximum(1, (size / shrinking).round().astype(int)).tolist()
         image = image.resize((width, height), Image.Resampling.BICUBIC)
-    return image, int(size.prod()), stays and is_jpeg
+    return image, int(size.prod()), stays

@@ -63,9 +63,9 @@ class PhotoData(ImageData):
             evaluations after each epoch use one crop.
         pack: whether to read the images from a pack, which is made once; see `pack`. True: it is in the
             cache folder; NAME.pack: this one; another folder: it is in this one.
-        pack_size: images in the pack have a shorter side of so many pixels at most; None: they are not
-            resized.
-        pack_quality: of the JPEG files in the pack, 1 to 100; "raw": pixels.
+        pack_size: larger images are resized before packing, to a shorter side of so many pixels. Random
+            crops then have less detail than those of the photos. None: files are packed as they are.
+        pack_quality: of the JPEG files of resized images, 1 to 100; "raw": all images as pixels.
         others: as ImageData; num_workers None: one worker per core, 8 at most.
 
     Raises:

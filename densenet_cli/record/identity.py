@@ -121,10 +121,14 @@ def without_effect(config: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _idle_packing(options: dict[str, Any]) -> Iterator[str]:
-    """The options of a pack that change nothing: where it is, and all if it keeps all pixels."""
+    """The options of a pack that change nothing: its place, and all if it holds the files as they are.
+
+    Raw pixels are another run even of whole images: large JPEG files are read at a fraction of their
+    size, with other roundings.
+    """
     yield "data.pack"
-    packing = options.get("data.pack_size"), options.get("data.pack_quality")
-    if not options.get("data.pack") or packing == (None, "raw"):
+    keeps_files = options.get("data.pack_size") is None and options.get("data.pack_quality") != "raw"
+    if not options.get("data.pack") or keeps_files:
         yield from ("data.pack_size", "data.pack_quality")
 
 

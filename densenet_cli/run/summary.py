@@ -69,9 +69,9 @@ def _pack(data: dict[str, Any]) -> str:
     """Which pack the images are read from: " from a pack (shorter side 256, JPEG 90)"."""
     if (pack := data.get("pack")) is None:
         return ""
-    size = "not resized" if pack["size"] is None else f"shorter side {pack['size']}"
-    quality = "pixels" if pack["quality"] == "raw" else f"JPEG {pack['quality']}"
-    return f" from a pack ({size}, {quality})"
+    size = "whole" if pack["size"] is None else f"shorter side {pack['size']}"
+    files = "files" if pack["size"] is None else f"JPEG {pack['quality']}"
+    return f" from a pack ({size}, {'pixels' if pack['quality'] == 'raw' else files})"
 
 
 def relative(folder: Path) -> Path:

@@ -140,7 +140,7 @@ def test_options_of_the_recipe_at_their_defaults_leave_a_run_what_it_was_and_no_
     assert len({identity(one) for one in (plain, *others)}) == 6
 
 
-def test_a_pack_of_whole_pixels_makes_no_other_run():
+def test_a_pack_of_the_files_as_they_are_makes_no_other_run():
     before = {"data": {"root": "photos"}}
 
     def packed(pack, size, quality):
@@ -148,12 +148,7 @@ def test_a_pack_of_whole_pixels_makes_no_other_run():
         return identity({"data": {"root": "photos", **options}})
 
     assert packed(False, 256, 90) == packed(False, 64, "raw") == identity(before)
-    assert packed(True, None, "raw") == packed("/disk/a.pack", None, "raw") == identity(before)
+    assert packed(True, None, 90) == packed("/disk/a.pack", None, 80) == identity(before)
     assert packed(True, 256, 90) == packed("/disk/a.pack", 256, 90)
-    others = {
-        packed(True, 256, 90),
-        packed(True, 256, 80),
-        packed(True, 256, "raw"),
-        packed(True, None, 90),
-    }
-    assert len(others | {identity(before)}) == 5
+    others = [(256, 90), (256, 80), (200, 90), (256, "raw"), (None, "raw")]
+    assert len({packed(True, *other) for other in others} | {identity(before)}) == 6
