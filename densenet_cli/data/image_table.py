@@ -236,7 +236,7 @@ class ImageTable(PhotoData):
         return aside
 
     def _check_classes(self, labels: Labels, splits: np.ndarray) -> None:
-        """Refuse labels that no training image has; warn of labels that cannot be measured."""
+        """Raise OptionError if no training image has one of the labels."""
         present, names = labels.present(), np.array(labels.names)
         counts = {split: present[splits == split].sum(axis=0) for split in np.unique(splits)}
         lacking = counts["train"] == 0
@@ -245,12 +245,6 @@ class ImageTable(PhotoData):
             but = f", but {' and '.join(there)} images have" if there else ""
             rule = f"no training image has {listed(names[lacking])}{but}"
             raise OptionError("table", self.typed_tables[0], rule)
-        if self.several_labels:
-            for split in sorted(counts.keys() - {"train"}):
-                number = (splits == split).sum()
-                if len(flat := names[(counts[split] == 0) | (counts[split] == number)]):
-                    text = "%s: all or none of the %d %s images have it, so it is not measured there"
-                    log.warning(text, listed(flat), number, split)
 
 
 def _found(rows: Rows, column: str, names: list[str], images: NamedImages) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from image_folders import write
-from image_tables import chexpert, read, simple, table, write_table
+from image_tables import read, simple, table, write_table
 
 from densenet_cli.data.image_table import ImageTable
 from densenet_cli.options import OptionError, UserError
@@ -161,16 +161,6 @@ def test_two_files_with_test_images(tmp_path):
     assert read(path, test_table=test, split_column=None).sizes["test"] == 1
     (tmp_path / "test.txt").write_text("x.png\n")
     refused("names no image of .*; its lines are as x.png", path, test_table=test, split_column=None)
-
-
-def test_labels_that_cannot_be_measured(caplog):
-    chexpert(".")
-    valid = [["valid/patient64541/study1/view1_frontal.jpg", "", "", "", "", 1, 0, 0]]
-    valid.append(["valid/patient64541/study1/view2_lateral.jpg", "", "", "", "", 0, 1, 0])
-    names = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", "No Finding", "Edema", "Fracture")
-    write_table("valid.csv", names, valid)
-    read("train.csv", labels="multi", uncertain="negative", missing="negative", test_table="valid.csv")
-    assert "Fracture: all or none of the 2 test images have it" in caplog.text
 
 
 @pytest.mark.parametrize(
