@@ -58,10 +58,12 @@ class TrainingProgress(Checkpoint):
         self._epoch_images = 0
         self._evaluation: dict[str, float] = {}  # the latest one within this epoch
         self._evaluation_began = self._evaluation_seconds = 0.0  # those within this epoch
+        self._is_mixed = False  # whether loss and error in training are those of mixed images
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the bars; say where a resumed run continues."""
         epochs, completed = trainer.max_epochs or 0, trainer.current_epoch
+        self._is_mixed = getattr(pl_module, "mixing", None) is not None
         if self.console is not None and trainer.ckpt_path is not None and completed < epochs:
             self.console.print(f"resuming at epoch {completed + 1}", highlight=False)
         if self.console is not None and self.draws_bars:
@@ -212,7 +214,8 @@ class TrainingProgress(Checkpoint):
                 found = f"error {error:.2f} %"
                 if f"{split}_f1" in row:  # of several labels
                     found = f"AUROC {1 - error / 100:.4f} F1 {row[f'{split}_f1']:.4f}"
-                parts.append(f"{split} loss {loss:{decimals}} {found}")
+                mixed = " (mixed)" if split == "train" and self._is_mixed else ""
+                parts.append(f"{split} loss {loss:{decimals}} {found}{mixed}")
         parts.append(f"lr {row['learning_rate']:.4g}")
         parts.append(f"{row['images_per_second']:,.0f} images/s")
         parts.append(duration(row["seconds"]))

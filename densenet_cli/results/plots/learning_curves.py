@@ -183,6 +183,9 @@ def _name_lines(axes: Axes, height: float, own: list[_Curves], looks: list[dict[
 def _note(items: list[Setting], chosen_of: bool, unreadable: list[str]) -> str:
     text = f"Error and training loss at the end of each epoch; mean over seeds ({seeds(items)}), "
     text += "band: sample standard deviation."
+    recipes = [run.config["recipe"] for item in items for run in item.done]
+    if any(recipe.get("mixup") or recipe.get("cutmix") for recipe in recipes):
+        text += " With mixup or cutmix the training loss is that of mixed images and labels."
     if chosen_of:
         text += (
             f" Of many settings {SHOWN} are shown: the one with the lowest error of each family, then "
