@@ -39,7 +39,8 @@ COMMAND = "densenet-run"
 OF_HYDRA = {"--hydra-help", "--info", "-i", "--shell-completion", "-sc"}  # flags that Hydra answers
 ABOUT_SWEEPS = ("sweep.", "hydra.sweep", "hydra.launcher", "hydra/sweeper", "hydra/launcher")
 KEPT = ("trainer.precision", "trainer.sync_batchnorm")  # by a resumed run, whatever its new device
-RESUMABLE = ("trainer", *OF_IMAGES, "data.num_workers")  # what may change when a run is resumed
+OF_PHOTOS = ("data.check", "data.max_pixels", "data.skip_broken")
+RESUMABLE = ("trainer", *OF_IMAGES, "data.num_workers", *OF_PHOTOS)  # what may change in a resume
 
 
 def main() -> None:
@@ -177,6 +178,10 @@ def _resume(folder: Path, overrides: list[str], trust: Trust) -> int:
         if key(override) not in RESUMABLE and not key(override).startswith("trainer."):
             rule = f"cannot change when a run is resumed; what can is {', '.join(RESUMABLE)}"
             raise UserError(f"{override}: {rule}")
+    for change in changes:
+        if key(change) in OF_PHOTOS:  # which the default data do not have
+            config["data"] |= OmegaConf.to_container(OmegaConf.from_dotlist([change]).data)
+    changes = [change for change in changes if key(change) not in OF_PHOTOS]
     if changes:
         kept = [one for one in before if key(one) in KEPT and key(one) not in map(key, changes)]
         check_stored_overrides(

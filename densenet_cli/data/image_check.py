@@ -44,31 +44,44 @@ class Examined:
     pixels: int = 0
 
 
+@dataclass(frozen=True)
+class Check:
+    """How images are checked.
+
+    Attributes:
+        root: the folder as the user typed it, for messages and the name of the cache file.
+        threads: the number of images decoded at a time.
+        max_pixels: see `photo.limit_pixels`.
+        skip_broken: whether to warn of broken images instead of raising an error.
+    """
+
+    root: object
+    threads: int
+    max_pixels: int | None
+    skip_broken: bool = False
+
+
 def check_images(
-    root: object,
-    paths: Sequence[str],
-    threads: int,
-    max_pixels: int | None,
-    total: int | None = None,
-) -> np.ndarray:
+    check: Check, paths: Sequence[str], total: int | None = None
+) -> tuple[np.ndarray, bool]:
     """Decode the images, except those that were good before and have not changed since.
 
     The user's cache folder keeps three numbers for each good file. If several processes check the same
     images, one decodes them and the others wait for its result.
 
     Args:
-        root: the folder as the user typed it, for messages and the name of the cache file.
+        check: how.
         paths: the image files.
-        threads: the number of images decoded at a time.
-        max_pixels: see `photo.limit_pixels`.
         total: the number of all images, if these are only some of them; for messages.
 
     Returns:
-        A digest of the content of each file, (n,) uint64.
+        A digest of the content of each good file, (n,) uint64; of others any number. And whether all
+        are good.
 
     Raises:
         UserError: with all broken files and the reasons, and all files that exceed the limit.
     """
+    root, max_pixels = check.root, check.max_pixels
     limit_pixels(max_pixels)
     with kept_numbers(root) as (kept, keep):
         notes = kept.reshape(-1, 3) if len(kept) % 3 == 0 else kept[:0].reshape(-1, 3)
@@ -79,7 +92,7 @@ def check_images(
             log.info("checking %d of %d images of %s", len(unknown), total or len(paths), root)
         faults: list[Examined] = []
         begin = 0
-        for examined in _decoded([paths[int(index)] for index in unknown], threads):
+        for examined in _decoded([paths[int(index)] for index in unknown], check.threads):
             chunk = states[unknown[begin : begin + len(examined)]].tolist()
             rows = [
                 (state, one.digest, one.pixels)
@@ -91,27 +104,39 @@ def check_images(
             faults += [one for one in examined if one.fault]
             begin += len(examined)
     if faults:
-        raise UserError(faults_message(faults, f"{total or len(paths)} images of {root}", max_pixels))
+        images = f"{total or len(paths)} images of {root}"
+        message = faults_message(faults, images, max_pixels, check.skip_broken)
+        if not check.skip_broken:
+            raise UserError(message)
+        log.warning("%s", message)
     order = np.argsort(notes[:, 0], kind="stable")
-    return notes[order[np.searchsorted(notes[order, 0], states)], 1]
+    is_good = np.isin(states, notes[:, 0])
+    digests = np.arange(len(states), dtype=np.uint64)
+    digests[is_good] = notes[order[np.searchsorted(notes[order, 0], states[is_good])], 1]
+    return digests, not faults
 
 
-def faults_message(faults: list[Examined], images: str, max_pixels: int | None) -> str:
+def faults_message(
+    faults: list[Examined], images: str, max_pixels: int | None, skip_broken: bool = False
+) -> str:
     """All faults, one file per line."""
     broken = [one.fault for one in faults if one.needed is None]
     large = [one.fault for one in faults if one.needed is not None]
     lines: list[str] = []
     if broken:
-        lines.append(f"{len(broken)} of {images} are broken; repair or delete them:")
-        lines += _first(broken)
+        remedy = (
+            "they are skipped"
+            if skip_broken
+            else "repair or delete them, or type data.skip_broken=true"
+        )
+        lines += [f"{len(broken)} of {images} are broken; {remedy}:", *_first(broken)]
     if large:
         needed = [one.needed for one in faults if one.needed is not None]
         enough = max(needed) if all(needed) else "null"
-        lines.append(
-            f"{len(large)} of {images} have more than data.max_pixels={max_pixels}; "
-            f"type data.max_pixels={enough} to read them:"
-        )
-        lines += _first(large)
+        rule = f"have more than data.max_pixels={max_pixels}"
+        skipped = "they are skipped; " if skip_broken else ""
+        remedy = f"{skipped}type data.max_pixels={enough} to read them"
+        lines += [f"{len(large)} of {images} {rule}; {remedy}:", *_first(large)]
     return "\n".join(lines)
 
 

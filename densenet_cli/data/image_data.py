@@ -21,6 +21,7 @@ from densenet_cli.data.epoch_order import EpochOrder, EvaluationOrder, Tickets
 from densenet_cli.data.loader import LazyLoader
 from densenet_cli.data.pixel_statistics import Whitening
 from densenet_cli.data.random_operations import RandAugment
+from densenet_cli.data.skipped import Skipped
 from densenet_cli.options import OptionError, choice, switch, whole_number
 
 Batch = tuple[Tensor, ...]
@@ -125,6 +126,7 @@ class ImageData(LightningDataModule):
     crop_fraction = 1.0  # the share of an image's shorter side that the centre crop keeps
     normalisations: tuple[str, ...] = ("mean_std", "scale", "imagenet")
     several_labels = False  # whether an image can have several labels
+    skip_broken = False  # whether evaluated images can be missing: black, with a label of -1
     leaves_training_batches = False  # whether the training step itself calls `complete`
 
     def __init__(
@@ -156,6 +158,7 @@ class ImageData(LightningDataModule):
         self._order: EpochOrder | None = None
         self._resume: tuple[int, int] | None = None
         self._scales: dict[torch.device, Scale | Whitening] = {}
+        self.skipped = Skipped()
         self._warned: set[str] = set()  # the warnings about loader workers given so far
 
     @property

@@ -92,7 +92,7 @@ class ImageFolder(PhotoData):
             raise OptionError("pack", typed, "has no effect: data.root is a pack already", False)
         if self.pack is None:
             self.pack = Pack(self.root)
-            check_readable(self.pack, self.typed_root, self.max_pixels)
+            check_readable(self.pack, self.typed_root, self.max_pixels, self.skip_broken)
         return self.pack
 
     def _find(self) -> tuple[dict[str, Path], list[str], dict[str, Files]]:

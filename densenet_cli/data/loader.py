@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
@@ -47,13 +47,21 @@ class LazyLoader(DataLoader):
         sampler: its items are the arguments of `split`, one per batch.
         workers: the number of processes that read; 0: this process reads.
         warned: the warnings given so far; the loaders of one data set share this set.
+        add_unread: is given what a split has in its list `unread` after a batch, if it has one.
 
     Raises:
         UserError: during iteration, if an image is broken or workers cannot be started.
     """
 
-    def __init__(self, split: Any, sampler: Sampler[Any], workers: int, warned: set[str]) -> None:
-        self._warned = warned
+    def __init__(
+        self,
+        split: Any,
+        sampler: Sampler[Any],
+        workers: int,
+        warned: set[str],
+        add_unread: Callable[[list[Any]], None] | None = None,
+    ) -> None:
+        self._split, self._warned, self._add_unread = split, warned, add_unread
         super().__init__(
             _Packing(split) if workers else split,  # type: ignore[arg-type]
             batch_size=None,  # each item of the sampler is a whole batch
@@ -78,6 +86,9 @@ class LazyLoader(DataLoader):
                 f"{_remedy(reason)}; data.num_workers=0 works without them"
             ) from error
         for batch in batches:
+            unread = batch.unread if isinstance(batch, Packed) else _taken(self._split)
+            if unread and self._add_unread is not None:
+                self._add_unread(unread)
             yield self._opened(batch) if isinstance(batch, Packed) else batch
 
     def _opened(self, packed: Packed) -> tuple[Tensor, ...]:
@@ -101,6 +112,7 @@ class Packed:
     note: str | None = None  # why shared memory was not used
     error: str | None = None  # why there is no batch
     traceback: str | None = None  # of an error that is not a UserError
+    unread: list[Any] | None = None  # images that could not be read
     _content = b""
     _pinned: tuple[Tensor, ...] | None = None
 
@@ -155,9 +167,19 @@ class _Packing:
 
     def __getitem__(self, item: Any) -> Packed:
         try:
-            return Packed.of(self.split[item])
+            packed = Packed.of(self.split[item])
         except Exception as error:
-            return Packed.failed(error)
+            packed = Packed.failed(error)
+        packed.unread = _taken(self.split)
+        return packed
+
+
+def _taken(split: Any) -> list[Any]:
+    """What is in a split's list `unread`, which is empty then."""
+    unread: list[Any] = getattr(split, "unread", [])
+    taken = unread.copy()
+    unread.clear()
+    return taken
 
 
 def _set_up_worker(number: int) -> None:

@@ -24,6 +24,7 @@ fails, that is an error with a name, where a process with a mapped file would be
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Mapping
@@ -194,7 +195,7 @@ class Pack:
             content = os.pread(descriptor, length, offset)
             while len(content) < length:
                 if not (more := os.pread(descriptor, length - len(content), offset + len(content))):
-                    raise OSError(f"{self._shard(shard)} has become shorter")
+                    raise OSError(errno.EIO, "the file has become shorter", str(self._shard(shard)))
                 content += more
             return content
         finally:

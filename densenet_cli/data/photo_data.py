@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from densenet_cli.data.augmentation import Scale, affine, colour_jitter, flip_half, lighting
 from densenet_cli.data.colour_statistics import (
@@ -20,16 +20,18 @@ from densenet_cli.data.colour_statistics import (
     unchanged,
     value_counts,
 )
-from densenet_cli.data.epoch_order import EvaluationOrder
+from densenet_cli.data.epoch_order import EvaluationOrder, Tickets
 from densenet_cli.data.file_list import Paths
-from densenet_cli.data.image_check import check_images
-from densenet_cli.data.image_data import Contents, ImageData, expanded_folder, usable_cores
+from densenet_cli.data.image_check import Check, check_images
+from densenet_cli.data.image_data import Contents, ImageData, Split, expanded_folder, usable_cores
+from densenet_cli.data.loader import LazyLoader
 from densenet_cli.data.pack import Pack, PackSource
 from densenet_cli.data.pack_writer import Packable
 from densenet_cli.data.packed_photos import open_or_make, pack_options
 from densenet_cli.data.photo import CROP_FRACTION, MAX_PIXELS
 from densenet_cli.data.photo_split import Files, FileSource, PhotoSplit, Source
 from densenet_cli.data.quick_check import check_quickly
+from densenet_cli.data.skipped import NO_IMAGE
 from densenet_cli.data.splits import stratified
 from densenet_cli.options import choice, number, switch, whole_number
 from densenet_cli.plain_text import printable
@@ -52,6 +54,7 @@ class PhotoData(ImageData):
             images. "quick": as `quick_check.check_quickly` finds them, in seconds; "full" or true:
             decode all images; false: do not. Good images are not checked again until their files
             change.
+        skip_broken: whether images that cannot be read are skipped, see PhotoSplit, or are errors.
         max_pixels: larger images are refused, and PNG files with more bytes of text, since a small file
             can unpack to more than the memory holds. None: no limit.
         channels: 3: read images in RGB; 1: in grey levels, the luma of ITU-R BT.601. Augmented images
@@ -96,6 +99,7 @@ class PhotoData(ImageData):
         pack: bool | str = False,
         pack_size: int | None = 256,
         pack_quality: int | str = 90,
+        skip_broken: bool = False,
     ) -> None:
         super().__init__(
             batch_size, num_workers, augment, validation, seed, normalise, drop_last, randaugment
@@ -109,6 +113,7 @@ class PhotoData(ImageData):
             whole_number("max_pixels", max_pixels, MAX_PIXELS)
         self.channels = choice("channels", whole_number("channels", channels, 3), (3, 1))
         self.antialias = switch("antialias", antialias)
+        self.skip_broken = switch("skip_broken", skip_broken)
         self.test_crops = choice("test_crops", whole_number("test_crops", test_crops, 10), (1, 10))
         self.pack_options = pack_options(pack, pack_size, pack_quality)
         self.pack: Pack | None = None
@@ -137,7 +142,9 @@ class PhotoData(ImageData):
         """Find the files of each split; check and measure them as the options say."""
         names, files = self.files()
         if self.pack_options is not None:
-            self.pack = open_or_make(self.pack_options, self.packable(), self.max_pixels)
+            self.pack = open_or_make(
+                self.pack_options, self.packable(), self.max_pixels, self.skip_broken
+            )
         sources = {split: self._source(part) for split, part in files.items()}
         self._check(files, sources)
         held_out = sources.get("validation")
@@ -145,23 +152,25 @@ class PhotoData(ImageData):
             names,
             (self.side, self.side),
             self._statistics(sources["train"]),
-            self._split(sources["train"], self.augment),
-            self._split(held_out) if held_out else None,
-            self._split(sources["test"]),
+            self._split(sources["train"], "train", self.augment),
+            self._split(held_out, "validation") if held_out else None,
+            self._split(sources["test"], "test"),
             self.channels,
         )
 
     def _check(self, files: dict[str, Files], sources: dict[str, Source]) -> None:
         """Report broken images and images in two splits, as the option says, or as a pack knows."""
-        root, threads = self.typed_root, usable_cores()
+        check = Check(self.typed_root, usable_cores(), self.max_pixels, self.skip_broken)
         if self.pack is not None:
-            rows = [one.rows for one in sources.values() if isinstance(one, PackSource)]
-            _warn_of_shared(files, self.pack.index["digest"][np.concatenate(rows)])
+            parts = [one.rows for one in sources.values() if isinstance(one, PackSource)]
+            rows = self.pack.index[np.concatenate(parts)]
+            unlike = np.arange(len(rows), dtype=np.uint64)  # images that were left out
+            _warn_of_shared(files, np.where(rows["length"] > 0, rows["digest"], unlike))
         elif self.check == "quick":
-            _warn_of_shared(files, *check_quickly(root, files, threads, self.max_pixels))
+            _warn_of_shared(files, *check_quickly(check, files))
         elif self.check == "full":
             paths = Paths.joined(part.paths for part in files.values())
-            _warn_of_shared(files, check_images(root, paths, threads, self.max_pixels))
+            _warn_of_shared(files, check_images(check, paths)[0])
 
     def _source(self, files: Files) -> Source:
         """Where images are read from: their files, or the pack."""
@@ -169,8 +178,20 @@ class PhotoData(ImageData):
             return FileSource(files)
         return PackSource(self.pack, self.pack.rows(files.paths, self.root), files.labels)
 
-    def _split(self, source: Source, augment: bool = False) -> PhotoSplit:
-        return PhotoSplit(source, self.side, self.max_pixels, augment, self.channels, self.antialias)
+    def _split(self, source: Source, role: str, augment: bool = False) -> PhotoSplit:
+        side, most = self.side, self.max_pixels
+        split = PhotoSplit(source, side, most, augment, self.channels, self.antialias)
+        split.role = role if self.skip_broken else None
+        return split
+
+    def some_test_images(self, number: int) -> tuple[Tensor, Tensor]:
+        """As ImageData, without images that are skipped."""
+        images, labels = super().some_test_images(number)
+        is_there = labels.view(len(labels), -1).ne(NO_IMAGE).any(1)
+        return images[is_there], labels[is_there]
+
+    def _loader(self, split: Split, order: Sampler[Tickets]) -> DataLoader:
+        return LazyLoader(split, order, self.workers(), self._warned, self.skipped.add)
 
     def test_dataloader(self) -> DataLoader:
         """The test images in order; each as (10, C, H, W) if its logits are those of ten crops."""
@@ -214,7 +235,7 @@ class PhotoData(ImageData):
         if self.normalise == "scale":
             return unchanged(self.channels)
         log.info("measuring the colours of %d training images", len(source.labels))
-        split = self._split(source)
+        split = self._split(source, "train")
         counts = torch.zeros(self.channels, 256, dtype=torch.int64)
         for images, _ in self._loader(split, EvaluationOrder(len(split), batch_size=64)):
             counts += value_counts(images)

@@ -23,6 +23,7 @@ from densenet_cli.data.photo import (
     ten_crops,
 )
 from densenet_cli.data.picture import Picture
+from densenet_cli.data.skipped import NO_IMAGE, Unread, is_fault_of_image
 from densenet_cli.options import UserError, shown
 from densenet_cli.plain_text import printable
 
@@ -102,9 +103,14 @@ class PhotoSplit(Split):
 
     Attributes:
         crops: 10: images are (n, 10, H, W, C), see `photo.ten_crops`; else 1.
+        role: "train", "validation" or "test" if images that cannot be read are skipped; None if they
+            are errors. In place of a skipped image, training has another image of its batch;
+            evaluation has a black one whose label is NO_IMAGE.
+        unread: images that could not be read in this process, which a loader takes from here.
     """
 
     crops = 1
+    role: str | None = None
 
     def __init__(
         self,
@@ -118,6 +124,7 @@ class PhotoSplit(Split):
         self.source, self.labels = source, torch.from_numpy(source.labels)
         self.image_size, self.max_pixels, self.augment = image_size, max_pixels, augment
         self.channels, self.antialias = channels, antialias
+        self.unread: list[Unread] = []
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -127,13 +134,41 @@ class PhotoSplit(Split):
         crops = () if self.crops == 1 else (self.crops,)
         shape = (len(tickets), *crops, self.image_size, self.image_size, self.channels)
         images = torch.empty(shape, dtype=torch.uint8)
+        lacking = []
         for row, (index, draw) in enumerate(tickets.tolist()):
-            images[row] = self._image(index, draw)
+            image = self._image(index, draw)
+            if image is None:
+                lacking.append(row)
+            else:
+                images[row] = image
         indices, draws = torch.from_numpy(tickets).unbind(1)
-        batch = images, self.labels[indices]
+        labels = self.labels[indices]
+        if lacking:
+            self._fill(images, labels, tickets, lacking)
+        batch = images, labels
         return (*batch, draws.clone()) if self.augment else batch
 
-    def _image(self, index: int, draw: int) -> Tensor:
+    def _fill(self, images: Tensor, labels: Tensor, tickets: Tickets, lacking: list[int]) -> None:
+        """Fill the rows of images that are skipped: in training by the next image of the batch.
+
+        That one is then augmented in two ways. So batches keep their sizes, in all processes.
+        """
+        good = sorted(set(range(len(labels))) - set(lacking))
+        if not good and (self.role == "train" or len(labels) > 1):
+            name, why = self.unread[-1].name, self.unread[-1].reason
+            rule = f"none of the {len(labels)} images of a batch can be read"
+            raise UserError(f"{rule}; the last one is {name} ({why})")
+        for row in lacking:
+            if self.role == "train":
+                other = next((one for one in good if one > row), good[0])
+                image = self._image(int(tickets[other, 0]), int(tickets[row, 1]))
+                assert image is not None
+                images[row], labels[row] = image, labels[other]
+            else:
+                images[row], labels[row] = 0, NO_IMAGE
+
+    def _image(self, index: int, draw: int) -> Tensor | None:
+        """An image; None if it is skipped. Raises UserError if it cannot be read."""
         try:
             picture = self.source.picture(index)
             if self.augment:
@@ -141,10 +176,16 @@ class PhotoSplit(Split):
                 return random_crop(picture, self.image_size, chance, self.channels, self.antialias)
             crop = centre_crop if self.crops == 1 else ten_crops
             return crop(picture, self.image_size, channels=self.channels, antialias=self.antialias)
-        except TooLarge as error:
-            rule = f"more than data.max_pixels={self.max_pixels} allows; type data.max_pixels"
-            name, needed = printable(self.source.name(index)), shown(error.needed)
-            raise UserError(f"{name} {error}, {rule}={needed} to read it") from error
         except Exception as error:  # decoders raise nearly anything
-            rule = f"cannot be read ({reason(error)}); repair or delete it"
-            raise UserError(f"{printable(self.source.name(index))} {rule}") from error
+            name = self.source.name(index)
+            is_its = is_fault_of_image(error, name)
+            if is_its and self.role is not None:
+                self.unread.append(Unread(self.role, printable(name), reason(error)))
+                return None
+            if isinstance(error, TooLarge):
+                rule = f"more than data.max_pixels={self.max_pixels} allows; type data.max_pixels"
+                needed = f"{rule}={shown(error.needed)} to read it"
+                raise UserError(f"{printable(name)} {error}, {needed}") from error
+            remedy = ", or type data.skip_broken=true" if is_its else ""
+            rule = f"cannot be read ({reason(error)}); repair or delete it{remedy}"
+            raise UserError(f"{printable(name)} {rule}") from error

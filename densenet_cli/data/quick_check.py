@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from densenet_cli.data.file_list import CHUNK, Paths, in_chunks
-from densenet_cli.data.image_check import check_images, content_digest, kept_numbers
+from densenet_cli.data.image_check import Check, check_images, content_digest, kept_numbers
 from densenet_cli.data.photo import formats
 from densenet_cli.data.photo_split import Files
 
@@ -25,9 +25,7 @@ FIRST, LAST = 16, 64  # bytes of each file that are read
 ENDS = {b"\xff\xd8\xff": b"\xff\xd9", b"\x89PNG": b"IEND"}  # how files of JPEG and PNG begin and end
 
 
-def check_quickly(
-    root: object, files: Mapping[str, Files], threads: int, max_pixels: int | None
-) -> tuple[np.ndarray, bool]:
+def check_quickly(check: Check, files: Mapping[str, Files]) -> tuple[np.ndarray, bool]:
     """Check the images as far as that takes seconds, unless they were good before and did not change.
 
     The first and last bytes of each file are read. A file is decoded if these are not those of an
@@ -37,7 +35,7 @@ def check_quickly(
     Files with equal content have equal sizes and last bytes. Those that have are read as a whole.
 
     Args:
-        root, threads, max_pixels: as `image_check.check_images`.
+        check: how.
         files: of each split.
 
     Returns:
@@ -51,17 +49,18 @@ def check_quickly(
     stamps = np.concatenate([part.stamps for part in files.values()])
     sample = np.random.default_rng(0).permutation(len(paths))[:SAMPLE]
     if len(sample) == len(paths):
-        return check_images(root, paths, threads, max_pixels), True
-    with kept_numbers(root, "-quick") as (kept, keep):
-        state = _state(files, paths, stamps, max_pixels)
+        return check_images(check, paths)[0], True
+    with kept_numbers(check.root, "-quick") as (kept, keep):
+        state = _state(files, paths, stamps, check.max_pixels)
         if len(kept) == 2 + len(paths) and kept[0] == state:
             return kept[2:], bool(kept[1])
         suspects, digests = _looked_at(paths, stamps[:, 0])
         decoded = np.union1d(sample, suspects[:SUSPECTS])
-        check_images(root, paths.chosen(decoded), threads, max_pixels, total=len(paths))
+        _, are_good = check_images(check, paths.chosen(decoded), total=len(paths))
         splits = np.repeat(np.arange(len(files)), [len(part.paths) for part in files.values()])
         are_all = _compare(paths, splits, digests)
-        keep(np.concatenate([np.array([state, are_all], np.uint64), digests]))
+        if are_good:
+            keep(np.concatenate([np.array([state, are_all], np.uint64), digests]))
         return digests, are_all
 
 

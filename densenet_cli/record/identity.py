@@ -20,6 +20,7 @@ WITHOUT_EFFECT = (
     "data.download",
     "data.verify",
     "data.check",
+    "data.skip_broken",
     "data.max_pixels",
     "trainer.enable_progress_bar",
     "trainer.cuda_graphs",

@@ -6,6 +6,7 @@ A run's folder:
     run.json          state, results, cost, environment; rewritten at every change
     metrics.csv       one row per epoch
     outcomes.json     which test images were classified correctly: see outcomes.py
+    skipped.json      images that could not be read: see skipped_images.py
     run.log           messages; the traceback of a failure
     checkpoints/      last.ckpt, best.ckpt
 
@@ -159,7 +160,8 @@ def reported_checkpoint(fields: dict[str, Any]) -> str | None:
 def remove_temporary_files(folder: Path) -> None:
     """Remove what a process that died left half-written in a run's folder, which must be locked."""
     last = last_checkpoint(folder)
-    names = ("run.json", "metrics.csv", "outcomes.json", "config.yaml", "overrides.yaml")
+    documents = ("run.json", "metrics.csv", "outcomes.json", "skipped.json")
+    names = (*documents, "config.yaml", "overrides.yaml")
     for path in (*(folder / name for name in names), last, last.with_name("best.ckpt")):
         remove_partials(path)
 

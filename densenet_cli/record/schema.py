@@ -104,6 +104,10 @@ TEXTS = _list("a list of texts", TEXT)
 SWITCH = Shape("true or false", lambda value: isinstance(value, bool))
 MOMENT = Shape("a time such as 2026-11-22T10:14:20+00:00", _is_moment)
 COUNT = _whole(0)
+COUNTS = Shape(
+    "numbers of images",
+    lambda value: isinstance(value, dict) and all(map(COUNT.fits, value.values())),
+)
 AMOUNT = _number(0, 1e30)
 PERCENT = _number(0, 100)
 SECONDS = _number(0, 1e10)  # three hundred years
@@ -170,6 +174,7 @@ OPTIONAL = {  # as soon as they are known; other keys are allowed
     "energy_joules": AMOUNT.or_null(),
     "energy_devices": TEXTS,
     "energy_unknown": TEXT.or_null(),
+    "skipped_images": COUNTS,
 }
 FACTS = {  # written together, before the first step
     "parameters": AMOUNT,

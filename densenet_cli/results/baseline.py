@@ -228,14 +228,23 @@ def _wrong(setting: Setting) -> _Wrong | None:
     known = [one.right for one in kept if one]
     if not known or len(known) < len(kept) or len({len(right) for right in known}) > 1:
         return None
-    return _Wrong(~np.array(known), _digest(setting))
+    counted = np.ones(len(known[0]), dtype=bool)
+    for one in kept:
+        counted[list(one.skipped if one else ())] = False
+    return _Wrong(~np.array(known), _digest(setting), counted)
 
 
 class _Wrong(NamedTuple):
-    """Whether each run got each image wrong, (runs, images), and the digest of the images."""
+    """Whether each run got each image wrong, (runs, images).
+
+    Attributes:
+        digest: of the images.
+        counted: the images that no run skipped, (images,) bool.
+    """
 
     runs: np.ndarray
     digest: str | None
+    counted: np.ndarray
 
 
 def _outcomes(run: Run) -> outcomes.Outcomes | None:
@@ -254,11 +263,14 @@ def _of_images(ours: _Wrong | None, theirs: _Wrong | None) -> tuple[Discordance 
     """Verdict.discordance and Verdict.images, where both are known for the same images."""
     if ours is None or theirs is None or ours.digest != theirs.digest:
         return None, None
-    images = ours.runs.shape[1]
-    if images != theirs.runs.shape[1] or images < 2:
+    if len(ours.counted) != len(theirs.counted):
         return None, None
-    differences = ours.runs.mean(0) - theirs.runs.mean(0)  # of the mean errors on each image
+    counted = ours.counted & theirs.counted
+    images, own, others = int(counted.sum()), ours.runs[:, counted], theirs.runs[:, counted]
+    if images < 2:
+        return None, None
+    differences = own.mean(0) - others.mean(0)  # of the mean errors on each image
     half = float(100 * 1.96 * np.std(differences, ddof=1) / np.sqrt(images))
-    if len(ours.runs) > 1 or len(theirs.runs) > 1:
+    if len(own) > 1 or len(others) > 1:
         return None, half
-    return mcnemar((~ours.runs[0]).tolist(), (~theirs.runs[0]).tolist()), half
+    return mcnemar((~own[0]).tolist(), (~others[0]).tolist()), half

@@ -89,7 +89,7 @@ def build_classifier(config: dict[str, Any], network: nn.Module, data: ImageData
         fine_tuning.frozen_around(network, pretrained.classifier(network)[1]) if start["frozen"] else ()
     )
     with naming("recipe"):
-        return ImageClassifier(
+        classifier = ImageClassifier(
             network.to(memory_format=recipe.memory_format(target)),
             make_optimizer,
             make_schedule,
@@ -102,6 +102,8 @@ def build_classifier(config: dict[str, Any], network: nn.Module, data: ImageData
             reset_momentum_at_drops=reset_momentum,
             mixing=recipe.mixing(options, data.num_classes),
         )
+    classifier.skips_images = data.skip_broken
+    return classifier
 
 
 def accelerate(classifier: ImageClassifier, data: ImageData, options: TrainerOptions) -> None:

@@ -18,7 +18,7 @@ from densenet_cli.energy.meter import EnergyMeter
 from densenet_cli.kernels import tensor_float
 from densenet_cli.models import cost
 from densenet_cli.process import ranks
-from densenet_cli.record import outcomes, trained_on
+from densenet_cli.record import outcomes, skipped_images, trained_on
 from densenet_cli.record.environment import peak_memory_bytes, reset_peak_memory
 from densenet_cli.record.run_record import (
     RunRecord,
@@ -72,6 +72,8 @@ class Recorder:
             self._warn_of_other_precision(run, facts["precision"])
             self._warn_of_other_processes(facts["processes"])
         run.classifier.trained_on = facts["data"]
+        if run.data.skip_broken:
+            self._count_skipped(run)
         if self.console is not None:
             write_config(self.record.folder, run.config, self.record.fields["overrides"])
             if run.config["task"] == "train":
@@ -82,6 +84,7 @@ class Recorder:
 
     def on_epoch(self, progress: TrainingProgress) -> None:
         """Record an epoch."""
+        self._share_skipped()
         if self.console is not None:
             self.record.write_metrics(progress.rows)
             energy = self._meter.fields() if self._meter is not None else {}
@@ -92,12 +95,13 @@ class Recorder:
 
     def on_end(self, results: dict[str, Any]) -> None:
         """Record the results, and print them."""
+        self._share_skipped()
         if self.console is None or self._run is None:
             return
         progress, seconds = self._run.progress, self._run.progress.train_seconds
         if (right := self._run.classifier.right) is not None:
             digest = self.record.fields["data"]["digest"]
-            outcomes.write(self.record.folder, outcomes.Outcomes(right.tolist(), digest))
+            outcomes.write(self.record.folder, outcomes.of(right.tolist(), digest))
         self.record.update(
             state="done",
             results=results,
@@ -111,6 +115,31 @@ class Recorder:
         summary.show(self.console, self.record.fields, self.record.folder)
         if self._run.config["task"] == "train":
             summary.next_steps(self.console, self._run.config["next_steps"])
+
+    def _count_skipped(self, run: Run) -> None:
+        """Record each image that is skipped from now on; also those skipped before a resume."""
+        skipped, folder = run.data.skipped, self.record.folder
+        if self.is_resumed and self.console is not None:
+            skipped.found |= skipped_images.read(folder)
+
+        def record() -> None:
+            counts = {split: len(skipped.found.get(split, ())) for split in run.data.sizes}
+            self.record.update(skipped_images=counts)
+            if any(counts.values()):
+                skipped_images.write(folder, skipped.found)
+
+        if self.console is not None:
+            record()
+            skipped.on_new = record
+
+    def _share_skipped(self) -> None:
+        """Tell the first process which images the others have skipped."""
+        run = self._run
+        if run is not None and run.data.skip_broken and torch.distributed.is_initialized():
+            found: list[Any] = [None] * run.trainer.world_size
+            torch.distributed.all_gather_object(found, run.data.skipped.found)
+            for one in found[1:] if self.console is not None else ():
+                run.data.skipped.add_found(one)
 
     def _seconds(self) -> float:
         return round(time.monotonic() - self._began, 2)

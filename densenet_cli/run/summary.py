@@ -14,6 +14,8 @@ from densenet_cli import units
 from densenet_cli.plain_text import printable
 from densenet_cli.units import count, duration, energy
 
+OF_SPLIT = {"train": "training", "validation": "validation", "test": "test"}
+
 
 def announce(console: Console, fields: dict[str, Any], folder: Path) -> None:
     """Print which network is trained or tested, on which data and device, and the run's folder."""
@@ -49,6 +51,10 @@ def show(console: Console, fields: dict[str, Any], folder: Path) -> None:
     crops = fields["config"]["data"].get("test_crops", 1)
     for title, text in [*_results(fields["results"], fields["data"], crops), *_costs(fields)]:
         _say(console, f"{title:<18} {text}")
+    counts = fields.get("skipped_images") or {}
+    if any(counts.values()):
+        shown = ", ".join(f"{count:,} {OF_SPLIT[split]}" for split, count in counts.items() if count)
+        _say(console, f"{'skipped images':<18} {shown}: see skipped.json")
     _say(console, f"{'folder':<18} {relative(folder)}")
 
 

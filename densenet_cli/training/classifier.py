@@ -75,9 +75,9 @@ class ImageClassifier(LightningModule):
         complete: if set, makes images and labels of what the training loader gives.
         has_trained: whether a batch was trained since training started or resumed.
         evaluated_at: the step after which the network was last evaluated.
-        right: whether each test image was classified correctly, in the order of the data set, by the
-            weights that were tested last: (images,) bool; None before the first test, and if images can
-            have several labels.
+        skips_images: whether labels can be metrics.SKIPPED in evaluation.
+        right: what the weights that were tested last made of each test image, see metrics.outcomes;
+            None before the first test, and for images with several labels.
         trained_on: facts about the training images, as plain data; saved in checkpoints.
     """
 
@@ -103,7 +103,7 @@ class ImageClassifier(LightningModule):
         self.graphs: CudaGraphs | None = None
         self.recorded_step: RecordedStep | None = None
         self.complete: Callable[[Any], tuple[Tensor, Tensor]] | None = None
-        self.is_replayed = self._is_per_step = False
+        self.is_replayed = self._is_per_step = self.skips_images = False
         self.make_optimizer, self.make_schedule = make_optimizer, make_schedule
         self.evaluation_split = evaluation_split
         self.seed = seed
@@ -255,7 +255,7 @@ class ImageClassifier(LightningModule):
         """Evaluate a batch of test images."""
         logits = self._evaluate(batch, self.test_metrics)
         if not self.criterion.several_labels:
-            self._right.append(metrics.are_right(logits, batch[1]))
+            self._right.append(metrics.outcomes(logits, batch[1]))
 
     def on_test_epoch_end(self) -> None:
         """Log the test error and loss, and keep which images were classified correctly."""
@@ -375,7 +375,8 @@ class ImageClassifier(LightningModule):
         """Measure a batch; its logits, valid until the next pass."""
         images, labels = batch
         logits = self._logits(images)
-        metrics.update(measured, logits, labels, self.criterion.of_evaluation(logits, labels))
+        loss = self.criterion.of_evaluation
+        metrics.update_evaluated(measured, logits, labels, loss, self.skips_images)
         return logits
 
     def _log_epoch(self, split: str, measured: MetricCollection) -> dict[str, float]:

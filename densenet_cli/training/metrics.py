@@ -9,7 +9,7 @@ updated in place, as a recorded step needs.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from densenet_cli.training.label_metrics import BinnedRankingError, LabelMetric,
 
 log = logging.getLogger(__name__)
 
+SKIPPED = -1  # the label, or each of several, of an image that could not be read
 ALIKE = 1.1  # classes differ in size if the largest has more images than this times the smallest
 
 
@@ -109,24 +110,29 @@ def are_right(logits: Tensor, labels: Tensor, top_k: int = 1) -> Tensor:
     return found & ~logits.isnan().any(1)
 
 
+def outcomes(logits: Tensor, labels: Tensor) -> Tensor:
+    """Of each image: 1 if its label is the likeliest class, 0 if not, SKIPPED if it has none: int8."""
+    return are_right(logits, labels).to(torch.int8).masked_fill(labels == SKIPPED, SKIPPED)
+
+
 def of_all_processes(own: Tensor) -> Tensor:
     """What all processes found, in the order of the data set.
 
     Args:
-        own: (n,) bool of the images r, r + R, ..., which process r of R evaluates.
+        own: (n,) int8 of the images r, r + R, ..., which process r of R evaluates.
 
     Returns:
-        (images,) bool, the same in every process.
+        (images,) int8, the same in every process.
     """
     if not torch.distributed.is_initialized():
         return own
     rank, processes = torch.distributed.get_rank(), torch.distributed.get_world_size()
     images = torch.tensor(len(own), device=own.device)
     torch.distributed.all_reduce(images)
-    found = torch.zeros(int(images), dtype=torch.uint8, device=own.device)
-    found[rank::processes] = own.to(torch.uint8)
+    found = torch.zeros(int(images), dtype=own.dtype, device=own.device)
+    found[rank::processes] = own
     torch.distributed.all_reduce(found)
-    return found.bool()
+    return found
 
 
 def rounded(name: str, value: Tensor) -> float:
@@ -201,6 +207,26 @@ def update(metrics: MetricCollection, logits: Tensor, labels: Tensor, loss: Tens
             metric.update(loss, images=len(labels))
         else:
             metric.update(logits, labels)
+
+
+def update_evaluated(
+    metrics: MetricCollection,
+    logits: Tensor,
+    labels: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    can_skip: bool,
+) -> None:
+    """Add a batch of images that training does not see, without those that were skipped.
+
+    Args:
+        loss: logits and labels -> the mean loss.
+        can_skip: whether there can be such images. To count them, the CPU waits for the device.
+    """
+    if can_skip:
+        is_there = labels.flatten(1).ne(SKIPPED).any(1) if labels.ndim > 1 else labels != SKIPPED
+        logits, labels = logits[is_there], labels[is_there]
+    if len(labels):
+        update(metrics, logits, labels, loss(logits, labels))
 
 
 def sums(metrics: MetricCollection) -> dict[str, dict[str, Tensor]]:

@@ -29,6 +29,14 @@ def test_ten_thousand_images_take_two_kilobytes(tmp_path):
     assert outcomes.read(tmp_path) == Outcomes(right, None)
 
 
+def test_skipped_images_do_not_count(tmp_path):
+    kept = outcomes.of([1, 0, -1, 0, 1, -1], None)
+    assert kept == Outcomes([True, False, False, False, True, False], None, (2, 5))
+    assert kept.error == 50
+    outcomes.write(tmp_path, kept)
+    assert outcomes.read(tmp_path) == kept
+
+
 def test_a_run_without_outcomes(tmp_path):
     assert outcomes.read(tmp_path) is None
 
@@ -43,6 +51,10 @@ def test_a_run_without_outcomes(tmp_path):
         ({"right": "§"}, "has images=9"),
         ({"right": None}, "has images=9"),
         ({"digest": 5}, "has a digest that is not text"),
+        ({"skipped": [0]}, "has skipped images that are none of its wrong ones"),
+        ({"skipped": [9]}, "has skipped images that are none of its wrong ones"),
+        ({"skipped": 1}, "has skipped images that are none of its wrong ones"),
+        ({"right": "AAA=", "skipped": list(range(9))}, "has no image that was not skipped"),
     ],
 )
 def test_damaged_outcomes_are_refused(change, message, tmp_path):

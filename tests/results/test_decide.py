@@ -39,14 +39,16 @@ def _sweep():
     )
 
 
-def _with_outcomes(folder, wrong, **options):
-    """A run that got these of 1,000 images wrong, read from its folder."""
-    record = write(folder, len(wrong) / 10, **options)
+def _with_outcomes(folder, wrong, skipped=(), **options):
+    """A run that got these of 1,000 images wrong, and skipped some, read from its folder."""
+    right = [index not in {*wrong, *skipped} for index in range(1000)]
+    kept = Outcomes(right, DIGEST, skipped)
+    record = write(folder, kept.error, **options)
     path = folder / "run.json"
     content = json.loads(path.read_text())
     content["data"]["digest"] = DIGEST
     path.write_text(json.dumps(content))
-    outcomes.write(folder, Outcomes([index not in wrong for index in range(1000)], DIGEST))
+    outcomes.write(folder, kept)
     return record
 
 
@@ -182,6 +184,14 @@ def test_two_single_runs_are_compared_image_by_image(tmp_path):
     (note, _) = notes_on_decisions(judged)
     assert note.startswith("DenseNet-BC (L=100, k=12): 9 test images are wrong only in its run, 2 only")
     assert "p=0.065 by McNemar's exact test" in note
+
+
+def test_images_that_one_run_skipped_count_for_neither(tmp_path):
+    _with_outcomes(tmp_path / "a", set(range(2, 11)), skipped=(500, 700))
+    _with_outcomes(tmp_path / "b", {500, 501}, skipped=(10, 11), model=RESNET)
+    found = settings(read_runs([tmp_path])[0])
+    (verdict,) = baseline.judge(found, found[1]).verdicts
+    assert (verdict.discordance.only_ours, verdict.discordance.only_baseline) == (8, 1)
 
 
 def test_the_noise_of_the_test_images_is_told_beside_that_of_seeds(tmp_path):
