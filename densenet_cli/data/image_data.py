@@ -157,9 +157,14 @@ class ImageData(LightningDataModule):
         self._contents: Contents | None = None
         self._order: EpochOrder | None = None
         self._resume: tuple[int, int] | None = None
-        self._scales: dict[torch.device, Scale | Whitening] = {}
+        self._scales: dict[tuple[torch.device, int], Scale | Whitening] = {}
         self.skipped = Skipped()
         self._warned: set[str] = set()  # the warnings about loader workers given so far
+
+    @property
+    def train_image_size(self) -> tuple[int, int]:
+        """Height and width of the network's input in training."""
+        return self.image_size
 
     @property
     def has_validation_images(self) -> bool:
@@ -326,18 +331,25 @@ class ImageData(LightningDataModule):
             images = self.augmented(images, draws[0])
         else:
             pixels = images.flatten(0, -4)  # of several crops of an image, too
-            images = self.scale_on(images.device).normalised(pixels).view(images.shape)
+            scale = self.scale_on(images.device, images.shape[-2])
+            images = scale.normalised(pixels).view(images.shape)
         return images.movedim(-1, -3), labels
 
-    def scale_on(self, device: torch.device) -> Scale | Whitening:
-        """Mean and std, copied to a device only once: each copy makes the CPU wait for the device."""
-        if device not in self._scales:
-            self._scales[device] = self.normaliser(device)
-        return self._scales[device]
+    def scale_on(self, device: torch.device, width: int | None = None) -> Scale | Whitening:
+        """Mean and std, copied to a device only once: each copy makes the CPU wait for the device.
 
-    def normaliser(self, device: torch.device) -> Scale | Whitening:
-        """What normalises images, with its constants on a device."""
-        return Scale.of(self.statistics, self.image_size[1], device)
+        Args:
+            device: of the images.
+            width: of the images in pixels; None: that of the test images.
+        """
+        key = device, width or self.image_size[1]
+        if key not in self._scales:
+            self._scales[key] = self.normaliser(*key)
+        return self._scales[key]
+
+    def normaliser(self, device: torch.device, width: int) -> Scale | Whitening:
+        """What normalises images of a width in pixels, with its constants on a device."""
+        return Scale.of(self.statistics, width, device)
 
     def _read_contents(self) -> Contents:
         self.prepare()

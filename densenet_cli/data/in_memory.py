@@ -218,10 +218,10 @@ class InMemoryData(ImageData):
         self._pixel_statistics = given
         self._scales.clear()
 
-    def normaliser(self, device: torch.device) -> Scale | Whitening:
+    def normaliser(self, device: torch.device, width: int) -> Scale | Whitening:
         """What normalises images, with its constants on a device."""
         own = self.pixel_statistics
-        return super().normaliser(device) if own is None else own.normaliser(device)
+        return super().normaliser(device, width) if own is None else own.normaliser(device)
 
     def train_dataloader(self) -> DataLoader:
         """All batches of an epoch in random order; what the normalisation needs is measured before."""

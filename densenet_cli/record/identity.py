@@ -45,6 +45,7 @@ WITHOUT_EFFECT_AT = {
     "recipe.loss": None,
     "recipe.class_weights": None,
     "data.randaugment": None,
+    "data.train_size": None,
     "recipe.randaugment": None,
     "recipe.ema_share": None,
     "recipe.mixup": 0,

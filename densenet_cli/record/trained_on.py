@@ -20,7 +20,7 @@ PLACES = ("root", "images", "table", "test_table")  # options that say where ima
 # Options that do not decide which images a data set has.
 COMMON = (
     *("batch_size", "num_workers", "augment", "validation", "seed", "normalise"),
-    *("drop_last", "border", "hold_out", "antialias", "test_crops", "randaugment"),
+    *("drop_last", "border", "hold_out", "antialias", "test_crops", "randaugment", "train_size"),
     *("pack", "pack_size", "pack_quality"),
 )
 

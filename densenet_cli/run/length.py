@@ -114,13 +114,15 @@ def epoch_of(data: ImageData, trainer: L.Trainer) -> Epoch:
     )
 
 
-def forward_multiply_adds(network: nn.Module, data: ImageData) -> int:
-    """Multiply-adds of a forward pass over one image of a data set.
+def forward_multiply_adds(
+    network: nn.Module, data: ImageData, size: tuple[int, int] | None = None
+) -> int:
+    """Multiply-adds of a forward pass over one image of a data set, or of another size than its images.
 
     Raises:
         UserError: if the network cannot take images of this size.
     """
-    height, width = data.image_size
+    height, width = size or data.image_size
     try:
         return cost.multiply_adds(network, (height, width), data.channels)
     except (RuntimeError, ValueError, AssertionError) as error:
@@ -140,5 +142,7 @@ def trained_multiply_adds(network: nn.Module, data: ImageData, forward: int | No
     Raises:
         UserError: as `forward_multiply_adds`.
     """
-    forward = forward_multiply_adds(network, data) if forward is None else forward
-    return forward - cost.left_out_multiply_adds(network, data.image_size, data.channels)
+    size = data.train_image_size
+    if forward is None or size != data.image_size:
+        forward = forward_multiply_adds(network, data, size)
+    return forward - cost.left_out_multiply_adds(network, size, data.channels)

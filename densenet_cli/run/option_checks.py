@@ -101,7 +101,7 @@ def check_last_batch(
     is_reached = _is_reached(own, trainer, [end for end in ends if end not in (None, -1)])
     if config["task"] == "test" or own.last > 1 or is_synced or not is_reached:
         return
-    height, width = data.image_size
+    height, width = data.train_image_size
     try:
         with torch.no_grad():
             cost.without_memory(network)(torch.empty(1, data.channels, height, width, device="meta"))

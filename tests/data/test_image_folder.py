@@ -94,3 +94,13 @@ def test_there_are_at_most_eight_workers_and_one_per_core(tmp_path, monkeypatch)
     assert data.workers() == 3
     data.num_workers = 0
     assert data.workers() == 0
+
+
+def test_training_images_can_be_smaller_than_those_of_the_test(tmp_path):
+    fill(tmp_path, 6)
+    data, plain = folder(tmp_path, train_size=12, normalise="mean_std"), folder(tmp_path, image_size=12)
+    assert (data.image_size, data.train_image_size) == ((16, 16), (12, 12))
+    crops, labels, draws = next(iter(data.train_dataloader()))
+    assert torch.equal(crops, next(iter(plain.train_dataloader()))[0])
+    assert data.complete((crops, labels, draws))[0].shape == (8, 3, 12, 12)
+    assert data.complete(next(iter(data.test_dataloader())))[0].shape == (8, 3, 16, 16)

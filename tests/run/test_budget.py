@@ -2,14 +2,16 @@
 
 import json
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from short_run import SMALL, StopAfter, rates_of, train_short, weights
 
+from densenet_cli.models.resnet import ResNet
 from densenet_cli.options import OptionError
-from densenet_cli.run import budget
+from densenet_cli.run import budget, length
 from densenet_cli.run.budget import Epoch
 from densenet_cli.training.interruption import Interrupted, Interruption
 
@@ -168,6 +170,15 @@ def test_blocks_that_stochastic_depth_drops_are_not_paid_for(typed, tmp_path):
     assert record["train_multiply_adds"] == record["budget"]["multiply_adds"]
     assert record["train_multiply_adds"] % each == 0
     assert 3e9 - 64 * each < record["train_multiply_adds"] <= 3e9
+
+
+def test_smaller_images_cost_less_in_training():
+    network = ResNet(10, 8)
+    data = SimpleNamespace(image_size=(32, 32), train_image_size=(16, 16), channels=3)
+    test = length.forward_multiply_adds(network, data)
+    for forward in (None, test):  # of which all but the classifier's 640 is a quarter
+        trained = length.trained_multiply_adds(network, data, forward)
+        assert trained == (test - 640) / 4 + 640
 
 
 def test_minutes_that_are_too_few_say_how_many_are_enough():

@@ -21,7 +21,7 @@ from densenet_cli.options import UserError
 from densenet_cli.process import ranks
 from densenet_cli.process.streams import drop_what_cannot_be_written
 from densenet_cli.record.environment import peak_memory_bytes
-from densenet_cli.run import trainer_options
+from densenet_cli.run import length, trainer_options
 from densenet_cli.run.assemble import build_trainer
 from densenet_cli.run.parts import Run
 from densenet_cli.run.train import train
@@ -89,11 +89,12 @@ class StepTimer(Callback):
 
     def on_ready(self, run: Run) -> None:
         """Write what is known before training, in case the steps kill this process."""
-        network, image = run.classifier.network, (run.data.image_size, run.data.channels)
+        network = run.classifier.network
+        forward = length.forward_multiply_adds(network, run.data)
         self.facts = Measurement(
             parameters=cost.count_parameters(network),
-            multiply_adds=cost.multiply_adds(network, *image),
-            left_out_multiply_adds=cost.left_out_multiply_adds(network, *image),
+            multiply_adds=forward,
+            left_out_multiply_adds=forward - length.trained_multiply_adds(network, run.data, forward),
             device=f"{devices.device_name(run.device)}, {run.trainer.precision}",
             sizes=run.data.sizes,
             evaluation_split=run.data.evaluation_split,

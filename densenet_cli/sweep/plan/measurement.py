@@ -11,7 +11,8 @@ class Measurement:
 
     Attributes:
         parameters, multiply_adds: of the network; of one image.
-        left_out_multiply_adds: what stochastic depth saves of `multiply_adds` in training, on average.
+        left_out_multiply_adds: what stochastic depth and smaller images save of `multiply_adds` in
+            training, on average.
         device: its name and the number format.
         sizes: the number of images in "train", "validation" and "test".
         evaluation_split: the images evaluated after each epoch, "validation" or "test".
