@@ -174,7 +174,8 @@ class ImageTable(PhotoData):
         names = rows.cells("path_column", column)
         paths = _found(rows, column, names, images)
         split = split_column(rows, self.split_column)
-        splits = read_splits(rows, split, self._test_images(rows, paths, images))
+        to_train = self.label_options.known is None
+        splits = read_splits(rows, split, self._test_images(rows, paths, images), to_train)
         groups = read_groups(rows, self.group_column, self.group_pattern, names)
         others = [one for one in (column, split, groups and groups.kind) if one]
         labels = read_labels(rows, self.label_options, others)

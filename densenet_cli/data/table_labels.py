@@ -35,6 +35,7 @@ class LabelOptions:
     no_label: str | None
     uncertain: str
     missing: str
+    known: tuple[str, ...] | None = None  # the classes of a network that is to be tested, if any
 
 
 @dataclass(frozen=True)
@@ -82,12 +83,33 @@ def read_labels(rows: Rows, options: LabelOptions, others: Sequence[str]) -> Lab
         names, values = _names(rows, columns[0], options)
     else:
         names, values = _separated(rows, columns[0], options)
+    if options.known is not None:
+        return _of_known(columns, Labels(names, values), options.known)
     if len(names) < 2:
         rule = f"has one class only, {listed(names)}; at least two are needed"
         if options.labels == "multi":
             rule = "has one label; type data.labels=single to tell images with it from those without"
         raise OptionError("label_column", listed(columns), rule)
     return Labels(names, values)
+
+
+def _of_known(columns: list[str], labels: Labels, known: Sequence[str]) -> Labels:
+    """The labels as those of a network, which must know them all.
+
+    A label that no column is about is not known; one that a column of names does not have is absent.
+    """
+    if unknown := [name for name in labels.names if name not in known]:
+        rule = (
+            f"has classes that the network does not know: {listed(unknown)}; it knows {listed(known)}"
+        )
+        raise OptionError("label_column", listed(columns), rule)
+    places = [known.index(name) for name in labels.names]
+    if labels.values.ndim == 1:
+        return Labels(list(known), np.array(places, dtype=np.int64)[labels.values])
+    absent = np.nan if len(columns) > 1 else 0
+    values = np.full((len(labels.values), len(known)), absent, dtype=np.float32)
+    values[:, places] = labels.values
+    return Labels(list(known), values)
 
 
 def _columns(rows: Rows, options: LabelOptions, others: Sequence[str]) -> list[str]:
@@ -98,21 +120,21 @@ def _columns(rows: Rows, options: LabelOptions, others: Sequence[str]) -> list[s
         return [str(name) for name in typed]
     if typed != AUTO:
         return [typed]
-    known = known_column(rows, LABELS)
-    if len(known) == 1:
-        log.info("labels: the column %s", known[0])
-        return known
-    if not known:
-        columns = [name for name in rows.names() if name not in others]
-        numbers = [name for name in columns if _is_numbers(rows.cells("label_column", name))]
-        if len(numbers) > 1:
-            return numbers
-    which = (
-        f"several columns that may be it: {listed(known)}"
-        if known
-        else (f"no column called {', '.join(LABELS[:4])} or the like; it has {', '.join(rows.names())}")
-    )
-    raise OptionError("label_column", typed, f"{rows.tables[0].typed} has {which}", "diagnosis")
+    of_network = [name for name in options.known or () if name in rows.names()]
+    if len(of_network) > 1:
+        return of_network
+    usual = known_column(rows, LABELS)
+    if len(usual) == 1:
+        log.info("labels: the column %s", usual[0])
+        return usual
+    columns = [name for name in rows.names() if name not in others]
+    numbers = [name for name in columns if _is_numbers(rows.cells("label_column", name))]
+    if len(numbers) > 1 and not usual:
+        return numbers
+    what = f"no column called {', '.join(LABELS[:4])} or the like; it has {', '.join(rows.names())}"
+    if usual:
+        what = f"several columns that may be it: {listed(usual)}"
+    raise OptionError("label_column", typed, f"{rows.tables[0].typed} has {what}", "diagnosis")
 
 
 def _is_numbers(cells: Sequence[str]) -> bool:

@@ -44,13 +44,16 @@ def split_column(rows: Rows, typed: str | None) -> str | None:
     return typed
 
 
-def read_splits(rows: Rows, column: str | None, test: np.ndarray | None) -> np.ndarray:
+def read_splits(
+    rows: Rows, column: str | None, test: np.ndarray | None, to_train: bool = True
+) -> np.ndarray:
     """The split of each row: "train", "validation" or "test"; or "all" of each if nothing says it.
 
     Args:
         rows: of the table.
         column: says it.
         test: (n,) whether a row is a test image by another file; None: no other file says it.
+        to_train: whether there must be training images.
 
     Raises:
         OptionError: a cell is no split, or the splits are not complete.
@@ -70,7 +73,7 @@ def read_splits(rows: Rows, column: str | None, test: np.ndarray | None) -> np.n
             raise OptionError("split_column", column, rule, "null")
         splits[test] = "test"
     kinds = set(splits.tolist())
-    if "train" not in kinds:
+    if "train" not in kinds and to_train:
         raise table.refused(f"has no training images, only {' and '.join(sorted(kinds))} images")
     if kinds == {"train"}:
         splits[:] = "all"
