@@ -166,9 +166,9 @@ class ImageTable(PhotoData):
         return self._content
 
     def _read_tables(self) -> TableContent:
+        rows = self._rows()
         if not self.root.is_dir():
             raise OptionError("images", self.typed_root, "is not a folder", "/path/to/images")
-        rows = self._rows()
         images = NamedImages(self.root)
         column = path_column(rows, self.path_column, images)
         names = rows.cells("path_column", column)

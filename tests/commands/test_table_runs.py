@@ -1,0 +1,129 @@
+"""Runs on images whose labels stand in a table, by the commands as they are typed."""
+
+import csv
+import json
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_run import TINY
+
+COLUMNS = ("Image Index", "Finding Labels", "Patient ID")
+OPTIONS = ["data=image_table", "data.image_size=16", "data.num_workers=0", "data.channels=1"]
+WORDS = [*TINY, *OPTIONS, "data.table=xrays/labels.csv", "data.batch_size=16", "model.growth_rate=8"]
+MULTI = [*WORDS, "data.labels=multi", "data.test_table=xrays/test_list.txt"]
+FINDINGS = ("Edema", "Mass")  # a bright upper half, a bright middle
+
+
+@pytest.fixture(autouse=True)
+def _xrays(tmp_path):
+    """16-bit X-rays of 30 patients in two folders, with none, one or both of two findings."""
+    chance, rows = np.random.default_rng(0), []
+    for patient in range(30):
+        for number in range(1 + patient % 3):
+            has = chance.random(2) < 0.5
+            pixels = chance.integers(0, 6000, (18, 18)).astype(np.uint16)
+            pixels[:9] += np.uint16(30_000 * has[0])
+            pixels[:, 6:12] += np.uint16(20_000 * has[1])
+            name = f"{patient:08d}_{number:03d}.png"
+            (folder := tmp_path / "xrays" / f"images_{patient % 2}").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(folder / name)
+            found = "|".join(np.array(FINDINGS)[has]) or "No Finding"
+            rows.append([name, found, patient])
+    _write("xrays/labels.csv", rows)
+    test = [row[0] for row in rows if row[2] % 3 == 2 and row[2] > 10]
+    Path("xrays/test_list.txt").write_text("\n".join(test))
+
+
+def _write(path, rows, columns=COLUMNS):
+    with Path(path).open("w", newline="") as stream:
+        csv.writer(stream).writerows([columns, *rows])
+
+
+def _rows(folder="xrays"):
+    with Path(folder, "labels.csv").open() as stream:
+        return list(csv.reader(stream))[1:]
+
+
+def record(folder="run"):
+    return json.loads(Path(folder, "run.json").read_text())
+
+
+def test_several_labels_an_image(typed, results):
+    status, said = typed(*MULTI, "recipe.optimizer.lr=0.05", "epochs=5", "hydra.run.dir=run")
+    assert status == 0, said
+    fields = record()
+    data = fields["data"]
+    assert (data["name"], data["class_names"]) == ("image_table", list(FINDINGS))
+    assert (data["sizes"], data["several_labels"]) == ({"train": 39, "validation": 0, "test": 21}, True)
+    assert fields["config"]["data"]["table"] == "xrays/labels.csv"
+    assert fields["results"]["test_error"] < 25  # 100 % minus the AUROC; 50 by chance
+    assert "AUROC" in results("table", "run")
+
+
+def test_one_label_an_image(typed):
+    rows = [
+        [name.removesuffix(".png"), label.split("|")[0], patient] for name, label, patient in _rows()
+    ]
+    _write("labels.csv", rows)
+    words = [*WORDS, "data.table=labels.csv", "data.images=xrays", "data.validation=6", "epochs=1"]
+    assert typed(*words, "recipe.class_weights=balanced", "hydra.run.dir=run")[0] == 0
+    fields = record()
+    assert fields["data"]["class_names"] == ["Edema", "Mass", "No Finding"]
+    assert fields["data"]["sizes"] == {"train": 42, "validation": 6, "test": 12}
+    assert len(fields["class_weights"]) == 3
+    assert "test_balanced_error_last" in fields["results"]
+
+
+@pytest.mark.slow
+def test_a_run_whose_images_have_moved_resumes_and_one_whose_labels_have_changed_does_not(
+    typed, interrupted
+):
+    words = [*MULTI, "epochs=300", "hydra.run.dir=run"]
+    assert interrupted(*words, once="run/checkpoints/last.ckpt", send=signal.SIGTERM)[0] == 143
+    Path("xrays").rename("moved")
+    status, said = typed("resume=run")
+    assert status == 1
+    assert "data.table=xrays/labels.csv: cannot be read" in said
+    moved = ["data.table=moved/labels.csv", "data.test_table=moved/test_list.txt"]
+    rows = _rows("moved")
+    _write("other.csv", [[rows[0][0], "Pneumonia", rows[0][2]], *rows[1:]])
+    status, said = typed("resume=run", *moved, "data.table=other.csv", "data.images=moved")
+    assert status == 1
+    assert "data.table=other.csv: holds other images than the run began with: class 3 of 3" in said
+    _write("other.csv", [[rows[0][0], "Edema|Mass", rows[0][2]], *rows[1:]])
+    status, said = typed("resume=run", *moved, "data.table=other.csv", "data.images=moved")
+    assert "the number of images is the same, but" in said
+    status, said = typed("resume=run", *moved, "trainer.max_epochs=1")
+    assert status == 0, said
+
+
+@pytest.mark.slow
+def test_a_sweep_trains_again_when_labels_have_changed(typed):
+    words = ["--multirun", *MULTI, "epochs=1", "seed=0,1", "sweep.name=sweep"]
+    for again, sets in enumerate((1, 1, 2)):
+        assert typed(*words)[0] == 0
+        records = [json.loads(path.read_text()) for path in Path("outputs/sweep").glob("*/run.json")]
+        assert len(records) == 2 * sets
+        assert len({one["data"]["digest"] for one in records}) == sets
+        if again:
+            rows = _rows()
+            _write("xrays/labels.csv", [[rows[0][0], "Edema|Mass", rows[0][2]], *rows[1:]])
+
+
+def test_an_error_names_the_option_as_it_is_typed(typed):
+    message = "densenet-run: data.table=null: must be a file; for example data.table=labels.csv\n"
+    assert typed(*WORDS, "data.table=null") == (1, message)
+    _write("xrays/labels.csv", [["x.png", "Mass", 1], ["y.png", "Edema", 2]])
+    message = "densenet-run: data.images=xrays: 2 of 2 images of the column Image Index are not there: "
+    assert typed(*MULTI) == (1, f"{message}x.png (row 2), y.png (row 3)\n")
+
+
+def test_paths_with_spaces_and_signs(typed):
+    Path("xrays").rename("my x-rays, (1)")
+    folder = "my x-rays, (1)"
+    words = [*MULTI, f"data.table={folder}/labels.csv", f"data.images={folder}"]
+    status, said = typed(*words, f"data.test_table={folder}/test_list.txt", "epochs=1")
+    assert status == 0, said
