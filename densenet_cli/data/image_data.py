@@ -58,7 +58,8 @@ class RandAugmentedSplit(Split):
     """
 
     def __init__(self, split: Split, augment: Callable[[Tensor, int], Tensor]) -> None:
-        self.split, self.augment = split, augment
+        self.split, self.augment, self.labels = split, augment, split.labels
+        self.unread: list[Any] = getattr(split, "unread", [])  # the same list, for the loader
 
     def __len__(self) -> int:
         return len(self.split)

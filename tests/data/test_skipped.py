@@ -70,6 +70,16 @@ def test_a_resumed_epoch_skips_the_same(tmp_path):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
+def test_skipped_images_are_counted_under_random_operations_too(tmp_path, workers):
+    root = fill(tmp_path / "a", 8)
+    lost = broken(*(root / "train/ant").glob("[1-3].png"))
+    options = {"check": False, "num_workers": workers, "randaugment": 9}
+    data = folder(root, skip_broken=True, **options)
+    assert len(list(data.train_dataloader())) == 3
+    assert set(data.skipped.found["train"]) == set(map(str, lost))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
 def test_evaluation_has_a_label_that_does_not_count(tmp_path, workers):
     root = fill(tmp_path / "a", 3)  # batches of 8 and 1
     images, labels = evaluated(folder(root))
