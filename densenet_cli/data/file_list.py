@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -69,6 +70,12 @@ class Paths(Sequence[str]):
     def _each_within(self, folder: Path) -> Iterator[bytes]:
         prefix = os.path.join(os.fsencode(folder), b"")
         return (self.encoded(index).removeprefix(prefix) for index in range(len(self)))
+
+    def state(self) -> bytes:
+        """A digest that changes when the paths do."""
+        state = hashlib.sha256(self._starts.tobytes())
+        state.update(self._content)
+        return state.digest()
 
     def content(self) -> bytes:
         """All paths, each with a zero byte at its end."""

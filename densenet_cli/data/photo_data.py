@@ -8,7 +8,6 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
@@ -18,13 +17,13 @@ from densenet_cli.data.colour_statistics import (
     imagenet,
     statistics_of,
     unchanged,
-    value_counts,
 )
 from densenet_cli.data.epoch_order import EvaluationOrder, Tickets
 from densenet_cli.data.file_list import Paths
 from densenet_cli.data.image_check import Check, check_images
 from densenet_cli.data.image_data import Contents, ImageData, Split, expanded_folder, usable_cores
 from densenet_cli.data.loader import LazyLoader
+from densenet_cli.data.measured_colours import measured_counts
 from densenet_cli.data.pack import Pack, PackSource
 from densenet_cli.data.pack_writer import Packable
 from densenet_cli.data.packed_photos import open_or_make, pack_options
@@ -157,7 +156,7 @@ class PhotoData(ImageData):
         return Contents(
             names,
             (self.side, self.side),
-            self._statistics(sources["train"]),
+            self._statistics(sources["train"], files["train"]),
             self._split(sources["train"], "train", self.augment, self.train_side),
             self._split(held_out, "validation") if held_out else None,
             self._split(sources["test"], "test"),
@@ -242,17 +241,17 @@ class PhotoData(ImageData):
         log.info("no test images: %d of %d images become the test images", count, total)
         return {"train": files.chosen(training), "test": files.chosen(test)}
 
-    def _statistics(self, source: Source) -> Statistics:
+    def _statistics(self, source: Source, files: Files) -> Statistics:
         if self.normalise == "imagenet":
             return imagenet(self.channels)
         if self.normalise == "scale":
             return unchanged(self.channels)
-        log.info("measuring the colours of %d training images", len(source.labels))
+        packing = None if self.pack is None else self.pack.packing
+        facts = (self.side, self.channels, self.antialias, packing, files.state())
         split = self._split(source, "train")
-        counts = torch.zeros(self.channels, 256, dtype=torch.int64)
-        for images, _ in self._loader(split, EvaluationOrder(len(split), batch_size=64)):
-            counts += value_counts(images)
-        return statistics_of(counts)
+        order = EvaluationOrder(len(split), batch_size=64)
+        batches = (images for images, *_ in self._loader(split, order))
+        return statistics_of(measured_counts(self.typed_root, repr(facts), batches, len(split)))
 
 
 def _warn_of_shared(files: dict[str, Files], digests: np.ndarray, are_all: bool = True) -> None:

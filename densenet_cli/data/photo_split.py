@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -49,6 +50,10 @@ class Files:
         paths = Paths.joined(part.paths for part in parts)
         labels = np.concatenate([part.labels for part in parts])
         return cls(paths, labels, np.concatenate([part.stamps for part in parts]))
+
+    def state(self) -> bytes:
+        """A digest that changes when files are added, removed, moved or written."""
+        return hashlib.sha256(self.paths.state() + self.stamps.tobytes()).digest()
 
     def chosen(self, indices: np.ndarray | slice) -> Files:
         """The files with these indices."""

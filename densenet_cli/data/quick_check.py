@@ -46,12 +46,12 @@ def check_quickly(check: Check, files: Mapping[str, Files]) -> tuple[np.ndarray,
         UserError: as `check_images`.
     """
     paths = Paths.joined(part.paths for part in files.values())
-    stamps = np.concatenate([part.stamps for part in files.values()])
     sample = np.random.default_rng(0).permutation(len(paths))[:SAMPLE]
     if len(sample) == len(paths):
         return check_images(check, paths)[0], True
+    stamps = np.concatenate([part.stamps for part in files.values()])
     with kept_numbers(check.root, "-quick") as (kept, keep):
-        state = _state(files, paths, stamps, check.max_pixels)
+        state = _state(files, check.max_pixels)
         if len(kept) == 2 + len(paths) and kept[0] == state:
             return kept[2:], bool(kept[1])
         suspects, digests = _looked_at(paths, stamps[:, 0])
@@ -64,14 +64,9 @@ def check_quickly(check: Check, files: Mapping[str, Files]) -> tuple[np.ndarray,
         return digests, are_all
 
 
-def _state(
-    files: Mapping[str, Files], paths: Paths, stamps: np.ndarray, max_pixels: int | None
-) -> np.uint64:
+def _state(files: Mapping[str, Files], max_pixels: int | None) -> np.uint64:
     """64 bits that change when files, their splits or the limit do."""
-    state = hashlib.sha256(repr((max_pixels, [(k, len(v.paths)) for k, v in files.items()])).encode())
-    state.update(stamps.tobytes())
-    for index in range(len(paths)):
-        state.update(paths.encoded(index) + b"\0")
+    state = hashlib.sha256(repr((max_pixels, {k: v.state() for k, v in files.items()})).encode())
     return np.uint64(int.from_bytes(state.digest()[:8], "little"))
 
 

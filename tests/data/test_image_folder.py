@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from image_folders import fill, folder
+from image_folders import fill, folder, write
 from training_batches import same, training_batches
 
+from densenet_cli.data import measured_colours
 from densenet_cli.data.augmentation import affine, colour_jitter, lighting
 from densenet_cli.data.colour_statistics import IMAGENET
 from densenet_cli.data.image_folder import ImageFolder
@@ -62,6 +63,27 @@ def test_measured_statistics_are_those_of_training_images_without_augmentation(t
     assert data.statistics["mean"] == pytest.approx(pixels.mean((0, 2, 3)).tolist(), abs=1e-6)
     expected = pixels.std((0, 2, 3), correction=0).tolist()
     assert data.statistics["std"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_colours_are_measured_once_until_images_or_sizes_change(tmp_path, monkeypatch):
+    root = fill(tmp_path / "a", 3)
+    measured = []
+    real = measured_colours.value_counts
+    monkeypatch.setattr(
+        measured_colours, "value_counts", lambda images: measured.append(len(images)) or real(images)
+    )
+    before = folder(root, normalise="mean_std").statistics
+    assert measured == [9]
+    assert folder(root, normalise="mean_std", seed=1, batch_size=3).statistics == before
+    assert measured == [9]
+    for options in ({"image_size": 20}, {"antialias": False}, {"channels": 1}, {"validation": 3}):
+        measured.clear()
+        assert folder(root, normalise="mean_std", **options).statistics != before
+        assert sum(measured) == 9 - options.get("validation", 0)
+    write(root / "train" / "ant" / "0.png", 99)
+    assert folder(root, normalise="mean_std").statistics != before
+    (cached, *_) = (tmp_path / "cache").rglob("*-colours-*.npy")
+    assert cached.stat().st_size < 10_000
 
 
 @pytest.mark.parametrize(
