@@ -47,7 +47,7 @@ class NamedImages:
         inner = "/".join(PurePosixPath(name).parts[surplus:]) if surplus and "/" in name else name
         if not inner:
             return ()
-        path = str(self.folder / inner)
+        path = os.path.join(self.folder, inner)
         if os.path.isfile(path):
             return (path,)
         has_ending = os.path.splitext(name)[1].lower() in endings()

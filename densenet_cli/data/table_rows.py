@@ -23,7 +23,7 @@ SPLITS = ("split", "partition", "subset", "set", "datasplit", "splitname")
 GROUPS = ("patientid", "patient", "subjectid", "subject", "lesionid")  # the largest groups first
 DICOM = (
     "names DICOM files, which are not read: convert them to 16-bit PNG, as by DCMTK's "
-    "`dcmj2pnm --write-16-bit-png +Wn FILE.dcm FILE.png`"
+    "`dcmj2pnm --write-16-bit-png --min-max-window FILE.dcm FILE.png`"
 )
 
 
