@@ -191,12 +191,9 @@ class ImageTable(PhotoData):
             splits[order],
             None if groups is None else groups.numbers[order],
         )
-        own = (
-            names
-            if groups is None
-            else [f"{name}\0{group}" for name, group in zip(names, groups.names, strict=True)]
-        )
-        return replace(content, digest=_digest(content, [own[index] for index in order]))
+        if groups is not None:
+            names = list(map("\0".join, zip(names, groups.names, strict=True)))
+        return replace(content, digest=_digest(content, [names[index] for index in order]))
 
     def _rows(self) -> Rows:
         tables = [read_table("table", self.typed_tables[0], self.table)]
@@ -225,12 +222,11 @@ class ImageTable(PhotoData):
         """Some of the images, classes in proportion and groups whole: their indices."""
         labels = Labels(content.labels.names, content.labels.values[among])
         if content.groups is None:
-            return among[
-                stratified(labels.present() if self.several_labels else labels.values, count)[1]
-            ]
+            known = labels.present() if self.several_labels else labels.values
+            return among[stratified(known, count)[1]]
         aside = among[stratified_groups(labels.present(), content.groups[among], count)[1]]
         if not len(aside):
-            rule = f"leaves no group whole, so {count} of {len(among)} images cannot be set aside"
+            rule = f"has no group that can be among {count} of {len(among)} images that are set aside"
             raise OptionError("group_column", self.group_column, rule, "null")
         if len(aside) != count:
             log.info("groups stay whole: %d images are set aside in place of %d", len(aside), count)
@@ -276,7 +272,7 @@ def _refuse_twice(rows: Rows, paths: list[str], labels: Labels) -> None:
     unlike = {
         path: indices
         for path, indices in twice.items()
-        if len(np.unique(labels.values[indices], axis=0)) > 1  # NaN equals NaN here
+        if len({row.tobytes() for row in labels.values[indices]}) > 1  # for which NaN equals NaN
     }
     if twice:
         shown = unlike or twice

@@ -95,6 +95,12 @@ def test_rows(rows, message):
     refused(message, simple(".", rows))
 
 
+def test_repeated_rows_with_labels_that_are_not_known():
+    rows = [[f"{i}.png", i % 2, 1 - i % 2] for i in range(4)] + [["4.png", 1, ""]] * 2
+    path = simple(".", rows, ("image", "A", "B"))
+    refused("1 image in several rows with the same labels", path, labels="multi", missing="ignore")
+
+
 def test_columns_that_could_be_meant():
     path = simple(".", [[*row, *row] for row in ROWS], ("image", "label", "file", "class"))
     refused(r"path_column=auto: .* has several columns that name files in \.: image, file", path)
