@@ -65,6 +65,11 @@ class EpochOrder(Sampler[Tickets]):
         """This rank's images in the last batch of an epoch."""
         return ((self.images - 1) % self.batch_size + 1) // self.world_size
 
+    @property
+    def largest(self) -> int:
+        """This rank's images in a batch, at most."""
+        return self.batch_size // self.world_size
+
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next iteration, from 0. Lightning calls this before every epoch."""
         self.epoch = epoch
@@ -103,6 +108,7 @@ class EvaluationOrder(Sampler[Tickets]):
 
     def __init__(self, images: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         self.share = _images_per_rank(images, batch_size, world_size)
+        self.largest = self.share + 1  # images in a batch, at most
         self.batches = -(-(images // world_size) // self.share)
         self.mine = np.arange(rank, images, world_size)
 

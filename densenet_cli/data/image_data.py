@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,61 +14,17 @@ import numpy as np
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from densenet_cli.data.augmentation import Scale
 from densenet_cli.data.colour_statistics import Statistics
-from densenet_cli.data.epoch_order import EpochOrder, EvaluationOrder, Tickets
-from densenet_cli.data.loader import LazyLoader
+from densenet_cli.data.epoch_order import EpochOrder, EvaluationOrder
+from densenet_cli.data.loader import LazyLoader, are_forked
 from densenet_cli.data.pixel_statistics import Whitening
 from densenet_cli.data.random_operations import RandAugment
 from densenet_cli.data.skipped import Skipped
+from densenet_cli.data.split import Batch, FinishedSplit, RandAugmentedSplit, Split
 from densenet_cli.options import OptionError, choice, switch, whole_number
-
-Batch = tuple[Tensor, ...]
-"""Images (n, H, W, C) uint8, labels and, in augmented training, draws (n,) int64.
-
-Labels are (n,) int64, or (n, classes) float32 of 0, 1 and NaN if an image can have several.
-
-The training batches of resident images are indices (n,) and draws (n,) only; see `resident`.
-"""
-
-
-class Split:
-    """The images of one split, read a batch at a time.
-
-    Attributes:
-        labels: of all its images, in order, as batches have them.
-    """
-
-    labels: Tensor
-
-    def __len__(self) -> int:
-        raise NotImplementedError
-
-    def __getitem__(self, tickets: Tickets) -> Batch:
-        raise NotImplementedError
-
-
-class RandAugmentedSplit(Split):
-    """A split of training images, whose batches come with draws, augmented one by one.
-
-    Args:
-        split: the images.
-        augment: image (H, W, C) uint8 and its draw -> image.
-    """
-
-    def __init__(self, split: Split, augment: Callable[[Tensor, int], Tensor]) -> None:
-        self.split, self.augment, self.labels = split, augment, split.labels
-        self.unread: list[Any] = getattr(split, "unread", [])  # the same list, for the loader
-
-    def __len__(self) -> int:
-        return len(self.split)
-
-    def __getitem__(self, tickets: Tickets) -> Batch:
-        images, labels, draws = self.split[tickets]
-        pairs = zip(images, draws.tolist(), strict=True)
-        return torch.stack([self.augment(image, draw) for image, draw in pairs]), labels, draws
 
 
 @dataclass(frozen=True)
@@ -321,20 +278,25 @@ class ImageData(LightningDataModule):
         return batch if is_left else self.complete(batch)
 
     def complete(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Normalise a batch of a loader, and augment it in training, on its device.
+        """Normalise a batch of a loader, and augment it in training, unless a loader worker did so.
 
         Returns:
             Images (n, C, H, W) float32, channels_last, and labels (n,) int64. Several crops of each
             image are (n, crops, C, H, W).
         """
-        images, labels, *draws = batch
-        if draws:
-            images = self.augmented(images, draws[0])
-        else:
-            pixels = images.flatten(0, -4)  # of several crops of an image, too
-            scale = self.scale_on(images.device, images.shape[-2])
-            images = scale.normalised(pixels).view(images.shape)
+        images, labels = self.finished(batch)
         return images.movedim(-1, -3), labels
+
+    def finished(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Normalise a batch and augment it in training, on its device: images (n, H, W, C) float32."""
+        images, labels, *draws = batch
+        if images.is_floating_point():
+            return images, labels
+        if draws:
+            return self.augmented(images, draws[0]), labels
+        pixels = images.flatten(0, -4)  # of several crops of an image, too
+        scale = self.scale_on(images.device, images.shape[-2])
+        return scale.normalised(pixels).view(images.shape), labels
 
     def scale_on(self, device: torch.device, width: int | None = None) -> Scale | Whitening:
         """Mean and std, copied to a device only once: each copy makes the CPU wait for the device.
@@ -368,8 +330,22 @@ class ImageData(LightningDataModule):
         order = EvaluationOrder(len(split), batch_size or self.batch_size, rank, world_size)
         return self._loader(split, order)
 
-    def _loader(self, split: Split, order: Sampler[Tickets]) -> DataLoader:
-        return LazyLoader(split, order, self.workers(), self._warned)
+    def _loader(self, split: Split, order: EpochOrder | EvaluationOrder) -> DataLoader:
+        """A loader of batches of bytes; of finished ones if there are workers but no GPU.
+
+        A worker finishes a batch with one thread; threads of this process would wait for each other
+        while workers use the cores. A GPU finishes batches in no time, and gets a quarter of the bytes.
+        """
+        workers, largest = self.workers(), 0
+        if self._contents is not None:
+            pixels = max(math.prod(self.image_size), math.prod(self.train_image_size))
+            largest = order.largest * split.crops * pixels * self.channels
+            if workers and are_forked() and self._trains_on_cpu():
+                split, largest = FinishedSplit(split, self.finished), 4 * largest
+        return LazyLoader(split, order, workers, self._warned, self.skipped.add, largest)
+
+    def _trains_on_cpu(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cpu"
 
 
 def usable_cores() -> int:

@@ -21,12 +21,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
+from densenet_cli.data.shared_slots import SharedSlots, Written
 from densenet_cli.options import UserError
 from densenet_cli.plain_text import first_line
 
 log = logging.getLogger(__name__)
 
 SHARED = Path("/dev/shm")  # the shared memory of Linux
+PREFETCHED = 2  # batches that each worker reads in advance
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux's prctl
 
 
@@ -48,6 +50,7 @@ class LazyLoader(DataLoader):
         workers: the number of processes that read; 0: this process reads.
         warned: the warnings given so far; the loaders of one data set share this set.
         add_unread: is given what a split has in its list `unread` after a batch, if it has one.
+        largest: bytes that the first tensor of a batch, its images, has at most; 0: not known.
 
     Raises:
         UserError: during iteration, if an image is broken or workers cannot be started.
@@ -60,13 +63,16 @@ class LazyLoader(DataLoader):
         workers: int,
         warned: set[str],
         add_unread: Callable[[list[Any]], None] | None = None,
+        largest: int = 0,
     ) -> None:
         self._split, self._warned, self._add_unread = split, warned, add_unread
+        self._slots = _slots(workers, largest) if workers and largest and are_forked() else None
         super().__init__(
-            _Packing(split) if workers else split,  # type: ignore[arg-type]
+            _Packing(split, self._slots) if workers else split,  # type: ignore[arg-type]
             batch_size=None,  # each item of the sampler is a whole batch
-            sampler=sampler,
+            sampler=_WithSlots(sampler, self._slots) if workers else sampler,
             num_workers=workers,
+            prefetch_factor=PREFETCHED if workers else None,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # else each epoch would use a number of the global generator
@@ -90,6 +96,8 @@ class LazyLoader(DataLoader):
             if unread and self._add_unread is not None:
                 self._add_unread(unread)
             yield self._opened(batch) if isinstance(batch, Packed) else batch
+        if self._slots is not None:
+            self._slots.rest()
 
     def _opened(self, packed: Packed) -> tuple[Tensor, ...]:
         if packed.note is not None and packed.note not in self._warned:
@@ -113,13 +121,24 @@ class Packed:
     error: str | None = None  # why there is no batch
     traceback: str | None = None  # of an error that is not a UserError
     unread: list[Any] | None = None  # images that could not be read
-    _content = b""
+    _content = b""  # all tensors, or those after the images if these are in a slot
+    _slots: SharedSlots | None = None
+    _written: Written | None = None
     _pinned: tuple[Tensor, ...] | None = None
 
     @classmethod
-    def of(cls, batch: Sequence[Tensor]) -> Packed:
-        """A batch in shared memory; if that fails, its bytes, which go through a pipe."""
+    def of(
+        cls, batch: Sequence[Tensor], slots: SharedSlots | None = None, slot: int | None = None
+    ) -> Packed:
+        """A batch whose images are in a slot.
+
+        Without one it is in shared memory of its own; if that fails, its bytes go through a pipe.
+        """
         packed = cls()
+        if slots is not None and slot is not None and (written := slots.write(slot, batch[0])):
+            packed._slots, packed._written = slots, written
+            packed._content = pickle.dumps(tuple(tensor.numpy() for tensor in batch[1:]))
+            return packed
         try:
             for tensor in batch:
                 tensor.share_memory_()
@@ -147,7 +166,10 @@ class Packed:
             raise UserError(self.error)
         if self._pinned is not None:
             return self._pinned
-        return tuple(map(torch.as_tensor, pickle.loads(self._content)))
+        tensors = tuple(map(torch.as_tensor, pickle.loads(self._content)))
+        if self._slots is None or self._written is None:
+            return tensors
+        return self._slots.read(self._written), *tensors
 
     def pin_memory(self) -> Packed:
         """Pin the tensors; DataLoader calls this in a thread, so that copies to a GPU do not wait."""
@@ -156,18 +178,40 @@ class Packed:
         return self
 
 
+class _WithSlots(Sampler):
+    """The items of a sampler, each with the slot that the images of its batch may use, or None."""
+
+    def __init__(self, sampler: Sampler[Any], slots: SharedSlots | None) -> None:
+        self.sampler, self.slots = sampler, slots
+
+    def __len__(self) -> int:
+        return len(self.sampler)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[tuple[int | None, Any]]:
+        if self.slots is not None:
+            self.slots.begin()
+        for item in self.sampler:
+            yield None if self.slots is None else self.slots.claim(), item
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this before every epoch."""
+        if hasattr(self.sampler, "set_epoch"):
+            self.sampler.set_epoch(epoch)
+
+
 class _Packing:
     """A split for loader workers: its batches are packed, and so are its errors."""
 
-    def __init__(self, split: Any) -> None:
-        self.split = split
+    def __init__(self, split: Any, slots: SharedSlots | None) -> None:
+        self.split, self.slots = split, slots
 
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitem__(self, item: Any) -> Packed:
+    def __getitem__(self, item: tuple[int | None, Any]) -> Packed:
+        slot, tickets = item
         try:
-            packed = Packed.of(self.split[item])
+            packed = Packed.of(self.split[tickets], self.slots, slot)
         except Exception as error:
             packed = Packed.failed(error)
         packed.unread = _taken(self.split)
@@ -180,6 +224,19 @@ def _taken(split: Any) -> list[Any]:
     taken = unread.copy()
     unread.clear()
     return taken
+
+
+def are_forked() -> bool:
+    """Whether loader workers are forked, and have the memory and the objects of this process."""
+    return multiprocessing.get_start_method() == "fork"
+
+
+def _slots(workers: int, largest: int) -> SharedSlots | None:
+    """Slots for the batches on their way, and those that training has or has just used."""
+    try:
+        return SharedSlots(PREFETCHED * workers + 3, largest)
+    except OSError:  # a limit on memory, such as ulimit -v: each batch gets its own
+        return None
 
 
 def _set_up_worker(number: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from densenet_cli.data.augmentation import Scale, affine, colour_jitter, flip_half, lighting
 from densenet_cli.data.colour_statistics import (
@@ -18,11 +18,10 @@ from densenet_cli.data.colour_statistics import (
     statistics_of,
     unchanged,
 )
-from densenet_cli.data.epoch_order import EvaluationOrder, Tickets
+from densenet_cli.data.epoch_order import EvaluationOrder
 from densenet_cli.data.file_list import Paths
 from densenet_cli.data.image_check import Check, check_images
-from densenet_cli.data.image_data import Contents, ImageData, Split, expanded_folder, usable_cores
-from densenet_cli.data.loader import LazyLoader
+from densenet_cli.data.image_data import Contents, ImageData, expanded_folder, usable_cores
 from densenet_cli.data.measured_colours import measured_counts
 from densenet_cli.data.pack import Pack, PackSource
 from densenet_cli.data.pack_writer import Packable
@@ -201,9 +200,6 @@ class PhotoData(ImageData):
         images, labels = super().some_test_images(number)
         is_there = labels.view(len(labels), -1).ne(NO_IMAGE).any(1)
         return images[is_there], labels[is_there]
-
-    def _loader(self, split: Split, order: Sampler[Tickets]) -> DataLoader:
-        return LazyLoader(split, order, self.workers(), self._warned, self.skipped.add)
 
     def test_dataloader(self) -> DataLoader:
         """The test images in order; each as (10, C, H, W) if its logits are those of ten crops."""

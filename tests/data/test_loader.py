@@ -153,7 +153,7 @@ def _begun(folder, *words):
 @LINUX
 @pytest.mark.usefixtures("photos")
 def test_a_run_works_in_a_container_with_little_shared_memory(tmp_path):
-    """A private /dev/shm of 128 KiB: four batches of two workers do not fit."""
+    """A private /dev/shm of 128 KiB: four batches of two workers do not fit, nor need they."""
     alone = [shutil.which("unshare") or "unshare", "--map-root-user", "--mount"]
     mount = "mount -t tmpfs -o size=128k tmpfs /dev/shm"
     if subprocess.run([*alone, "sh", "-c", mount], capture_output=True).returncode:
@@ -168,6 +168,5 @@ def test_a_run_works_in_a_container_with_little_shared_memory(tmp_path):
         timeout=240,
     )
     assert answer.returncode == 0, answer.stderr
-    assert "/dev/shm has 0.125 MiB" in answer.stderr
-    assert "--shm-size=" in answer.stderr
+    assert "shared memory" not in answer.stderr
     assert "Traceback" not in answer.stderr
