@@ -195,6 +195,16 @@ loss                number           cross-entropy in nats
 """
     + _CLASSES
     + _UNREADABLE,
+    "model pack": """\
+pack       text              its folder
+images     integer
+broken     integer           images that were left out
+bytes      integer           of all its files
+size       integer or null   shorter side of resized images; null: as they are
+quality    any               of their JPEG files, or raw
+classes    integer
+splits.*   integer           images of train, validation and test, or of all
+""",
     "model export": """\
 file                 text            written
 format               text

@@ -97,6 +97,17 @@ def _evaluate(args: argparse.Namespace) -> int:
     return _report_unreadable(found.unreadable, len(found.paths) + len(found.unreadable))
 
 
+def _pack(args: argparse.Namespace) -> None:
+    from densenet_cli.inference import packing
+
+    output = args.output or args.photos.resolve().with_suffix(".pack").name
+    made = packing.pack(args.photos, args.size, args.quality, output, args.max_pixels)
+    if args.format == "json":
+        sys.stdout.write(json_document(packing.document(made)))
+    else:
+        packing.show(made)
+
+
 def _export(args: argparse.Namespace) -> int:
     from densenet_cli.inference import export, image_batches, trained_network
 
@@ -203,6 +214,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "summary": _summary,
     "predict": _predict,
     "evaluate": _evaluate,
+    "pack": _pack,
     "export": _export,
     "reuse": _reuse,
     "lesions": _lesions,

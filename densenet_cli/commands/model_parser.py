@@ -19,6 +19,7 @@ examples:
   densenet-model predict outputs/RUN photo.jpg holiday/
   densenet-model predict outputs/RUN holiday/ --format csv --output holiday.csv --ten-crop
   densenet-model evaluate outputs/RUN other-photos/
+  densenet-model pack photos/ --size 256 --output photos.pack
   densenet-model export outputs/RUN --format onnx --output flowers.onnx --check holiday/
   densenet-model reuse outputs/RUN
   densenet-model lesions outputs/RUN outputs/OTHER
@@ -34,6 +35,7 @@ SUMMARIES = {
     "summary": "the layers of a network: shapes, sizes, costs",
     "predict": "the classes that a trained network predicts for images",
     "evaluate": "the error of a trained network on other images of its classes",
+    "pack": "photos in a few large files, which are read many times as fast",
     "export": "a trained network as a file: ONNX, torch.export or safetensors",
     "reuse": "which feature maps the layers of a DenseNet use",
     "lesions": "test errors after parts of a network are deleted or swapped",
@@ -82,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
     _add_summary(commands["summary"])
     _add_predict(commands["predict"])
     _add_evaluate(commands["evaluate"])
+    _add_pack(commands["pack"])
     _add_export(commands["export"])
     _add_depth(commands["depth"])
     _add_saliency(commands["saliency"])
@@ -129,7 +132,7 @@ def _add_summary(command: argparse.ArgumentParser) -> None:
 
 def _add_predict(command: argparse.ArgumentParser) -> None:
     _add_run(command)
-    command.add_argument("images", nargs="+", type=Path, metavar="IMAGES", help="files and folders")
+    command.add_argument("images", nargs="+", type=Path, metavar="IMAGES", help="files, folders, packs")
     _add_inference(command)
     _add_format(command, "table", "csv", "json")
     command.add_argument("--output", type=Path, metavar="FILE", help="default: the terminal")
@@ -142,7 +145,10 @@ def _add_predict(command: argparse.ArgumentParser) -> None:
 def _add_evaluate(command: argparse.ArgumentParser) -> None:
     _add_run(command)
     command.add_argument(
-        "folder", type=Path, metavar="FOLDER", help="with a folder of images for each class"
+        "folder",
+        type=Path,
+        metavar="FOLDER",
+        help="with a folder of images for each class, or a pack of it",
     )
     _add_inference(command)
     _add_format(command, "table", "json")
@@ -151,6 +157,31 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
         help="average the logits of ten crops of each image, which takes ten times as long; default: "
         "as in the test of the run",
     )  # fmt: skip
+
+
+def _add_pack(command: argparse.ArgumentParser) -> None:
+    command.description = (
+        "Packs photos as data.pack=true of densenet-run does: once, on all cores.\n"
+        "A kill at any moment loses little: the same command continues."
+    )
+    command.add_argument(
+        "photos", type=Path, metavar="PHOTOS", help="a folder with a folder of images for each class"
+    )
+    command.add_argument(
+        "--size", type=_size, default=256, metavar="PIXELS",
+        help="shorter side to which larger images are resized, or whole: as they are; default: 256",
+    )  # fmt: skip
+    command.add_argument(
+        "--quality", type=_quality, default=90, metavar="QUALITY",
+        help="of the JPEG files of resized images, 1 to 100; or raw: all images as pixels, which are "
+        "the fastest to read and take most space; default: 90",
+    )  # fmt: skip
+    command.add_argument(
+        "--output", type=Path, metavar="PACK",
+        help="NAME.pack, or a folder in which the name says what was packed; default: PHOTOS.pack",
+    )  # fmt: skip
+    _add_max_pixels(command)
+    _add_format(command, "table", "json")
 
 
 def _add_export(command: argparse.ArgumentParser) -> None:
@@ -251,6 +282,14 @@ def _export_format(text: str) -> tuple[str, bool]:
         rule = f"must be one of {', '.join(ENDINGS)}, perhaps with json, as onnx,json"
         raise argparse.ArgumentTypeError(f"{text}: {rule}")
     return files[0], "json" in names
+
+
+def _size(text: str) -> int | None:
+    return None if text == "whole" else _count(text)
+
+
+def _quality(text: str) -> int | str:
+    return text if text == "raw" else _count(text)
 
 
 def _add_trust(command: argparse.ArgumentParser) -> None:

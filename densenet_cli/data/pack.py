@@ -27,7 +27,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -244,6 +244,27 @@ class PackSource:
     def picture(self, index: int) -> Picture:
         """The image; see `Pack.picture`."""
         return self.pack.picture(int(self.rows[index]))
+
+
+class PackedPath(str):
+    """The path of an image in a pack, as messages show it: that of the pack, then that when packed."""
+
+    pack: Pack
+    row: int
+
+    @classmethod
+    def all(cls, pack: Pack, rows: Iterable[int]) -> list[PackedPath]:
+        """Those of some rows."""
+        paths = []
+        for row in rows:
+            path = cls(os.path.join(pack.folder, pack.paths[row]))
+            path.pack, path.row = pack, row
+            paths.append(path)
+        return paths
+
+    def picture(self) -> Picture:
+        """The image; see `Pack.picture`."""
+        return self.pack.picture(self.row)
 
 
 def is_pack(folder: Path) -> bool:

@@ -45,7 +45,7 @@ from densenet_cli.data.photo_split import Files
 from densenet_cli.files.atomic_file import replace_file
 from densenet_cli.files.lock import FolderInUse, lock_folder
 from densenet_cli.files.plain_file import UnreadableFile, read_json
-from densenet_cli.options import UserError
+from densenet_cli.options import OptionError, UserError
 from densenet_cli.plain_text import printable
 from densenet_cli.units import memory
 
@@ -98,8 +98,8 @@ def make_pack(
         skip_broken: whether to leave out images that are broken or too large.
 
     Raises:
-        UserError: with all broken images and the reasons; if the folder cannot be written or its disk
-            has too little space.
+        UserError: with all broken images and the reasons.
+        OptionError: if the folder cannot be written or its disk has too little space.
     """
     limit_pixels(max_pixels)
     try:
@@ -110,11 +110,11 @@ def make_pack(
                 _Maker(folder, what, packing, check).make(max_pixels, skip_broken)
     except OSError as error:
         place = error.filename or folder
-        raise UserError(
-            f"{place} cannot be written ({error.strerror or error}); what is packed already is kept, "
-            "and the same command continues; or name another place for the pack, such as "
-            f"data.pack=/path/{folder.name}"
-        ) from error
+        rule = (
+            f"{place} cannot be written ({error.strerror or error}); free space there and start again, "
+            "which continues, or name another place"
+        )
+        raise OptionError("pack", folder, rule, f"/path/{folder.name}") from error
     return Pack(folder)
 
 
@@ -178,19 +178,15 @@ class _Maker:
         replace_file(self.folder / PLAN, json.dumps(plan))
 
     def _check_space(self, pool: ThreadPoolExecutor, missing: list[int]) -> None:
-        """Raise UserError if the disk has less space than the missing shards are likely to take."""
+        """Raise OptionError if the disk has less space than the missing shards are likely to take."""
         rows = [row for shard in missing for row in self.parts[shard]]
         sample = rows[:: max(1, len(rows) // SAMPLE)]
         sizes = [len(one.content) + 1024 for one in pool.map(self._entry, sample) if not one.fault]
         needed = int(np.mean(sizes) * len(rows)) if sizes else 0
         free = shutil.disk_usage(self.folder).free
         if needed > free:
-            raise UserError(
-                f"{self.folder}: the pack needs some {memory(needed)}, and there are "
-                f"{memory(free)} free; name another place for it, such as "
-                f"data.pack=/path/{self.folder.name}, or pack smaller images: data.pack_size=256 "
-                "data.pack_quality=90"
-            )
+            rule = f"needs some {memory(needed)}, and {memory(free)} are free; name another place"
+            raise OptionError("pack", self.folder, rule, f"/path/{self.folder.name}")
 
     def _write(
         self,

@@ -43,7 +43,7 @@ class PackOptions:
         cache = cache_folder("packs")
         if cache is None:
             rule = "needs a cache folder, and this user has no home folder; name a place for the pack"
-            raise OptionError("pack", True, rule, "/path/photos.pack")
+            raise OptionError("pack", True, rule, f"/path/photos{ENDING}")
         return cache / self._name(what)
 
     def _name(self, what: Packable) -> str:
@@ -54,7 +54,7 @@ class PackOptions:
 def pack_options(pack: Any, size: Any, quality: Any) -> PackOptions | None:
     """The three options, checked; None if nothing is packed. Raises OptionError."""
     if not isinstance(pack, (bool, str)) or pack == "":
-        raise OptionError("pack", pack, "must be true, false, or a folder", "/path/photos.pack")
+        raise OptionError("pack", pack, "must be true, false, or a folder", f"/path/photos{ENDING}")
     if size is not None:
         whole_number("pack_size", size, 256, at_least=8)
     if quality != RAW and (
@@ -89,17 +89,16 @@ def open_or_make(
         if value != made[key]:
             rule = f"{folder} was packed with another value; name another pack, or type this one"
             raise OptionError(key, value, rule, made[key])
-    remedy = (
-        f"delete {folder} to pack the images again, or name another place, data.pack=/path/new.pack"
-    )
+    remedy = f"delete {folder} to pack the images again, or name another place"
+    example = f"/path/new{ENDING}"
     if pack.facts["key"] != what.key:
         rule = (
             f"holds other images than {what.typed} has now ({_first_difference(pack, what)}); {remedy}"
         )
-        raise OptionError("pack", options.pack, rule)
+        raise OptionError("pack", options.pack, rule, example)
     if (name := _rewritten(pack, what)) is not None:
         rule = f"holds an older {printable(name)} than {what.typed} has now; {remedy}"
-        raise OptionError("pack", options.pack, rule)
+        raise OptionError("pack", options.pack, rule, example)
     check_readable(pack, what.typed, max_pixels, skip_broken)
     return pack
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from densenet_cli.data.folder_layout import Files, labelled_splits, split_folders, subfolders
+from densenet_cli.data.folder_layout import labelled_splits, split_folders, subfolders
 from densenet_cli.data.image_files import LeftOut
+from densenet_cli.data.pack import Pack, PackedPath, is_pack
 from densenet_cli.figures.terminal import console, table
 from densenet_cli.inference import image_batches
 from densenet_cli.inference.image_batches import Unreadable
@@ -61,6 +62,7 @@ def evaluate(
     Args:
         trained: the network.
         root: root/<class>/...; if it has train/ and test/ or val/, the images of test/, else of val/.
+            Or a pack of such a folder.
         batch_size: images, or crops of them, at a time; None: as in the network's run.
         ten_crop: whether to add up the logits of ten crops of each image, which takes ten times as
             long; None: as in the run's own test, data.test_crops.
@@ -131,8 +133,17 @@ def document(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _files(root: Path, class_names: Sequence[str]) -> Files:
+class _Labelled(NamedTuple):
+    """Images, as files or PackedPath, and (n,) the network's labels of them."""
+
+    paths: Sequence[str]
+    labels: np.ndarray
+
+
+def _files(root: Path, class_names: Sequence[str]) -> _Labelled:
     """The images of the classes in the folder, all of which the network must know."""
+    if is_pack(root):
+        return _packed(root, class_names)
     left_out = LeftOut()
     try:
         folders = split_folders(root, left_out)
@@ -144,7 +155,18 @@ def _files(root: Path, class_names: Sequence[str]) -> Files:
         raise OptionError("FOLDER", root, error.rule, error.example) from error
     left_out.warn(root)
     labels = np.array([class_names.index(name) for name in found])
-    return replace(files, labels=labels[files.labels])
+    return _Labelled(files.paths, labels[files.labels])
+
+
+def _packed(root: Path, class_names: Sequence[str]) -> _Labelled:
+    """The same of a pack."""
+    pack = Pack(root)
+    splits, found = pack.files(), pack.facts["classes"]
+    _check_known(root, found, class_names)
+    files = next(splits[name] for name in ("test", "validation", "all") if name in splits)
+    labels = np.array([class_names.index(name) for name in found])
+    paths = PackedPath.all(pack, files.paths.places_in(pack.paths, root).tolist())
+    return _Labelled(paths, labels[files.labels])
 
 
 def _check_known(root: Path, found: Sequence[str], class_names: Sequence[str]) -> None:

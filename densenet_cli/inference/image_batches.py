@@ -1,4 +1,4 @@
-"""Image files -> batches of images of the network's size; files that cannot be read are reported."""
+"""Image files and packs -> batches of images of the network's size; unreadable ones are reported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from torch import Tensor
 
 from densenet_cli.data.image_data import usable_cores
 from densenet_cli.data.image_files import LeftOut, image_files
+from densenet_cli.data.pack import Pack, PackedPath, is_pack
 from densenet_cli.data.photo import MAX_PIXELS, TooLarge, limit_pixels, reason
+from densenet_cli.data.picture import Picture
 from densenet_cli.inference.trained_network import TrainedNetwork
 from densenet_cli.options import UserError
 
@@ -31,7 +33,9 @@ def limit(most: int | None) -> None:
 
 
 def find(paths: Sequence[Path]) -> list[str]:
-    """The files named, and all images in the folders named, in this order; logs what is left out.
+    """The files named, and all images in the folders and packs named, in this order.
+
+    What is left out is logged. Images of packs are PackedPath.
 
     Raises:
         UserError: a file or folder does not exist, or there is no image in any.
@@ -44,7 +48,11 @@ def find(paths: Sequence[Path]) -> list[str]:
             raise UserError(f"{path}: there is no such file or folder")
         if not (path.is_dir() or path.is_file()):
             raise UserError(f"{path}: is a pipe, socket or device, not a file")
-        found += image_files(path, left_out) if path.is_dir() else [str(path)]
+        if is_pack(path):
+            pack = Pack(path)
+            found += PackedPath.all(pack, range(len(pack)))
+        else:
+            found += image_files(path, left_out) if path.is_dir() else [str(path)]
     if not found:
         besides = f"; left out: {left_out}" if str(left_out) else ""
         raise UserError(f"{named}: there is no image in it{besides}")
@@ -53,13 +61,13 @@ def find(paths: Sequence[Path]) -> list[str]:
 
 
 def batches(
-    paths: Sequence[str], read: Callable[[str], Tensor], batch_size: int
+    paths: Sequence[str], read: Callable[[Picture], Tensor], batch_size: int
 ) -> Iterator[tuple[list[int], Tensor, list[Unreadable]]]:
     """Read images, several at a time and one batch ahead.
 
     Args:
-        paths: the files.
-        read: makes a tensor of one file, always of the same shape.
+        paths: the files, or PackedPath.
+        read: makes a tensor of one image, always of the same shape.
         batch_size: files in a batch, readable or not.
 
     Yields:
@@ -110,9 +118,9 @@ def first_reason(unreadable: Sequence[Unreadable]) -> str:
     return f"; {unreadable[0].path} cannot be read: {unreadable[0].reason}" if unreadable else ""
 
 
-def _read(path: str, read: Callable[[str], Tensor]) -> Tensor | Unreadable:
+def _read(path: str, read: Callable[[Picture], Tensor]) -> Tensor | Unreadable:
     try:
-        return read(path)
+        return read(path.picture() if isinstance(path, PackedPath) else path)
     except TooLarge as error:
         needed = f"--max-pixels {error.needed}" if error.needed else "a larger --max-pixels"
         return Unreadable(path, f"it {error}; {needed} reads it")

@@ -9,6 +9,7 @@ from typing import TextIO
 
 from torch import Tensor
 
+from densenet_cli.data.picture import Picture
 from densenet_cli.figures.terminal import console, table
 from densenet_cli.files.csv_file import write_csv
 from densenet_cli.inference import image_batches
@@ -62,7 +63,7 @@ def predict(
 def _predictions(
     trained: TrainedNetwork,
     paths: Sequence[str],
-    crop: Callable[[str], Tensor],
+    crop: Callable[[Picture], Tensor],
     top: int,
     batch_size: int,
 ) -> Iterator[Prediction | Unreadable]:

@@ -16,6 +16,7 @@ from densenet_cli.config.trust import Trust
 from densenet_cli.data import pixel_statistics
 from densenet_cli.data.augmentation import Scale
 from densenet_cli.data.photo import centre_crop, ten_crops
+from densenet_cli.data.picture import Picture
 from densenet_cli.data.pixel_statistics import Whitening
 from densenet_cli.options import OptionError, UserError
 from densenet_cli.record.run_record import RunRecord, reported_checkpoint
@@ -64,13 +65,15 @@ class TrainedNetwork:
         """A context in which the network computes in its precision."""
         return torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.bfloat16)
 
-    def crop(self, path: str | Path) -> Tensor:
-        """The centre of an image file, as the run reads it: (H, W, C) uint8."""
-        return centre_crop(path, self.image_size[0], self.crop_fraction, self.channels, self.antialias)
+    def crop(self, picture: Picture) -> Tensor:
+        """The centre of an image, as the run reads it: (H, W, C) uint8."""
+        return centre_crop(
+            picture, self.image_size[0], self.crop_fraction, self.channels, self.antialias
+        )
 
-    def ten_crops(self, path: str | Path) -> Tensor:
-        """Ten crops of an image file, see `photo.ten_crops`: (10, H, W, C) uint8."""
-        return ten_crops(path, self.image_size[0], self.crop_fraction, self.channels, self.antialias)
+    def ten_crops(self, picture: Picture) -> Tensor:
+        """Ten crops of an image, see `photo.ten_crops`: (10, H, W, C) uint8."""
+        return ten_crops(picture, self.image_size[0], self.crop_fraction, self.channels, self.antialias)
 
     def check_ten_crops(self) -> None:
         """Raise UserError if the network takes images whole."""

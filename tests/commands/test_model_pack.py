@@ -1,0 +1,166 @@
+"""densenet-model pack, and packs in the other commands; on images made here."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from colour_images import write_images
+from json_shape import check
+from tiny_run import TINY
+
+WHOLE = ["--size", "whole"]
+SMALL_SHARDS = """
+import sys
+from densenet_cli.data import pack_writer
+from densenet_cli.commands.model import main
+pack_writer.SHARD_IMAGES = 40
+sys.argv[0] = "densenet-model"
+main()
+"""
+
+
+def pack_command(*words):
+    return subprocess.Popen(
+        [sys.executable, "-c", SMALL_SHARDS, "pack", *map(str, words)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
+
+
+def test_a_pack_is_evaluated_as_its_folder_is(trained_run, densenet_model, tmp_path):
+    run, photos = trained_run
+    file = tmp_path / "a.pack"
+    status, out, _ = densenet_model("pack", photos, *WHOLE, "--output", file, "--format", "json")
+    assert status == 0
+    made = json.loads(out)
+    check("model pack", made)
+    assert made["images"] == 57
+    assert made["splits"] == {"train": 36, "test": 21}
+    assert made["bytes"] == sum(path.stat().st_size for path in file.iterdir())
+    status, text, _ = densenet_model("pack", photos, *WHOLE, "--output", file)
+    assert status == 0
+    assert text.startswith(f"{file}: 57 images, whole, files; ")
+    assert text.endswith(f"densenet-run data=image_folder data.root={file}\n")
+    for words in ([], ["--ten-crop"]):
+        answers = [densenet_model("evaluate", run, one, *words)[:2] for one in (photos, file)]
+        assert answers[0] == answers[1]
+        assert answers[0][0] == 0
+    status, out, _ = densenet_model("predict", run, file, "--format", "json")
+    status_of_folder, expected, _ = densenet_model("predict", run, photos, "--format", "json")
+    assert (status, status_of_folder) == (0, 0)
+    by_file = {one["file"]: one["classes"] for one in json.loads(expected)}
+    for one in json.loads(out):
+        assert by_file[one["file"].replace(str(file), str(photos))] == one["classes"]
+
+
+def test_messages_name_what_was_typed(trained_run, densenet_model, tmp_path):
+    file = tmp_path / "a.pack"
+    assert densenet_model("pack", trained_run[1], "--output", file)[0] == 0
+    for words, message in (
+        (["--size", "20"], "--size=20: "),
+        (["--quality", "101"], "--quality=101: must be raw, or a whole number from 1 to 100"),
+        (["--output", "/proc/a.pack"], "--output=/proc/a.pack: /proc/a.pack cannot be written"),
+    ):
+        status, _, found = densenet_model("pack", trained_run[1], "--output", file, *words)
+        assert status == 1
+        assert message in found
+    status, _, found = densenet_model("pack", tmp_path / "nothing")
+    assert (status, f"PHOTOS={tmp_path}/nothing: is not a folder" in found) == (1, True)
+    other = write_images(tmp_path / "photos", 1, seed=3)
+    assert other is None
+    status, _, found = densenet_model("pack", tmp_path / "photos", "--output", file)
+    assert status == 1
+    assert f"--output={file}: holds other images than {tmp_path}/photos has now" in found
+
+
+@pytest.mark.slow
+def test_packing_survives_kills_at_any_moment(tmp_path):
+    photos = tmp_path / "photos"
+    write_images(photos, 200, seed=0)  # 15 shards
+    words = [photos, "--size", "8", "--output"]
+    whole = pack_command(*words, tmp_path / "whole.pack")
+    began = time.monotonic()
+    assert whole.wait() == 0
+    lasted, file = time.monotonic() - began, tmp_path / "a.pack"
+    chance, kills = random.Random(0), 0
+    while kills < 15:
+        process = pack_command(*words, file)
+        try:
+            process.wait(chance.uniform(0.5, 1.1) * lasted)
+            assert process.returncode == 0, process.stdout.read()
+            if kills < 8:
+                shutil.rmtree(file)
+            else:
+                break
+        except subprocess.TimeoutExpired:
+            is_whole = (file / "pack.json").exists()
+            process.kill()
+            process.wait()
+            kills += 1
+            if is_whole:
+                assert contents(file).items() >= contents(tmp_path / "whole.pack").items()
+    assert kills >= 3
+    process = pack_command(*words, file)
+    assert process.wait() == 0, process.stdout.read()
+    assert contents(file) == contents(tmp_path / "whole.pack")
+
+
+@pytest.mark.slow
+def test_several_processes_make_a_pack_once(tmp_path):
+    write_images(tmp_path / "photos", 200, seed=0)
+    words = [tmp_path / "photos", "--size", "8", "--output", tmp_path / "a.pack"]
+    processes = [pack_command(*words) for _ in range(3)]
+    answers = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], answers
+    assert sum("waiting: another process is packing" in answer for answer in answers) <= 2
+    process = pack_command(*words[:-1], tmp_path / "b.pack")
+    assert process.wait() == 0
+    assert contents(tmp_path / "a.pack") == contents(tmp_path / "b.pack")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("packed", [True, False], ids=["data.pack", "data.root"])
+def test_a_killed_run_resumes_from_a_pack_bit_for_bit(packed, tmp_path):
+    write_images(tmp_path / "photos" / "train", 60, seed=0)
+    write_images(tmp_path / "photos" / "test", 5, seed=1)
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    if not packed:
+        process = pack_command(tmp_path / "photos", "--size", "20", "--output", tmp_path / "a.pack")
+        assert process.wait() == 0
+
+    def start(folder):
+        data = (
+            ["data.root=photos", "data.pack=true", "data.pack_size=20", "data.pack_quality=raw"]
+            if packed
+            else ["data.root=a.pack"]
+        )
+        return subprocess.Popen(
+            [sys.executable, "-m", "densenet_cli.commands.run", *TINY, "data=image_folder", *data,
+             "data.image_size=16", "data.num_workers=1", "trainer.precision=32-true", "epochs=4",
+             "recipe.batch_size=4", "checkpoint_minutes=0.002", f"hydra.run.dir={folder}"],
+            cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    whole = start("whole")
+    assert whole.wait() == 0, whole.stdout.read()
+    killed, metrics = start("killed"), tmp_path / "killed" / "metrics.csv"
+    while not metrics.exists() or len(metrics.read_text().splitlines()) < 3:
+        assert killed.poll() is None, killed.stdout.read()
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    again = start("killed")
+    assert again.wait() == 0, again.stdout.read()
+    records = [json.loads((tmp_path / name / "run.json").read_text()) for name in ("whole", "killed")]
+    assert records[0]["results"] == records[1]["results"]
+    assert records[0]["data"] == records[1]["data"]
+    assert records[0]["data"]["pack"] == {"size": 20, "quality": "raw" if packed else 90}
