@@ -21,7 +21,7 @@ from densenet_cli.data.pixel_statistics import Whitening
 from densenet_cli.options import OptionError, UserError
 from densenet_cli.record.run_record import RunRecord, reported_checkpoint
 from densenet_cli.record.trained_on import other_classes
-from densenet_cli.training import devices
+from densenet_cli.training import allocator, devices
 from densenet_cli.training.checkpoints import load_checkpoint, load_weights
 
 
@@ -141,6 +141,7 @@ def load(
     device = devices.accelerator(device)
     if not devices.is_available(device):
         raise OptionError("--device", device, "torch finds no such device", "cpu")
+    allocator.keep_freed_memory()  # of one batch for the next
     if fields["config"].get("trainer", {}).get("implementation") != "reference":
         kernels.attach(network, "auto", device)
     height, width = data["image_size"]

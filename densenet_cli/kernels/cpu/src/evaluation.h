@@ -113,21 +113,26 @@ private:
 
     // Packs this thread's share of the weights; those of a bottleneck times the scale of the next batch norm.
     void pack() const {
-        static thread_local Buffer<Real> column;
         for (size_t i = 0; i < steps.size(); ++i) {
             const Prepared& step = steps[i];
-            const Real* scale = step.size == 1 && !is_transition(i) ? steps[i + 1].scale : nullptr;
-            Real* scaled = scale ? column.at_least(16 * step.inputs) : nullptr;
+            const bool is_bottleneck = after(i) == i + 2;
             const Share own = own_share(step.pieces(step.terms));
             for (int64_t piece = own.begin; piece < own.end; ++piece)
-                step.pack(step.packed, step.terms, piece, [&](int64_t n) {
-                    const Real* weights = step.weights(n);
-                    if (!scale) return weights;
-                    Real* to = scaled + n % 16 * step.inputs;
-                    for (int64_t k = 0; k < step.inputs; ++k) to[k] = weights[k] * scale[n];
-                    return (const Real*)to;
-                });
+                if (is_bottleneck) pack_scaled(step, piece, steps[i + 1].scale);
+                else step.pack(step.packed, step.terms, piece, [&](int64_t n) { return step.weights(n); });
         }
+    }
+    void pack_scaled(const Prepared& bottleneck, int64_t piece, const Real* scale) const {
+        static thread_local Buffer<Real> memory;
+        const int64_t inputs = bottleneck.inputs, first = 16 * piece;
+        Real* scaled = memory.at_least(16 * inputs);
+        for (int64_t n = first; n < std::min(first + 16, bottleneck.outputs); ++n) {
+            const Real *weights = bottleneck.weights(n), by = scale[n];
+            Real* to = scaled + (n - first) * inputs;
+            for (int64_t k = 0; k < inputs; ++k) to[k] = weights[k] * by;
+        }
+        bottleneck.pack(bottleneck.packed, bottleneck.terms, piece,
+                        [&](int64_t n) { return scaled + (n - first) * inputs; });
     }
 
     // Computes part `begin` of `end` parts of the layer or transition that begins at step i.

@@ -30,11 +30,13 @@ struct Reals {
     template <class Column>
     static void pack_columns(Operand* packed, const Runs& runs, int run, int64_t, int64_t n, int64_t known,
                              Column column) {
-        for (int64_t j = n; j < n + 16; ++j) {
-            Operand* to = place(packed, runs, run, j);
-            const Real* from = j < known ? column(j) : nullptr;
-            for (int64_t k = 0; k < runs.depth; ++k) to[k * L] = from ? from[k] : 0;
-        }
+        constexpr int64_t AT_ONCE = 64;  // rows: they fit in the first-level cache
+        for (int64_t first = 0; first < runs.depth; first += AT_ONCE)
+            for (int64_t j = n; j < n + 16; ++j) {
+                Operand* to = place(packed, runs, run, j);
+                const Real* from = j < known ? column(j) : nullptr;
+                for (int64_t k = first; k < std::min(first + AT_ONCE, runs.depth); ++k) to[k * L] = from ? from[k] : 0;
+            }
     }
     template <class Row>
     static void pack_rows(Operand* packed, const Runs& runs, int run, int64_t, int64_t n, int64_t known, Row row) {
