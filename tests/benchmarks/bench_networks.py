@@ -57,15 +57,16 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from contestants import CONTESTANTS
-from networks import NETWORKS, Network
+from networks import NETWORKS, RUNTIMES, Network
 from result_tables import of_growth, of_network, of_summary, title
 from roofline import Machine, footprint, least_step
+from runtimes import Runtime, is_installed
 from side_by_side import Lost, Worker, alternate, summary
 from training_step import Trainee
 
@@ -116,9 +117,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         *("--contestants", "-c"),
         nargs="+",
-        choices=CONTESTANTS,
+        choices=[*CONTESTANTS, *RUNTIMES],
         metavar="NAME",
-        help=" ".join(CONTESTANTS),
+        help=" ".join([*CONTESTANTS, *RUNTIMES]) + "; the last ones evaluate only, where installed",
     )
     parser.add_argument("--rounds", type=_rounds, help="turns of each contestant (default: 7)")
     parser.add_argument("--quick", action="store_true", help="an eighth of the images, 2 rounds: a try")
@@ -207,6 +208,7 @@ def _measure_network(network: Network, options: argparse.Namespace) -> dict[str,
             _add_compiled(network, workers, results, options.compile_limit)
         _take_turns(workers, results, "train", "timed_step", rounds)
         if network.evaluation_batch:
+            _add_runtimes(network, workers, results, options.contestants or RUNTIMES)
             evaluated = {name: workers[name] for name in workers if _evaluates(name)}
             _take_turns(evaluated, results, "evaluate", "timed_evaluation", rounds)
     finally:
@@ -263,6 +265,22 @@ def _add_compiled(
         workers[name].wait_until_ready()
         results[name]["compile_s"] = workers[name].ask("compile", patience_s=limit_s)
         results[name] |= workers[name].ask("warm_up")
+
+
+def _add_runtimes(
+    network: Network,
+    workers: dict[str, Worker],
+    results: dict[str, dict[str, Any]],
+    chosen: Iterable[str],
+) -> None:
+    """Add the runtimes that are installed, which evaluate but do not train."""
+    for name in filter(is_installed, RUNTIMES):
+        if name in chosen:
+            results[name] = {"bfloat16": False}
+            workers[name] = Worker(Runtime, name, network)
+            with _absent_if_lost(name, workers, results):
+                workers[name].wait_until_ready()
+                results[name]["bfloat16"] = workers[name].ask("is_bfloat16")
 
 
 def _take_turns(

@@ -20,6 +20,7 @@ BOTTLENECK = (*FUSED, "reference", *TORCHVISION, *EFFICIENT, "timm")
 PLAIN = (*FUSED, "reference", "reference-channels-last", "reference-plain")
 RESNET = ("reference", "reference-plain")
 DEPTH = ("fused", "reference", "torchvision-efficient")
+RUNTIMES = ("onnxruntime", "openvino", "openvino-float32")  # evaluate only, see runtimes.py
 
 
 @dataclass(frozen=True)

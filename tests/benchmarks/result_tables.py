@@ -37,7 +37,11 @@ def of_network(network: Result) -> Table:
         "switches",
     ]
     headings += ["process", "activations", "evaluation", f"{base} ÷"]
-    rows = [_cells(network, name, base) for name in results if "train" in results[name]]
+    rows = [
+        _cells(network, name, base)
+        for name, one in results.items()
+        if "train" in one or "evaluate" in one
+    ]
     notes = [f"{name}: absent. {one['absent']}" for name, one in results.items() if "absent" in one]
     for name, one in results.items():
         if "compile_s" in one:
@@ -47,10 +51,13 @@ def of_network(network: Result) -> Table:
 
 def _cells(network: Result, name: str, base: str) -> list[str]:
     one, other = (network["contestants"][key] for key in (name, base))
-    train = one["train"]
-    cells = [name, "bf16" if one["bfloat16"] else "float32", _seconds(train["seconds"])]
-    cells += ["–".join(f"{edge:.3f}" for edge in train["quartiles"]), _times(one, other, "train")]
-    cells += [_share(network, name), str(train["switches"]), memory(one["process"])]
+    cells = [name, "bf16" if one["bfloat16"] else "float32", _step(one)]
+    if "train" in one:
+        train = one["train"]
+        cells += ["–".join(f"{edge:.3f}" for edge in train["quartiles"]), _times(one, other, "train")]
+        cells += [_share(network, name), str(train["switches"]), memory(one["process"])]
+    else:  # a runtime that only evaluates
+        cells += [NOTHING] * 5
     return [
         *cells,
         _activations(one),
