@@ -19,6 +19,10 @@ of its block. So the kernels touch these as rarely as possible:
 - The gradients of all readers of a map add up in one buffer. The part that comes from the statistics
   of their batch norms is a linear function of the map, and is added once for all (`Maps.correction`).
 
+- In evaluation a CPU writes only what later layers read: the maps inside a bottleneck and those between
+  the stem's convolution and its pooling stay in the cache, and the batch norm that follows a
+  convolution is folded into its weights, anew for each batch.
+
 Where to read on:
 
     fusion.py      attaches the kernels to a network

@@ -55,6 +55,25 @@ def is_computable(parts: Parts, images: Tensor) -> bool:
     return True
 
 
+def is_whole_stem(parts: Parts, images: Tensor) -> bool:
+    """Whether the stem is the one for ImageNet, which kernels may compute from the images on.
+
+    Args:
+        parts: those for which `is_computable` is true.
+        images: the network's input.
+    """
+    trunk, conv = parts.trunk, parts.stem[0]
+    if trunk.first is None or len(parts.stem) > 1 or type(conv) is not nn.Conv2d or images.ndim != 4:
+        return False
+    form = REAL[computed_with(images)], images.device
+    return (
+        _is_ordinary_convolution(conv, images.shape[1], 7, form, stride=2)
+        and images.dtype == form[0]
+        and len(conv.weight) == trunk.channels
+        and (min(images.shape[2:]) + 3) // 4 >> len(trunk.transitions) > 0
+    )
+
+
 def computed_with(images: Tensor) -> torch.dtype:
     """The number format of the feature maps that a convolution makes of images."""
     device = images.device.type
@@ -126,14 +145,17 @@ def _is_ordinary_norm(norm: nn.BatchNorm2d, channels: int, form: Form) -> bool:
     )
 
 
-def _is_ordinary_convolution(conv: nn.Conv2d, inputs: int, size: int, form: Form) -> bool:
+def _is_ordinary_convolution(
+    conv: nn.Conv2d, inputs: int, size: int, form: Form, stride: int = 1
+) -> bool:
     weight, half = conv.weight, size // 2
     return (
         _is_ordinary(weight, (len(weight), inputs, size, size), form)
         and conv.bias is None
         and conv.padding == (half, half)
         and conv.padding_mode == "zeros"
-        and conv.stride == conv.dilation == (1, 1)
+        and conv.stride == (stride, stride)
+        and conv.dilation == (1, 1)
         and conv.groups == 1
     )
 

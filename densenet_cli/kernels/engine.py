@@ -65,6 +65,19 @@ class Engine(Protocol):
                 have been written.
         """
 
+    def evaluate_stem(self, images: Tensor, weight: Tensor, norm: BatchNorm, target: Maps) -> bool:
+        """Compute the stem for ImageNet in evaluation, if the engine can.
+
+        First columns of target = the largest of 3x3 pixels, 2 apart, of ReLU(norm(convolution)).
+
+        Args:
+            images: (N, C, H, W), of the target's REAL.
+            weight: of the convolution, (out, C, 7, 7); stride 2, zero padding 3.
+
+        Returns:
+            Whether it did.
+        """
+
     def convolve_backward(self, steps: Sequence[ConvolutionWork]) -> list[Tensor]:
         """The backward pass of `convolve`: add to the gradients of the sources, and to their
         slope and offset if they are measured, as all methods that compute the gradients of γ and β.

@@ -18,12 +18,18 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from densenet_cli.kernels.checks import check_modules, is_computable, is_watched
+from densenet_cli.kernels.checks import (
+    check_modules,
+    computed_with,
+    is_computable,
+    is_watched,
+    is_whole_stem,
+)
 from densenet_cli.kernels.libraries import CannotFuse, is_densenet, parts_of
 from densenet_cli.kernels.selection import engine_or_reason, say_once
 from densenet_cli.options import OptionError, UserError, choice
@@ -164,12 +170,17 @@ def _logits(network: nn.Module, images: Any) -> Tensor | None:
     if isinstance(engine, str):
         say_once(engine)
         return None
-    maps = images
-    for module in parts.stem:
-        maps = module(maps)
-    if not parts.trunk.takes(maps):  # the modules say what is wrong
-        return None
-    means = parts.trunk(maps, engine, parts.modules[0].training)
+    training, means = parts.modules[0].training, None
+    if not (training or torch.is_grad_enabled()) and is_whole_stem(parts, images):
+        conv = cast(nn.Conv2d, parts.stem[0])
+        means = parts.trunk.evaluate(conv, images, computed_with(images), engine)
+    if means is None:
+        maps = images
+        for module in parts.stem:
+            maps = module(maps)
+        if not parts.trunk.takes(maps):  # the modules say what is wrong
+            return None
+        means = parts.trunk(maps, engine, training)
     for module in parts.head:
         means = module(means)
     return means

@@ -71,6 +71,21 @@ class Trunk:
         keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (stem, *parameters))
         return _TrunkFunction.apply(_Pass(self, engine, training, keep), stem, *parameters)
 
+    def evaluate(
+        self, conv: nn.Conv2d, images: Tensor, dtype: torch.dtype, engine: Engine
+    ) -> Tensor | None:
+        """The classifier's input in evaluation without gradients, from the images (N, C, H, W).
+
+        Args:
+            conv: the first convolution, 7x7 with stride 2; `first` follows.
+            images: of the number format of parameters.
+            dtype: the number format of feature maps.
+
+        Returns:
+            (N, C); None if the engine leaves the first convolution to its module.
+        """
+        return _Pass(self, engine, training=False, keep=False).evaluate(conv, images, dtype)
+
     def convolutions(self) -> list[Convolution]:
         """All convolutions, in the order they are computed."""
         steps: list[Convolution] = []
@@ -200,12 +215,31 @@ class _Pass:
 
     def forward(self, stem: Tensor) -> Tensor:
         """The means (N, C) of the last maps."""
-        weights = [step.conv.weight for step in self.trunk.convolutions()]
-        self.engine = self.engine.start(weights, stem)
+        self._start(stem)
         if self.drops:  # by torch's generator, as nn.Dropout
             self.seed = torch.randint(2**62, (), device=stem.device)
-        maps, column = self._stem(stem), stem.shape[1]
-        self.stem_channels = column
+        self.stem_channels = stem.shape[1]
+        return self._blocks(self._stem(stem), self.stem_channels)
+
+    def evaluate(self, conv: nn.Conv2d, images: Tensor, dtype: torch.dtype) -> Tensor | None:
+        """The means (N, C) of the last maps; see `Trunk.evaluate`."""
+        count, _, height, width = images.shape
+        channels, like = conv.out_channels, images.new_empty(0, dtype=dtype)
+        size = count, (height + 3) // 4, (width + 3) // 4, self.trunk.width(0, channels)
+        maps = Maps(like, *size, measured=False)
+        self._start(like)
+        assert self.trunk.first is not None
+        norm = BatchNorm.of(self.trunk.first)
+        if not self.engine.evaluate_stem(images, conv.weight, norm, maps):
+            return None
+        return self._blocks(maps, channels)
+
+    def _start(self, like: Tensor) -> None:
+        weights = [step.conv.weight for step in self.trunk.convolutions()]
+        self.engine = self.engine.start(weights, like)
+
+    def _blocks(self, maps: Maps, column: int) -> Tensor:
+        """All that follows the stem, which has filled the first block's buffer up to `column`."""
         for index in range(len(self.trunk.transitions)):
             maps, column = self._block_and_transition(index, maps, column)
         self._convolve(self._block(len(self.trunk.transitions), maps, column))

@@ -154,6 +154,15 @@ EDITS_OF_IMAGENET_STEM = {
     "another max pool": changed("features.pool0", padding=0),
     "no max pool": replaced("features.pool0", lambda _: nn.Identity()),
     "small stem": replaced("features.conv0", conv(3, 8, 3, padding=1)),
+    "bias in the stem": replaced(  # frozen: its gradient is zero but for rounding
+        "features.conv0", lambda _: nn.Conv2d(3, 8, 7, stride=2, padding=3).requires_grad_(False)
+    ),
+    "padding of the stem": changed("features.conv0", padding=(2, 2)),
+    "dilation in the stem": changed("features.conv0", dilation=(2, 2)),
+    "stride of the whole stem": changed("features.conv0", stride=(1, 1)),
+    "stem for other images": replaced("features.conv0", conv(4, 8, 7, stride=2, padding=3)),
+    "hook on the stem": hooked("features.conv0", "register_forward_hook"),
+    "weight of the stem in another order": reweighted("features.conv0", lambda w: w.mT.contiguous().mT),
 }
 
 
@@ -197,14 +206,21 @@ def check_edited(reference, fused, name, size):
         found, expected = (
             what_is_left(network.train(is_training), images) for network in (fused, reference)
         )
-        assert found.keys() == expected.keys()
         assert_close(found, expected, 1e-11)
+    found, expected = (what_is_left(network, images, logits_of) for network in (fused, reference))
+    assert_close(found, expected, 1e-11)
 
 
-def what_is_left(network, images):
+def logits_of(network, images, _):
+    """Those of an evaluation without gradients."""
+    with torch.no_grad():
+        return {"logits": network.eval()(images)}
+
+
+def what_is_left(network, images, compute=step):
     """The results of a training step, or the class of the error that it raises."""
     try:
-        left = step(network, images, torch.arange(len(images)))
+        left = compute(network, images, torch.arange(len(images)))
     except Exception as error:
         return {type(error): torch.zeros(1)}
     return {name: tensor for name, tensor in left.items() if tensor is not None}

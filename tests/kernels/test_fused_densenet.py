@@ -139,6 +139,16 @@ def test_evaluation_by_images_and_by_rows_equals_the_modules(images, threads):
         assert_close({"": fused.eval()(batch)}, {"": reference.eval()(batch)}, 1e-11)
 
 
+@pytest.mark.parametrize("size", [(64, 64), (97, 33), (35, 130)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_evaluation_of_the_stem_for_imagenet_equals_the_modules(channels, size):
+    options, _ = NETWORKS["imagenet stem"]
+    reference, fused = pair({**options, "in_channels": channels})
+    batch = torch.randn(3, channels, *size, dtype=torch.float64)
+    with torch.no_grad():
+        assert_close({"": fused.eval()(batch)}, {"": reference.eval()(batch)}, 1e-11)
+
+
 def test_in_bfloat16_evaluation_is_as_near_to_the_truth_as_that_of_the_modules():
     reference, fused = pair(NETWORKS["imagenet stem"][0], torch.float32)
     batch = torch.randn(8, 3, 57, 63)

@@ -82,7 +82,16 @@ class CpuEngine:
 
     def evaluate(self, steps: Sequence[ConvolutionWork]) -> None:
         """Compute a block and its transition, whose output is pooled."""
-        self._convolutions("evaluate", steps, map(_forwards, steps, _weights(steps)))
+        weights = _weights(steps)
+        self._convolutions("evaluate", steps, map(_forwards, steps, weights))
+
+    def evaluate_stem(self, images: Tensor, weight: Tensor, norm: BatchNorm, target: Maps) -> bool:
+        """Write the pooled maps of the stem for ImageNet. Returns True: it can."""
+        source = Maps.of(images, measured=False)
+        step = ConvolutionWork(source, norm, weight, target, 0, 0.0, None, 0)
+        (weight,) = _weights([step])
+        self._call("evaluate_stem", target, _forwards(step, weight))
+        return True
 
     def convolve_backward(self, steps: Sequence[ConvolutionWork]) -> list[Tensor]:
         """Add to the gradients of the sources. Returns those of each step's weight, γ and β."""

@@ -74,6 +74,10 @@ class TritonEngine:
             self.convolve([*layers, last._replace(target=fewer)])
             self.average_pool(fewer, target)
 
+    def evaluate_stem(self, images: Tensor, weight: Tensor, norm: BatchNorm, target: Maps) -> bool:
+        """False: the modules of the stem are fast on a GPU."""
+        return False
+
     def convolve_backward(self, steps: Sequence[ConvolutionWork]) -> list[Tensor]:
         """Add to the gradients of the sources. Returns those of each step's weight, γ and β."""
         return convolve_backward(steps, self._packed, self._memory)

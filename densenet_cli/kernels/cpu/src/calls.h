@@ -11,7 +11,7 @@
 struct Convolution {
     int64_t images, height, width;
     int64_t in_channels, out_channels;
-    int64_t size;  // of the kernel, 1 or 3
+    int64_t size;  // of the kernel, 1, 3, or 7: the stem
     int64_t threads;
     const void* input;  // maps
     int64_t input_pitch;

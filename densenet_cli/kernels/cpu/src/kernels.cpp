@@ -1,6 +1,7 @@
 // The functions that Python calls; see densenet_cli/kernels/cpu/engine.py.
 #include "evaluation.h"
 #include "maps.h"
+#include "stem.h"
 
 #ifdef __AMX_BF16__
 #include <sys/syscall.h>
@@ -35,6 +36,7 @@ const Field* densenet_map_work_fields() { return MAP_WORK_FIELDS; }
     void convolve_##name(const Convolution* steps, int64_t count) { convolve<Stored>(steps, count); } \
     void convolve_backward_##name(const Convolution* steps, int64_t count) { convolve_backward<Stored>(steps, count); } \
     void evaluate_##name(const Convolution* steps, int64_t count) { BlockEvaluation<Stored>(steps, count).run(); } \
+    void evaluate_stem_##name(const Convolution* stem) { StemEvaluation<Stored>(*stem).run(); } \
     void copy_##name(const MapWork* w) { Maps<Stored>(*w).copy(); }                                     \
     void correct_##name(const MapWork* w) { Maps<Stored>(*w).correct(); }                               \
     void average_pool_##name(const MapWork* w) { Maps<Stored>(*w).average_pool(); }                     \

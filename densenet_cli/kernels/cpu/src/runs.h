@@ -13,5 +13,5 @@ constexpr int GROUP = 32;  // channels of the input that the backward pass compu
 struct Runs {
     int count;
     int64_t depth;
-    int64_t offset[3];
+    int64_t offset[7];
 };
