@@ -29,6 +29,7 @@ bench: $(INSTALLED) ## time of 10,000 records, sweeps of 1,000 runs, loading ima
 	$(BIN)/python tests/benchmarks/bench_results.py
 	$(BIN)/python tests/benchmarks/bench_sweeps.py
 	$(BIN)/python tests/benchmarks/bench_input.py
+	$(BIN)/python tests/benchmarks/bench_folder.py
 	$(BIN)/python tests/benchmarks/bench_host.py
 	$(BIN)/python tests/benchmarks/bench_networks.py
 	$(BIN)/python tests/benchmarks/bench_libraries.py
