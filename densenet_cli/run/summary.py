@@ -23,12 +23,14 @@ def announce(console: Console, fields: dict[str, Any], folder: Path) -> None:
     is_test = config["task"] == "test"
     network = config["model"].get("name") or config["model"]["_target_"].rpartition(".")[2]
     images = data["sizes"]["test" if is_test else "train"]
-    height, width = data["image_size"]
+    size = "x".join(map(str, data["image_size"]))
+    if not is_test and (side := config["data"].get("train_size")) is not None:
+        size = f"{side}x{side}, tested at {size}"
     kind = "grey images" if data.get("channels") == 1 else "images"
     _say(
         console,
         f"{'testing' if is_test else 'training'} {network}, {fields['parameters']:,} parameters, "
-        f"on {data['name']}, {images:,} {kind} of {height}x{width}{_pack(data)}; "
+        f"on {data['name']}, {images:,} {kind} of {size}{_pack(data)}; "
         f"{_device(fields)}; {relative(folder)}",
     )
     for option, name in (("budget", "budget"), ("recipe.steps", "length")):

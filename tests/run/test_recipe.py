@@ -1,17 +1,19 @@
 """Every optimizer and schedule of torch can be used in a recipe, or is refused in one message."""
 
 import inspect
+import io
 import json
 import signal
 
 import pytest
 import torch
-from tiny_run import TINY
+from rich.console import Console
+from tiny_run import TINY, TINY_PHOTOS
 from torch import optim
 from torch.optim import lr_scheduler
 
 from densenet_cli.options import UserError
-from densenet_cli.run import recipe
+from densenet_cli.run import recipe, summary
 from densenet_cli.training.checkpoints import Checkpoints
 from densenet_cli.training.interruption import Interrupted
 
@@ -166,3 +168,22 @@ def test_a_plateau_that_prefers_a_growing_loss_is_refused(typed):
 def test_a_run_with_each_of_them_is_done(typed, overrides):
     status, stderr = typed(*TINY, *FEW, *overrides)
     assert status == 0, stderr
+
+
+def test_the_modern_recipe_trains_on_mixed_smaller_photos(photos, typed, tmp_path):
+    words = ["recipe=modern_imagenet", "data.batch_size=4", "data.train_size=8", "budget=2epochs"]
+    status, message = typed(*TINY_PHOTOS, *words, "hydra.run.dir=outputs/run")
+    assert status == 0, message
+    assert "% (mixed)  test loss" in (tmp_path / "outputs/run/run.log").read_text()
+    record = json.loads((tmp_path / "outputs/run/run.json").read_text())
+    console = Console(file=io.StringIO(), width=300)
+    summary.announce(console, record, tmp_path)
+    assert "16 images of 8x8, tested at 16x16; " in console.file.getvalue()
+    head = record["multiply_adds"] - 4 * (record["train_multiply_adds"] // (3 * 2 * 16))
+    classifier = -head / 3  # the only part that does not depend on the size: m = 4 (t - c) + c
+    saved = torch.load(tmp_path / "outputs/run/checkpoints/last.ckpt", weights_only=True)
+    assert classifier == saved["state_dict"]["network.classifier.weight"].numel()
+    assert not torch.equal(
+        saved["state_dict"]["network.classifier.weight"],
+        saved["current_model_state"]["network.classifier.weight"],
+    )
