@@ -62,16 +62,32 @@ class Analysis:
                 title = f"{label.title}, untrained"
                 yield replace(label, title=title, trained=label), _untrained(trained)
 
-    def test_images(self, trained: TrainedNetwork) -> Batches:
-        """Test images of the network's own run, preprocessed for the network."""
+    def test_images(self, trained: TrainedNetwork, several_labels: bool = False) -> Batches:
+        """Test images of the network's own run, preprocessed for the network.
+
+        Args:
+            trained: the network.
+            several_labels: whether the study can use images that have several labels.
+
+        Raises:
+            UserError: it cannot, and these can have several; or as `run_images.batches`.
+        """
+        if trained.several_labels and not several_labels:
+            raise UserError(
+                f"{trained.checkpoint}: its images can have several labels; this study asks whether an "
+                "image is classified rightly, and needs images with one label each"
+            )
         return run_images.batches(trained, self.images, self.root)
 
     def each(
-        self, measure: Callable[[TrainedNetwork, Batches], Result], also_untrained: bool = False
+        self,
+        measure: Callable[[TrainedNetwork, Batches], Result],
+        also_untrained: bool = False,
+        several_labels: bool = False,
     ) -> dict[NetworkLabel, Result]:
-        """The result of `measure` for each network with the test images of its run."""
+        """The result of `measure` for each network with the `test_images` of its run."""
         return {
-            label: measure(trained, self.test_images(trained))
+            label: measure(trained, self.test_images(trained, several_labels))
             for label, trained in self.networks(also_untrained)
         }
 

@@ -13,11 +13,6 @@ figures[].note       text   the caption
 figures[].files[]    text   those written; none with --format json alone
 figures[].points[].*  any   what is drawn: the columns of its CSV file
 """
-_CLASSES = """\
-classes[].class          text     those with images, the highest error first
-classes[].error_percent  number
-classes[].images         integer
-"""
 _UNREADABLE = """\
 unreadable[].file    text   images that are left out; then the exit status is 1
 unreadable[].reason  text
@@ -185,15 +180,23 @@ layers[].output_bytes    integer   for one image
 [].file                    text     one object for each image
 [].classes[].class         text     the most probable first
 [].classes[].probability   number   0 to 1
+[].labels                  any      of several labels: those with a probability above 0.5; else null
 """,
     "model evaluate": """\
 images              integer          those that can be read
 crops               integer          of each image, 1 or 10, whose logits are added up
-error_percent       number
+error_percent       number or null   of several labels: 100 % minus the mean AUROC
+balanced_error_percent  number or null   mean over the classes; null if they have like numbers of images
 top5_error_percent  number or null   null for few classes
-loss                number           cross-entropy in nats
+auroc               number or null   0 to 1; null for images with one label each, as f1
+f1                  number or null
+loss                number           of recipe.loss, in nats
+classes[].class          text             by error, the highest first
+classes[].error_percent  number or null   null if no image or every one has the label
+classes[].images         integer          with its label
+classes[].auroc          number or null
+classes[].f1             number or null
 """
-    + _CLASSES
     + _UNREADABLE,
     "model pack": """\
 pack       text              its folder

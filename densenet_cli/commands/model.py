@@ -89,7 +89,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 
     image_batches.limit(args.max_pixels)
     network = trained_network.load(args.run, args.device, args.precision, _trust(args))
-    found = evaluation.evaluate(network, args.folder, args.batch_size, args.ten_crop)
+    found = evaluation.evaluate(network, args.folder, args.batch_size, args.ten_crop, args.data_root)
     if args.format == "json":
         sys.stdout.write(json_document(evaluation.document(found)))
     else:

@@ -34,7 +34,7 @@ SUMMARIES = {
     "list": "the networks that model= knows, with their size and cost",
     "summary": "the layers of a network: shapes, sizes, costs",
     "predict": "the classes that a trained network predicts for images",
-    "evaluate": "the error of a trained network on other images of its classes",
+    "evaluate": "the error of a trained network and of each class, on its test images or others",
     "pack": "photos in a few large files, which are read many times as fast",
     "export": "a trained network as a file: ONNX, torch.export or safetensors",
     "reuse": "which feature maps the layers of a DenseNet use",
@@ -145,11 +145,11 @@ def _add_predict(command: argparse.ArgumentParser) -> None:
 def _add_evaluate(command: argparse.ArgumentParser) -> None:
     _add_run(command)
     command.add_argument(
-        "folder",
-        type=Path,
-        metavar="FOLDER",
-        help="with a folder of images for each class, or a pack of it",
-    )
+        "folder", nargs="?", type=Path, metavar="FOLDER",
+        help="with a folder of images for each class, or a pack of it; default: the test images of the "
+        "run",
+    )  # fmt: skip
+    _add_data_root(command)
     _add_inference(command)
     _add_format(command, "table", "json")
     command.add_argument(
@@ -239,6 +239,10 @@ def _add_runs(command: argparse.ArgumentParser) -> None:
     command.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="runs to compare")
     _add_figures(command)
     _add_trust(command)
+    _add_data_root(command)
+
+
+def _add_data_root(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--data-root", metavar="FOLDER", help="folder of the data, if they have moved since the run"
     )

@@ -21,6 +21,7 @@ from densenet_cli.data.pixel_statistics import CONTRAST, Whitening
 from densenet_cli.files.atomic_file import replace_file
 from densenet_cli.inference.trained_network import TrainedNetwork
 from densenet_cli.options import UserError, not_installed
+from densenet_cli.training.losses import CROSS_ENTROPY
 
 NORMALISATION = "normalisation."  # the names of a whitening's tensors in a file of weights alone
 TOLERANCE = 1e-4  # of the largest logit: other libraries add in another order
@@ -103,6 +104,7 @@ def metadata(trained: TrainedNetwork, form: str) -> dict[str, str]:
         ),  # share of the shorter side that the central crop keeps
         "antialias": json.dumps(trained.antialias),  # of the resizing
         "model": json.dumps(fields["config"]["model"]),
+        **_output(trained),
         "test_error": json.dumps(fields["results"].get("test_error")),
         "densenet_cli": fields.get("versions", {}).get("densenet-cli", ""),
     }
@@ -124,6 +126,16 @@ def _input(scale: Scale | Whitening, channels: int, form: str) -> dict[str, str]
         f"normalisation.mean, times normalisation.matrix; a row is height, width, channels; as {shape}"
     )
     return {"input": text}
+
+
+def _output(trained: TrainedNetwork) -> dict[str, str]:
+    """The metadata about the output; of several labels test_error is 100 % minus the mean AUROC."""
+    is_softmax = trained.loss.kind == CROSS_ENTROPY
+    probabilities = "their softmax" if is_softmax else "the sigmoid of each, its class alone"
+    return {
+        "output": f"logits (N, {len(trained.class_names)}) float32; probabilities: {probabilities}",
+        "several_labels": json.dumps(trained.several_labels),
+    }
 
 
 def _needed(form: str, name: str) -> ModuleType:

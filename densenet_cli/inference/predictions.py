@@ -26,10 +26,12 @@ class Prediction:
     Attributes:
         path: the file.
         classes: names and probabilities, the most probable first.
+        labels: those of several labels that have a probability above 0.5; None if images have one each.
     """
 
     path: str
     classes: list[tuple[str, float]]
+    labels: list[str] | None = None
 
 
 def predict(
@@ -70,14 +72,21 @@ def _predictions(
     for indices, images, unreadable in image_batches.batches(paths, crop, batch_size):
         if indices:
             logits = trained.logits(images)
-            classes = likeliest(logits, top)
-            probabilities = logits.softmax(1).gather(1, classes)
-            for index, labels, values in zip(
-                indices, classes.tolist(), probabilities.tolist(), strict=True
-            ):
-                names = [trained.class_names[label] for label in labels]
-                yield Prediction(paths[index], list(zip(names, values, strict=True)))
+            order = likeliest(logits, top)
+            probabilities = trained.probabilities(logits)
+            rows = zip(indices, order.tolist(), probabilities.tolist(), strict=True)
+            for index, likely, values in rows:
+                classes = [(trained.class_names[one], values[one]) for one in likely]
+                yield Prediction(paths[index], classes, _labels(trained, values))
         yield from unreadable
+
+
+def _labels(trained: TrainedNetwork, probabilities: list[float]) -> list[str] | None:
+    """See Prediction.labels."""
+    if not trained.several_labels:
+        return None
+    pairs = zip(trained.class_names, probabilities, strict=True)
+    return [name for name, probability in pairs if probability > 0.5]
 
 
 def readable(
@@ -97,13 +106,20 @@ def write(predictions: Iterable[Prediction], form: str, file: TextIO) -> None:
 
 
 def _as_table(predictions: Iterable[Prediction], file: TextIO) -> None:
-    headings = ("image", "class", "probability", "next classes")
-    rows = []
+    headings: tuple[str, ...] = ("image", "class", "probability", "next classes")
+    rows: list[tuple[str, ...]] = []
     for prediction in predictions:
-        (name, probability), *others = prediction.classes
-        rest = ", ".join(f"{other} {100 * value:.1f} %" for other, value in others)
-        rows.append((prediction.path, name, f"{100 * probability:.1f} %", rest))
-    console(file).print(table(headings, rows, text=("image", "class", "next classes")))
+        shown = [(name, f"{100 * probability:.1f} %") for name, probability in prediction.classes]
+        if prediction.labels is not None:
+            headings = ("image", "labels", "most probable")
+            rows.append((prediction.path, ", ".join(prediction.labels) or "none", _listed(shown)))
+        else:
+            rows.append((prediction.path, *shown[0], _listed(shown[1:])))
+    console(file).print(table(headings, rows, text=[one for one in headings if one != "probability"]))
+
+
+def _listed(classes: Sequence[tuple[str, str]]) -> str:
+    return ", ".join(" ".join(pair) for pair in classes)
 
 
 def _as_csv(predictions: Iterable[Prediction], file: TextIO) -> None:
@@ -111,12 +127,12 @@ def _as_csv(predictions: Iterable[Prediction], file: TextIO) -> None:
 
 
 def _csv_row(prediction: Prediction) -> dict[str, str]:
-    """Columns file, class, probability, class_2, probability_2, ..."""
+    """Columns file, class, probability, class_2, probability_2, ...; of several labels also labels."""
     row = {"file": prediction.path}
     for place, (name, probability) in enumerate(prediction.classes, start=1):
         suffix = f"_{place}" if place > 1 else ""
         row |= {f"class{suffix}": name, f"probability{suffix}": f"{probability:.6f}"}
-    return row
+    return row if prediction.labels is None else row | {"labels": ";".join(prediction.labels)}
 
 
 def _as_json(predictions: Iterable[Prediction], file: TextIO) -> None:
@@ -127,7 +143,8 @@ def _as_json(predictions: Iterable[Prediction], file: TextIO) -> None:
             {"class": name, "probability": round(probability, 6)}
             for name, probability in prediction.classes
         ]
-        text = json.dumps({"file": prediction.path, "classes": classes}, ensure_ascii=False)
+        found = {"file": prediction.path, "classes": classes, "labels": prediction.labels}
+        text = json.dumps(found, ensure_ascii=False)
         file.write(before + in_json(text))
         before = ",\n"
     file.write("[]\n" if before == "[\n" else "\n]\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor
@@ -30,7 +31,35 @@ def batches(
     Raises:
         UserError: the data are missing, or are not those of the run.
     """
-    options: dict[str, Any] = {**trained.fields["config"]["data"], "batch_size": batch_size}
+    data = _data(trained, root, batch_size=batch_size)
+    pixels, labels = data.some_test_images(images)
+    count = math.ceil(len(labels) / batch_size)
+    parts = zip(pixels.tensor_split(count), labels.tensor_split(count), strict=True)
+    return [(trained.inputs(part), truth) for part, truth in parts]
+
+
+def all_batches(
+    trained: TrainedNetwork, root: str | None, batch_size: int, ten_crop: bool
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """All test images in their order, in batches: (n, H, W, C) uint8, or (n, 10, H, W, C), and labels.
+
+    Args:
+        trained, root: as for `batches`.
+        batch_size: images in a batch, or crops of them.
+        ten_crop: whether to read ten crops of each image.
+
+    Raises: as `batches`.
+    """
+    given = trained.fields["config"]["data"]
+    crops = {"test_crops": 10 if ten_crop else 1} if "test_crops" in given or ten_crop else {}
+    data = _data(trained, root, batch_size=batch_size, **crops)
+    for images, labels, *_ in data.test_dataloader():
+        yield images, labels
+
+
+def _data(trained: TrainedNetwork, root: str | None, **changed: Any) -> ImageData:
+    """The data of a network's run, prepared. Raises UserError as `batches`."""
+    options: dict[str, Any] = {**trained.fields["config"]["data"], **changed}
     folder = next((name for name in ("root", "images") if name in options), None)
     if root is not None and folder is None:
         rule = f"the data of this run, {options['_target_']}, are not read from a folder; leave it out"
@@ -48,10 +77,7 @@ def batches(
         if error.key != f"data.{folder}":
             raise
         raise OptionError("--data-root", error.value, error.rule, error.example) from error
-    pixels, labels = data.some_test_images(images)
-    count = math.ceil(len(labels) / batch_size)
-    parts = zip(pixels.tensor_split(count), labels.tensor_split(count), strict=True)
-    return [(trained.inputs(part), truth) for part, truth in parts]
+    return data
 
 
 def _check_same(trained: TrainedNetwork, data: ImageData, options: dict[str, Any]) -> None:

@@ -21,8 +21,9 @@ from densenet_cli.data.pixel_statistics import Whitening
 from densenet_cli.options import OptionError, UserError
 from densenet_cli.record.run_record import RunRecord, reported_checkpoint
 from densenet_cli.record.trained_on import other_classes
-from densenet_cli.training import allocator, devices
+from densenet_cli.training import allocator, devices, losses
 from densenet_cli.training.checkpoints import load_checkpoint, load_weights
+from densenet_cli.training.losses import Loss
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,20 @@ class TrainedNetwork:
         """Images per device in a batch of its run; equal batches give equal rounding errors."""
         processes = self.fields.get("processes") or 1
         return max(1, self.fields["config"]["data"]["batch_size"] // processes)
+
+    @property
+    def several_labels(self) -> bool:
+        """Whether its images can have several labels: its classes do not exclude each other."""
+        return bool(self.fields["data"].get("several_labels"))
+
+    @property
+    def loss(self) -> Loss:
+        """The loss that its run had on test images."""
+        return Loss(self.fields["config"]["recipe"].get("loss"), self.several_labels)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Of the classes (N, classes): softmax, or of several labels a sigmoid for each."""
+        return losses.probabilities(self.loss.kind, logits)
 
     def arithmetic(self) -> torch.autocast:
         """A context in which the network computes in its precision."""

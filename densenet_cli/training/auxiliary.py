@@ -12,6 +12,9 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
+LossOfBatch = Callable[[Tensor, Tensor], Tensor]
+"""Logits (N, num_classes) and labels -> the mean loss."""
+
 WEIGHT = 0.3  # of the loss of each auxiliary classifier
 
 
@@ -21,7 +24,7 @@ def logits(outputs: Tensor) -> Tensor:
 
 
 def losses(
-    outputs: Tensor, labels: Tensor, loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
+    outputs: Tensor, labels: Tensor, loss: LossOfBatch = F.cross_entropy
 ) -> tuple[Tensor, Tensor]:
     """The mean loss of the network's own logits, and the loss to minimise.
 

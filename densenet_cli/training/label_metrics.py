@@ -53,7 +53,7 @@ class RankingError(LabelMetric):
     def update(self, logits: Tensor, labels: Tensor) -> None:
         """Add a batch: logits (N, labels), labels (N, labels) of 0, 1 and NaN."""
         self.logits.append(logits.clone())  # they are valid until the next pass only
-        self.labels.append(labels.nan_to_num(UNKNOWN).to(torch.int8))
+        self.labels.append(whole(labels))
 
     def compute(self) -> Tensor:
         """The percentage."""
@@ -120,8 +120,16 @@ class MacroF1(LabelMetric):
 
     def compute(self) -> Tensor:
         """The mean."""
-        found = 2 * self.hits / (self.predicted + self.present)
-        return self.mean(found, self.present, self.known - self.present)
+        return self.mean(self.of_each(), self.present, self.known - self.present)
+
+    def of_each(self) -> Tensor:
+        """The F1 of each label, (labels,); NaN if no image has it, nor is said to have it."""
+        return 2 * self.hits / (self.predicted + self.present)
+
+
+def whole(labels: Tensor) -> Tensor:
+    """Labels of 0, 1 and NaN as int8: 0, 1 and UNKNOWN."""
+    return labels.nan_to_num(UNKNOWN).to(torch.int8)
 
 
 def auroc(logits: Tensor, labels: Tensor) -> Tensor:

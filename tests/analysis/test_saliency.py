@@ -33,7 +33,10 @@ def trained(network=None, size=16):
         network(torch.randn(8, 3, size, size))  # for the batch norms
     statistics = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.2]}
     scale = Scale.of(statistics, size, torch.device("cpu"))
-    return TrainedNetwork(network.eval(), CLASSES, (size, size), 3, 1.0, scale, "cpu", False, None, {})
+    fields = {"config": {"recipe": {}}, "data": {}}
+    return TrainedNetwork(
+        network.eval(), CLASSES, (size, size), 3, 1.0, scale, "cpu", False, None, fields
+    )
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class AnalysisOf(Analysis):
     def networks(self, also_untrained=False):
         return ((NetworkLabel(name, "ResNet"), network) for name, network in self.given.items())
 
-    def test_images(self, network):
+    def test_images(self, network, several_labels=False):
         chance = torch.Generator().manual_seed(network.image_size[0])
         pixels = torch.randint(256, (3, *network.image_size, 3), generator=chance).to(torch.uint8)
         return [

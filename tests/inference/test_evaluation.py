@@ -133,9 +133,13 @@ def test_evaluate_gives_the_logits_of_the_run_s_test(typed, monkeypatch, capsys,
     torch.testing.assert_close(found.logits, tested[order], rtol=0, atol=rounding)
     loss = found.measured.pop("loss")
     assert loss == pytest.approx(results["test_loss"], abs=2e-6)
+    names = ("error", "balanced_error", "top5_error")
     assert found.measured == {
-        name: results[f"test_{name}"] for name in ("error", "top5_error") if f"test_{name}" in results
+        name: results[f"test_{name}"] for name in names if f"test_{name}" in results
     }
+    own = evaluate(network, None)  # the test images of the run
+    assert torch.equal(own.logits, tested)
+    assert own.measured == found.measured | {"loss": results["test_loss"]}
     ten = images is photos_by_ten_crops
     predicted = predict(network, found.paths, top=2, ten_crop=ten)
     guesses = [classes[one.classes[0][0]] for one in predicted]

@@ -137,6 +137,18 @@ def test_recorded_steps_give_the_same_bits_as_steps_as_they_come(
     assert True not in recorded.classifier.graphs._recorded  # no smaller batch took the place
 
 
+def test_recorded_steps_measure_several_labels(config, graphs_made, tmp_path):
+    options = config(*OVERRIDES, "recipe.class_weights=balanced", "recipe.label_smoothing=0.1")
+    options["data"]["_target_"] = "findings.Findings"
+    plain = Trained(options, tmp_path / "plain", recorded=False)
+    recorded = Trained(
+        options, tmp_path / "recorded", recorded=True, resume_from=tmp_path / "plain/earlier.ckpt"
+    )
+    assert_equal(plain.state(), recorded.state())
+    assert plain.results.keys() >= {"test_error", "test_f1"}
+    assert [graph.replays for graph in graphs_made if type(graph).__name__ == "FakeStep"] == [1]
+
+
 def test_a_resumed_run_of_recorded_steps_ends_as_the_uninterrupted_one(config, graphs_made, tmp_path):
     options = config(*OVERRIDES, "recipe.mixup=0.2", "recipe.cutmix=1.0")
     whole = Trained(options, tmp_path / "whole", recorded=True)

@@ -22,7 +22,7 @@ def gradients(analysis: Analysis) -> None:
     """
     if analysis.images < 2:
         raise OptionError("--images", analysis.images, "must be 2 or more, for batch norm", 256)
-    measured = analysis.each(_measure, also_untrained=True)
+    measured = analysis.each(_measure, also_untrained=True, several_labels=True)
     norms = {network: own for network, (own, _) in measured.items()}
     analysis.output.write("gradients", figure.draw(norms))
     documents = [{"network": one.title, **passed} for one, (_, passed) in measured.items()]
@@ -31,7 +31,7 @@ def gradients(analysis: Analysis) -> None:
 
 
 def _measure(trained: TrainedNetwork, batches: Batches) -> tuple[list[LayerGradient], dict[str, Any]]:
-    return gradient_norms(trained.network, batches), _units_passed(trained, batches)
+    return gradient_norms(trained.network, batches, trained.loss), _units_passed(trained, batches)
 
 
 def _units_passed(trained: TrainedNetwork, batches: Batches) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def _units_passed(trained: TrainedNetwork, batches: Batches) -> dict[str, Any]:
     if not units:
         return {"units": 0, "unit_kind": None, "units_passed_mean": None}
     kind = "dense layers" if isinstance(units[0], DenseLayer) else "residual blocks"
-    depth = effective_depth(trained.network, units, batches)
+    depth = effective_depth(trained.network, units, batches, trained.loss)
     return {"units": len(units), "unit_kind": kind, "units_passed_mean": depth}
 
 

@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from densenet_cli.analysis.forward import (
     Batches,
@@ -34,7 +35,7 @@ from densenet_cli.analysis.forward import (
 )
 from densenet_cli.analysis.lesions.units import Unit, find_units
 from densenet_cli.options import UserError
-from densenet_cli.training.auxiliary import losses
+from densenet_cli.training.auxiliary import LossOfBatch, losses
 
 STEP = 0.01  # in ln t; the error of the result is STEP² / 6 times the third derivative of ln‖g‖
 
@@ -47,7 +48,12 @@ def branching_units(network: nn.Module) -> list[Unit]:
         return []
 
 
-def effective_depth(network: nn.Module, units: Sequence[Unit], batches: Batches) -> float:
+def effective_depth(
+    network: nn.Module,
+    units: Sequence[Unit],
+    batches: Batches,
+    loss: LossOfBatch = F.cross_entropy,
+) -> float:
     """The mean number of units on the gradient's paths: 0..units, unless paths cancel out.
 
     Batch norm uses batch statistics and dropout is active, as in training. The network is not changed.
@@ -56,29 +62,32 @@ def effective_depth(network: nn.Module, units: Sequence[Unit], batches: Batches)
         network: images -> logits.
         units: the units to count, from `branching_units`.
         batches: one or a few; the result is their mean.
+        loss: logits and labels -> the mean loss.
 
     Raises:
         ValueError: there are no images.
     """
     with mode(network, training=True), same_buffers(network):
-        found = [_of_batch(network, units, *batch) for batch in batches]
+        found = [_of_batch(network, units, *batch, loss) for batch in batches]
     if not found:
         raise no_images()
     return statistics.fmean(found)
 
 
-def _of_batch(network: nn.Module, units: Sequence[Unit], images: Tensor, labels: Tensor) -> float:
+def _of_batch(
+    network: nn.Module, units: Sequence[Unit], images: Tensor, labels: Tensor, loss: LossOfBatch
+) -> float:
     device, factor = device_of(network), torch.ones(())
     inputs = images.detach().to(device).requires_grad_()
     with ExitStack() as hooks:
         for unit in units:
             assert unit.output is not None
             hooks.enter_context(unit.output.register_forward_hook(partial(_scale_back, factor)))
-        _, loss = losses(network(inputs).float(), labels.to(device))
+        _, found = losses(network(inputs).float(), labels.to(device), loss)
     logarithms = []
     for sign in (-1, 1):
         factor.fill_(math.exp(sign * STEP))
-        (gradient,) = torch.autograd.grad(loss, inputs, retain_graph=sign < 0)
+        (gradient,) = torch.autograd.grad(found, inputs, retain_graph=sign < 0)
         logarithms.append(math.log(in_double(gradient).norm()))
     return (logarithms[1] - logarithms[0]) / (2 * STEP)
 

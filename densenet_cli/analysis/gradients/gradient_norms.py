@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from densenet_cli.analysis.forward import Batches, device_of, mode, no_images, same_buffers
-from densenet_cli.training.auxiliary import losses
+from densenet_cli.training.auxiliary import LossOfBatch, losses
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,9 @@ class LayerGradient:
     output: float
 
 
-def gradient_norms(network: nn.Module, batches: Batches) -> list[LayerGradient]:
+def gradient_norms(
+    network: nn.Module, batches: Batches, loss: LossOfBatch = F.cross_entropy
+) -> list[LayerGradient]:
     """Gradients of the training loss at the current weights, in the order in which the layers compute.
 
     Batch norm uses batch statistics and dropout is active, as in training. Layers that stochastic depth
@@ -42,6 +45,7 @@ def gradient_norms(network: nn.Module, batches: Batches) -> list[LayerGradient]:
     Args:
         network: images -> logits.
         batches: one or a few, each of several images, since batch norm needs them.
+        loss: logits and labels -> the mean loss.
 
     Raises:
         ValueError: there are no images.
@@ -52,7 +56,7 @@ def gradient_norms(network: nn.Module, batches: Batches) -> list[LayerGradient]:
         if isinstance(module, (nn.Conv2d, nn.Linear)) and module.weight.requires_grad
     }
     with mode(network, training=True), same_buffers(network):
-        measured = [_of_batch(network, layers, images, labels) for images, labels in batches]
+        measured = [_of_batch(network, layers, images, labels, loss) for images, labels in batches]
     if not measured:
         raise no_images()
     called = max(measured, key=len)  # in order; of these layers, stochastic depth leaves out others
@@ -65,16 +69,20 @@ def gradient_norms(network: nn.Module, batches: Batches) -> list[LayerGradient]:
 
 
 def _of_batch(
-    network: nn.Module, layers: dict[str, nn.Conv2d | nn.Linear], images: Tensor, labels: Tensor
+    network: nn.Module,
+    layers: dict[str, nn.Conv2d | nn.Linear],
+    images: Tensor,
+    labels: Tensor,
+    loss: LossOfBatch,
 ) -> dict[str, tuple[float, float]]:
     """The norms for weights and for outputs, by name, in the order of computation."""
     device, outputs = device_of(network), dict[str, float]()
     with ExitStack() as hooks:
         for name, layer in layers.items():
             hooks.enter_context(layer.register_forward_hook(partial(_watch, outputs, name)))
-        _, loss = losses(network(images.to(device)).float(), labels.to(device))
+        _, minimised = losses(network(images.to(device)).float(), labels.to(device), loss)
     order = list(outputs)
-    gradients = torch.autograd.grad(loss, [layers[name].weight for name in order])
+    gradients = torch.autograd.grad(minimised, [layers[name].weight for name in order])
     weights = [float(gradient.norm()) for gradient in gradients]
     return {name: (weight, outputs[name]) for name, weight in zip(order, weights, strict=True)}
 

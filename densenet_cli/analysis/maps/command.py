@@ -13,6 +13,8 @@ def maps(analysis: Analysis) -> None:
     Raises:
         UserError: a run cannot be used, or its network has no ReLU.
     """
-    found = analysis.each(lambda trained, images: activations(trained.network, images))
+    found = analysis.each(
+        lambda trained, images: activations(trained.network, images), several_labels=True
+    )
     analysis.output.write("maps", figure.draw(found))
     analysis.output.finish([{"network": network.title} for network in found])

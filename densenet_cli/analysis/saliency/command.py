@@ -50,7 +50,9 @@ def saliency(
         if paths:
             images, unreadable = saliency_maps.from_files(trained, paths)
         else:
-            images = saliency_maps.from_batches(trained, analysis.test_images(trained))
+            images = saliency_maps.from_batches(
+                trained, analysis.test_images(trained, several_labels=True)
+            )
         shown.append(images)
         try:
             found[network] = saliency_maps.saliency(trained, images.inputs, class_name, layer, patch)

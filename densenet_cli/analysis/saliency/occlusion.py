@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +13,13 @@ from densenet_cli.analysis.forward import device_of, mode
 from densenet_cli.options import OptionError, whole_number
 
 
-def occlusion(network: nn.Module, images: Tensor, labels: Tensor, patch: int | None = None) -> Tensor:
+def occlusion(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    patch: int | None = None,
+    probabilities: Callable[[Tensor], Tensor] = partial(torch.softmax, dim=1),  # noqa: B008 -- constant
+) -> Tensor:
     """How much the probability of a class drops when a square hides a pixel (section 4.2).
 
     The square is zero, which after normalisation is the mean colour (black if the images are only
@@ -24,6 +32,7 @@ def occlusion(network: nn.Module, images: Tensor, labels: Tensor, patch: int | N
         images: (N, 3, H, W), normalised.
         labels: (N,) the class to explain in each image.
         patch: side of the square in pixels; by default a quarter of the image's shorter side.
+        probabilities: logits -> probabilities of the classes, both (N, classes).
 
     Returns:
         (N, H, W) float32 on the CPU, -1..1; below zero where hiding the pixel raises the probability.
@@ -36,12 +45,12 @@ def occlusion(network: nn.Module, images: Tensor, labels: Tensor, patch: int | N
     drops, squares = torch.zeros(len(images), height, width), torch.zeros(height, width)
     images = images.to(device_of(network))
     with mode(network, training=False), torch.no_grad():
-        whole = _probability(network, images, labels)
+        whole = _probability(probabilities(network(images).float()), labels)
         for top, left in itertools.product(_places(height, side), _places(width, side)):
             rows, columns = slice(top, top + side), slice(left, left + side)
             hidden = images.clone()
             hidden[:, :, rows, columns] = 0
-            drop = whole - _probability(network, hidden, labels)
+            drop = whole - _probability(probabilities(network(hidden).float()), labels)
             drops[:, rows, columns] += drop[:, None, None]
             squares[rows, columns] += 1
     return drops / squares
@@ -60,6 +69,5 @@ def _places(length: int, side: int) -> list[int]:
     return [*range(0, length - side, max(1, side // 2)), length - side]
 
 
-def _probability(network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-    probabilities = network(images).float().softmax(1).cpu()
-    return probabilities.gather(1, labels.cpu()[:, None])[:, 0]
+def _probability(probabilities: Tensor, labels: Tensor) -> Tensor:
+    return probabilities.cpu().gather(1, labels.cpu()[:, None])[:, 0]

@@ -27,7 +27,7 @@ class Images:
 
     Attributes:
         names: files, or numbers of test images.
-        classes: the true class of each; None if it is not known.
+        classes: the true class of each, or its labels; None if it is not known.
         inputs: (n, 3, H, W), normalised.
     """
 
@@ -80,7 +80,7 @@ def saliency(
     names, network = trained.class_names, trained.network
     with torch.no_grad():
         logits = torch.cat([network(part).float().cpu() for part in inputs.split(BATCH)])
-    probabilities, predicted = logits.softmax(1), logits.argmax(1)
+    probabilities, predicted = trained.probabilities(logits), logits.argmax(1)
     confidence = probabilities.gather(1, predicted[:, None])[:, 0]
     labels = predicted
     if class_name is not None:
@@ -93,15 +93,23 @@ def saliency(
         probabilities.gather(1, labels[:, None])[:, 0],
         trained.pixels(inputs),
         torch.cat([grad_cam(network, *part, layer) for part in parts]),
-        torch.cat([occlusion(network, *part, patch) for part in parts]),
+        torch.cat([occlusion(network, *part, patch, trained.probabilities) for part in parts]),
     )
 
 
 def from_batches(trained: TrainedNetwork, batches: Batches) -> Images:
     """The test images of a run, in batches of inputs and labels, with the names 1, 2, ..."""
-    labels = [trained.class_names[label] for _, truth in batches for label in truth]
+    labels = [_named(trained, label) for _, truth in batches for label in truth]
     inputs = torch.cat([images for images, _ in batches])
     return Images([str(number) for number in range(1, len(labels) + 1)], labels, inputs)
+
+
+def _named(trained: TrainedNetwork, label: Tensor) -> str:
+    """The name of a label; of several labels the names of those that are present."""
+    if label.ndim == 0:
+        return trained.class_names[label]
+    names = [trained.class_names[index] for index in (label == 1).nonzero().flatten()]
+    return ", ".join(names) or "none"
 
 
 def from_files(trained: TrainedNetwork, paths: Sequence[str]) -> tuple[Images, list[Unreadable]]:
