@@ -38,6 +38,11 @@ def test_the_library_compiles_for(target):
     assert answer.returncode == 0, f"{shlex.join(command)}: {answer.stderr}"
 
 
+def test_options_typed_with_the_compiler_belong_to_the_file_s_name():
+    keys = {compilation._key(words) for words in (["c++"], ["c++", "-mno-avx512f"], ["c++", "-O1"])}
+    assert len(keys) == 3
+
+
 @pytest.mark.parametrize("fields", ["swapped", "one less", "of another size"])
 def test_a_struct_that_differs_from_the_library_s_is_refused(fields):
     library = compilation.load()

@@ -149,7 +149,7 @@ def _key(compiler: list[str]) -> str:
     version = subprocess.run([*compiler, "--version"], capture_output=True, check=False).stdout
     for part in (
         version,
-        " ".join(OPTIONS).encode(),
+        shlex.join([*compiler, *OPTIONS]).encode(),
         platform.platform().encode(),
         _processor().encode(),
     ):
