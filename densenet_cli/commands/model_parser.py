@@ -19,6 +19,7 @@ examples:
   densenet-model predict outputs/RUN photo.jpg holiday/
   densenet-model predict outputs/RUN holiday/ --format csv --output holiday.csv --ten-crop
   densenet-model evaluate outputs/RUN other-photos/
+  densenet-model evaluate outputs/RUN hospital/labels.csv
   densenet-model pack photos/ --size 256 --output photos.pack
   densenet-model export outputs/RUN --format onnx --output flowers.onnx --check holiday/
   densenet-model reuse outputs/RUN
@@ -146,10 +147,13 @@ def _add_evaluate(command: argparse.ArgumentParser) -> None:
     _add_run(command)
     command.add_argument(
         "folder", nargs="?", type=Path, metavar="FOLDER",
-        help="with a folder of images for each class, or a pack of it; default: the test images of the "
-        "run",
+        help="with a folder of images for each class, or a pack of it; or a table of images, as "
+        "data.table: .csv, .tsv, .parquet; default: the test images of the run",
     )  # fmt: skip
-    _add_data_root(command)
+    command.add_argument(
+        "--data-root", metavar="FOLDER",
+        help="folder of the run's data, if they have moved since; or of the images of a table",
+    )  # fmt: skip
     _add_inference(command)
     _add_format(command, "table", "json")
     command.add_argument(

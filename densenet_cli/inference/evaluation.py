@@ -15,6 +15,7 @@ from torch import Tensor
 from densenet_cli.data.folder_layout import labelled_splits, split_folders, subfolders
 from densenet_cli.data.image_files import LeftOut
 from densenet_cli.data.pack import Pack, PackedPath, is_pack
+from densenet_cli.data.table_for_network import files_to_test
 from densenet_cli.figures.terminal import console, table
 from densenet_cli.inference import image_batches, run_images
 from densenet_cli.inference.image_batches import Unreadable
@@ -105,15 +106,17 @@ def evaluate(
     Args:
         trained: the network.
         root: root/<class>/...; if it has train/ and test/ or val/, the images of test/, else of val/.
-            Or a pack of such a folder.
+            Or a pack of such a folder; or a table of images, see `table_for_network.files_to_test`.
             None: the test images of the network's own run.
         batch_size: images, or crops of them, at a time; None: as in the network's run.
         ten_crop: whether to add up the logits of ten crops of each image, which takes ten times as
             long; None: as in the run's own test, data.test_crops.
-        data_root: with root None, the folder of the run's data, if they have moved; else None.
+        data_root: with root None, the folder of the run's data, if they have moved, else None; with a
+            table, the folder of its images, None: that of the table.
 
     Raises:
-        OptionError: the network does not know a class of the folder, or its images have several labels.
+        OptionError: the network does not know a class of the images; or it is for images with several
+            labels, which no folder can hold.
         UserError: none of the images can be read; ten crops are asked for and the network takes images
             whole; or the data of the run are missing or have changed.
     """
@@ -129,7 +132,8 @@ def evaluate(
         batches = _of_run(trained, data_root, batch_size, ten_crop, found)
     else:
         at_once = max(1, batch_size // 10) if ten_crop else batch_size
-        batches = _of_folder(trained, root, at_once, ten_crop, found)
+        files = _labelled(trained, root, data_root)
+        batches = _of_files(trained, root, files, at_once, ten_crop, found)
     for images, labels in batches:
         logits = trained.logits(images)
         found.logits.append(logits)
@@ -167,17 +171,15 @@ def _of_run(
         yield images, labels
 
 
-def _of_folder(
-    trained: TrainedNetwork, root: Path, batch_size: int, ten_crop: bool, found: _Found
+def _of_files(
+    trained: TrainedNetwork,
+    root: Path,
+    files: _Labelled,
+    batch_size: int,
+    ten_crop: bool,
+    found: _Found,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images and labels of a folder."""
-    if trained.several_labels:
-        rule = (
-            "holds one class for each image, and images of this network can have several labels; leave "
-            "it out to evaluate the test images of the run"
-        )
-        raise OptionError("FOLDER", root, rule)
-    files = _files(root, trained.class_names)
+    """Images and labels of a folder, a pack or a table."""
     crop = trained.ten_crops if ten_crop else trained.crop
     for indices, images, unreadable in image_batches.batches(files.paths, crop, batch_size):
         found.unreadable.extend(unreadable)
@@ -243,10 +245,35 @@ def document(evaluation: Evaluation) -> dict[str, Any]:
 
 
 class _Labelled(NamedTuple):
-    """Images, as files or PackedPath, and (n,) the network's labels of them."""
+    """Images, as files or PackedPath, and the network's labels of them: (n,), or (n, classes)."""
 
     paths: Sequence[str]
     labels: np.ndarray
+
+
+def _labelled(trained: TrainedNetwork, root: Path, data_root: str | None) -> _Labelled:
+    """The images of a folder, a pack or a table."""
+    if root.is_file():
+        return _of_table(trained, root, data_root)
+    if trained.several_labels:
+        rule = (
+            "holds one class for each image, and images of this network can have several labels; name "
+            "a table of them, or leave it out to evaluate the test images of the run"
+        )
+        raise OptionError("FOLDER", root, rule)
+    return _files(root, trained.class_names)
+
+
+def _of_table(trained: TrainedNetwork, root: Path, data_root: str | None) -> _Labelled:
+    options, several = trained.fields["config"]["data"], trained.several_labels
+    try:
+        files = files_to_test(root, data_root, options, trained.class_names, several)
+    except OptionError as error:
+        names = {"table": "TABLE", "images": "--data-root"}
+        if error.key in names:
+            raise OptionError(names[error.key], error.value, error.rule) from error
+        raise UserError(f"{root}: {error.rule}") from error
+    return _Labelled(files.paths, files.labels)
 
 
 def _files(root: Path, class_names: Sequence[str]) -> _Labelled:

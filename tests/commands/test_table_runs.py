@@ -47,11 +47,16 @@ def _rows(folder="xrays"):
         return list(csv.reader(stream))[1:]
 
 
+def _text(name):
+    Path(name).write_text("x")
+    return name
+
+
 def record(folder="run"):
     return json.loads(Path(folder, "run.json").read_text())
 
 
-def test_several_labels_an_image(typed, results):
+def test_several_labels_an_image(typed, results, densenet_model):
     status, said = typed(*MULTI, "recipe.optimizer.lr=0.05", "epochs=5", "hydra.run.dir=run")
     assert status == 0, said
     fields = record()
@@ -61,9 +66,26 @@ def test_several_labels_an_image(typed, results):
     assert fields["config"]["data"]["table"] == "xrays/labels.csv"
     assert fields["results"]["test_error"] < 25  # 100 % minus the AUROC; 50 by chance
     assert "AUROC" in results("table", "run")
+    status, out, _ = densenet_model("evaluate", "run", "--format", "json")
+    own = json.loads(out)
+    assert own["error_percent"] == pytest.approx(fields["results"]["test_error"], abs=0.5)
+    test = set(Path("xrays/test_list.txt").read_text().split())
+    _write("xrays/other.csv", [row for row in _rows() if row[0] in test])
+    status, out, _ = densenet_model("evaluate", "run", "xrays/other.csv", "--format", "json")
+    assert (status, json.loads(out)) == (0, own)
+    columns = [[name, *(int(one in label) for one in FINDINGS)] for name, label, _ in _rows()]
+    _write("columns.csv", [row for row in columns if row[0] in test], ("image", *FINDINGS))
+    words = ("evaluate", "run", "columns.csv", "--data-root", "xrays", "--format", "json")
+    assert json.loads(densenet_model(*words)[1]) == own
+    status, out, _ = densenet_model("predict", "run", "xrays/images_0", "--format", "json")
+    assert {one["class"] for one in json.loads(out)[0]["classes"]} == set(FINDINGS)
+    message = densenet_model("evaluate", "run", "columns.csv")[2]
+    assert "no column of columns.csv names files in ." in message
+    message = densenet_model("evaluate", "run", "xrays")[2]
+    assert "FOLDER=xrays: holds one class for each image, and images of this network" in message
 
 
-def test_one_label_an_image(typed):
+def test_one_label_an_image(typed, densenet_model):
     rows = [
         [name.removesuffix(".png"), label.split("|")[0], patient] for name, label, patient in _rows()
     ]
@@ -75,6 +97,14 @@ def test_one_label_an_image(typed):
     assert fields["data"]["sizes"] == {"train": 42, "validation": 6, "test": 12}
     assert len(fields["class_weights"]) == 3
     assert "test_balanced_error_last" in fields["results"]
+    _write("other.csv", [row for row in rows if row[1] != "Edema"], ("file", "label", "patient"))
+    words = ("evaluate", "run", "other.csv", "--data-root", "xrays", "--format", "json")
+    status, out, _ = densenet_model(*words)
+    assert (status, json.loads(out)["images"]) == (0, len([row for row in rows if row[1] != "Edema"]))
+    _write("other.csv", [[rows[0][0], "Hernia", 0], *rows[1:]])
+    message = densenet_model(*words)[2]
+    assert "other.csv: has classes that the network does not know: Hernia; it knows Edema" in message
+    assert "TABLE=pyproject.txt" in densenet_model("evaluate", "run", _text("pyproject.txt"))[2]
 
 
 @pytest.mark.slow
