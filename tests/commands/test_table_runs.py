@@ -79,8 +79,8 @@ def test_several_labels_an_image(typed, results, densenet_model):
     assert json.loads(densenet_model(*words)[1]) == own
     status, out, _ = densenet_model("predict", "run", "xrays/images_0", "--format", "json")
     assert {one["class"] for one in json.loads(out)[0]["classes"]} == set(FINDINGS)
-    message = densenet_model("evaluate", "run", "columns.csv")[2]
-    assert "no column of columns.csv names files in ." in message
+    message = densenet_model("evaluate", "run", "columns.csv", "--data-root", "xrays/images_0")[2]
+    assert "--data-root=xrays/images_0: 12 of 21 images of the column image are not there" in message
     message = densenet_model("evaluate", "run", "xrays")[2]
     assert "FOLDER=xrays: holds one class for each image, and images of this network" in message
 
