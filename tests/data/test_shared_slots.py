@@ -8,7 +8,7 @@ import torch
 from image_folders import fill, folder
 from training_batches import same, training_batches
 
-from densenet_cli.data.loader import LazyLoader, are_forked
+from densenet_cli.data.loader import LazyLoader, Packed, are_forked
 from densenet_cli.data.shared_slots import SharedSlots
 
 pytestmark = [
@@ -100,3 +100,14 @@ def test_a_skipped_image_is_known_whoever_changes_its_batch(tmp_path):
     data.trainer = CPU
     training_batches(data, 0)
     assert list(data.skipped.found["train"]) == [str(broken)]
+
+
+def test_a_pinned_batch_leaves_its_slot(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "pin_memory", torch.Tensor.clone)
+    slots = SharedSlots(1, 12)
+    slots.begin()
+    batch = Numbers()[4]
+    packed = pickle.loads(pickle.dumps(Packed.of(batch, slots, slots.claim()))).pin_memory()
+    assert slots.claim() == 0
+    slots.write(0, torch.zeros(12, dtype=torch.uint8))
+    assert same([packed.batch()], [batch])
