@@ -2,8 +2,6 @@
 
 import json
 import os
-import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,25 +13,6 @@ from json_shape import check
 from tiny_run import TINY
 
 WHOLE = ["--size", "whole"]
-SMALL_SHARDS = """
-import sys
-from densenet_cli.data import pack_writer
-from densenet_cli.commands.model import main
-pack_writer.SHARD_IMAGES = 40
-sys.argv[0] = "densenet-model"
-main()
-"""
-
-
-def pack_command(*words):
-    return subprocess.Popen(
-        [sys.executable, "-c", SMALL_SHARDS, "pack", *map(str, words)],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-
-
-def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
 
 
 def test_a_pack_is_evaluated_as_its_folder_is(trained_run, densenet_model, tmp_path):
@@ -83,59 +62,17 @@ def test_messages_name_what_was_typed(trained_run, densenet_model, tmp_path):
 
 
 @pytest.mark.slow
-def test_packing_survives_kills_at_any_moment(tmp_path):
-    photos = tmp_path / "photos"
-    write_images(photos, 200, seed=0)  # 15 shards
-    words = [photos, "--size", "8", "--output"]
-    whole = pack_command(*words, tmp_path / "whole.pack")
-    began = time.monotonic()
-    assert whole.wait() == 0
-    lasted, file = time.monotonic() - began, tmp_path / "a.pack"
-    chance, kills = random.Random(0), 0
-    while kills < 15:
-        process = pack_command(*words, file)
-        try:
-            process.wait(chance.uniform(0.5, 1.1) * lasted)
-            assert process.returncode == 0, process.stdout.read()
-            if kills < 8:
-                shutil.rmtree(file)
-            else:
-                break
-        except subprocess.TimeoutExpired:
-            is_whole = (file / "pack.json").exists()
-            process.kill()
-            process.wait()
-            kills += 1
-            if is_whole:
-                assert contents(file).items() >= contents(tmp_path / "whole.pack").items()
-    assert kills >= 3
-    process = pack_command(*words, file)
-    assert process.wait() == 0, process.stdout.read()
-    assert contents(file) == contents(tmp_path / "whole.pack")
-
-
-@pytest.mark.slow
-def test_several_processes_make_a_pack_once(tmp_path):
-    write_images(tmp_path / "photos", 200, seed=0)
-    words = [tmp_path / "photos", "--size", "8", "--output", tmp_path / "a.pack"]
-    processes = [pack_command(*words) for _ in range(3)]
-    answers = [process.communicate()[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0, 0], answers
-    assert sum("waiting: another process is packing" in answer for answer in answers) <= 2
-    process = pack_command(*words[:-1], tmp_path / "b.pack")
-    assert process.wait() == 0
-    assert contents(tmp_path / "a.pack") == contents(tmp_path / "b.pack")
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("packed", [True, False], ids=["data.pack", "data.root"])
 def test_a_killed_run_resumes_from_a_pack_bit_for_bit(packed, tmp_path):
     write_images(tmp_path / "photos" / "train", 60, seed=0)
     write_images(tmp_path / "photos" / "test", 5, seed=1)
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     if not packed:
-        process = pack_command(tmp_path / "photos", "--size", "20", "--output", tmp_path / "a.pack")
-        assert process.wait() == 0
+        subprocess.run(
+            [sys.executable, "-m", "densenet_cli.commands.model", "pack", "photos", "--size", "20",
+             "--output", "a.pack"],
+            cwd=tmp_path, check=True,
+        )  # fmt: skip
 
     def start(folder):
         data = (
