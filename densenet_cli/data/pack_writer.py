@@ -168,6 +168,8 @@ class _Maker:
 
     def _begin(self) -> None:
         """Begin a pack, or continue one of the same images; one of other images is begun anew."""
+        for partial in self.folder.glob(".*.partial*"):  # of processes that were killed
+            partial.unlink()
         plan = {"key": self.what.key, "packing": asdict(self.packing), "images": self.images}
         with contextlib.suppress(FileNotFoundError, UnreadableFile):
             if read_json(self.folder / PLAN) == plan:

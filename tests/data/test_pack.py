@@ -321,3 +321,17 @@ def test_equal_images_in_two_splits_are_named(tmp_path, caplog):
     shutil.copy(root / "train/ant/0.png", root / "test/bee/copy.png")
     folder(root, pack=str(tmp_path / "a.pack"))
     assert "1 of 10 test images are also training images" in caplog.text
+
+
+def test_broken_images_are_skipped_as_in_the_folder(tmp_path):
+    root, file = fill(tmp_path / "photos", 3), str(tmp_path / "a.pack")
+    for name in ("train/bee/1.png", "test/cat/2.png"):
+        (root / name).write_bytes((root / name).read_bytes()[:200])
+    options = {"skip_broken": True, "check": False}
+    pictures = batches(folder(root, **options))
+    packed = folder(root, pack=file, **RAW, **options)
+    assert_equal(batches(packed), pictures)
+    assert_equal(batches(folder(file, **options)), pictures)
+    assert Pack(tmp_path / "a.pack").facts["broken"].keys() == {"4", "17"}
+    with pytest.raises(UserError, match="2 of 18 images"):
+        folder(root, pack=file, **RAW)

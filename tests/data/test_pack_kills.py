@@ -69,7 +69,8 @@ def test_a_pack_is_the_same_after_kills_at_any_moment(whole, tmp_path):
     process, _ = started(root, file)
     process.join()
     assert process.exitcode == 0
-    assert contents(file) == expected
+    assert contents(file).items() >= expected.items()
+    assert not list(file.glob(".*.partial*"))
     assert np.all(Pack(file).index["length"] > 0)
 
 
