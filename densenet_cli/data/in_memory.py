@@ -36,8 +36,8 @@ log = logging.getLogger(__name__)
 class Labelled:
     """Images (N, H, W, C) uint8, C = 3 or 1, and their labels.
 
-    Labels are (N,) int64, counted from 0; or (N, classes) float32 of 0 and 1, if the data set says by
-    `several_labels` that an image can have several.
+    Labels are (N,) int64, counted from 0; or (N, classes) float32 of 0, 1 and NaN (not known), if the
+    data set says by `several_labels` that an image can have several.
     """
 
     images: Tensor
@@ -305,8 +305,8 @@ def _check_several_labels(name: str, part: Labelled, classes: int) -> None:
     if labels.dtype != torch.float32 or labels.shape != (len(part.images), classes):
         rule = f"must be a tensor of float32, {len(part.images)} x {classes}: images x class names"
         raise UserError(f"{name} labels: {rule}; they are {_shape(labels)} of {labels.dtype}")
-    if not ((labels == 0) | (labels == 1)).all():
-        raise UserError(f"{name} labels: must be 0 or 1")
+    if not ((labels == 0) | (labels == 1) | labels.isnan()).all():
+        raise UserError(f"{name} labels: must be 0, 1, or NaN where it is not known")
 
 
 def _shape(tensor: Tensor) -> str:

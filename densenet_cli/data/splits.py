@@ -126,8 +126,8 @@ def stratified(labels: np.ndarray, images: int) -> tuple[np.ndarray, np.ndarray]
     (largest remainder method), and so that no class gives its last image if that can be avoided.
 
     Args:
-        labels: class of each image, (n,); or (n, classes) of 0 and 1, if an image can have several
-            labels: it then counts as of its rarest one.
+        labels: class of each image, (n,); or (n, classes) of 0, 1 and NaN (not known), if an image can
+            have several labels: it then counts as of its rarest one.
         images: the size of the second part, less than n.
     """
     shuffle = np.random.RandomState(SPLIT_SEED)
@@ -147,6 +147,7 @@ def stratified(labels: np.ndarray, images: int) -> tuple[np.ndarray, np.ndarray]
 
 def _rarest(labels: np.ndarray) -> np.ndarray:
     """The label of each image that the fewest images have; images without labels are a class too."""
+    labels = np.nan_to_num(labels)
     counts = labels.sum(0)
     images_with = np.where(labels > 0, counts, np.inf)
     return np.where(labels.any(1), images_with.argmin(1), labels.shape[1])

@@ -261,6 +261,9 @@ def _labelled(trained: TrainedNetwork, root: Path, data_root: str | None) -> _La
             "a table of them, or leave it out to evaluate the test images of the run"
         )
         raise OptionError("FOLDER", root, rule)
+    if data_root is not None:
+        rule = "is for a table, or the test images of the run; a folder has its own: leave out one"
+        raise OptionError("--data-root", data_root, rule)
     return _files(root, trained.class_names)
 
 

@@ -29,6 +29,12 @@ def test_a_missing_device_is_refused(trained_run, densenet_model, monkeypatch):
     assert "--device=cuda: torch finds no such device; for example --device=cpu" in message
 
 
+def test_a_folder_for_the_data_of_the_run_is_refused_beside_other_images(trained_run, densenet_model):
+    status, _, message = densenet_model("evaluate", *trained_run, "--data-root", "x")
+    assert status == 1
+    assert "--data-root=x: is for a table, or the test images of the run" in message
+
+
 def test_unknown_classes_are_refused(trained_run, densenet_model, tmp_path):
     write_images(tmp_path / "more", 1, seed=2)
     (tmp_path / "more" / "sea").rename(tmp_path / "more" / "lake")

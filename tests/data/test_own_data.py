@@ -166,7 +166,7 @@ def test_images_may_have_several_labels_or_none():
     [
         (LABELS, "must be a tensor of float32, 4 x 2: images x class names; they are 4 of torch.int64"),
         (SEVERAL[:, :1], "must be .*; they are 4 x 1 of torch.float32"),
-        (SEVERAL * 2, "must be 0 or 1"),
+        (SEVERAL * 2, "must be 0, 1, or NaN"),
     ],
 )
 def test_several_labels_that_cannot_be_used_are_refused_with_the_reason(labels, fault):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 
+import findings
 import pytest
 import torch
 from tiny_run import TINY
@@ -294,3 +295,25 @@ def test_a_damaged_checkpoint_is_named(typed, tmp_path):
     status, message = typed("resume=outputs/run")
     assert status == 1
     assert "last.ckpt: cannot be read as a checkpoint" in message
+
+
+@pytest.mark.slow
+def test_a_killed_run_with_several_labels_ends_as_the_uninterrupted_one(
+    tmp_path, interrupted, monkeypatch
+):
+    """AUROC and F1 of an epoch that was killed and resumed are those of the whole epoch."""
+    for name, value in findings.environment().items():
+        monkeypatch.setenv(name, value)
+    words = [*TINY, *findings.words_for(tmp_path), "epochs=3", "recipe.class_weights=balanced"]
+    words += ["recipe.batch_size=8", "data.validation=60", "checkpoint_minutes=0.0001"]
+    command = [sys.executable, "-m", "densenet_cli.commands.run"]
+    whole = [*command, *words, "hydra.run.dir=outputs/whole"]
+    subprocess.run(whole, cwd=tmp_path, check=True, timeout=200)
+    once = "outputs/run/checkpoints/last.ckpt"
+    status, _ = interrupted(*words, "hydra.run.dir=outputs/run", once=once, send=signal.SIGKILL)
+    assert status == -9
+    position = checkpoints.position(checkpoints.load_checkpoint(tmp_path / once))
+    assert position < (3, 0)
+    resume = [*command, "resume=outputs/run", "trust=findings.Findings"]
+    subprocess.run(resume, cwd=tmp_path, check=True, timeout=200)
+    _assert_equal(tmp_path / "outputs/run", tmp_path / "outputs/whole")
