@@ -122,7 +122,7 @@ def test_a_run_whose_images_have_moved_resumes_and_one_whose_labels_have_changed
     _write("other.csv", [[rows[0][0], "Pneumonia", rows[0][2]], *rows[1:]])
     status, said = typed("resume=run", *moved, "data.table=other.csv", "data.images=moved")
     assert status == 1
-    assert "data.table=other.csv: holds other images than the run began with: class 3 of 3" in said
+    assert "holds other images than the run began with: class 3 of 3, Pneumonia, is new" in said
     _write("other.csv", [[rows[0][0], "Edema|Mass", rows[0][2]], *rows[1:]])
     status, said = typed("resume=run", *moved, "data.table=other.csv", "data.images=moved")
     assert "the number of images is the same, but" in said
