@@ -189,7 +189,7 @@ def _resume(folder: Path, overrides: list[str], trust: Trust) -> int:
         )
         with composing():
             # ++: options of the data set of this run, which need not be those of the default
-            added = [f"++{one.lstrip('+')}" for one in changes]
+            added = [f"++{one.lstrip('+')}" if key(one) in OF_IMAGES else one for one in changes]
             composed = resolved(compose([*kept, *added]))
         for name in map(key, changes):
             section, _, option = name.partition(".")

@@ -37,6 +37,7 @@ def digits(rank=0, processes=1, **options):
 def test_a_batch_of_resident_images_is_the_same_to_the_last_bit(options, workers, monkeypatch):
     expected = [training_batches(digits(**options), epoch) for epoch in (0, 1)]
     monkeypatch.setattr(resident, "fit", lambda images, device: True)
+    monkeypatch.setattr(Digits, "_trains_on_cpu", lambda self: False)  # where nothing is resident
     data = digits(**options, num_workers=workers)
     assert all(same(training_batches(data, epoch), expected[epoch]) for epoch in (0, 1))
     indices, draws = next(iter(data.train_dataloader()))

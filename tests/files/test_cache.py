@@ -135,7 +135,7 @@ def test_measurements_and_checks_are_not_cached(home, monkeypatch):
     known = Measurements()
     assert known.measure({}).parameters == 7
     assert known.get({}).parameters == 7
-    assert image_check._cache_file(Path("photos")) is None
+    assert image_check._cache_file(Path("photos"), "") is None
     assert (cache_folder("kernels") is None) == (home == "none")
 
 

@@ -98,6 +98,10 @@ RULES = {
         452, 32, 150, [(0, 2e-3), (1, 2e-3 / 1.01), (100, 2e-3 / 2), (149, 2e-3 / 2.49)],
     ),
     "adamw_cosine": Rule("torch's OneCycleLR: to 1 at 0.1", 192, 64, 300, ADAMW),
+    "modern_imagenet": Rule(
+        "torch's OneCycleLR: from 1/100 to 1 at 0.05, to 1/100e4; torchvision's 0.5 for 1024 images",
+        2560, 256, 1000, [(0, 0.125 / 100), (0.05 * 1000 - 1, 0.125), (999, 0.125 / 100 / 1e4)],
+    ),
 }  # fmt: skip
 
 
@@ -114,8 +118,10 @@ class Trainer:
 def schedule_of(config, images):
     """A classifier with the recipe's schedule, its optimizer, and the number of steps of an epoch."""
     data = SimpleNamespace(
-        sizes={"train": images}, batch_size=config["data"]["batch_size"], image_size=(2, 2), channels=3,
-        num_classes=2, evaluation_split="validation",
+        sizes={"train": images}, batch_size=config["data"]["batch_size"], image_size=(2, 2),
+        train_image_size=(2, 2), channels=3,
+        class_names=["a", "b"], num_classes=2, several_labels=False, skip_broken=False,
+        evaluation_split="validation",
         epoch_order=lambda world_size: EpochOrder(images, config["data"]["batch_size"], seed=0),
     )  # fmt: skip
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
@@ -169,7 +175,7 @@ def test_the_learning_rates_are_those_of_the_source(recipe, config):
     assert configuration["data"]["batch_size"] == rule.batch_size
     rates = advanced(configuration, rule.images, rule.errors)
     assert len(rates) == rule.steps
-    if recipe in ("one_cycle", "adamw_cosine", "inverse_time"):
+    if recipe in ("one_cycle", "adamw_cosine", "inverse_time", "modern_imagenet"):
         found = [(step, rates[round(step)]) for step, _ in rule.rates]
         assert max(rates) == pytest.approx(max(rate for _, rate in rule.rates))
     else:
