@@ -109,12 +109,18 @@ def test_the_first_study_says_what_its_records_say(text):
 
 
 @pytest.mark.parametrize(
-    ("folder", "trained"), [("equal_parameters", "10 epochs"), ("equal_cost", "equal cost")]
+    ("folder", "label"),
+    [
+        ("equal_parameters", "10 epochs"),
+        ("equal_cost", "equal cost"),
+        ("weight_decay_densenet", "DenseNet"),
+        ("weight_decay_resnet", "ResNet"),
+    ],
 )
-def test_the_decided_study_says_what_its_records_say(folder, trained):
+def test_a_decided_study_says_what_its_records_say(folder, label):
     answer = _shell(f"densenet-results decide outputs/decided/{folder} --format markdown", PROJECT)
     made = [(network, *rest) for network, _, *rest in _rows(answer.stdout)]
-    assert [row[1:] for row in _rows(STUDIES) if row[0] == trained] == made
+    assert [row[1:] for row in _rows(STUDIES) if row[0] == label] == made
     assert len(made) == 2
 
 
