@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+import torch
 from colour_images import write_images
 from json_shape import check
 from tiny_run import TINY
@@ -74,29 +75,40 @@ def test_a_killed_run_resumes_from_a_pack_bit_for_bit(packed, tmp_path):
             cwd=tmp_path, check=True,
         )  # fmt: skip
 
-    def start(folder):
+    def start(*words):
+        return subprocess.Popen(
+            [sys.executable, "-m", "densenet_cli.commands.run", *words],
+            cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    def train(folder):
         data = (
             ["data.root=photos", "data.pack=true", "data.pack_size=20", "data.pack_quality=raw"]
             if packed
             else ["data.root=a.pack"]
         )
-        return subprocess.Popen(
-            [sys.executable, "-m", "densenet_cli.commands.run", *TINY, "data=image_folder", *data,
-             "data.image_size=16", "data.num_workers=1", "trainer.precision=32-true", "epochs=4",
-             "recipe.batch_size=4", "checkpoint_minutes=0.002", f"hydra.run.dir={folder}"],
-            cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        return start(
+            *TINY, "data=image_folder", *data, "data.image_size=16", "data.num_workers=1",
+            "trainer.precision=32-true", "epochs=4", "recipe.batch_size=4", "checkpoint_minutes=0.002",
+            f"hydra.run.dir={folder}",
         )  # fmt: skip
 
-    whole = start("whole")
+    whole = train("whole")
     assert whole.wait() == 0, whole.stdout.read()
-    killed, metrics = start("killed"), tmp_path / "killed" / "metrics.csv"
+    killed, metrics = train("killed"), tmp_path / "killed" / "metrics.csv"
     while not metrics.exists() or len(metrics.read_text().splitlines()) < 3:
         assert killed.poll() is None, killed.stdout.read()
         time.sleep(0.01)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
-    again = start("killed")
+    again = start("resume=killed")
     assert again.wait() == 0, again.stdout.read()
+    weights = [
+        torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for name in ("whole", "killed")
+    ]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
     records = [json.loads((tmp_path / name / "run.json").read_text()) for name in ("whole", "killed")]
     assert records[0]["results"] == records[1]["results"]
     assert records[0]["data"] == records[1]["data"]
