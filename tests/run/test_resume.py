@@ -82,17 +82,28 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(
     _assert_equal(broken, whole)
 
 
+@pytest.fixture
+def unbroken_and_killed(command, interrupted, tmp_path):
+    """Words typed -> the folder of a run, and of the same run killed in an epoch and resumed."""
+
+    def both(*words):
+        folders = [tmp_path / "outputs" / name for name in ("unbroken", "killed")]
+        assert command(*words, f"hydra.run.dir={folders[0]}").returncode == 0
+        interrupted(
+            *(*words, "checkpoint_minutes=0.0001", f"hydra.run.dir={folders[1]}"),
+            once=f"{folders[1]}/checkpoints/last.ckpt",
+            send=signal.SIGKILL,
+        )
+        assert command(f"resume={folders[1]}").returncode == 0
+        return folders
+
+    return both
+
+
 @pytest.mark.slow
-def test_a_whitened_run_of_whole_batches_is_resumed_to_the_last_bit(command, interrupted, tmp_path):
+def test_a_whitened_run_of_whole_batches_is_resumed_to_the_last_bit(unbroken_and_killed):
     own = ["data.normalise=zca", "data.border=reflect", "data.drop_last=true"]
-    folders = [tmp_path / "outputs" / name for name in ("unbroken", "killed")]
-    assert command(*OVERRIDES, *own, f"hydra.run.dir={folders[0]}").returncode == 0
-    interrupted(
-        *(*OVERRIDES, *own, "checkpoint_minutes=0.0001", f"hydra.run.dir={folders[1]}"),
-        once=f"{folders[1]}/checkpoints/last.ckpt",
-        send=signal.SIGKILL,
-    )
-    assert command(f"resume={folders[1]}").returncode == 0
+    folders = unbroken_and_killed(*OVERRIDES, *own)
     _assert_equal(*folders)
     checkpoints = [torch.load(one / "checkpoints/last.ckpt", weights_only=True) for one in folders]
     whitenings = [one["Digits"]["pixel_statistics"]["matrix"] for one in checkpoints]
@@ -101,37 +112,16 @@ def test_a_whitened_run_of_whole_batches_is_resumed_to_the_last_bit(command, int
 
 
 @pytest.mark.slow
-def test_a_run_of_the_modern_recipe_is_resumed_to_the_last_bit(command, interrupted, tmp_path):
+def test_a_run_of_the_modern_recipe_is_resumed_to_the_last_bit(unbroken_and_killed):
     own = ["recipe=modern_imagenet", "data.batch_size=64", "data.num_workers=2", "data.validation=99"]
-    folders = [tmp_path / "outputs" / name for name in ("unbroken", "killed")]
-    assert command(*OVERRIDES, *own, f"hydra.run.dir={folders[0]}").returncode == 0
-    interrupted(
-        *(*OVERRIDES, *own, "checkpoint_minutes=0.0001", f"hydra.run.dir={folders[1]}"),
-        once=f"{folders[1]}/checkpoints/last.ckpt",
-        send=signal.SIGKILL,
-    )
-    assert command(f"resume={folders[1]}").returncode == 0
-    _assert_equal(*folders)
+    _assert_equal(*unbroken_and_killed(*OVERRIDES, *own))
 
 
 @pytest.mark.slow
-def test_a_resumed_run_leaves_out_the_blocks_that_the_uninterrupted_one_does(
-    command, interrupted, tmp_path
-):
+def test_a_resumed_run_leaves_out_the_blocks_that_the_uninterrupted_one_does(unbroken_and_killed):
     words = ["experiment=quickstart", "model=resnet", "model.depth=14", "epochs=3", "trainer=cpu"]
     words += ["model.survival_probability=0.5", "next_steps=[]"]
-    broken, whole = tmp_path / "outputs/broken", tmp_path / "outputs/whole"
-    assert command(*words, "hydra.run.dir=outputs/whole").returncode == 0
-    interrupted(
-        *words,
-        "checkpoint_minutes=0.0001",
-        "hydra.run.dir=outputs/broken",
-        once="outputs/broken/checkpoints/last.ckpt",
-        send=signal.SIGKILL,
-    )
-    resumed = command("resume=outputs/broken")
-    assert resumed.returncode == 0, resumed.stderr
-    _assert_equal(broken, whole)
+    _assert_equal(*unbroken_and_killed(*words))
 
 
 def test_a_finished_run_is_not_run_again(typed, tmp_path):
