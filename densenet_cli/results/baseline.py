@@ -92,6 +92,7 @@ def find(settings: Sequence[Setting], text: str) -> Setting:
     if not found:
         items = re.split(r",(?![^\[({]*[\])}])", text)
         found = [one for one in settings if any(_was_typed(run, items) for run in one.runs)]
+        found = _with_no_more(found, items) or found
     if len(found) == 1:
         return found[0]
     if not found:
@@ -193,6 +194,22 @@ def _was_typed(run: Run, items: Sequence[str]) -> bool:
         return any(shown(options[name]) == value for name in names)
 
     return all(map(has, items))
+
+
+def _with_no_more(settings: Sequence[Setting], items: Sequence[str]) -> list[Setting]:
+    """Those for which these items were typed and, of options in which the settings differ, no others.
+
+    recipe=a means recipe=a alone, not recipe=a recipe.mixup=0.
+    """
+    typed = [set(setting.runs[0].fields.get("overrides") or []) for setting in settings]
+    of_all = set.intersection(*typed) if typed else set()
+    asked = set(items)
+    own = [{one for one in options - of_all if not one.startswith("seed=")} for options in typed]
+    return [
+        setting
+        for setting, all_typed, options in zip(settings, typed, own, strict=True)
+        if options <= asked <= all_typed
+    ]
 
 
 def _titles(settings: Sequence[Setting]) -> str:

@@ -89,6 +89,16 @@ def test_a_baseline_that_matches_several_settings_is_one_message():
     assert baseline.find(found, "DenseNet-BC (L=100, k=12),epochs=300") is found[0]
 
 
+def test_a_baseline_means_the_setting_with_no_more_options_than_are_named():
+    typed = ["recipe=modern_imagenet", "recipe.mixup=0", "recipe.cutmix=0"]
+    counts = (1, 2, 3)
+    found = settings([one for n in counts for one in _runs([4.0], epochs=n, overrides=typed[:n])])
+    named = [baseline.find(found, ",".join(typed[:n])).runs[0].config["epochs"] for n in counts]
+    assert named == [1, 2, 3]
+    with pytest.raises(OptionError, match="matches 3 settings"):
+        baseline.find(found, "model.depth=100")
+
+
 def test_a_baseline_may_be_a_folder(tmp_path):
     write(tmp_path / "all/a", 4.5)
     write(tmp_path / "all/b", 5.5, model=RESNET)

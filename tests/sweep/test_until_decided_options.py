@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import shlex
 
 import pytest
 import yaml
@@ -41,6 +42,9 @@ def test_options_that_cannot_decide_are_one_message(words, answer):
     assert "\n" not in str(error.value)
 
 
+JOBS = shlex.quote("sweep.jobs=['recipe=one_cycle','recipe=one_cycle recipe.label_smoothing=0.1']")
+
+
 @pytest.mark.parametrize(
     ("varying", "baseline", "answer"),
     [
@@ -53,6 +57,8 @@ def test_options_that_cannot_decide_are_one_message(words, answer):
         ("model.growth_rate=4,5", "data=digits", "2 of the settings have it (growth_rate=4, growth"),
         ("model.growth_rate=4", "data=digits", "the sweep has only one; type several"),
         ("model.growth_rate=4 data.seed=1,2", "data=digits", "data.seed=2: makes runs that differ"),
+        (JOBS, "recipe=one_cycle", "default"),
+        (JOBS, "recipe.label_smoothing=0.1", "label_smoothing=0.1"),
         ("data=digits,svhn", "data=digits", "data=svhn is tested on other images than the baseline"),
     ],
 )
@@ -72,7 +78,7 @@ def _composed_sweep(varying):
     tiny = [word for word in TINY if not varying.startswith("model=") or not word.startswith("model.")]
     counts = ["sweep.first_seeds=2", "sweep.most_seeds=2", "sweep.baseline=any"]
     with composing():
-        return jobs.compose_sweep([*tiny, "seeds=until_decided", *counts, *varying.split()])
+        return jobs.compose_sweep([*tiny, "seeds=until_decided", *counts, *shlex.split(varying)])
 
 
 def test_overrides_are_separated_by_commas_or_spaces():

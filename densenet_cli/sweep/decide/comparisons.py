@@ -87,9 +87,12 @@ def _baseline(sweep: Sweep, settings: Mapping[str, Job]) -> str:
     typed = options.overrides(sweep.cfg.sweep.baseline)
     own, variants = grid.search_path(sweep.overrides), Variants()
     found = [name for name, job in settings.items() if _is_left(job, typed, own, variants)]
+    varying = _varying([job.overrides for job in settings.values()])
+    if len(found) > 1:  # recipe=a means recipe=a alone, not recipe=a recipe.mixup=0
+        keys = {key(one) for one in typed}
+        found = [one for one in found if _own(settings[one], varying) <= keys] or found
     if len(found) == 1:
         return found[0]
-    varying = _varying([job.overrides for job in settings.values()])
     if found:
         rule = f"{len(found)} of the settings have it ({', '.join(found[:3])}); name one"
     else:
@@ -107,6 +110,11 @@ def _is_left(job: Job, typed: list[str], search_path: list[str], variants: Varia
     except UserError:  # an option that this network does not have, for example
         return False
     return setting(config) == setting(job.config)
+
+
+def _own(job: Job, varying: set[str]) -> set[str]:
+    """The keys, of those in which jobs differ, that are typed for a job."""
+    return {key(one) for one in job.overrides} & varying
 
 
 def _varying(jobs: list[list[str]]) -> set[str]:
