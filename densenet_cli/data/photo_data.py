@@ -29,7 +29,7 @@ from densenet_cli.data.packed_photos import open_or_make, pack_options
 from densenet_cli.data.photo import CROP_FRACTION, MAX_PIXELS
 from densenet_cli.data.photo_split import Files, FileSource, PhotoSplit, Source
 from densenet_cli.data.quick_check import check_quickly
-from densenet_cli.data.skipped import NO_IMAGE
+from densenet_cli.data.skipped import were_read
 from densenet_cli.data.splits import stratified
 from densenet_cli.options import choice, number, switch, whole_number
 from densenet_cli.plain_text import printable
@@ -198,8 +198,8 @@ class PhotoData(ImageData):
     def some_test_images(self, number: int) -> tuple[Tensor, Tensor]:
         """As ImageData, without images that are skipped."""
         images, labels = super().some_test_images(number)
-        is_there = labels.view(len(labels), -1).ne(NO_IMAGE).any(1)
-        return images[is_there], labels[is_there]
+        are_there = were_read(labels)
+        return images[are_there], labels[are_there]
 
     def test_dataloader(self) -> DataLoader:
         """The test images in order; each as (10, C, H, W) if its logits are those of ten crops."""

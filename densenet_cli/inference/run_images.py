@@ -10,6 +10,8 @@ from torch import Tensor
 
 from densenet_cli.config.build import build, naming
 from densenet_cli.data.image_data import ImageData
+from densenet_cli.data.skipped import were_read
+from densenet_cli.inference.image_batches import Unreadable
 from densenet_cli.inference.trained_network import TrainedNetwork
 from densenet_cli.options import OptionError
 from densenet_cli.record.trained_on import other_images, refusal
@@ -40,21 +42,33 @@ def batches(
 
 def all_batches(
     trained: TrainedNetwork, root: str | None, batch_size: int, ten_crop: bool
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """All test images in their order, in batches: (n, H, W, C) uint8, or (n, 10, H, W, C), and labels.
+) -> Iterator[tuple[list[int], Tensor, Tensor, list[Unreadable]]]:
+    """All test images in their order, in batches.
 
     Args:
         trained, root: as for `batches`.
         batch_size: images in a batch, or crops of them.
         ten_crop: whether to read ten crops of each image.
 
-    Raises: as `batches`.
+    Yields:
+        The numbers of the n images that can be read, from 1; the images (n, H, W, C) uint8, or
+        (n, 10, H, W, C); their labels; those that cannot be read, if the run skips such images.
+
+    Raises:
+        UserError: as `batches`; or an image cannot be read, and the run does not skip it.
     """
     given = trained.fields["config"]["data"]
     crops = {"test_crops": 10 if ten_crop else 1} if "test_crops" in given or ten_crop else {}
     data = _data(trained, root, batch_size=batch_size, **crops)
-    for images, labels, *_ in data.test_dataloader():
-        yield images, labels
+    data.skipped.warns = False  # the caller reports them
+    before, reported = 0, 0
+    for images, labels in data.test_dataloader():
+        are_there = were_read(labels)
+        numbers = (before + 1 + are_there.nonzero().flatten()).tolist()
+        skipped = list(data.skipped.found.get("test", {}).items())
+        unreadable = [Unreadable(name, reason) for name, reason in skipped[reported:]]
+        yield numbers, images[are_there], labels[are_there], unreadable
+        before, reported = before + len(labels), len(skipped)
 
 
 def _data(trained: TrainedNetwork, root: str | None, **changed: Any) -> ImageData:
@@ -67,7 +81,7 @@ def _data(trained: TrainedNetwork, root: str | None, **changed: Any) -> ImageDat
     if root is not None and folder is not None:
         options[folder] = root
     if "check" in options:
-        options["check"] = False  # the run has checked all images
+        options["check"] = False  # an image that is broken is reported when it is read
     data: ImageData = build("data", options)
     try:
         with naming("data"):

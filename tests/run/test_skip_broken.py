@@ -8,6 +8,8 @@ import torch
 from tiny_run import TINY_PHOTOS
 
 from densenet_cli.files.plain_file import UnreadableFile
+from densenet_cli.inference.evaluation import evaluate
+from densenet_cli.inference.trained_network import load
 from densenet_cli.record import outcomes, skipped_images
 from densenet_cli.record.identity import identity
 
@@ -64,6 +66,21 @@ def test_a_run_that_met_a_broken_image_is_resumed_without_it(lost, typed):
     assert records[0]["results"] == records[1]["results"]
     for key, value in _weights("first").items():
         assert torch.equal(value, _weights("whole")[key]), key
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_evaluation_of_the_test_images_reports_what_the_run_skipped(lost, typed, batch_size):
+    """With batches of 1, two batches have no image that can be read."""
+    (second := Path("photos/test/cat/8.png")).write_bytes(b"no image")
+    words = ["data.skip_broken=true", "hydra.run.dir=outputs/first", "epochs=1"]
+    assert typed(*WORDS, *words)[0] == 0
+    found = evaluate(load(Path("outputs/first"), "cpu"), None, batch_size)
+    results = _record("first")["results"]
+    assert found.measured["error"] == results["test_error"]
+    assert found.measured["loss"] == pytest.approx(results["test_loss"], abs=2e-3)  # in bfloat16
+    assert found.paths == ["1", "3", "4", "5"]  # numbers of test images
+    assert [one.path for one in found.unreadable] == [str(second), lost["test"]]
+    assert found.labels.tolist() == [0, 0, 1, 1]
 
 
 @pytest.mark.slow
