@@ -29,6 +29,7 @@ PHRASES = {
     "data.pack_size": "packed at {} pixels",
     "data.pack_quality": "packed as JPEG {}",
     "recipe.schedule._target_": "{} schedule",
+    "recipe": "{}",
     "family": "{}",
     "network": "{}",
     "data": "{}",

@@ -30,6 +30,7 @@ DATA_NAMES = {
 }
 IMAGENET = (1000, 1_281_167)  # classes and training images of ILSVRC-2012
 IN_OTHER_COLUMNS = {f"model.{name}" for name in NAMED} | {"data._target_", "data.augment"}
+OF_RECIPES = ("recipe.", "data.randaugment", "model.dropout")  # which a recipe sets
 
 RESULTS = {  # quantity -> its name among the results; errors in percent; F1 from 0 to 1
     "error": "test_error",
@@ -191,10 +192,14 @@ def settings(runs: Sequence[Run], group_by: Sequence[str] = ()) -> list[Setting]
     groups = _alike(runs)
     flats = _flats(groups)
     families = [family(group[0].config["model"]) for group in groups]
-    names, of_peers = differing(flats), differing_among_peers(flats, families)
+    names, in_titles = differing(flats), _with_names_of_recipes(groups, flats)
+    of_peers = differing_among_peers(in_titles, families)
+    titled = [
+        {name: options[name] for name in own} for options, own in zip(in_titles, of_peers, strict=True)
+    ]
     return [
         Setting(
-            title=_title(network_name(group[0].config["model"]), options, in_title),
+            title=_title(network_name(group[0].config["model"]), in_title),
             family=kind,
             network=network_name(group[0].config["model"]),
             data=data_name(group[0]),
@@ -202,7 +207,7 @@ def settings(runs: Sequence[Run], group_by: Sequence[str] = ()) -> list[Setting]
             options={name: options[name] for name in names if name in options},
             runs=group,
         )
-        for group, options, kind, in_title in zip(groups, flats, families, of_peers, strict=True)
+        for group, options, kind, in_title in zip(groups, flats, families, titled, strict=True)
     ]
 
 
@@ -243,8 +248,37 @@ def _data_options(options: dict[str, Any]) -> str:
     )
 
 
-def _title(network: str, options: dict[str, Any], names: Sequence[str]) -> str:
-    return ", ".join([network, *(phrase(n, options[n]) for n in names if n not in IN_OTHER_COLUMNS)])
+def _with_names_of_recipes(
+    groups: Sequence[list[Run]], flats: Sequence[dict[str, Any]]
+) -> Sequence[dict[str, Any]]:
+    """The options of each group; if recipes were typed for all, their names instead of what these say.
+
+    A name says the value of an option of recipes if all groups of each name agree in it.
+    """
+    names = [_typed_recipe(group) for group in groups]
+    if None in names or len(set(names)) < 2:
+        return flats
+    values: dict[tuple[str, str | None], set[str]] = {}
+    of_recipes = {one for options in flats for one in options if one.startswith(OF_RECIPES)}
+    for name, options in zip(names, flats, strict=True):
+        for one in of_recipes:
+            values.setdefault((one, name), set()).add(shown(options.get(one, "")))
+    said = of_recipes - {one for (one, _), own in values.items() if len(own) > 1}
+    return [
+        {"recipe": name} | {one: value for one, value in options.items() if one not in said}
+        for name, options in zip(names, flats, strict=True)
+    ]
+
+
+def _typed_recipe(group: Sequence[Run]) -> str | None:
+    typed = [item for run in group for item in run.fields.get("overrides") or []]
+    found = {item.removeprefix("recipe=") for item in typed if item.startswith("recipe=")}
+    return found.pop() if len(found) == 1 else None
+
+
+def _title(network: str, options: dict[str, Any]) -> str:
+    phrases = (phrase(*one) for one in options.items() if one[0] not in IN_OTHER_COLUMNS)
+    return ", ".join([network, *phrases])
 
 
 def _grouped(runs: Sequence[Run], names: Sequence[str]) -> list[Setting]:

@@ -97,6 +97,26 @@ def test_a_title_has_no_option_of_another_kind_of_network_or_schedule():
     ]
 
 
+def test_a_title_has_the_name_of_a_recipe_and_what_was_changed_in_it():
+    one = run(overrides=["recipe=paper_cifar"])
+    other = run(recipe__schedule=ONE_CYCLE, overrides=["recipe=one_cycle"])
+    changed = run(
+        recipe__schedule={**ONE_CYCLE, "max_lr": 0.2},
+        recipe__optimizer__lr=0.2,
+        overrides=["recipe=one_cycle", "recipe.optimizer.lr=0.2"],
+    )
+    assert titles(one, other) == [
+        "DenseNet-BC (L=100, k=12), paper_cifar",
+        "DenseNet-BC (L=100, k=12), one_cycle",
+    ]
+    assert titles(one, other, changed) == [
+        "DenseNet-BC (L=100, k=12), paper_cifar, lr=0.1",
+        "DenseNet-BC (L=100, k=12), one_cycle, lr=0.1",
+        "DenseNet-BC (L=100, k=12), one_cycle, lr=0.2",
+    ]
+    assert titles(one, run(recipe__schedule=ONE_CYCLE)) == titles(run(), other)
+
+
 def test_of_several_runs_of_a_seed_the_first_to_end_counts():
     late = run(9.0, ended="2026-11-22T12:00:00+01:00")
     first = run(4.0, ended="2026-11-22T10:30:00+00:00")
