@@ -115,6 +115,7 @@ def test_the_first_study_says_what_its_records_say(text):
         ("equal_cost", "equal cost"),
         ("weight_decay_densenet", "DenseNet"),
         ("weight_decay_resnet", "ResNet"),
+        ("modern_recipe", "300 epochs"),
     ],
 )
 def test_a_decided_study_says_what_its_records_say(folder, label):
