@@ -117,7 +117,7 @@ def without_effect(config: dict[str, Any]) -> tuple[str, ...]:
     names = [name for name in WITHOUT_EFFECT if is_published or name != "data.root"]
     # A section, as recipe.warm_up can be, is none of the options: it has an effect.
     names += [name for name, value in WITHOUT_EFFECT_AT.items() if options.get(name, ...) == value]
-    names += _idle_packing(options)
+    names += [*_idle_packing(options), *_idle_loss(options)]
     model = config.get("model")
     return (*names, *(_idle_arguments(model) if isinstance(model, dict) else ()))
 
@@ -132,6 +132,13 @@ def _idle_packing(options: dict[str, Any]) -> Iterator[str]:
     keeps_files = options.get("data.pack_size") is None and options.get("data.pack_quality") != "raw"
     if not options.get("data.pack") or keeps_files:
         yield from ("data.pack_size", "data.pack_quality")
+
+
+def _idle_loss(options: dict[str, Any]) -> Iterator[str]:
+    """The loss, if it is the one that null stands for; only a table's options say of which labels."""
+    fitting = "binary_cross_entropy" if options.get("data.labels") == "multi" else "cross_entropy"
+    if options.get("recipe.loss") == fitting:
+        yield "recipe.loss"
 
 
 def _idle_arguments(model: dict[str, Any]) -> Iterator[str]:

@@ -152,3 +152,14 @@ def test_a_pack_of_the_files_as_they_are_makes_no_other_run():
     assert packed(True, 256, 90) == packed("/disk/a.pack", 256, 90)
     others = [(256, 90), (256, 80), (200, 90), (256, "raw"), (None, "raw")]
     assert len({packed(True, *other) for other in others} | {identity(before)}) == 6
+
+
+def test_a_loss_that_is_typed_where_null_means_it_makes_no_other_run():
+    def run(loss, **data):
+        return identity({"recipe": {"loss": loss}, "data": {"table": "a.csv", **data}})
+
+    several, single = {"labels": "multi"}, {"labels": "single"}
+    assert run("cross_entropy") == run(None)
+    assert run("cross_entropy", **single) == run(None, **single)
+    assert run("binary_cross_entropy", **several) == run(None, **several)
+    assert run("binary_cross_entropy", **single) != run(None, **single)
