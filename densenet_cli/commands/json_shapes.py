@@ -54,6 +54,7 @@ SHAPES = {
 [].runs[].state                   text
 [].runs[].reason                  text or null      why it failed
 [].runs[].repeats                 text or null      the run that counts instead
+[].runs[].skipped_images.*        any               by split, how many could not be read
 [].runs[].NAME                    number or null
 """,
     "results plot": _FIGURES,
@@ -141,6 +142,9 @@ environment[].b              any
 images[].name                text                    if any, errors cannot be compared
 images[].a                   any
 images[].b                   any
+skipped_images[].name        text                    train, validation or test, where they differ
+skipped_images[].a           any                     names of images; null for none
+skipped_images[].b           any
 results[].name               text                    as error_percent, seconds, peak_memory_bytes
 results[].a                  number or null
 results[].b                  number or null

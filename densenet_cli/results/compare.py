@@ -19,6 +19,7 @@ from densenet_cli.record.metrics import read_metrics
 from densenet_cli.results.formats import RAW_NAMES
 from densenet_cli.results.records import Run, read_run
 from densenet_cli.results.settings import measured
+from densenet_cli.results.skipped import as_facts, as_text
 from densenet_cli.units import duration
 
 log = logging.getLogger(__name__)
@@ -91,6 +92,7 @@ def document(a: Path, b: Path) -> dict[str, Any]:
         ],
         "environment": _unequal(*(_flat(run.fields, ENVIRONMENT) for run in runs)),
         "images": _unequal(*_images(*runs)),
+        "skipped_images": _unequal(*map(as_facts, runs)),
         "results": [
             {"name": RAW_NAMES[quantity], "a": left, "b": right, "difference": _minus(right, left)}
             for quantity in QUANTITIES
@@ -178,6 +180,18 @@ def _differing_images(a: Run, b: Run) -> Iterator[RenderableType]:
     if lines := differences(*_images(a, b)):
         yield Text("The images differ, so the errors cannot be compared.", style="bold red")
         yield _titled("Images", lines)
+    own = [as_facts(run) for run in (a, b)]
+    if own[0] != own[1] and all(run.status == "done" for run in (a, b)):
+        yield Text(
+            "The runs skipped different images, which cannot be read: a difference of the errors can "
+            "come from that.",
+            style="bold red",
+        )
+        yield _titled("Skipped images", differences(*map(_as_texts, own)))
+
+
+def _as_texts(skipped: dict[str, list[str]]) -> dict[str, str]:
+    return {split: as_text(names) for split, names in skipped.items()}
 
 
 def _images(a: Run, b: Run) -> list[dict[str, Any]]:

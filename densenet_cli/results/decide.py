@@ -21,6 +21,7 @@ from densenet_cli.results.decision_notes import notes_on_decisions
 from densenet_cli.results.notes import notes_on_repeats
 from densenet_cli.results.records import Run
 from densenet_cli.results.settings import Setting, settings
+from densenet_cli.results.skipped import notes_on_skipped
 from densenet_cli.results.table import Table
 
 FORMAT = 1  # of the JSON; raised when a key changes its meaning
@@ -82,7 +83,8 @@ def as_table(judged: Judged) -> Table:
     headings, *rows = [list(compress(row, known)) for row in (headings, *rows)]
     numeric = [heading not in ("network", "data", "verdict") for heading in headings]
     compared = [judged.baseline, *(one.setting for one in judged.verdicts)]
-    return Table(headings, numeric, rows, [*notes_on_decisions(judged), *notes_on_repeats(compared)])
+    notes = [*notes_on_decisions(judged), *notes_on_repeats(compared), *notes_on_skipped(compared)]
+    return Table(headings, numeric, rows, notes)
 
 
 def _cells(setting: Setting) -> list[str]:

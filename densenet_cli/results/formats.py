@@ -184,6 +184,7 @@ def _json_run(run: Run, repeated: Run | None) -> dict[str, Any]:
         "state": run.status,
         "reason": run.fields.get("error"),
         "repeats": repeated.name if repeated else None,
+        "skipped_images": run.fields.get("skipped_images"),
     }
     return known | {name: measured(run, quantity) for quantity, name in RAW_NAMES.items()}
 

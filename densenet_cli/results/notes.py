@@ -9,6 +9,7 @@ from densenet_cli.record.run_record import reported_checkpoint
 from densenet_cli.results.columns import Row, on_cpu
 from densenet_cli.results.records import Run
 from densenet_cli.results.settings import Setting, measured
+from densenet_cli.results.skipped import notes_on_skipped
 
 
 def notes(found: Sequence[Row], shown: Collection[str]) -> list[str]:
@@ -18,6 +19,7 @@ def notes(found: Sequence[Row], shown: Collection[str]) -> list[str]:
         *_notes_on_errors(found, shown),
         *_notes_on_averages(found),
         *notes_on_repeats([row.setting for row in found]),
+        *notes_on_skipped([row.setting for row in found]),
         *_notes_on_devices(done, shown),
         *_notes_on_energy(found, done),
         *_notes_on_papers(found),
