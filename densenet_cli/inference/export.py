@@ -21,7 +21,6 @@ from densenet_cli.data.pixel_statistics import CONTRAST, Whitening
 from densenet_cli.files.atomic_file import replace_file
 from densenet_cli.inference.trained_network import TrainedNetwork
 from densenet_cli.options import UserError, not_installed
-from densenet_cli.training.losses import CROSS_ENTROPY
 
 NORMALISATION = "normalisation."  # the names of a whitening's tensors in a file of weights alone
 TOLERANCE = 1e-4  # of the largest logit: other libraries add in another order
@@ -130,8 +129,9 @@ def _input(scale: Scale | Whitening, channels: int, form: str) -> dict[str, str]
 
 def _output(trained: TrainedNetwork) -> dict[str, str]:
     """The metadata about the output; of several labels test_error is 100 % minus the mean AUROC."""
-    is_softmax = trained.loss.kind == CROSS_ENTROPY
-    probabilities = "their softmax" if is_softmax else "the sigmoid of each, its class alone"
+    probabilities = (
+        "the sigmoid of each, its class alone" if trained.several_labels else "their softmax"
+    )
     return {
         "output": f"logits (N, {len(trained.class_names)}) float32; probabilities: {probabilities}",
         "several_labels": json.dumps(trained.several_labels),

@@ -73,8 +73,8 @@ class TrainedNetwork:
         return Loss(self.fields["config"]["recipe"].get("loss"), self.several_labels)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Of the classes (N, classes): softmax, or of several labels a sigmoid for each."""
-        return losses.probabilities(self.loss.kind, logits)
+        """Of the classes (N, classes): see `losses.probabilities`."""
+        return losses.probabilities(logits, self.several_labels)
 
     def arithmetic(self) -> torch.autocast:
         """A context in which the network computes in its precision."""

@@ -116,6 +116,11 @@ def shares_of_classes(labels: Tensor, classes: int) -> Tensor:
     return zeros.scatter_(1, labels[:, None], 1.0)
 
 
-def probabilities(kind: str, logits: Tensor) -> Tensor:
-    """What logits (N, classes) stand for under a kind of loss: softmax, or a sigmoid for each class."""
-    return logits.softmax(1) if kind == CROSS_ENTROPY else logits.sigmoid()
+def probabilities(logits: Tensor, several_labels: bool) -> Tensor:
+    """The probabilities of the classes, (N, classes): softmax; of several labels a sigmoid for each.
+
+    Softmax also of images with one label whose network was trained by binary_cross_entropy. A sigmoid
+    does not know that there is exactly one label. Given that, independent labels are present with
+    probabilities in proportion to p / (1 - p) = exp(logit), and that is softmax.
+    """
+    return logits.sigmoid() if several_labels else logits.softmax(1)

@@ -12,7 +12,7 @@ import torch
 
 from densenet_cli.data.image_folder import ImageFolder
 from densenet_cli.data.photo import read_rgb, ten_crops
-from densenet_cli.inference import trained_network
+from densenet_cli.inference import export, trained_network
 
 
 def test_predict_names_classes_with_their_probabilities(trained_run, densenet_model):
@@ -36,6 +36,21 @@ def test_predict_names_classes_with_their_probabilities(trained_run, densenet_mo
     assert [one["classes"][0]["class"] for one in as_json] == [row["class"] for row in rows]
     table = densenet_model("predict", folder, photos / "test" / "sea" / "1.png")[1]
     assert "1.png" in table
+
+
+def test_probabilities_are_the_same_whatever_the_loss_was(trained_run, densenet_model, tmp_path):
+    folder, photos = trained_run
+    copy = shutil.copytree(folder, tmp_path / "run")
+    record = json.loads((copy / "run.json").read_text())
+    record["config"]["recipe"]["loss"] = "binary_cross_entropy"
+    (copy / "run.json").write_text(json.dumps(record))
+    words = (photos / "test" / "sea", "--format", "json")
+    softmax, same = (json.loads(densenet_model("predict", one, *words)[1]) for one in (folder, copy))
+    assert sum(one["probability"] for one in same[0]["classes"]) == pytest.approx(1, abs=1e-5)
+    assert same == softmax
+    assert export.metadata(trained_network.load(copy), "onnx")["output"] == (
+        "logits (N, 3) float32; probabilities: their softmax"
+    )
 
 
 def test_ten_crops_give_the_mean_of_ten_logits(trained_run):

@@ -83,9 +83,17 @@ def test_smoothing_moves_each_of_several_labels_towards_a_half():
     torch.testing.assert_close(found, expected)
 
 
-def test_probabilities_are_those_that_the_loss_trains():
-    torch.testing.assert_close(losses.probabilities("cross_entropy", LOGITS), LOGITS.softmax(1))
-    torch.testing.assert_close(losses.probabilities("binary_cross_entropy", LOGITS), LOGITS.sigmoid())
+def test_probabilities_of_one_label_are_those_of_independent_labels_if_exactly_one_is_there():
+    torch.testing.assert_close(losses.probabilities(LOGITS, several_labels=True), LOGITS.sigmoid())
+    present, classes = LOGITS.double().sigmoid(), LOGITS.shape[1]
+    absent = 1 - present
+    only = [
+        present[:, one] * absent[:, [other for other in range(classes) if other != one]].prod(1)
+        for one in range(classes)
+    ]
+    expected = torch.stack(only, 1) / torch.stack(only, 1).sum(1, keepdim=True)
+    found = losses.probabilities(LOGITS, several_labels=False)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_balanced_weights_are_those_of_scikit_learn():

@@ -56,7 +56,8 @@ def class_errors(confusion: Tensor) -> Tensor:
 def expected_calibration_error(logits: Tensor, labels: Tensor, bins: int = BINS) -> float:
     """Mean of |accuracy - confidence| over equal bins of confidence, weighted by images, 0..1.
 
-    The confidence is the softmax probability of the class predicted (Guo et al. 2017, eq. 3).
+    The confidence is the softmax probability of the class predicted (Guo et al. 2017, eq. 3), also of
+    networks trained by binary_cross_entropy: see `training.losses.probabilities`.
     """
     probabilities = _probabilities(logits)
     return float(multiclass_calibration_error(probabilities, labels, logits.shape[1], bins))
