@@ -98,13 +98,12 @@ def metadata(trained: TrainedNetwork, form: str) -> dict[str, str]:
         "class_names": json.dumps(trained.class_names, ensure_ascii=False),
         **_input(trained.scale, trained.channels, form),
         "image_size": json.dumps(trained.image_size),
-        "crop_fraction": json.dumps(
-            trained.crop_fraction
-        ),  # share of the shorter side that the central crop keeps
+        # the share of the shorter side that the central square keeps, before it is resized
+        "crop_fraction": json.dumps(trained.crop_fraction),
+        "resizing": "bicubic",
         "antialias": json.dumps(trained.antialias),  # of the resizing
         "model": json.dumps(fields["config"]["model"]),
         **_output(trained),
-        "test_error": json.dumps(fields["results"].get("test_error")),
         "densenet_cli": fields.get("versions", {}).get("densenet-cli", ""),
     }
 
@@ -128,13 +127,20 @@ def _input(scale: Scale | Whitening, channels: int, form: str) -> dict[str, str]
 
 
 def _output(trained: TrainedNetwork) -> dict[str, str]:
-    """The metadata about the output; of several labels test_error is 100 % minus the mean AUROC."""
+    """The metadata about the output, and how good it was: of several labels AUROC and F1, 0 to 1."""
+    results = trained.fields["results"]
+    error = results.get("test_error")
+    measured = {"test_error": error}
+    if trained.several_labels:
+        auroc = None if error is None else round(1 - error / 100, 6)
+        measured = {"test_auroc": auroc, "test_f1": results.get("test_f1")}
     probabilities = (
         "the sigmoid of each, its class alone" if trained.several_labels else "their softmax"
     )
     return {
         "output": f"logits (N, {len(trained.class_names)}) float32; probabilities: {probabilities}",
         "several_labels": json.dumps(trained.several_labels),
+        **{name: json.dumps(value) for name, value in measured.items()},
     }
 
 

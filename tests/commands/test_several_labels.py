@@ -114,9 +114,21 @@ def test_an_exported_file_says_what_its_logits_are(trained, densenet_model, tmp_
     path = tmp_path / "network.pt2"
     words = ("--format", "torch-export", "--output", path)
     assert densenet_model("export", trained[0], *TRUST, *words)[0] == 0
-    torch.export.load(path, extra_files=(extra := {"metadata.json": ""}))
+    program = torch.export.load(path, extra_files=(extra := {"metadata.json": ""}))
     known = json.loads(extra["metadata.json"])
     assert known["several_labels"] == "true"
+    assert json.loads(known["class_names"]) == ["fluid", "mass", "node", "rare"]
+    results = json.loads((trained[0] / "run.json").read_text())["results"]
+    assert json.loads(known["test_auroc"]) == pytest.approx(1 - results["test_error"] / 100)
+    assert json.loads(known["test_f1"]) == results["test_f1"]
+    assert "test_error" not in known
+    pixels = torch.randint(256, (2, 8, 8, 3), dtype=torch.uint8)
+    mean, std = (torch.tensor(json.loads(known[name])) for name in ("mean", "std"))
+    found = program.module()(((pixels / 255 - mean) / std).permute(0, 3, 1, 2)).sigmoid()
+    trust = Trust.of(["findings.Findings"], (), None)
+    network = trained_network.load(trained[0], "cpu", "32-true", trust)
+    expected = network.probabilities(network.logits(pixels))
+    torch.testing.assert_close(found.detach(), expected, rtol=0, atol=1e-4)
     assert known["output"] == (
         "logits (N, 4) float32; probabilities: the sigmoid of each, its class alone"
     )
