@@ -8,8 +8,8 @@ import hashlib
 import json
 import logging
 import os
+import secrets
 import shutil
-import tarfile
 import tempfile
 import time
 from collections import deque
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -26,34 +26,40 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from densenet_cli.data.file_list import Paths
 from densenet_cli.data.image_check import Examined, faults_message
 from densenet_cli.data.image_data import usable_cores
+from densenet_cli.data.older_packs import (
+    PLAN,
+    OlderPacks,
+    delete_unfinished,
+    pack_bytes,
+    packs_in,
+    shards_beside,
+)
 from densenet_cli.data.pack import (
     FACTS,
     FORMAT,
     INDEX,
     LABELS,
     NAMES,
-    ROW,
     VERSION,
     Pack,
     Packing,
     is_pack,
-    shard_name,
 )
 from densenet_cli.data.pack_entry import Entry, entry
+from densenet_cli.data.pack_shard import Shard, parts
 from densenet_cli.data.photo import limit_pixels
 from densenet_cli.data.photo_split import Files
 from densenet_cli.files.atomic_file import replace_file
 from densenet_cli.files.lock import FolderInUse, lock_folder
-from densenet_cli.files.plain_file import UnreadableFile, read_json
+from densenet_cli.files.plain_file import read_json
 from densenet_cli.options import OptionError, UserError
 from densenet_cli.plain_text import printable
 from densenet_cli.units import memory
 
 log = logging.getLogger(__name__)
-SHARD_IMAGES = 8192  # part of the format: a shard that is not complete is packed again
-PLAN = "plan.json"  # of an unfinished pack: what it will hold
+SHARD_IMAGES = 8192  # part of the format
 SAMPLE = 32  # images from which the size of the pack is estimated
-LOG_S = 10  # between two lines about the progress, where there is no terminal
+TELL_S = 60  # between two lines about the progress, where there is no terminal
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,16 @@ class Packable:
     classes: list[str]
     splits: dict[str, int] | None
 
+    @property
+    def root(self) -> str:
+        """The folder of the images, absolute."""
+        return os.path.abspath(os.path.expanduser(self.typed))
+
+    @property
+    def folder_name(self) -> str:
+        """The last part of it."""
+        return os.path.basename(self.root)
+
     @functools.cached_property
     def key(self) -> str:
         """Twelve hexadecimal digits that identify the names and sizes of the files, and their order."""
@@ -89,6 +105,8 @@ def make_pack(
     folder: Path, what: Packable, packing: Packing, max_pixels: int | None, skip_broken: bool = False
 ) -> Pack:
     """Pack images, unless another process has done so in the meantime.
+
+    Images that other packs in the same folder hold already are copied from there.
 
     Args:
         folder: of the pack. An unfinished pack of the same images in it is completed.
@@ -103,8 +121,6 @@ def make_pack(
     """
     limit_pixels(max_pixels)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()  # if this fails, a lock would wait forever
         with _locked_or_complete(folder) as check:
             if check is not None:
                 _Maker(folder, what, packing, check).make(max_pixels, skip_broken)
@@ -124,6 +140,8 @@ def _locked_or_complete(folder: Path) -> Iterator[Callable[[], None] | None]:
     with contextlib.ExitStack() as stack:
         check, is_told = None, False
         while check is None and not is_pack(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()  # if this fails, a lock would wait forever
             try:
                 check = stack.enter_context(lock_folder(folder))
             except FolderInUse:
@@ -135,7 +153,15 @@ def _locked_or_complete(folder: Path) -> Iterator[Callable[[], None] | None]:
 
 
 class _Maker:
-    """Makes one pack; the folder is locked for it."""
+    """Makes one pack; the folder is locked for it.
+
+    While it is made there are, beside the shards:
+
+        plan.json      which images it will hold, and how they are packed
+        shard-00000.*  see `pack_shard`
+        older-*        shards that cannot be continued, since images in them were broken or have
+                       changed; the others are copied from there
+    """
 
     def __init__(
         self, folder: Path, what: Packable, packing: Packing, check: Callable[[], None]
@@ -144,88 +170,108 @@ class _Maker:
         self.images = len(what.files.labels)
         begins = range(0, self.images, SHARD_IMAGES)
         self.parts = [range(begin, min(begin + SHARD_IMAGES, self.images)) for begin in begins]
+        self.copies = 0
 
     def make(self, max_pixels: int | None, skip_broken: bool) -> None:
-        """Write the shards that are missing, then the index, then pack.json."""
-        self._begin()
-        missing = [shard for shard in range(len(self.parts)) if not self._index(shard).exists()]
-        with ThreadPoolExecutor(usable_cores()) as pool:
-            self._check_space(pool, missing)
-            log.info("packing %d images of %s to %s", self.images, self.what.typed, self.folder)
+        """Write what the shards lack, then the index, then pack.json."""
+        self._begin(skip_broken)
+        shards = [
+            Shard(self.folder, number, rows, self.check) for number, rows in enumerate(self.parts)
+        ]
+        lacking = [row for shard in shards for row in shard.lacking]
+        done = self.images - len(lacking)
+        older = [*parts(self.folder, "older"), *shards_beside(self.folder, self.packing)]
+        with OlderPacks(older, max_pixels) as self.older, ThreadPoolExecutor(usable_cores()) as pool:
+            self._check_space(pool, lacking)
+            begun = f"; {done:,} of them are packed already" if done else ""
+            images = f"{self.images:,} images of {self.what.typed}"
+            log.warning("packing %s to %s%s", images, self.folder, begun)
             faults: dict[int, Entry] = {}
             with _shown_progress(self.images) as advance:
-                advance(self.images - sum(len(self.parts[shard]) for shard in missing))
-                for shard in missing:
-                    faults |= self._write(shard, pool, advance, skip_broken)
+                advance(done)
+                for shard in shards:
+                    if shard.lacking:
+                        faults |= self._write(shard, pool, advance)
         if faults and not skip_broken:
             examined = [
                 Examined(f"{printable(self.what.files.paths[row])}: {one.fault}", one.needed)
                 for row, one in faults.items()
             ]
-            images = f"{self.images} images of {self.what.typed}"
             raise UserError(faults_message(examined, images, max_pixels))
-        self._complete()
+        self._complete(shards)
+        what = self.what
+        delete_unfinished(self.folder.parent, what.folder_name, self.packing, what.root)
+        self._tell()
 
-    def _begin(self) -> None:
-        """Begin a pack, or continue one of the same images; one of other images is begun anew."""
-        for partial in self.folder.glob(".*.partial*"):  # of processes that were killed
-            partial.unlink()
-        plan = {"key": self.what.key, "packing": asdict(self.packing), "images": self.images}
-        with contextlib.suppress(FileNotFoundError, UnreadableFile):
-            if read_json(self.folder / PLAN) == plan:
-                return
-            log.warning("%s: the images have changed since it was begun; beginning anew", self.folder)
-        for shard in range(len(list(self.folder.glob("shard-*.npy")))):
-            self._index(shard).unlink(missing_ok=True)
+    def _begin(self, skip_broken: bool) -> None:
+        """Begin a pack, or continue one; what is there of other images is kept to copy from it."""
+        before = self._plan()
+        packing = asdict(self.packing)
+        kept = []
+        if before.get("packing") == packing:
+            kept = [*parts(self.folder, "older"), *parts(self.folder, "shard")]
+        whole = {path.stem for path, _ in kept}
+        for path in [*self.folder.glob("shard-*"), *self.folder.glob("older-*")]:
+            if path.stem not in whole:  # packed otherwise; or a kill came before the first rows
+                path.unlink()
+        is_same = before.get("key") == self.what.key
+        for archive, index in kept:
+            if archive.stem.startswith("shard") and not (
+                is_same and self._continues(archive, index, skip_broken)
+            ):
+                self._set_aside(archive)
+        plan = {"root": self.what.root, "key": self.what.key, "packing": packing}
         replace_file(self.folder / PLAN, json.dumps(plan))
 
-    def _check_space(self, pool: ThreadPoolExecutor, missing: list[int]) -> None:
-        """Raise OptionError if the disk has less space than the missing shards are likely to take."""
-        rows = [row for shard in missing for row in self.parts[shard]]
+    def _plan(self) -> dict[str, Any]:
+        """What was begun in the folder; nothing if it is empty. Raises OptionError if it is no pack."""
+        for partial in self.folder.glob(".*.partial*"):  # of processes that were killed
+            partial.unlink()
+        try:
+            return dict(read_json(self.folder / PLAN))
+        except FileNotFoundError:
+            if others := sorted(path.name for path in self.folder.glob("[!.]*")):
+                rule = f"holds {others[0]} and no pack; delete the folder, or name another one"
+                raise OptionError("pack", self.folder, rule, "/path/new.pack") from None
+            return {}
+
+    def _continues(self, archive: Path, index: np.ndarray, skip_broken: bool) -> bool:
+        """Whether the files of the images in a shard are now as they were."""
+        begin = self.parts[int(archive.stem.rpartition("-")[2])].start
+        stamps = np.stack([index["size"], index["time"]], axis=1)
+        is_same = np.array_equal(stamps, self.what.files.stamps[begin : begin + len(index)])
+        return is_same and (skip_broken or bool(index["length"].all()))
+
+    def _set_aside(self, archive: Path) -> None:
+        name = f"older-{secrets.token_hex(4)}"
+        for path in (archive, archive.with_suffix(".npy")):
+            path.replace(self.folder / f"{name}{path.suffix}")
+
+    def _check_space(self, pool: ThreadPoolExecutor, rows: list[int]) -> None:
+        """Raise OptionError if the disk has less space than these images are likely to take."""
         sample = rows[:: max(1, len(rows) // SAMPLE)]
         sizes = [len(one.content) + 1024 for one in pool.map(self._entry, sample) if not one.fault]
         needed = int(np.mean(sizes) * len(rows)) if sizes else 0
         free = shutil.disk_usage(self.folder).free
         if needed > free:
             rule = f"needs some {memory(needed)}, and {memory(free)} are free; name another place"
+            if taken := sum(map(pack_bytes, packs_in(self.folder.parent))):
+                packs = f"packs in {self.folder.parent} that no run needs"
+                rule += f", or delete {packs}: all take {memory(taken)}"
             raise OptionError("pack", self.folder, rule, f"/path/{self.folder.name}")
 
     def _write(
-        self,
-        shard: int,
-        pool: ThreadPoolExecutor,
-        advance: Callable[[int], None],
-        skip_broken: bool,
+        self, shard: Shard, pool: ThreadPoolExecutor, advance: Callable[[int], None]
     ) -> dict[int, Entry]:
-        """Write a shard and its part of the index, unless images in it are broken; return those."""
-        rows, stamps = self.parts[shard], self.what.files.stamps
-        index, faults = np.zeros(len(rows), ROW), {}
-        path = self.folder / shard_name(shard)
-        partial = path.with_name(f".{path.name}.partial")
-        with partial.open("wb", buffering=1 << 20) as file:
+        """Write what a shard lacks; return the images that are broken."""
+        rows, stamps, faults = shard.lacking, self.what.files.stamps, {}
+        with shard.opened():
             for row, one in zip(rows, self._entries(rows, pool), strict=True):
-                begin = length = 0
+                shard.add(self.what.names[row], one, stamps[row])
                 if one.fault:
                     faults[row] = one
-                elif skip_broken or not faults:  # else this shard is not kept
-                    begin = _add(file, self.what.names[row] + one.ending, one)
-                    length = len(one.content) - one.header
-                index[row - rows.start] = (
-                    *(shard, begin, length, one.height, one.width, one.channels, one.pixels),
-                    *(one.digest, *stamps[row]),
-                )
+                self.copies += one.is_copy
                 advance(1)
-            file.write(bytes(2 * tarfile.BLOCKSIZE))  # the end of the archive
-            file.flush()
-            os.fsync(file.fileno())
-        self.check()
-        if faults and not skip_broken:
-            partial.unlink()
-            return faults
-        partial.replace(path)
-        reasons = {str(row): one.fault for row, one in faults.items()}
-        replace_file(self._faults(shard), json.dumps(reasons))
-        replace_file(self._index(shard), lambda stream: np.save(stream, index))
         return faults
 
     def _entries(self, rows: range, pool: ThreadPoolExecutor) -> Iterator[Entry]:
@@ -239,15 +285,14 @@ class _Maker:
             yield waiting.popleft().result()
 
     def _entry(self, row: int) -> Entry:
-        return entry(self.what.files.paths[row], self.packing)
+        return entry(self.what.files.paths[row], self.packing, self.older.entry)
 
-    def _complete(self) -> None:
-        """Join the parts of the index, and write pack.json, which makes the pack a pack."""
-        shards = range(len(self.parts))
-        index = np.concatenate([np.load(self._index(shard)) for shard in shards])
+    def _complete(self, shards: list[Shard]) -> None:
+        """Join the rows, and write pack.json, which makes the pack a pack."""
+        index = np.concatenate([shard.index for shard in shards])
         broken: dict[str, str] = {}
         for shard in shards:
-            broken |= read_json(self._faults(shard))
+            broken |= shard.broken
         replace_file(self.folder / INDEX, lambda stream: np.save(stream, index))
         replace_file(self.folder / NAMES, lambda stream: stream.write(self.what.names.content()))
         if self.what.splits is not None:
@@ -262,37 +307,33 @@ class _Maker:
             "digest": self.what.digest,
             "classes": self.what.classes,
             "splits": self.what.splits,
-            "shards": [(self.folder / shard_name(shard)).stat().st_size for shard in shards],
+            "shards": [shard.path.stat().st_size for shard in shards],
             "broken": broken,
         }
+        for path in self.folder.glob("older-*"):
+            path.unlink()
         replace_file(self.folder / FACTS, json.dumps(facts, indent=1))
         for shard in shards:
-            self._index(shard).unlink()
-            self._faults(shard).unlink()
+            for ending in (".npy", ".json"):
+                shard.path.with_suffix(ending).unlink()
         (self.folder / PLAN).unlink()
 
-    def _index(self, shard: int) -> Path:
-        """The part of the index for a shard, which is written once the shard is complete."""
-        return self.folder / f"shard-{shard:05}.npy"
-
-    def _faults(self, shard: int) -> Path:
-        return self.folder / f"shard-{shard:05}.json"
-
-
-def _add(file: BinaryIO, name: str, one: Entry) -> int:
-    """Add an image to an archive; return where its file, or its first pixel, begins."""
-    member = tarfile.TarInfo(name)
-    member.size = len(one.content)
-    file.write(member.tobuf(tarfile.GNU_FORMAT, errors="surrogateescape"))
-    begin = file.tell() + one.header
-    file.write(one.content)
-    file.write(bytes(-len(one.content) % tarfile.BLOCKSIZE))
-    return begin
+    def _tell(self) -> None:
+        """Say how large the pack is, and all packs beside it."""
+        copied = f", {self.copies:,} of them copied from other packs" if self.copies else ""
+        log.info("packed %d images%s: %s", self.images, copied, memory(pack_bytes(self.folder)))
+        packs = packs_in(self.folder.parent)
+        if len(packs) > 1:
+            total = memory(sum(map(pack_bytes, packs)))
+            place = self.folder.parent
+            log.warning(
+                "%s: %d packs take %s; delete those that no run needs", place, len(packs), total
+            )
 
 
 @contextlib.contextmanager
 def _shown_progress(images: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, else a line of the log now and then; yields what counts images."""
+    """A bar on a terminal, else a line now and then; yields what counts images."""
     console = Console(stderr=True)
     if console.is_terminal:
         columns = TextColumn("packing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
@@ -305,8 +346,8 @@ def _shown_progress(images: int) -> Iterator[Callable[[int], None]]:
     def advance(number: int) -> None:
         nonlocal done, last
         done += number
-        if time.monotonic() > last + LOG_S:
+        if time.monotonic() > last + TELL_S:
             last = time.monotonic()
-            log.info("packed %d of %d images", done, images)
+            log.warning("packed %s of %s images", f"{done:,}", f"{images:,}")
 
     yield advance

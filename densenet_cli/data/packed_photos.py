@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from densenet_cli.data.image_check import Examined, faults_message
+from densenet_cli.data.image_check import Examined, content_digest, faults_message
 from densenet_cli.data.image_data import expanded_folder
+from densenet_cli.data.older_packs import ENDING, pack_name
 from densenet_cli.data.pack import RAW, Pack, Packing, is_pack
 from densenet_cli.data.pack_writer import Packable, make_pack
 from densenet_cli.files.cache import cache_folder
 from densenet_cli.options import OptionError, UserError, whole_number
 from densenet_cli.plain_text import printable
-
-ENDING = ".pack"
 
 
 @dataclass(frozen=True)
@@ -39,16 +36,12 @@ class PackOptions:
             typed = expanded_folder("pack", self.pack)
             if typed.suffix == ENDING or is_pack(typed):
                 return typed
-            return typed / self._name(what)
+            return typed / pack_name(what.folder_name, what.key, self.packing)
         cache = cache_folder("packs")
         if cache is None:
             rule = "needs a cache folder, and this user has no home folder; name a place for the pack"
             raise OptionError("pack", True, rule, f"/path/photos{ENDING}")
-        return cache / self._name(what)
-
-    def _name(self, what: Packable) -> str:
-        root = Path(os.path.expanduser(what.typed)).absolute().name
-        return f"{root}-{what.key}-{self.packing}{ENDING}"
+        return cache / pack_name(what.folder_name, what.key, self.packing)
 
 
 def pack_options(pack: Any, size: Any, quality: Any) -> PackOptions | None:
@@ -139,7 +132,6 @@ def _first_difference(pack: Pack, what: Packable) -> str:
 def _rewritten(pack: Pack, what: Packable) -> str | None:
     """The first file that was written after it was packed, and has another content; None if none."""
     for row in np.flatnonzero(pack.index["time"] != what.files.stamps[:, 1]).tolist():
-        content = hashlib.blake2b(Path(what.files.paths[row]).read_bytes(), digest_size=8).digest()
-        if int.from_bytes(content, "little") != int(pack.index["digest"][row]):
+        if content_digest(what.files.paths[row]) != int(pack.index["digest"][row]):
             return what.names[row]
     return None
