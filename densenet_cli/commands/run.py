@@ -18,7 +18,7 @@ from densenet_cli.config import known_keys, resolvers
 from densenet_cli.config.compose import CONF, VERSION_BASE, as_trained, compose, composing, resolved
 from densenet_cli.config.errors import explain
 from densenet_cli.config.overrides import (
-    OF_IMAGES,
+    IMAGE_PLACES,
     key,
     refuse_empty,
     refuse_two_lengths,
@@ -39,8 +39,9 @@ COMMAND = "densenet-run"
 OF_HYDRA = {"--hydra-help", "--info", "-i", "--shell-completion", "-sc"}  # flags that Hydra answers
 ABOUT_SWEEPS = ("sweep.", "hydra.sweep", "hydra.launcher", "hydra/sweeper", "hydra/launcher")
 KEPT = ("trainer.precision", "trainer.sync_batchnorm")  # by a resumed run, whatever its new device
-OF_PHOTOS = ("data.check", "data.max_pixels", "data.skip_broken")
-RESUMABLE = ("trainer", *OF_IMAGES, "data.num_workers", *OF_PHOTOS)  # what may change in a resume
+# What may change when a run is resumed. Not all data sets have these options.
+OF_DATA = (*IMAGE_PLACES, "data.num_workers", "data.check", "data.max_pixels", "data.skip_broken")
+RESUMABLE = ("trainer", *OF_DATA)
 
 
 def main() -> None:
@@ -178,18 +179,14 @@ def _resume(folder: Path, overrides: list[str], trust: Trust) -> int:
         if key(override) not in RESUMABLE and not key(override).startswith("trainer."):
             rule = f"cannot change when a run is resumed; what can is {', '.join(RESUMABLE)}"
             raise UserError(f"{override}: {rule}")
-    for change in changes:
-        if key(change) in OF_PHOTOS:  # which the default data do not have
-            config["data"] |= OmegaConf.to_container(OmegaConf.from_dotlist([change]).data)
-    changes = [change for change in changes if key(change) not in OF_PHOTOS]
     if changes:
         kept = [one for one in before if key(one) in KEPT and key(one) not in map(key, changes)]
         check_stored_overrides(
             kept, folder / "overrides.yaml", "if it is meant to be there, type it too"
         )
         with composing():
-            # ++: options of the data set of this run, which need not be those of the default
-            added = [f"++{one.lstrip('+')}" if key(one) in OF_IMAGES else one for one in changes]
+            # ++: the run's data set may have options that the default one has not
+            added = [f"++{one.lstrip('+')}" if key(one) in OF_DATA else one for one in changes]
             composed = resolved(compose([*kept, *added]))
         for name in map(key, changes):
             section, _, option = name.partition(".")

@@ -18,8 +18,8 @@ from densenet_cli.options import UserError
 from densenet_cli.record.trained_on import PLACES
 
 NEW_FOLDERS = ("resume", "hydra.run.dir", "hydra.sweep.dir", "sweep.name")  # need not exist yet
-OF_IMAGES = tuple(f"data.{name}" for name in PLACES)
-PATHS = ("checkpoint", *OF_IMAGES, "pretrained.weights", *NEW_FOLDERS)
+IMAGE_PLACES = tuple(f"data.{name}" for name in PLACES)
+PATHS = ("checkpoint", *IMAGE_PLACES, "pretrained.weights", *NEW_FOLDERS)
 OVERRIDES = ("sweep.baseline",)  # its value is an override, or several
 # Paths that Hydra reads as text without quotes.
 PLAIN = re.compile(r"(?!(true|false|inf|nan)$)([A-Za-z_/]|\.{1,2}/)[\w./-]*", re.ASCII | re.IGNORECASE)

@@ -45,7 +45,7 @@ def test_a_run_that_met_a_broken_image_is_resumed_without_it(lost, typed):
     status, message = typed(*WORDS, "hydra.run.dir=outputs/first")
     assert status == 1
     assert message.endswith("; repair or delete it, or type data.skip_broken=true\n")
-    status, message = typed("resume=outputs/first", "data.skip_broken=true", "data.num_workers=0")
+    status, message = typed("resume=outputs/first", "+data.skip_broken=true", "data.num_workers=0")
     assert status == 0, message
     assert [f"{lost[split]} is skipped" in message for split in LOST] == [True, True]
     assert typed(*WORDS, "data.skip_broken=true", "hydra.run.dir=outputs/whole")[0] == 0
