@@ -1,7 +1,8 @@
 """Random augmentation of whole batches, on the device that holds the batch.
 
 Shapes: images (n, H, W, C), of C = 3 colours or 1 grey level; draws (n,) int64, 63 random bits for each
-image. The draw alone decides how its image is changed. No function waits for the device.
+image. The draw alone decides how its image is changed. No function waits for the device, except those
+"one by one", for the CPU: each image stays in the cache of a core from the first operation to the last.
 
 What is done to the colours of a grey image is what this, done to the colours, does to their grey level:
 the luma of an augmented image is the augmented luma.
@@ -11,6 +12,8 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -141,32 +144,86 @@ def affine(images: Tensor, factors: Tensor, offsets: Tensor) -> Tensor:
     return result
 
 
-def colour_jitter(images: Tensor, draws: Tensor, strength: float = 0.4) -> tuple[Tensor, Tensor]:
+def affine_one_by_one(
+    images: Tensor, draws: Tensor, factors: Tensor, share: Tensor, offsets: Tensor, result: Tensor
+) -> Tensor:
+    """As affine of flip_half, with `offsets` + `share` x mean_grey, up to rounding.
+
+    Three times as fast on a core. The numbers do not depend on the number of threads.
+
+    Args:
+        images: (n, H, W, C) uint8.
+        draws: (n,), of flip_half.
+        factors: (n, C, C), of affine.
+        share, offsets: (n, C).
+        result: (n, H, W, C) float32, contiguous, which gets the numbers and is returned.
+    """
+    _, height, width, channels = images.shape
+    together = next(pixels for pixels in (4, 2, 1) if height * width % pixels == 0)
+    columns = together * channels  # products of three columns are slow; products with 0 change no sum
+    blocks = factors.new_zeros(len(images), together, channels, together, channels)
+    blocks.diagonal(dim1=1, dim2=3).copy_(factors[..., None])
+    constants = blocks.view(-1, columns, columns), offsets.repeat(1, width), share.repeat(1, width)
+    weights = LUMA if channels == 3 else (1.0,)
+    each = zip(_one_by_one(images, draws), result, *constants, strict=True)
+    for numbers, found, block, offset, of_grey in each:
+        sums = numbers.sum(0).view(-1, channels).sum(0).tolist()  # exact up to 256 x 256 pixels
+        grey = sum(map(operator.mul, weights, sums)) / (height * width)
+        torch.mm(numbers.view(-1, columns), block, out=found.view(-1, columns))
+        found.view(height, -1).add_(torch.add(offset, of_grey, alpha=grey))
+    return result
+
+
+def normalised_one_by_one(images: Tensor, draws: Tensor | None, scale: Scale, result: Tensor) -> Tensor:
+    """As Scale.normalised, of flip_half if there are draws: the same numbers.
+
+    Args: as affine_one_by_one.
+    """
+    for numbers, found in zip(_one_by_one(images, draws), result.flatten(2), strict=True):
+        torch.addcmul(scale.offset, numbers, scale.factor, out=found)
+    return result
+
+
+def _one_by_one(images: Tensor, draws: Tensor | None) -> Iterator[Tensor]:
+    """Each image as its rows, (H, W C) float32, mirrored as by flip_half; all in the same memory."""
+    numbers = torch.empty(images.shape[1:])
+    mirrored = [0] * len(images) if draws is None else (draws & 1).tolist()
+    for image, is_mirrored in zip(images, mirrored, strict=True):
+        numbers.copy_(image.flip(1) if is_mirrored else image)
+        yield numbers.flatten(1)
+
+
+def colour_jitter(draws: Tensor, channels: int = 3, strength: float = 0.4) -> tuple[Tensor, Tensor]:
     """Brightness, contrast and saturation, each times 1 - 0.4 to 1 + 0.4. Grey has no saturation.
 
     Nothing is clipped, as in fb.resnet.torch, so their order does not matter.
 
     Args:
-        images: (n, H, W, C) float32.
         draws: (n,) int64.
+        channels: C, 3 or 1.
         strength: the largest change of the three.
 
     Returns:
-        Factors (n, C, C) and offsets (n, C), see `affine`.
+        Factors (n, C, C) and a share (n, 1): a pixel, a row of colours, becomes the pixel times the
+        factors plus the share of the mean grey level of its image; see `mean_grey`, `affine`.
     """
-    channels = images.shape[3]
     mixed = draws * -7046029254386353131  # a hash: other functions use the bits themselves
     mixed = (mixed ^ mixed >> 32) * -4658895280553007687
     fields = torch.stack([_bits(mixed, first, 20) for first in (1, 21, 41)], dim=1)
     change = 1 + strength * (2 * (fields.float() + 0.5) / 2**20 - 1)
     brightness, contrast, saturation = change.view(-1, 3, 1).unbind(1)  # (n, 1) each
     grey = _grey(draws.device, channels)
-    mean = images.flatten(2).mean(1).unflatten(1, (-1, channels)).mean(1)  # whole rows first
     own = saturation[..., None] * torch.eye(channels, device=draws.device)
     of_grey = (1 - saturation)[..., None] * grey[:, None]
     factors = (brightness * contrast)[..., None] * (own + of_grey)
-    offsets = brightness * (1 - contrast) * (mean @ grey)[:, None]
-    return factors, offsets.expand(-1, channels)
+    return factors, brightness * (1 - contrast)
+
+
+def mean_grey(images: Tensor) -> Tensor:
+    """The mean grey level of each image, (n, 1), of images (n, H, W, C) float32."""
+    channels = images.shape[3]
+    mean = images.flatten(2).mean(1).unflatten(1, (-1, channels)).mean(1)  # whole rows first
+    return (mean @ _grey(images.device, channels))[:, None]
 
 
 def lighting(draws: Tensor, channels: int = 3, strength: float = 0.1) -> Tensor:

@@ -23,7 +23,7 @@ from densenet_cli.data.loader import LazyLoader, are_forked
 from densenet_cli.data.pixel_statistics import Whitening
 from densenet_cli.data.random_operations import RandAugment
 from densenet_cli.data.skipped import Skipped
-from densenet_cli.data.split import Batch, FinishedSplit, RandAugmentedSplit, Split
+from densenet_cli.data.split import Batch, Empty, FinishedSplit, RandAugmentedSplit, Split
 from densenet_cli.options import OptionError, choice, switch, whole_number
 
 
@@ -287,8 +287,13 @@ class ImageData(LightningDataModule):
         images, labels = self.finished(batch)
         return images.movedim(-1, -3), labels
 
-    def finished(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Normalise a batch and augment it in training, on its device: images (n, H, W, C) float32."""
+    def finished(self, batch: Batch, empty: Empty = torch.empty) -> Batch:
+        """Normalise a batch and augment it in training, on its device: images (n, H, W, C) float32.
+
+        Args:
+            batch: of a split; one that is finished already stays as it is.
+            empty: may make the memory for the images.
+        """
         images, labels, *draws = batch
         if images.is_floating_point():
             return images, labels

@@ -13,6 +13,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,8 @@ class LazyLoader(DataLoader):
     torch and Lightning a second time, which costs seconds and hundreds of megabytes.
 
     Args:
-        split: split[item] is the batch for one item of `sampler`, a tuple of tensors.
+        split: split[item] is the batch for one item of `sampler`, a tuple of tensors. Workers set its
+            attribute `empty`, see Split.
         sampler: its items are the arguments of `split`, one per batch.
         workers: the number of processes that read; 0: this process reads.
         warned: the warnings given so far; the loaders of one data set share this set.
@@ -210,6 +212,9 @@ class _Packing:
 
     def __getitem__(self, item: tuple[int | None, Any]) -> Packed:
         slot, tickets = item
+        self.split.empty = (
+            torch.empty if self.slots is None or slot is None else partial(self.slots.empty, slot)
+        )
         try:
             packed = Packed.of(self.split[tickets], self.slots, slot)
         except Exception as error:

@@ -8,10 +8,20 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from densenet_cli.data.augmentation import Scale, affine, colour_jitter, flip_half, lighting
+from densenet_cli.data.augmentation import (
+    Scale,
+    affine,
+    affine_one_by_one,
+    colour_jitter,
+    flip_half,
+    lighting,
+    mean_grey,
+    normalised_one_by_one,
+)
 from densenet_cli.data.colour_statistics import (
     Statistics,
     imagenet,
@@ -30,6 +40,7 @@ from densenet_cli.data.photo import CROP_FRACTION, MAX_PIXELS
 from densenet_cli.data.photo_split import Files, FileSource, PhotoSplit, Source
 from densenet_cli.data.quick_check import check_quickly
 from densenet_cli.data.skipped import were_read
+from densenet_cli.data.split import Batch, Empty
 from densenet_cli.data.splits import stratified
 from densenet_cli.options import choice, number, switch, whole_number
 from densenet_cli.plain_text import printable
@@ -213,16 +224,40 @@ class PhotoData(ImageData):
         images = max(1, self.batch_size // self.test_crops // processes) * processes
         return self._evaluation_loader(split, images)
 
-    def augmented(self, images: Tensor, draws: Tensor) -> Tensor:
+    def finished(self, batch: Batch, empty: Empty = torch.empty) -> Batch:
+        """As ImageData; on a CPU an image at a time."""
+        images, labels, *draws = batch
+        if images.is_floating_point() or not (draws or images.device.type == "cpu"):
+            return super().finished(batch)
+        if draws:
+            return self.augmented(images, draws[0], empty), labels
+        result = empty(images.shape, dtype=torch.float32)
+        scale = self._scale_for(images)
+        normalised_one_by_one(images.flatten(0, -4), None, scale, result.flatten(0, -4))  # of all crops
+        return result, labels
+
+    def augmented(self, images: Tensor, draws: Tensor, empty: Empty = torch.empty) -> Tensor:
         """Mirror half of the images; without RandAugment, jitter colours and shift lighting too."""
-        scale = self.scale_on(images.device, images.shape[2])
-        assert isinstance(scale, Scale)
+        scale, on_cpu = self._scale_for(images), images.device.type == "cpu"
         if self.rand_augment is not None:
+            if on_cpu:
+                result = empty(images.shape, dtype=torch.float32)
+                return normalised_one_by_one(images, draws, scale, result)
             return scale.normalised(flip_half(images, draws))
-        pixels = flip_half(images, draws).float()
-        factors, offsets = colour_jitter(pixels, draws)
+        deviation = 255 * scale.std  # of bytes
+        factors, share = colour_jitter(draws, self.channels)
         light = (lighting(draws, self.channels) - scale.mean) / scale.std
-        return affine(pixels, factors / (255 * scale.std), offsets / (255 * scale.std) + light)
+        if on_cpu:
+            result = empty(images.shape, dtype=torch.float32)
+            share = share / deviation
+            return affine_one_by_one(images, draws, factors / deviation, share, light, result)
+        pixels = flip_half(images, draws).float()
+        return affine(pixels, factors / deviation, share * mean_grey(pixels) / deviation + light)
+
+    def _scale_for(self, images: Tensor) -> Scale:
+        scale = self.scale_on(images.device, images.shape[-2])
+        assert isinstance(scale, Scale)
+        return scale
 
     def default_workers(self) -> int:
         """One worker per core, 8 at most; the processes of a run share the cores."""

@@ -138,7 +138,7 @@ class PhotoSplit(Split):
         limit_pixels(self.max_pixels)  # this may be a new worker process
         crops = () if self.crops == 1 else (self.crops,)
         shape = (len(tickets), *crops, self.image_size, self.image_size, self.channels)
-        images = torch.empty(shape, dtype=torch.uint8)
+        images = self.empty(shape, dtype=torch.uint8)
         lacking = []
         for row, (index, draw) in enumerate(tickets.tolist()):
             image = self._image(index, draw)

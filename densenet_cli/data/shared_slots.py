@@ -6,9 +6,11 @@ It is anonymous: the size of /dev/shm does not limit it, and it ends with the pr
 
 from __future__ import annotations
 
+import math
 import mmap
 import weakref
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,11 +64,19 @@ class SharedSlots:
         self._shown.discard(slot)
         self._free.append(slot)
 
+    def empty(self, slot: int, shape: Sequence[int], *, dtype: torch.dtype) -> Tensor:
+        """A tensor in a slot, whose values are arbitrary; outside, if it is larger than the slot."""
+        if math.prod(shape) * dtype.itemsize > self.size:
+            return torch.empty(shape, dtype=dtype)
+        return self._tensor(slot, torch.Size(shape), dtype)
+
     def write(self, slot: int, images: Tensor) -> Written | None:
-        """Copy contiguous images into a slot; None if they are larger than it."""
+        """Copy contiguous images into a slot if they are not there; None if they are larger than it."""
         if images.nbytes > self.size:
             return None
-        self._tensor(slot, images.shape, images.dtype).copy_(images)
+        place = self._tensor(slot, images.shape, images.dtype)
+        if images.data_ptr() != place.data_ptr():
+            place.copy_(images)
         return Written(slot, images.shape, images.dtype)
 
     def read(self, written: Written) -> Tensor:

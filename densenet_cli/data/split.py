@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -19,16 +19,25 @@ The training batches of resident images are indices (n,) and draws (n,) only; se
 """
 
 
+class Empty(Protocol):
+    """What makes the memory for the images of a batch: torch.empty, or a place in shared memory."""
+
+    def __call__(self, shape: Sequence[int], /, *, dtype: torch.dtype) -> Tensor:
+        """A contiguous tensor with any values."""
+
+
 class Split:
     """The images of one split, read a batch at a time.
 
     Attributes:
         labels: of all its images, in order, as batches have them.
         crops: of each image in a batch; with several, images are (n, crops, H, W, C).
+        empty: makes the memory for the images of the next batch; a split need not use it.
     """
 
     labels: Tensor
     crops = 1
+    empty: Empty = torch.empty
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -66,16 +75,18 @@ class RandAugmentedSplit(ChangedSplit):
 
     def __getitem__(self, tickets: Tickets) -> Batch:
         images, labels, draws = self.split[tickets]
-        pairs = zip(images, draws.tolist(), strict=True)
-        return torch.stack([self.augment(image, draw) for image, draw in pairs]), labels, draws
+        result = self.empty(images.shape, dtype=images.dtype)
+        for row, draw in enumerate(draws.tolist()):
+            result[row] = self.augment(images[row], draw)
+        return result, labels, draws
 
 
 class FinishedSplit(ChangedSplit):
     """The batches of a split as `ImageData.finished` returns them."""
 
-    def __init__(self, split: Split, finished: Callable[[Batch], Batch]) -> None:
+    def __init__(self, split: Split, finished: Callable[[Batch, Empty], Batch]) -> None:
         super().__init__(split)
         self.finished = finished
 
     def __getitem__(self, tickets: Tickets) -> Batch:
-        return self.finished(self.split[tickets])
+        return self.finished(self.split[tickets], self.empty)

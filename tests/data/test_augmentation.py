@@ -7,11 +7,14 @@ from PIL import Image, ImageEnhance
 from densenet_cli.data.augmentation import (
     Scale,
     affine,
+    affine_one_by_one,
     colour_jitter,
     crop,
     flip_half,
     framed,
     lighting,
+    mean_grey,
+    normalised_one_by_one,
 )
 
 CPU = torch.device("cpu")
@@ -23,6 +26,11 @@ def random_draws(count, seed=0):
 
 def scale(mean, std, width):
     return Scale.of({"mean": mean, "std": std}, width, CPU)
+
+
+def jitter(images, draws):
+    factors, share = colour_jitter(draws)
+    return factors, share * mean_grey(images).expand(-1, 3)
 
 
 def random_images(count, height, width):
@@ -101,7 +109,7 @@ def test_jitter_equals_that_of_pillow_if_nothing_is_clipped():
     image = random_images(1, 12, 10) // 8 + 100  # 100..131
     draws = random_draws(40)
     images = image.float().expand(40, -1, -1, -1).contiguous()
-    factors, offsets = colour_jitter(images, draws)
+    factors, offsets = jitter(images, draws)
     found = affine(images, factors, offsets)
     grey, red = torch.full((3,), 90.0), torch.tensor([200.0, 90, 90])
     for jittered, matrix, offset in zip(found, factors, offsets, strict=True):
@@ -121,7 +129,7 @@ def test_jitter_equals_that_of_pillow_if_nothing_is_clipped():
 def test_brightness_contrast_and_saturation_change_by_two_fifths_independently():
     draws = random_draws(20_000)
     images = torch.full((len(draws), 1, 1, 3), 100.0)
-    factors, offsets = colour_jitter(images, draws)
+    factors, offsets = jitter(images, draws)
     both = factors.sum(1)[:, 0]
     brightness = both + offsets[:, 0] / 100
     saturation = (factors[:, 0, 0] - factors[:, 0, 1]) / both
@@ -155,3 +163,25 @@ def test_an_image_is_augmented_alike_alone_and_in_a_batch():
 
     alone = torch.cat([changed(slice(row, row + 1)) for row in range(6)])
     assert torch.equal(alone, changed(slice(0, 6)))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (5, 6), (5, 7)])
+@pytest.mark.parametrize("channels", [3, 1])
+def test_images_are_augmented_alike_one_by_one_and_at_once(size, channels):
+    images, draws = random_images(9, *size)[..., :channels].contiguous(), random_draws(9)
+    factors, share = colour_jitter(draws, channels)
+    offsets, result = lighting(draws, channels), torch.empty(images.shape)
+    affine_one_by_one(images, draws, factors, share.expand(-1, channels), offsets, result)
+    pixels = flip_half(images, draws).float()
+    expected = affine(pixels, factors, share * mean_grey(pixels) + offsets)
+    torch.testing.assert_close(result, expected, atol=1e-4, rtol=1e-6)
+
+
+def test_images_are_normalised_alike_one_by_one_and_at_once():
+    images, draws = random_images(6, 5, 7), random_draws(6)
+    to_numbers, result = scale([0.2, 0.5, 0.7], [0.2, 0.1, 0.2], 7), torch.empty(images.shape)
+    assert (draws & 1).unique().tolist() == [0, 1]
+    normalised_one_by_one(images, None, to_numbers, result)
+    assert torch.equal(result, to_numbers.normalised(images))
+    normalised_one_by_one(images, draws, to_numbers, result)
+    assert torch.equal(result, to_numbers.normalised(flip_half(images, draws)))

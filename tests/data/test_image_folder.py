@@ -6,7 +6,7 @@ from image_folders import fill, folder, write
 from training_batches import same, training_batches
 
 from densenet_cli.data import measured_colours
-from densenet_cli.data.augmentation import affine, colour_jitter, lighting
+from densenet_cli.data.augmentation import affine, colour_jitter, lighting, mean_grey
 from densenet_cli.data.colour_statistics import IMAGENET
 from densenet_cli.data.image_folder import ImageFolder
 from densenet_cli.options import OptionError
@@ -44,7 +44,8 @@ def test_images_are_mirrored_jittered_lit_and_normalised(tmp_path):
     draws = torch.arange(9) * 2**57 + torch.arange(9)
     changed = data.augmented(images, draws)
     mirrored = torch.where((draws & 1).bool().view(-1, 1, 1, 1), images.flip(2), images).float()
-    pixels = affine(mirrored, *colour_jitter(mirrored, draws)) / 255
+    factors, share = colour_jitter(draws)
+    pixels = affine(mirrored, factors, share * mean_grey(mirrored).expand(-1, 3)) / 255
     pixels += lighting(draws).view(-1, 1, 1, 3)
     expected = (pixels - torch.tensor(IMAGENET["mean"])) / torch.tensor(IMAGENET["std"])
     torch.testing.assert_close(changed, expected, atol=2e-5, rtol=1e-5)

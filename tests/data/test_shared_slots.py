@@ -1,6 +1,7 @@
 """Batches in shared slots: never overwritten while in use, and equal wherever they are finished."""
 
 import pickle
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -10,6 +11,7 @@ from training_batches import same, training_batches
 
 from densenet_cli.data.loader import LazyLoader, Packed, are_forked
 from densenet_cli.data.shared_slots import SharedSlots
+from densenet_cli.data.split import FinishedSplit
 
 pytestmark = [
     pytest.mark.usefixtures("cache"),
@@ -54,6 +56,31 @@ def test_a_slot_is_free_once_no_tensor_shows_it():
     assert slots.claim() is None
     del part
     assert slots.claim() == first
+
+
+def test_images_that_are_made_in_a_slot_are_not_copied(monkeypatch):
+    slots = SharedSlots(1, 12)
+    slots.begin()
+    slot = slots.claim()
+    large = slots.empty(slot, (1, 13), dtype=torch.uint8)
+    assert slots.write(slot, large) is None
+    images = slots.empty(slot, (1, 3), dtype=torch.float32)
+    images.copy_(torch.tensor([[1.0, 2.0, 3.0]]))
+    monkeypatch.setattr(torch.Tensor, "copy_", None)
+    assert slots.read(slots.write(slot, images)).tolist() == [[1, 2, 3]]
+
+
+@pytest.mark.parametrize("channels", [3, 1])
+def test_photos_are_finished_in_a_slot(channels, tmp_path):
+    data = folder(fill(tmp_path / "a", 2), channels=channels)
+    split = FinishedSplit(data._read_contents().train, data.finished)
+    tickets = next(iter(data.epoch_order()))
+    expected = split[tickets][0]
+    slots = SharedSlots(1, expected.nbytes)
+    split.empty = partial(slots.empty, 0)
+    images = split[tickets][0]
+    assert images.data_ptr() == slots.empty(0, images.shape, dtype=images.dtype).data_ptr()
+    assert torch.equal(images, expected)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
