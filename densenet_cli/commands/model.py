@@ -100,7 +100,7 @@ def _evaluate(args: argparse.Namespace) -> int:
 def _pack(args: argparse.Namespace) -> None:
     from densenet_cli.inference import packing
 
-    output = args.output or args.photos.resolve().with_suffix(".pack").name
+    output = args.output or f"{args.photos.resolve().name}.pack"
     made = packing.pack(args.photos, args.size, args.quality, output, args.max_pixels)
     if args.format == "json":
         sys.stdout.write(json_document(packing.document(made)))

@@ -24,9 +24,8 @@ READ = {
     "": [*schema.TOP, "budget", *SECTIONS, "sweep", "seeds", "plan"],
     "recipe": [
         *schema.KEYS["recipe"],
-        *("batch_size", "epochs", "steps", "dropout", "loss", "class_weights", "mixup", "cutmix"),
-        *("randaugment", "ema_share", "warm_up"),
-        "reset_momentum_at_drops",
+        *("batch_size", "epochs", "steps", "dropout", "randaugment", "loss", "class_weights"),
+        *("mixup", "cutmix", "ema_share", "warm_up", "reset_momentum_at_drops"),
     ],
     "pretrained": ["weights", "frozen", "layer_decay"],
     "sweep": ["name", "jobs", "fail_fast", "pruner", *UNTIL_DECIDED],

@@ -95,7 +95,7 @@ class TrainedNetwork:
         if self.crop_fraction == 1:
             raise UserError(
                 "--ten-crop: this network takes images whole, not cropped; ten crops need "
-                "data=image_folder"
+                "data=image_folder or data=image_table"
             )
 
     def inputs(self, images: Tensor) -> Tensor:

@@ -62,6 +62,13 @@ def test_messages_name_what_was_typed(trained_run, densenet_model, tmp_path):
     assert f"--output={file}: holds other images than {tmp_path}/photos has now" in found
 
 
+def test_a_pack_without_a_name_is_called_as_its_folder(densenet_model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_images(tmp_path / "photos-1.5", 2, seed=3)
+    status, out, _ = densenet_model("pack", "photos-1.5")
+    assert (status, out.partition(":")[0]) == (0, "photos-1.5.pack")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("packed", [True, False], ids=["data.pack", "data.root"])
 def test_a_killed_run_resumes_from_a_pack_bit_for_bit(packed, tmp_path):

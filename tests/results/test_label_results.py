@@ -101,6 +101,7 @@ def test_report_and_figures_name_it():
     assert drawing.note.endswith("is 100 % minus the mean AUROC.")
     assert drawing.figure.axes[0].get_ylabel() == "test, 100 − AUROC (%)"
     assert "AUROC" not in plots.draw(both[2:], "error_parameters").note
+    assert "AUROC" not in plots.draw(found, "training_time").note
 
 
 def test_compare_and_watch_name_it(tmp_path, capsys):

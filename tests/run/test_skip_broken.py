@@ -98,7 +98,16 @@ def test_processes_of_a_run_stay_in_step(lost, command):
     assert kept.error == pytest.approx(record["results"]["test_error"], abs=1e-4)
 
 
-@pytest.mark.parametrize("content", ["[]", '{"format": 1}', '{"images": {"train": ["a"]}}', "{"])
+CONTENTS = [
+    "[]",
+    '{"format": 1}',
+    '{"format": 1, "images": {"train": ["a"]}}',
+    '{"format": 2, "images": {}}',
+    "{",
+]
+
+
+@pytest.mark.parametrize("content", CONTENTS)
 def test_a_damaged_list_is_refused(tmp_path, content):
     (tmp_path / "skipped.json").write_text(content)
     with pytest.raises(UnreadableFile):

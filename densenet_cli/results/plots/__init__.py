@@ -36,6 +36,7 @@ class Kind:
         draw: draws settings, or decisions about them; None if they do not have these data.
         shows_decisions: whether it draws decisions.
         names_decisions: whether it draws settings, and can write decisions beside them.
+        shows_errors: whether it draws errors; of several labels these are 100 % minus the mean AUROC.
     """
 
     title: str
@@ -43,6 +44,7 @@ class Kind:
     draw: Callable[..., Drawing | None]
     shows_decisions: bool = False
     names_decisions: bool = False
+    shows_errors: bool = True
 
 
 KINDS = {
@@ -83,8 +85,18 @@ KINDS = {
         "finished runs of networks from three different years on one data set",
         by_year.draw,
     ),
-    "training_time": Kind("Time", "finished runs that recorded their time", bars.draw_training_time),
-    "memory": Kind("Memory", "finished runs that recorded their memory", bars.draw_memory),
+    "training_time": Kind(
+        "Time",
+        "finished runs that recorded their time",
+        bars.draw_training_time,
+        shows_errors=False,
+    ),
+    "memory": Kind(
+        "Memory",
+        "finished runs that recorded their memory",
+        bars.draw_memory,
+        shows_errors=False,
+    ),
 }
 
 
@@ -162,7 +174,7 @@ def draw(settings: Sequence[Setting], kind: str, judged: Judged | None = None) -
     choice("--kind", kind, list(KINDS))
     with style.styled():
         drawing = _draw(settings, kind, judged)
-    if drawing and "rror" in drawing.note and any(item.several_labels for item in settings):
+    if drawing and KINDS[kind].shows_errors and any(item.several_labels for item in settings):
         note = f"{drawing.note} The error of images with several labels is 100 % minus the mean AUROC."
         return replace(drawing, note=note)
     return drawing
