@@ -51,7 +51,11 @@ def main() -> None:
         with EndWithReader(COMMAND):
             hydra.main(config_path=str(CONF), config_name="config", **VERSION_BASE)(lambda cfg: None)()
         return
-    typed = _parser().parse_intermixed_args()
+    parser = _parser()
+    typed, unknown = parser.parse_known_intermixed_args()
+    if unknown:
+        hint = "options are typed without dashes, as epochs=10"
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}; {hint}")
     overrides = with_quoted_paths(typed.overrides)
     with errors_as_messages(COMMAND, lambda error: explain(error, overrides)):
         if typed.help or typed.cfg or _plans(overrides):
@@ -170,7 +174,10 @@ def _sweep(overrides: list[str], config_dir: str | None, trust: Trust) -> int:
 
 def _resume(folder: Path, overrides: list[str], trust: Trust) -> int:
     """Resume the run in a folder; the exit status."""
-    config, before = read_config(folder)
+    try:
+        config, before = read_config(folder)
+    except UserError as error:
+        raise UserError(f"resume={error}") from error
     trust.check(config, folder / "config.yaml")
     changes = [override for override in overrides if key(override) != "resume"]
     for override in changes:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
@@ -27,9 +28,8 @@ def explain(error: Exception, overrides: Sequence[str]) -> str | None:
     if isinstance(error, MissingConfigException):
         return _unknown_choice(error)
     if isinstance(error, OverrideParseException):
-        name, _, value = (error.override or "").partition("=")
-        hint = f"; quote such a value twice: '{name}=\"{value}\"'" if set("=, ") & set(value) else ""
-        return f"{error.override}: cannot be read as key=value{hint}"
+        override = error.override or ""
+        return f"{override}: cannot be read as key=value{_way_to_write(override, overrides)}"
     for cause in (error, error.__cause__):
         if isinstance(cause, (ConfigKeyError, ConfigAttributeError)):
             return _unknown_key(cause, overrides)
@@ -38,6 +38,23 @@ def explain(error: Exception, overrides: Sequence[str]) -> str | None:
     if isinstance(error, HydraException):
         return _unknown_group(overrides) or _sentence(error)
     return _no_name(overrides) if isinstance(error, ValueError) else None
+
+
+def _way_to_write(override: str, overrides: Sequence[str]) -> str:
+    """How what cannot be read was likely meant: "" if that is not known."""
+    name, equals, value = override.partition("=")
+    after = list(overrides[overrides.index(override) + 1 :]) if override in overrides else []
+    if not equals and len(after) > 1 and after[0] == "=":
+        return f"; write it without spaces: {override}={after[1]}"
+    if not equals:
+        groups = [folder.name for folder in sorted(CONF.iterdir()) if override in _choices(folder.name)]
+        return f"; did you mean {groups[0]}={override}?" if groups else ""
+    for opening, closing in ("[]", "{}", "()"):
+        if value.count(opening) > value.count(closing):  # the shell has split it at a space
+            end = next((index for index, word in enumerate(after, 1) if closing in word), 0)
+            typed = f": '{' '.join([override, *after[:end]])}'" if end else ""
+            return f"; a part is missing, perhaps after a space: leave out spaces, or use quotes{typed}"
+    return f"; quote such a value twice: '{name}=\"{value}\"'" if set("=, ") & set(value) else ""
 
 
 def _unknown_choice(error: MissingConfigException) -> str:
@@ -61,13 +78,30 @@ def _unknown_key(cause: OmegaConfBaseException, overrides: Sequence[str]) -> str
     # A sweep's error is explained within `composing`, which Hydra 1.4 does not nest.
     with contextlib.nullcontext() if GlobalHydra.instance().is_initialized() else composing():
         cfg = compose(_of_known_groups(overrides))
-    if near := meant(name, cfg):
+    if having := _with_option(name):
+        hint = f"it is an option of {', '.join(having)}"
+    elif near := meant(name, cfg):
         hint = f"did you mean {near}{typed[len(name) :]}?"
     else:
         names = cause.parent_node if OmegaConf.is_dict(cause.parent_node) else []
         known = ", ".join(sorted(str(one) for one in names if one != "hydra"))
         hint = f"{name.rpartition('.')[0] or 'the configuration'} has {known or 'no options'}"
     return f"{typed}: there is no such option; {hint}"
+
+
+def _with_option(name: str) -> list[str]:
+    """The choices that have an option: model=timm and model=torchvision for model.name.
+
+    Of choices that are based on others, only the others are named.
+    """
+    group, _, option = name.partition(".")
+    contents = {
+        one: yaml.safe_load((CONF / group / f"{one}.yaml").read_text()) for one in _choices(group)
+    }
+    having = {one for one, content in contents.items() if content and option in content}
+    return [
+        f"{group}={one}" for one in sorted(having) if not having & {*contents[one].get("defaults", ())}
+    ]
 
 
 def _unknown_group(overrides: Sequence[str]) -> str | None:

@@ -19,6 +19,8 @@ WHOLE_SWEEP = ("sweep", "seeds", "plan", "hydra")  # what a sweep reads once, no
 SECTIONS = ["model", "data", "recipe", "trainer", "pretrained", "logger"]
 # The options of seeds=until_decided in the section `sweep`, and the values at which nothing is asked.
 UNTIL_DECIDED = {"baseline": None, "margin": None, "first_seeds": 3, "most_seeds": 10}
+# Names in the paper and in older versions of Lightning.
+ALSO_CALLED = {"k": "growth_rate", "L": "depth", "theta": "compression", "gpus": "devices"}
 # What is read of each section whose options go to no class or function; those check their own names.
 READ = {
     "": [*schema.TOP, "budget", *SECTIONS, "sweep", "seeds", "plan"],
@@ -114,6 +116,7 @@ def meant(key: str, cfg: DictConfig) -> str | None:
     else one with a similar name anywhere.
     """
     section, _, name = key.rpartition(".")
+    name = ALSO_CALLED.get(name, name)
     known = {option for option in flat(_plain(cfg)) if _is_read(option)}
     known |= {f"{part}.{one}" if part else one for part, names in READ.items() for one in names}
     beside = {one.rpartition(".")[2]: one for one in sorted(known) if one.rpartition(".")[0] == section}

@@ -70,6 +70,9 @@ def make_available(published: PublishedSet, root: Path, download: bool, verify: 
     problem = fault_of(published.files, root, verify)
     if problem is None:
         return
+    folder, *below = Path(published.files[0].path).parts
+    if below and root.name == folder and root.joinpath(*below).is_file():
+        raise OptionError("root", root, f"must be the folder that contains {folder}", root.parent)
     if not download and not (published.archive and (root / published.archive.path).exists()):
         raise _missing(published, root, verify)
     with _only_one_process(root), _adding_to_errors(problem):

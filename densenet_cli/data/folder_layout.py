@@ -91,7 +91,9 @@ def class_names(folder: Path) -> list[str]:
     names = [path.name for path in subfolders(folder)]
     if len(names) < 2:
         rule = f"needs two class folders or more in {folder}, which has {len(names)}"
-        raise OptionError("root", folder, rule)
+        below = folder / names[0] if names else None  # perhaps the folder that was meant
+        meant = below if below and len(subfolders(below)) > 1 else None
+        raise OptionError("root", folder, rule, meant)
     alike = Counter(unicodedata.normalize("NFC", name).casefold() for name in names)
     for same in [key for key, count in alike.items() if count > 1]:
         both = [name for name in names if unicodedata.normalize("NFC", name).casefold() == same]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -55,7 +56,13 @@ def optimizer(
             return make(groups, fused=True)
         return make(groups)
     except (TypeError, ValueError) as error:
-        raise UserError(f"recipe.optimizer: {options['_target_']}: {error}") from error
+        reason = f"{options['_target_']}: {first_line(error)}"
+        if guilty := re.match(
+            r"Invalid (\w+) value: ", str(error)
+        ):  # PyTorch's words, as of weight_decay
+            name = guilty[1] if guilty[1] in options else "lr"
+            raise OptionError(f"recipe.optimizer.{name}", options[name], reason, 0) from error
+        raise UserError(f"recipe.optimizer: {reason}") from error
 
 
 def try_out(

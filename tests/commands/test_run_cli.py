@@ -130,6 +130,15 @@ MISTAKES = [  # what is typed, and what the one message must hold
     ("task=test checkpoint=.", ["checkpoint=.", "is a folder"]),
     ("epochs=${foo}", ["foo"]),
     ("resume=nowhere", ["nowhere", "no such folder"]),
+    ("k=13", ["k=13: there is no such option; did you mean model.growth_rate=13?"]),
+    ("model.L=40", ["did you mean model.depth=40?"]),
+    ("gpus=2", ["did you mean trainer.devices=2?"]),
+    ("model.name=vgg16", ["it is an option of model=timm, model=torchvision"]),
+    ("data.table=labels.csv", ["it is an option of data=image_table"]),
+    ("recipe.optimizer.weight_decay=-1", ["recipe.optimizer.weight_decay=-1", "Invalid weight_decay"]),
+    ("model.block_config=[6, 12]", ["or use quotes: 'model.block_config=[6, 12]'"]),
+    ("seed = 3", ["seed: cannot be read as key=value; write it without spaces: seed=3"]),
+    ("resnet_20", ["resnet_20: cannot be read as key=value; did you mean model=resnet_20?"]),
     ("model=torchvision model.name=alexnet", ["cannot take images of 8 x 8 pixels"]),
     ("model=torchvision model.name=vgg16_nb", ["model.name=vgg16_nb", "vgg16_bn"]),
 ]
@@ -181,6 +190,7 @@ def test_the_configuration_is_shown(flags, parts, others, monkeypatch, capsys):
     ("flags", "status", "part"),
     [
         (["--foo"], 2, "densenet-run: error: unrecognized arguments: --foo"),
+        (["--seed=3"], 2, "--seed=3; options are typed without dashes, as epochs=10"),
         (["--cfg", "--seed=1"], 2, "argument --cfg/-c: expected one argument"),
         (["--cfg=job", "--multirun"], 2, "not allowed with argument"),
         (["--cfg=job", "--package=modle"], 1, "--package=modle: the configuration has no such section"),

@@ -136,6 +136,14 @@ def test_a_missing_folder_is_named_with_the_file_that_is_expected(tmp_path):
         cifar("./nowhere/", download=False)
 
 
+def test_the_folder_of_the_files_themselves_is_answered_with_the_one_above(cifar_root, server):
+    inside = cifar_root / FOLDER
+    rule = f"must be the folder that contains {FOLDER}; for example root={cifar_root}"
+    with pytest.raises(OptionError, match=f"root={inside}: {rule}$"):
+        cifar(inside)
+    assert not list(inside.glob("*.tar.gz"))  # nothing was downloaded
+
+
 def test_a_file_without_permission_is_named(cifar_root, monkeypatch):
     path = cifar_root / FOLDER / "data_batch_1"
 

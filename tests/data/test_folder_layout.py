@@ -97,6 +97,8 @@ def test_missing_or_ambiguous_folders_are_refused(tmp_path):
     assert_refused(
         fill(tmp_path / "one", 2, ("ant",), ("",)), "needs two class folders or more.* has 1"
     )
+    fill(tmp_path / "above" / "photos", 2)
+    assert_refused(tmp_path / "above", "has 1; for example root=.*above/photos")
     fill(tmp_path / "untrained", 2, splits=("val", "test"))
     assert_refused(tmp_path / "untrained", "has test and val, but no folder train")
     fill(tmp_path / "twice", 2, splits=("train", "val", "validation"))

@@ -207,7 +207,9 @@ def test_a_damaged_configuration_is_named(damage, typed, tmp_path):
 def test_resuming_in_a_folder_that_does_not_exist_is_refused(typed):
     status, message = typed("resume=outputs/nowhere")
     assert status == 1
-    assert message.startswith("densenet-run: outputs/nowhere: there is no such folder; name that of")
+    assert message.startswith(
+        "densenet-run: resume=outputs/nowhere: there is no such folder; name that of"
+    )
 
 
 @pytest.mark.parametrize("kept", [True, False])
