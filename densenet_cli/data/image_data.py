@@ -186,6 +186,10 @@ class ImageData(LightningDataModule):
         """
         return None
 
+    def waits_for_pack(self) -> bool:
+        """Whether the images must be packed before they are read, which can take hours."""
+        return False
+
     def facts(self) -> dict[str, Any]:
         """What else the record of a run says of its images: nothing, for most data sets."""
         return {}

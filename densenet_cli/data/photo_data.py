@@ -33,7 +33,7 @@ from densenet_cli.data.file_list import Paths
 from densenet_cli.data.image_check import Check, check_images
 from densenet_cli.data.image_data import Contents, ImageData, expanded_folder, usable_cores
 from densenet_cli.data.measured_colours import measured_counts
-from densenet_cli.data.pack import Pack, PackSource
+from densenet_cli.data.pack import Pack, PackSource, is_pack
 from densenet_cli.data.pack_writer import Packable
 from densenet_cli.data.packed_photos import open_or_make, pack_options
 from densenet_cli.data.photo import CROP_FRACTION, MAX_PIXELS
@@ -148,6 +148,13 @@ class PhotoData(ImageData):
         whole = whole.chosen(np.array(sorted(range(len(whole.paths)), key=whole.paths.encoded)))
         names = whole.paths.within(self.root)
         return Packable(self.typed_root, whole, names, self.digest() or "", classes, None)
+
+    def waits_for_pack(self) -> bool:
+        """As ImageData. Raises UserError if there are no images."""
+        if self.pack_options is None:
+            return False
+        with self.root_as_typed():
+            return not is_pack(self.pack_options.folder(self.packable()))
 
     def facts(self) -> dict[str, Any]:
         """Which pack the images were read from, if any."""

@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_run import TINY
+from tiny_run import TINY, TINY_PHOTOS
 
+from densenet_cli.data.image_folder import ImageFolder
 from densenet_cli.files.cache import cache_folder
-from densenet_cli.sweep.plan import measurements
+from densenet_cli.sweep.plan import benchmark_run, measurements
 from densenet_cli.sweep.plan.benchmark_run import Stopwatch
 from densenet_cli.sweep.plan.estimate import estimate
 from densenet_cli.sweep.plan.measurement import Measurement
@@ -298,6 +299,53 @@ def test_a_run_that_fails_says_why_and_does_not_stop_the_others(config, tmp_path
     assert refused.error.startswith("model.depth=11: ")
     assert refused.parameters is None
     assert odd.error.startswith("data.batch_size=63: is shared by 2 devices")
+
+
+PACKED = [
+    "data=image_folder",
+    "data.pack=true",
+    "model=densenet_121",
+    "recipe=one_cycle",
+    "trainer=cpu",
+]
+
+
+def test_images_are_not_packed_for_an_estimate(config, benchmarks, photos):
+    """Packing takes hours. Until the pack is there, the files are read, and the plan says so."""
+    words = [*PACKED, f"data.root={photos}"]
+    configs = [config(*words, f"seed={seed}") for seed in (0, 1)]
+    found = estimate([*configs, config(*words, "data.pack=false")], silent)
+    assert [one.unpacked for one in found] == [True, True, False]
+    assert [run["data"]["pack"] for run in benchmarks] == [False]
+    ImageFolder(str(photos), pack=True, num_workers=0).prepare()
+    found = estimate(configs, silent)
+    assert [one.unpacked for one in found] == [False, False]
+    assert [run["data"]["pack"] for run in benchmarks] == [False, True]
+
+
+def test_images_that_are_missing_are_reported_by_the_benchmark(config, benchmarks):
+    (found,) = estimate([config(*PACKED, "data.root=nowhere")], silent)
+    assert not found.unpacked
+    assert [run["data"]["pack"] for run in benchmarks] == [True]
+
+
+@pytest.mark.usefixtures("photos")
+def test_what_is_done_once_for_all_runs_is_not_part_of_their_start(monkeypatch, tmp_path, config):
+    """Downloads, checks and statistics, which later runs find done."""
+    reads, before = [], []
+    read, train = ImageFolder.read, benchmark_run.train
+    monkeypatch.setattr(ImageFolder, "read", lambda data: reads.append(data.check) or read(data))
+
+    def clocked(*words, **options):
+        before.extend(reads)
+        train(*words, **options)
+
+    monkeypatch.setattr(benchmark_run, "train", clocked)
+    short = benchmark_config(config(*TINY_PHOTOS, "data.num_workers=0", "data.check=full"))
+    (tmp_path / "config.json").write_text(json.dumps(short))
+    benchmark_run.main([str(tmp_path)])
+    assert json.loads((tmp_path / "measurement.json").read_text())["error"] is None
+    assert (before, reads) == (["quick"], ["quick", "quick"])
 
 
 def test_the_estimate_loads_no_torch():

@@ -21,8 +21,7 @@ from densenet_cli.options import UserError
 from densenet_cli.process import ranks
 from densenet_cli.process.streams import drop_what_cannot_be_written
 from densenet_cli.record.environment import peak_memory_bytes
-from densenet_cli.run import length, trainer_options
-from densenet_cli.run.assemble import build_trainer
+from densenet_cli.run import assemble, length, trainer_options
 from densenet_cli.run.parts import Run
 from densenet_cli.run.train import train
 from densenet_cli.sweep.plan.measurement import Measurement
@@ -167,6 +166,7 @@ def _measure(config: dict[str, Any], folder: Path, timer: StepTimer) -> Measurem
     """Train as a run does, with the timer attached."""
     processes, config = _one_process(config)
     allocator.keep_freed_memory()
+    assemble.build_data(config, None)  # what is done once for all runs: downloads, checks, statistics
     began = time.monotonic()
     train(
         config,
@@ -192,7 +192,7 @@ def _one_process(config: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     if not ranks.needs_worker(config["trainer"]):
         return 1, config
     options = trainer_options.read(config["trainer"])
-    processes = build_trainer(config, options, Path(), []).world_size
+    processes = assemble.build_trainer(config, options, Path(), []).world_size
     trainer = {"devices": 1, "num_nodes": 1, "strategy": "auto", "sync_batchnorm": False}
     if not options.cuda_graphs:  # one process might have them
         trainer["cuda_graphs"] = False

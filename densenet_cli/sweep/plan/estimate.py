@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from densenet_cli.options import OptionError, number, shown, whole_number
+from densenet_cli.config.build import build, naming
+from densenet_cli.options import OptionError, UserError, number, shown, whole_number
+from densenet_cli.process.load_torch import load_lightning
 from densenet_cli.record import run_length
 from densenet_cli.record.identity import flat
+from densenet_cli.record.trained_on import COMMON
 from densenet_cli.run import budget
 from densenet_cli.sweep.plan.measurement import Measurement
 from densenet_cli.sweep.plan.measurements import Measurements, benchmark_config
@@ -29,6 +32,7 @@ class Estimate:
         epochs: of the whole run; None if not known.
         device: the device that was measured, with the number format; "" if not known.
         error: why the run cannot be measured: the message that a user who ran it would see.
+        unpacked: whether files of images were read because they are not packed yet (data.pack).
     """
 
     parameters: int | None
@@ -39,6 +43,7 @@ class Estimate:
     epochs: float | None
     device: str
     error: str | None
+    unpacked: bool = False
 
 
 def estimate(configs: Sequence[dict[str, Any]], on_progress: Callable[[str], object]) -> list[Estimate]:
@@ -46,7 +51,7 @@ def estimate(configs: Sequence[dict[str, Any]], on_progress: Callable[[str], obj
 
     Runs that differ only in seeds, schedule or numbers of epochs and steps share a benchmark. Of a run
     of several processes one is measured, with its share of a batch. The communication between processes
-    and a limit of time (trainer.max_time) are not considered.
+    and a limit of time (trainer.max_time) are not considered. Images are not packed for a benchmark.
 
     Args:
         configs: resolved configurations.
@@ -54,8 +59,11 @@ def estimate(configs: Sequence[dict[str, Any]], on_progress: Callable[[str], obj
     """
     names = []
     benchmarks = {}
+    unpacked: dict[str, bool] = {}
     for config in configs:
         benchmark = benchmark_config(config)
+        if _waits_for_pack(config["data"], unpacked):
+            benchmark["data"]["pack"] = False
         names.append(json.dumps(benchmark, sort_keys=True))
         benchmarks[names[-1]] = benchmark
     measurements = Measurements()
@@ -65,7 +73,26 @@ def estimate(configs: Sequence[dict[str, Any]], on_progress: Callable[[str], obj
     for place, name in enumerate(missing, start=1):
         on_progress(f"measuring {place} of {len(missing)}: {_name(benchmarks[name])}")
         results[name] = measurements.measure(benchmarks[name])
-    return [_estimate(config, results[name]) for config, name in zip(configs, names, strict=True)]
+    return [
+        replace(_estimate(config, results[name]), unpacked=_waits_for_pack(config["data"], unpacked))
+        for config, name in zip(configs, names, strict=True)
+    ]
+
+
+def _waits_for_pack(data: dict[str, Any], known: dict[str, bool]) -> bool:
+    """Whether images must be packed first; `known` are the answers so far."""
+    if not data.get("pack"):
+        return False
+    decides = {name: data[name] for name in data if name not in COMMON or name.startswith("pack")}
+    key = json.dumps(decides, sort_keys=True)
+    if key not in known:
+        load_lightning()
+        try:
+            with naming("data"):
+                known[key] = build("data", data).waits_for_pack()
+        except UserError:  # the benchmark reports it
+            known[key] = False
+    return known[key]
 
 
 def _estimate(config: dict[str, Any], measured: Measurement) -> Estimate:

@@ -46,13 +46,15 @@ TRAIN_BATCHES, EVALUATION_BATCHES = 30, 3  # of a benchmark run, at most
 def benchmark_config(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration of a benchmark run: the same for all runs whose steps cost the same.
 
-    Seeds, schedule, learning rate, logger and all amounts are set to fixed values.
+    Seeds, schedule, learning rate, logger, the check and all amounts are set to fixed values.
     """
     short = {name: copy.deepcopy(config[name]) for name in ("model", "data", "recipe", "trainer")}
     short |= {"task": "train", "epochs": 1, "seed": 0, "checkpoint": None, "resume": None}
     short |= {"checkpoint_minutes": 1e6, "logger": {}, "next_steps": []}
     short["pretrained"] = {"weights": None, "frozen": False, "layer_decay": 1}
     short["data"]["seed"] = 0
+    if short["data"].get("check"):
+        short["data"]["check"] = "quick"  # a plan need not decode all images
     recipe, trainer = short["recipe"], short["trainer"]
     recipe |= {"epochs": 1, "report": "last", "batch_size": short["data"]["batch_size"]}
     recipe["schedule"] = {"_target_": "densenet_cli.training.schedules.constant"}

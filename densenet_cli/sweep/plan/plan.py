@@ -183,6 +183,8 @@ def _print_totals(console: Console, sweep: Sweep, planned: list[Planned]) -> Non
     devices = ", ".join(dict.fromkeys(one.cost.device for one in planned if one.cost.device))
     if devices:
         console.print(f"estimated from a few training steps on {devices}")
+        if any(one.cost.unpacked for one in planned):
+            console.print("the images are not packed yet: their files were read, which takes longer")
     elif done < len(sweep.jobs):
         console.print("nothing could be measured")
 
