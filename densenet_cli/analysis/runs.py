@@ -75,7 +75,8 @@ class Analysis:
         if trained.several_labels and not several_labels:
             raise UserError(
                 f"{trained.checkpoint}: its images can have several labels; this study asks whether an "
-                "image is classified rightly, and needs images with one label each"
+                "image is classified rightly, and needs images with one label each; densenet-model "
+                "evaluate measures AUROC and F1 of each label"
             )
         return run_images.batches(trained, self.images, self.root)
 

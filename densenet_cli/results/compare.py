@@ -96,7 +96,7 @@ def document(a: Path, b: Path) -> dict[str, Any]:
         "results": [
             {"name": RAW_NAMES[quantity], "a": left, "b": right, "difference": _minus(right, left)}
             for quantity in QUANTITIES
-            for left, right in [[measured(run, quantity) for run in runs]]
+            for left, right in [_measured(quantity, *runs)]
             if (left, right) != (None, None)
         ],
         "epoch_errors": split,
@@ -204,7 +204,7 @@ def _images(a: Run, b: Run) -> list[dict[str, Any]]:
 def _results(a: Run, b: Run) -> list[tuple[str, ...]]:
     lines = []
     for quantity, (name, write) in QUANTITIES.items():
-        left, right = measured(a, quantity), measured(b, quantity)
+        left, right = _measured(quantity, a, b)
         if left is None and right is None:
             continue
         if quantity == "error_best" and any(run.results.get("best_on_test") for run in (a, b)):
@@ -214,6 +214,12 @@ def _results(a: Run, b: Run) -> list[tuple[str, ...]]:
         cells = ["–" if value is None else write(value) for value in (left, right)]
         lines.append((name, *cells, _difference(left, right, write)))
     return lines
+
+
+def _measured(quantity: str, a: Run, b: Run) -> list[float | None]:
+    """A quantity of both; of images with one label and with several, "error" is not the same one."""
+    unlike = a.several_labels != b.several_labels and "error" in quantity
+    return [None if unlike and run.several_labels else measured(run, quantity) for run in (a, b)]
 
 
 def _difference(left: float | None, right: float | None, write: Callable[[float], str]) -> str:
@@ -231,6 +237,8 @@ def _epochs(a: Run, b: Run) -> list[tuple[str, ...]]:
 
 def _errors_by_epoch(a: Run, b: Run) -> tuple[str | None, dict[float, tuple[float, float]]]:
     """The errors after each epoch that both runs have: "validation" errors, else "test" errors."""
+    if a.several_labels != b.several_labels:
+        return None, {}
     rows = [{row.get("epoch"): row for row in _metrics(run)} for run in (a, b)]
     both = [epoch for epoch in rows[0] if epoch in rows[1] and epoch is not None]
     for split in ("validation", "test"):

@@ -72,7 +72,8 @@ def _only(folder: Path, found: Sequence[Setting]) -> Setting:
 
 def as_table(judged: Judged) -> Table:
     """One row for the baseline and one for each setting; what the columns mean, below."""
-    headings = ["network", "data", "error %", "n", "difference", "95 % interval", "p", "verdict"]
+    error = "100 − AUROC, %" if judged.baseline.several_labels else "error %"
+    headings = ["network", "data", error, "n", "difference", "95 % interval", "p", "verdict"]
     headings.append("more seeds")
     rows = [[*_cells(judged.baseline), "", "", "", "baseline", ""]]
     rows += [

@@ -8,8 +8,8 @@ from densenet_cli.decisions.rule import LEVEL, UNDECIDED
 from densenet_cli.results.baseline import Judged, Verdict
 
 SEVERAL_LABELS = (
-    "error: 100 % minus the mean AUROC in percent, since images can have several labels. No image is "
-    "right or wrong as a whole: no outcomes are kept, and there is no McNemar's test."
+    "100 − AUROC: 100 % minus the mean AUROC of the labels, the lower the better. No image is right or "
+    "wrong as a whole: no outcomes are kept, and there is no McNemar's test."
 )
 
 

@@ -84,6 +84,7 @@ def test_the_balanced_error_is_shown_where_a_run_recorded_it():
 def test_decide_says_what_the_error_is_and_why_there_is_no_mcnemar():
     own, other = settings([*SEEDS, *RESNETS])
     found = as_table(judge([own, other], other))
+    assert found.headings[2] == "100 − AUROC, %"
     assert [row[2] for row in found.rows] == ["19.50 ± 0.71", "15.00 ± 1.41"]
     assert any("100 % minus the mean AUROC" in note and "McNemar" in note for note in found.notes)
     plain = settings([Run(Path("x"), fields(4.5)), Run(Path("x"), fields(6, model=RESNET))])
@@ -112,6 +113,11 @@ def test_compare_and_watch_name_it(tmp_path, capsys):
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "test AUROC 0.8400 0.8600 +0.0200" in lines
     assert "test 100 − AUROC, % 16.00 14.00 −2.00" in lines
+    write(tmp_path / "single", 4.5)
+    compare.show(tmp_path / "a", tmp_path / "single")
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "test AUROC 0.8400 –" in lines
+    assert "test error, % – 4.50" in lines
     console = Console(width=200)
     with console.capture() as captured:
         console.print(watch.view(tmp_path, watch.read_progress(tmp_path)))
