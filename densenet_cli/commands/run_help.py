@@ -6,14 +6,18 @@ import argparse
 import textwrap
 from pathlib import Path
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import Container, OmegaConf, open_dict
 
 from densenet_cli.commands.json_shapes import described
+from densenet_cli.commands.option_comments import commented, comments
 from densenet_cli.config.compose import CONF, compose
+from densenet_cli.config.known_keys import SECTIONS
 from densenet_cli.options import UserError
 
 COLUMNS = 100
+OF_HYDRA = ("hydra/launcher", "hydra/sweeper")  # of sweeps
 TEXT = """\
 densenet-run: train and test DenseNet, or a network that it is compared with.
 
@@ -66,7 +70,8 @@ def text(config_dir: str | None, overrides: list[str]) -> str:
     """
     choices: dict[str, list[str]] = {}
     sweeps = {}
-    for folder in (CONF, *([Path(config_dir)] if config_dir else [])):
+    folders = [CONF, *([Path(config_dir)] if config_dir else [])]
+    for folder in folders:
         for file in sorted(folder.glob("*/**/*.yaml")):
             group, *names = file.relative_to(folder).with_suffix("").parts
             if group == "sweep":
@@ -75,10 +80,16 @@ def text(config_dir: str | None, overrides: list[str]) -> str:
                 choices.setdefault("=".join([group, *(f"{name}/" for name in names[:-1])]), []).append(
                     names[-1]
                 )
+    cfg = compose(overrides, with_hydra=True)
+    for group in OF_HYDRA:
+        choices[group] = GlobalHydra.instance().config_loader().get_group_options(group)
+    chosen = {group: cfg.hydra.runtime.choices.get(group) for group in SECTIONS}
+    with open_dict(cfg):
+        del cfg["hydra"]
     return TEXT.format(
         choices=_aligned({group: ", ".join(names) for group, names in sorted(choices.items())}),
         sweeps=_aligned(sweeps),
-        options=textwrap.indent(OmegaConf.to_yaml(compose(overrides)), "  "),
+        options=commented(OmegaConf.to_yaml(cfg), comments(folders, chosen), COLUMNS),
         plan=described("run plan=json", "plan=json"),
     )
 

@@ -1,6 +1,7 @@
 """densenet-run as a user types it: help, configuration, mistakes, folders of one's own."""
 
 import os
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -39,7 +40,30 @@ def test_help_shows_the_choices_and_the_options_that_are_typed(command, tmp_path
     answer = command("--help", "--config-dir=mine", "seed=7")
     assert answer.returncode == 0, answer.stderr
     assert "Mine: 2 runs" in answer.stdout
-    assert "  seed: 7\n" in answer.stdout
+    assert re.search(r"\n  seed: 7 +# of the initial weights", answer.stdout)
+
+
+def test_help_says_what_each_option_of_the_papers_experiment_is():
+    with composing():
+        shown = text(None, [])
+    options = shown[shown.index("Options (") : shown.index("More\n")]
+    bare = re.findall(r"^ +(\w+): (?!.*# )\S", options, re.MULTILINE)
+    assert sorted(bare) == ["_target_", "_target_", "_target_", "divisor", "logger", "momentum"]
+
+
+def test_comments_are_those_of_the_choices_that_are_made(tmp_path):
+    own = tmp_path / "mine/model/wide.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("defaults: [densenet_bc, _self_]\ngrowth_rate: 32 # more than the paper's\n")
+    with composing(str(tmp_path / "mine")) as search_path:
+        shown = text(str(tmp_path / "mine"), [*search_path, "model=wide", "recipe=one_cycle"])
+    lines = {line.partition("#")[0].strip(): line.partition("# ")[2] for line in shown.splitlines()}
+    assert lines["growth_rate: 32"] == "more than the paper's"
+    assert lines["depth: 100"].startswith(
+        "L: 3n + 4"
+    )  # of densenet.yaml, on which densenet_bc is based
+    assert lines["batch_size: 64"] == "over all devices"
+    assert max(map(len, shown[shown.index("Options (") : shown.index("More\n")].splitlines())) <= 100
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["model=densenet_bc_10"]])
