@@ -164,13 +164,14 @@ def affine_one_by_one(
     blocks = factors.new_zeros(len(images), together, channels, together, channels)
     blocks.diagonal(dim1=1, dim2=3).copy_(factors[..., None])
     constants = blocks.view(-1, columns, columns), offsets.repeat(1, width), share.repeat(1, width)
+    views = result.view(len(images), -1, columns), result.flatten(2)
     weights = LUMA if channels == 3 else (1.0,)
-    each = zip(_one_by_one(images, draws), result, *constants, strict=True)
-    for numbers, found, block, offset, of_grey in each:
+    each = zip(_one_by_one(images, draws), *views, *constants, strict=True)
+    for numbers, found, rows, block, offset, of_grey in each:
         sums = numbers.sum(0).view(-1, channels).sum(0).tolist()  # exact up to 256 x 256 pixels
         grey = sum(map(operator.mul, weights, sums)) / (height * width)
-        torch.mm(numbers.view(-1, columns), block, out=found.view(-1, columns))
-        found.view(height, -1).add_(torch.add(offset, of_grey, alpha=grey))
+        torch.mm(numbers.view(-1, columns), block, out=found)
+        rows.add_(torch.add(offset, of_grey, alpha=grey))
     return result
 
 
@@ -187,10 +188,11 @@ def normalised_one_by_one(images: Tensor, draws: Tensor | None, scale: Scale, re
 def _one_by_one(images: Tensor, draws: Tensor | None) -> Iterator[Tensor]:
     """Each image as its rows, (H, W C) float32, mirrored as by flip_half; all in the same memory."""
     numbers = torch.empty(images.shape[1:])
+    rows = numbers.flatten(1)
     mirrored = [0] * len(images) if draws is None else (draws & 1).tolist()
     for image, is_mirrored in zip(images, mirrored, strict=True):
         numbers.copy_(image.flip(1) if is_mirrored else image)
-        yield numbers.flatten(1)
+        yield rows
 
 
 def colour_jitter(draws: Tensor, channels: int = 3, strength: float = 0.4) -> tuple[Tensor, Tensor]:

@@ -56,8 +56,8 @@ class SharedSlots:
         self._free = deque(slot for slot in range(self.slots) if slot not in self._shown)
 
     def claim(self) -> int | None:
-        """A slot that is free; None if none is."""
-        return self._free.popleft() if self._free else None
+        """The slot that was used last and is free, so that few are ever used; None if none is free."""
+        return self._free.pop() if self._free else None
 
     def free(self, slot: int) -> None:
         """Let the slot of a batch be claimed again."""
