@@ -41,6 +41,7 @@ from densenet_cli.data.in_memory import InMemoryData, Labelled
 from densenet_cli.training.allocator import keep_freed_memory
 
 TURNS, BATCH = 6, 64
+SECONDS = 1.0  # of a turn with photos
 STEPS_MS = {"DenseNet-BC-100-12": 250, "ResNet-20": 20}  # aimed at, on two cores
 NORMALISE = [
     v2.ToDtype(torch.float32, scale=True),
@@ -132,12 +133,12 @@ class Photos:
         self.process = context.Process(target=serve, args=(theirs, root, way), daemon=False)
         self.process.start()
 
-    def ask(self, turn: int) -> tuple[float, ...]:
+    def ask(self, seconds: float) -> tuple[float, ...]:
         """(images/s, images a second of processors, bytes an image, bytes of memory) of one turn.
 
-        With 0 in place of a number of batches the process ends, with its workers.
+        After a turn of 0 seconds the process ends, with its workers.
         """
-        self.connection.send(turn)
+        self.connection.send(seconds)
         return self.connection.recv()
 
 
@@ -146,11 +147,12 @@ def serve(connection: Connection, root: Path, way: str) -> None:
     multiprocessing.set_start_method("fork", force=True)  # of workers, as in a process of its own
     workers = usable_cores()
     sizes = PHOTO_WAYS[way](root, workers)
-    while batches := connection.recv():
+    while seconds := connection.recv():
         for _ in range(2 * workers + 1):  # what was made ready during the turns of the others
             next(sizes)
-        begin = time.perf_counter(), spent(), bytes_read()
-        images = sum(next(sizes) for _ in range(batches))
+        images, begin = 0, (time.perf_counter(), spent(), bytes_read())
+        while time.perf_counter() < begin[0] + seconds:
+            images += next(sizes)
         end = time.perf_counter(), spent(), bytes_read()
         wall, cores, content = (after - before for before, after in zip(begin, end, strict=True))
         connection.send((images / wall, images / cores, content / images, memory()))
@@ -253,7 +255,7 @@ def photos(root: Path) -> None:
     found: dict[str, list[tuple[float, ...]]] = {name: [] for name in ways}
     for _ in range(TURNS):
         for name, way in ways.items():
-            found[name].append(way.ask(5 * usable_cores()))
+            found[name].append(way.ask(SECONDS))
     for way in ways.values():
         way.ask(0)
         way.process.join()
