@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import _len_torch_dispatch_stack
 from densenet_cli.kernels.libraries import CannotFuse, Parts
 from densenet_cli.kernels.maps import REAL
 from densenet_cli.kernels.trunk import Trunk
+from densenet_cli.kernels.unchanged import HOOKS
 
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 REPLACEABLE = {"forward", "_conv_forward"}  # methods that some tools replace in a single module
 Form = tuple[torch.dtype, torch.device]
 
@@ -90,7 +90,7 @@ def check_modules(parts: Parts, form: Form) -> None:
     """
     for module in parts.modules:
         kind = type(module)
-        if parts.forwards.get(kind) is not kind.forward:
+        if parts.library.forwards.get(kind) is not kind.forward:
             raise CannotFuse(f"the kernels know no {kind.__name__}")
         if not module.__dict__.keys().isdisjoint(REPLACEABLE):
             raise CannotFuse(f"the forward method of a {kind.__name__} was replaced")

@@ -10,15 +10,15 @@ stay. Other ways have drawbacks:
 - Replacing modules would change the network's structure, and what its `features` return.
 - A hook cannot prevent that modules compute.
 
-Each call checks anew whether the kernels can compute the network, because a user may add a hook or
-replace a module at any time.
+Each call checks whether the kernels can compute the network, because a user may add a hook or replace
+a module at any time. The outcome is kept with the network, as long as nothing about it has changed.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,11 +30,14 @@ from densenet_cli.kernels.checks import (
     is_watched,
     is_whole_stem,
 )
-from densenet_cli.kernels.libraries import CannotFuse, is_densenet, parts_of
+from densenet_cli.kernels.libraries import CannotFuse, Parts, is_densenet, parts_of
+from densenet_cli.kernels.maps import REAL
 from densenet_cli.kernels.selection import engine_or_reason, say_once
+from densenet_cli.kernels.unchanged import Snapshot
 from densenet_cli.options import OptionError, UserError, choice
 
 IMPLEMENTATIONS = ("auto", "fused", "reference")
+CHECKED = "_checked_by_kernels"  # the attribute of a fused network that holds its `_Checked`
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -80,6 +83,7 @@ def unfuse(network: Network) -> Network:
     """Undo `fuse`: the network's modules compute it again. Returns the network."""
     if is_fused(network):
         network.__class__ = vars(type(network))["unfused"]
+        vars(network).pop(CHECKED, None)
     return network
 
 
@@ -137,7 +141,10 @@ def _fused(kind: Any) -> Any:
         return kind.forward(self, *args, **kwargs)
 
     def reduce(self: nn.Module, protocol: int) -> Any:  # copies and pickles name the original class
-        return _new, (kind,), *kind.__reduce_ex__(self, max(protocol, 2))[2:]
+        _, _, state, *rest = kind.__reduce_ex__(self, max(protocol, 2))
+        if isinstance(state, dict):
+            state = {name: value for name, value in state.items() if name != CHECKED}
+        return _new, (kind,), state, *rest
 
     own = {
         "__module__": kind.__module__,
@@ -160,11 +167,8 @@ def _logits(network: nn.Module, images: Any) -> Tensor | None:
     """The logits, computed by the kernels; None if the modules must compute them."""
     if is_watched(images):
         return None
-    try:
-        parts = parts_of(network)
-    except CannotFuse:
-        return None
-    if not is_computable(parts, images):
+    parts = _parts_if_computable(network, images)
+    if parts is None:
         return None
     engine = engine_or_reason(images.device.type)
     if isinstance(engine, str):
@@ -184,3 +188,42 @@ def _logits(network: nn.Module, images: Any) -> Tensor | None:
     for module in parts.head:
         means = module(means)
     return means
+
+
+class _Checked(NamedTuple):
+    """The parts of a network, which the kernels can compute as long as it stays as it is.
+
+    Attributes:
+        form: the number format that parameters must have, and their device.
+    """
+
+    parts: Parts
+    form: Any
+    snapshot: Snapshot
+
+    def holds(self, network: nn.Module, form: Any) -> bool:
+        library = self.parts.library
+        return (
+            self.form == form
+            and library.computes(network)
+            and all(kind.forward is forward for kind, forward in library.forwards.items())
+            and self.snapshot.holds(network)
+        )
+
+
+def _parts_if_computable(network: nn.Module, images: Tensor) -> Parts | None:
+    """The parts of a network; None if the modules must compute these images."""
+    form = REAL.get(computed_with(images)), images.device
+    checked: _Checked | None = vars(network).get(CHECKED)
+    if checked is not None:
+        if checked.holds(network, form):
+            return checked.parts
+        vars(network).pop(CHECKED, None)  # another thread may have done so
+    try:
+        parts = parts_of(network)
+    except CannotFuse:
+        return None
+    if not is_computable(parts, images):
+        return None
+    vars(network)[CHECKED] = _Checked(parts, form, Snapshot(network, parts.modules))
+    return parts

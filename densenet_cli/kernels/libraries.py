@@ -49,14 +49,14 @@ class Parts(NamedTuple):
         trunk: what the kernels compute.
         head: modules to call one after another, from the trunk's output to the logits.
         modules: those of the stem and the trunk, what contains them, and the last average pooling.
-        forwards: the classes that `modules` may have, and the `forward` of each.
+        library: whose network it is.
     """
 
     stem: Sequence[nn.Module]
     trunk: Trunk
     head: Sequence[nn.Module]
     modules: Sequence[nn.Module]
-    forwards: Mapping[type[nn.Module], Callable[..., Any]]
+    library: Library
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,11 +111,11 @@ class Library:
         begin = kinds.index(self._class(self.block))
         stem, first = self._stem([child for _, child in children[:begin]])
         head = [_at(network, name) for name in self.head]
-        return Parts(stem, self._trunk(first, children[begin:]), head, modules, self.forwards)
+        return Parts(stem, self._trunk(first, children[begin:]), head, modules, self)
 
     @functools.cached_property
     def forwards(self) -> dict[type[nn.Module], Callable[..., Any]]:
-        """Of all classes that modules in the stem, the trunk and the pooling have."""
+        """The `forward` of all classes that modules in the stem, the trunk and the pooling may have."""
         own = [self.block, *self.layers, self.transition[0], self.norm[0], *self.others]
         kinds: list[type[nn.Module]] = [nn.Sequential, nn.MaxPool2d, *CLASSES.values()]
         kinds += CLASSES_OF_LAST_POOLING.values()

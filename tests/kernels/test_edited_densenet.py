@@ -197,11 +197,17 @@ def test_an_edited_network_of_another_library_does_too(name, library):
 
 
 def check_edited(reference, fused, name, size):
-    """Edit a network and its fused copy; both compute the same or raise errors of the same class."""
+    """Edit a network and its fused copy; both compute the same or raise errors of the same class.
+
+    Also in evaluation before and after, of which the fused copy keeps something.
+    """
+    images = torch.randn(3, 3, *size, dtype=torch.float64)
+    assert_close(*(logits_of(network, images, None) for network in (fused, reference)), 1e-11)
     for network in (reference, fused):
         torch.manual_seed(1)
         (EDITS | EDITS_OF_IMAGENET_STEM)[name](network)
-    images = torch.randn(3, 3, *size, dtype=torch.float64)
+    found, expected = (what_is_left(network, images, logits_of) for network in (fused, reference))
+    assert_close(found, expected, 1e-11)
     for is_training in (True, False):
         found, expected = (
             what_is_left(network.train(is_training), images) for network in (fused, reference)
