@@ -20,13 +20,15 @@ of its block. So the kernels touch these as rarely as possible:
   of their batch norms is a linear function of the map, and is added once for all (`Maps.correction`).
 
 - In evaluation a CPU writes only what later layers read: the maps inside a bottleneck and those between
-  the stem's convolution and its pooling stay in the cache, and the batch norm that follows a
-  convolution is folded into its weights, anew for each batch.
+  the stem's convolution and its pooling stay in the cache. The batch norm that follows a convolution is
+  folded into its weights, which are kept packed as long as they do not change.
 
 Where to read on:
 
     fusion.py      attaches the kernels to a network
-    libraries.py   how the libraries build their DenseNets; checks.py: what the kernels cannot compute
+    libraries.py   how the libraries build their DenseNets; checks.py: what the kernels cannot compute;
+                   unchanged.py: whether that must be asked again
+    structure.py   the modules that they compute
     trunk.py       the forward and backward pass as one autograd function, written for any engine
     engine.py      the steps that an engine computes; maps.py: their feature maps and statistics
     cpu/           the engine for CPUs: C++ that is compiled for the processor at first use

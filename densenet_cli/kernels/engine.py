@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from densenet_cli.kernels.maps import BatchNorm, Maps
+from densenet_cli.kernels.structure import Structure
 
 DRAW = 2**40
 """The distance between the seeds of a pass's dropout masks: more than a layer has elements."""
@@ -56,26 +57,20 @@ class Engine(Protocol):
         Like all methods that write maps, it measures their statistics if target.measured.
         """
 
-    def evaluate(self, steps: Sequence[ConvolutionWork]) -> None:
-        """`convolve` for a block and its transition, where nothing is measured, dropped or kept.
+    def evaluate(
+        self, trunk: Structure, maps: Maps, conv: nn.Conv2d | None = None, images: Tensor | None = None
+    ) -> Tensor | None:
+        """The means (N, C) of a trunk's last maps, where nothing is measured, dropped or kept.
 
         Args:
-            steps: if the last target has half the height and width, the means of 2x2 pixels are written
-                to it. A target that the next step alone reads is not to be used afterwards: it may not
-                have been written.
-        """
-
-    def evaluate_stem(self, images: Tensor, weight: Tensor, norm: BatchNorm, target: Maps) -> bool:
-        """Compute the stem for ImageNet in evaluation, if the engine can.
-
-        First columns of target = the largest of 3x3 pixels, 2 apart, of ReLU(norm(convolution)).
-
-        Args:
-            images: (N, C, H, W), of the target's REAL.
-            weight: of the convolution, (out, C, 7, 7); stride 2, zero padding 3.
+            trunk: it may keep what the engine makes of its weights, in `trunk.packed`, for later calls.
+            maps: the first block's buffer. Its first columns are written, unless images are given.
+            conv: the stem for ImageNet: 7x7 with stride 2 and zero padding 3. The batch norm
+                `trunk.first`, ReLU and the largest of 3x3 pixels, 2 apart, follow.
+            images: (N, C, H, W), of the maps' REAL.
 
         Returns:
-            Whether it did.
+            None if the engine has no way of its own to do this.
         """
 
     def convolve_backward(self, steps: Sequence[ConvolutionWork]) -> list[Tensor]:

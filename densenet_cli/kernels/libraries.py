@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, cast
 
 from torch import nn
 
-from densenet_cli.kernels.trunk import Convolution, Trunk
+from densenet_cli.kernels.structure import Convolution
+from densenet_cli.kernels.trunk import Trunk
 
 # The classes of modules by name, with digits left out; each library says what its batch norm is.
 CLASSES: dict[str, type[nn.Module]] = {

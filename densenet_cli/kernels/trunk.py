@@ -12,7 +12,6 @@ linearly with depth. Sharing buffers and recomputing are ideas of Pleiss et al. 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -21,36 +20,11 @@ from torch.autograd.function import once_differentiable
 
 from densenet_cli.kernels.engine import ConvolutionWork, Engine
 from densenet_cli.kernels.maps import BatchNorm, Maps, start_corrections
+from densenet_cli.kernels.structure import Convolution, Structure
 
 
-@dataclass(frozen=True)
-class Convolution:
-    """Batch norm, ReLU, convolution and dropout; `dropout` is a probability below 1."""
-
-    norm: nn.BatchNorm2d
-    conv: nn.Conv2d
-    dropout: float
-
-
-Layer = Sequence[Convolution]
-"""One convolution, or a bottleneck's 1x1 convolution and the 3x3 convolution that reads it."""
-
-
-@dataclass(frozen=True)
-class Trunk:
-    """The modules of a DenseNet between its first convolution and its classifier.
-
-    Attributes:
-        blocks: the layers of each block.
-        transitions: the convolutions between blocks; 2x2 average pooling follows each.
-        last: the batch norm after the last block; ReLU and the mean of each map follow.
-        first: the batch norm of the imagenet stem; ReLU and 3x3 max pooling of stride 2 follow.
-    """
-
-    blocks: Sequence[Sequence[Layer]]
-    transitions: Sequence[Convolution]
-    last: nn.BatchNorm2d
-    first: nn.BatchNorm2d | None = None
+class Trunk(Structure):
+    """Computes the modules of a DenseNet between its first convolution and its classifier."""
 
     def __call__(self, stem: Tensor, engine: Engine, training: bool) -> Tensor:
         """The classifier's input (N, C) from the maps (N, C0, H, W) of the first convolution.
@@ -67,6 +41,8 @@ class Trunk:
         parameters += [self.last.weight, self.last.bias]
         if self.first is not None:
             parameters[:0] = [self.first.weight, self.first.bias]
+        if training:
+            self.packed.clear()  # the weights will change
         # To be asked here: inside an autograd function gradients are always off.
         keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (stem, *parameters))
         return _TrunkFunction.apply(_Pass(self, engine, training, keep), stem, *parameters)
@@ -84,35 +60,10 @@ class Trunk:
         Returns:
             (N, C); None if the engine leaves the first convolution to its module.
         """
-        return _Pass(self, engine, training=False, keep=False).evaluate(conv, images, dtype)
-
-    def convolutions(self) -> list[Convolution]:
-        """All convolutions, in the order they are computed."""
-        steps: list[Convolution] = []
-        for index, block in enumerate(self.blocks):
-            steps += [step for layer in block for step in layer]
-            steps += self.transitions[index : index + 1]
-        return steps
-
-    def norms(self) -> list[nn.BatchNorm2d]:
-        """All batch norms."""
-        ends = [self.last] if self.first is None else [self.first, self.last]
-        return [*(step.norm for step in self.convolutions()), *ends]
-
-    @property
-    def channels(self) -> int:
-        """The number of maps it is given, C0."""
-        return (self.blocks[0][0][0].norm if self.first is None else self.first).num_features
-
-    def takes(self, stem: Tensor) -> bool:
-        """Whether maps have C0 channels, and are large enough for all transitions."""
-        side = min(stem.shape[-2:])
-        side = side if self.first is None else (side + 1) // 2
-        return stem.ndim == 4 and stem.shape[1] == self.channels and side >> len(self.transitions) > 0
-
-    def width(self, block: int, channels: int) -> int:
-        """The number of maps at the end of a block that begins with `channels`."""
-        return channels + sum(layer[-1].conv.out_channels for layer in self.blocks[block])
+        count, _, height, width = images.shape
+        size = count, (height + 3) // 4, (width + 3) // 4, self.width(0, conv.out_channels)
+        maps = Maps(images.new_empty(0, dtype=dtype), *size, measured=False)
+        return engine.evaluate(self, maps, conv, images)
 
 
 def _parameters(step: Convolution) -> tuple[Tensor, Tensor, Tensor]:
@@ -206,7 +157,6 @@ class _Pass:
 
     def __init__(self, trunk: Trunk, engine: Engine, training: bool, keep: bool) -> None:
         self.trunk, self.engine, self.training, self.keep = trunk, engine, training, keep
-        self.evaluates = not (training or keep)
         self.tape: list[_Convolved | _Pooled | _MaxPooled] = []
         self.read: list[tuple[BatchNorm, Maps]] = []
         self.drops = training and any(step.dropout for step in trunk.convolutions())
@@ -215,28 +165,17 @@ class _Pass:
 
     def forward(self, stem: Tensor) -> Tensor:
         """The means (N, C) of the last maps."""
-        self._start(stem)
+        weights = [step.conv.weight for step in self.trunk.convolutions()]
+        self.engine = self.engine.start(weights, stem)
         if self.drops:  # by torch's generator, as nn.Dropout
             self.seed = torch.randint(2**62, (), device=stem.device)
         self.stem_channels = stem.shape[1]
-        return self._blocks(self._stem(stem), self.stem_channels)
-
-    def evaluate(self, conv: nn.Conv2d, images: Tensor, dtype: torch.dtype) -> Tensor | None:
-        """The means (N, C) of the last maps; see `Trunk.evaluate`."""
-        count, _, height, width = images.shape
-        channels, like = conv.out_channels, images.new_empty(0, dtype=dtype)
-        size = count, (height + 3) // 4, (width + 3) // 4, self.trunk.width(0, channels)
-        maps = Maps(like, *size, measured=False)
-        self._start(like)
-        assert self.trunk.first is not None
-        norm = BatchNorm.of(self.trunk.first)
-        if not self.engine.evaluate_stem(images, conv.weight, norm, maps):
-            return None
-        return self._blocks(maps, channels)
-
-    def _start(self, like: Tensor) -> None:
-        weights = [step.conv.weight for step in self.trunk.convolutions()]
-        self.engine = self.engine.start(weights, like)
+        maps = self._stem(stem)
+        if not (self.training or self.keep):
+            means = self.engine.evaluate(self.trunk, maps)
+            if means is not None:
+                return means
+        return self._blocks(maps, self.stem_channels)
 
     def _blocks(self, maps: Maps, column: int) -> Tensor:
         """All that follows the stem, which has filled the first block's buffer up to `column`."""
@@ -318,9 +257,6 @@ class _Pass:
             self.trunk.width(index + 1, channels), self.training,
         )  # fmt: skip
         block = self._block(index, maps, column)
-        if self.evaluates:
-            self.engine.evaluate([*block, self._work(step, maps, smaller, 0)])
-            return smaller, channels
         fewer = _maps_like(maps, channels, measured=False)
         self._convolve([*block, self._work(step, maps, fewer, 0)])
         self.engine.average_pool(fewer, smaller)
@@ -338,10 +274,7 @@ class _Pass:
         return ConvolutionWork(source, norm, weight, target, column, dropout, seed, self.draws)
 
     def _convolve(self, steps: Sequence[ConvolutionWork]) -> None:
-        if self.evaluates:
-            self.engine.evaluate(steps)
-        else:
-            self.engine.convolve(steps)
+        self.engine.convolve(steps)
         if self.keep:
             self.tape.append(_Convolved(steps))
 

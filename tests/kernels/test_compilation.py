@@ -12,7 +12,7 @@ import torch
 from test_fused_densenet import NETWORKS, assert_as_near_to_the_truth, assert_close, pair, step
 
 from densenet_cli.kernels import selection
-from densenet_cli.kernels.cpu import compilation, engine
+from densenet_cli.kernels.cpu import calls, compilation
 
 X86 = platform.machine() in ("x86_64", "AMD64")
 # SSE2 alone; AVX2 (Haswell, Zen); AVX-512; its bfloat16; AMX tiles.
@@ -46,7 +46,7 @@ def test_options_typed_with_the_compiler_belong_to_the_file_s_name():
 @pytest.mark.parametrize("fields", ["swapped", "one less", "of another size"])
 def test_a_struct_that_differs_from_the_library_s_is_refused(fields):
     library = compilation.load()
-    described = list(engine._MapWork._fields_)
+    described = list(calls.MapWork._fields_)
     if fields == "swapped":
         described[0], described[1] = described[1], described[0]
     elif fields == "one less":
@@ -57,8 +57,8 @@ def test_a_struct_that_differs_from_the_library_s_is_refused(fields):
     class Other(ctypes.Structure):
         _fields_ = tuple(described)
 
-    with pytest.raises(RuntimeError, match=r"src/calls\.h and cpu/engine\.py differ"):
-        engine.check_fields(library.densenet_map_work_fields, Other)
+    with pytest.raises(RuntimeError, match=r"src/calls\.h and cpu/calls\.py differ"):
+        calls.check_fields(library.densenet_map_work_fields, Other)
 
 
 @pytest.fixture

@@ -139,6 +139,21 @@ def test_evaluation_by_images_and_by_rows_equals_the_modules(images, threads):
         assert_close({"": fused.eval()(batch)}, {"": reference.eval()(batch)}, 1e-11)
 
 
+@pytest.mark.parametrize("threads", [2, 3, 4])
+@pytest.mark.parametrize("name", ["BC, k=40", "BC, k=5, odd sizes", "plain", "C, one layer a block"])
+def test_evaluation_of_few_pixels_by_output_channels_equals_the_modules(name, threads):
+    options, (images, height, width) = NETWORKS[name]
+    reference, fused = pair(options)
+    for count in (1, images):
+        batch = torch.randn(count, 3, height, width, dtype=torch.float64)
+        with torch.no_grad():
+            expected = reference.eval()(batch)
+            with threads_of(threads):
+                assert_close({"": fused.eval()(batch)}, {"": expected}, 1e-11)
+            with threads_of(1):
+                assert_close({"": fused.eval()(batch)}, {"": expected}, 1e-11)
+
+
 @pytest.mark.parametrize("size", [(64, 64), (97, 33), (35, 130)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_evaluation_of_the_stem_for_imagenet_equals_the_modules(channels, size):

@@ -7,47 +7,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from densenet_cli.kernels.cpu.calls import NUMBER, Convolution, MapWork, check_all_fields
+from densenet_cli.kernels.cpu.evaluation import PackedTrunk
 from densenet_cli.kernels.engine import DRAW, ConvolutionWork, Correction
 from densenet_cli.kernels.maps import REAL, BatchNorm, Maps, Norm
-
-ADDRESS, NUMBER = ctypes.c_void_p, ctypes.c_int64
-
-
-class _Convolution(ctypes.Structure):  # as in src/calls.h
-    _fields_ = (
-        ("images", NUMBER), ("height", NUMBER), ("width", NUMBER),
-        ("in_channels", NUMBER), ("out_channels", NUMBER), ("size", NUMBER), ("threads", NUMBER),
-        ("input", ADDRESS), ("input_pitch", NUMBER),
-        ("mean", ADDRESS), ("variance", ADDRESS), ("gamma", ADDRESS), ("beta", ADDRESS),
-        ("epsilon", ctypes.c_double), ("weight", ADDRESS),
-        ("output", ADDRESS), ("output_pitch", NUMBER),
-        ("dropout", ctypes.c_double), ("seed", ctypes.c_uint64),
-        ("output_mean", ADDRESS), ("output_variance", ADDRESS),
-        ("output_gradient", ADDRESS), ("output_gradient_pitch", NUMBER),
-        ("slope", ADDRESS), ("offset", ADDRESS),
-        ("input_gradient", ADDRESS), ("input_gradient_pitch", NUMBER), ("accumulate", NUMBER),
-        ("weight_gradient", ADDRESS), ("gamma_gradient", ADDRESS), ("beta_gradient", ADDRESS),
-        ("input_slope", ADDRESS), ("input_offset", ADDRESS),
-    )  # fmt: skip
-
-
-class _MapWork(ctypes.Structure):  # as in src/calls.h
-    _fields_ = (
-        ("images", NUMBER), ("height", NUMBER), ("width", NUMBER), ("channels", NUMBER),
-        ("threads", NUMBER),
-        ("source", ADDRESS), ("source_pitch", NUMBER),
-        ("destination", ADDRESS), ("destination_pitch", NUMBER),
-        ("mean", ADDRESS), ("variance", ADDRESS), ("slope", ADDRESS), ("offset", ADDRESS),
-        ("maps", ADDRESS), ("maps_pitch", NUMBER), ("input", ADDRESS), ("input_pitch", NUMBER),
-        ("input_mean", ADDRESS), ("rstd", ADDRESS), ("gamma", ADDRESS), ("beta", ADDRESS),
-        ("gamma_gradient", ADDRESS), ("beta_gradient", ADDRESS), ("choice", ADDRESS),
-    )  # fmt: skip
-
-
-class _Field(ctypes.Structure):  # as in src/calls.h
-    _fields_ = (("name", ctypes.c_char_p), ("offset", NUMBER))
+from densenet_cli.kernels.structure import Structure
 
 
 class CpuEngine:
@@ -55,8 +21,7 @@ class CpuEngine:
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
-        check_fields(library.densenet_convolution_fields, _Convolution)
-        check_fields(library.densenet_map_work_fields, _MapWork)
+        check_all_fields(library)
 
     def start(self, weights: Sequence[Tensor], like: Tensor) -> CpuEngine:
         """This one: the weights are read as they are."""
@@ -80,18 +45,15 @@ class CpuEngine:
         weights = _weights(steps)
         self._convolutions("convolve", steps, map(_forwards, steps, weights))
 
-    def evaluate(self, steps: Sequence[ConvolutionWork]) -> None:
-        """Compute a block and its transition, whose output is pooled."""
-        weights = _weights(steps)
-        self._convolutions("evaluate", steps, map(_forwards, steps, weights))
-
-    def evaluate_stem(self, images: Tensor, weight: Tensor, norm: BatchNorm, target: Maps) -> bool:
-        """Write the pooled maps of the stem for ImageNet. Returns True: it can."""
-        source = Maps.of(images, measured=False)
-        step = ConvolutionWork(source, norm, weight, target, 0, 0.0, None, 0)
-        (weight,) = _weights([step])
-        self._call("evaluate_stem", target, _forwards(step, weight))
-        return True
+    def evaluate(
+        self, trunk: Structure, maps: Maps, conv: nn.Conv2d | None = None, images: Tensor | None = None
+    ) -> Tensor:
+        """The means (N, C) of a trunk's last maps. Its weights are packed anew if they have changed."""
+        key = maps.values.dtype, conv is None
+        packed: PackedTrunk | None = trunk.packed.get(key)
+        if packed is None or not packed.is_current():
+            trunk.packed[key] = packed = PackedTrunk(self._library, trunk, conv, maps.values.dtype)
+        return packed.means(trunk.buffers(maps), images)
 
     def convolve_backward(self, steps: Sequence[ConvolutionWork]) -> list[Tensor]:
         """Add to the gradients of the sources. Returns those of each step's weight, γ and β."""
@@ -202,12 +164,12 @@ class CpuEngine:
         return gradient
 
     def _convolutions(
-        self, function: str, steps: Sequence[ConvolutionWork], works: Iterable[_Convolution]
+        self, function: str, steps: Sequence[ConvolutionWork], works: Iterable[Convolution]
     ) -> None:
-        self._call(function, steps[0].source, (_Convolution * len(steps))(*works), len(steps))
+        self._call(function, steps[0].source, (Convolution * len(steps))(*works), len(steps))
 
     def _maps(self, function: str, shape: Maps, channels: int, **fields: Any) -> None:
-        work = _MapWork(
+        work = MapWork(
             shape.images, shape.height, shape.width, channels, torch.get_num_threads(), **fields
         )
         self._call(function, shape, work)
@@ -217,23 +179,6 @@ class CpuEngine:
     ) -> None:
         name = str(maps.values.dtype).removeprefix("torch.")
         getattr(self._library, f"{function}_{name}")(ctypes.byref(work), *map(NUMBER, counts))
-
-
-def check_fields(list_fields: Any, structure: type[ctypes.Structure]) -> None:
-    """Raise RuntimeError unless a struct of the library has the same fields in the same places.
-
-    Args:
-        list_fields: the library's function that lists the fields of its struct.
-        structure: the same struct as described here.
-    """
-    list_fields.restype = ctypes.POINTER(_Field)
-    theirs: dict[str, int] = {}
-    fields = list_fields()
-    while (field := fields[len(theirs)]).name is not None:
-        theirs[field.name.decode()] = field.offset
-    ours = {name: getattr(structure, name).offset for name, *_ in structure._fields_}
-    if (theirs, field.offset) != (ours, ctypes.sizeof(structure)):
-        raise RuntimeError(f"src/calls.h and cpu/engine.py differ: {theirs} and {ours}")
 
 
 def _address(tensor: Tensor, column: int) -> int:
@@ -264,11 +209,11 @@ def _start_gradients(steps: Sequence[ConvolutionWork]) -> list[bool]:
     return accumulate[::-1]
 
 
-def _forwards(step: ConvolutionWork, weight: Tensor) -> _Convolution:
+def _forwards(step: ConvolutionWork, weight: Tensor) -> Convolution:
     source, norm, target = step.source, step.norm, step.target
     outputs, inputs, size, _ = weight.shape
     assert weight.dtype == REAL[source.values.dtype]
-    work = _Convolution(source.images, source.height, source.width, inputs, outputs, size)
+    work = Convolution(source.images, source.height, source.width, inputs, outputs, size)
     work.threads = torch.get_num_threads()
     work.input, work.input_pitch = source.values.data_ptr(), source.pitch
     work.mean, work.variance = _addresses(source.statistics(norm))
@@ -285,7 +230,7 @@ def _forwards(step: ConvolutionWork, weight: Tensor) -> _Convolution:
 
 def _backwards(
     step: ConvolutionWork, weight: Tensor, accumulate: bool, gradients: tuple[Tensor, ...]
-) -> _Convolution:
+) -> Convolution:
     source, target, work = step.source, step.target, _forwards(step, weight)
     assert source.gradient is not None
     assert target.gradient is not None

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 
 import torch
 import triton
-from torch import Tensor
+from torch import Tensor, nn
 
 from densenet_cli.kernels.engine import ConvolutionWork, Correction
 from densenet_cli.kernels.maps import BatchNorm, Maps
+from densenet_cli.kernels.structure import Structure
 from densenet_cli.kernels.triton import map_kernels
 from densenet_cli.kernels.triton.gradients import convolve_backward
 from densenet_cli.kernels.triton.launch import (
@@ -62,21 +63,10 @@ class TritonEngine:
         for step in steps:
             convolve_step(step, self._packed[id(step.weight)], self._memory)
 
-    def evaluate(self, steps: Sequence[ConvolutionWork]) -> None:
-        """Compute a block and its transition, whose output is pooled."""
-        *layers, last = steps
-        source, target = last.source, last.target
-        if target.height == source.height:
-            self.convolve(steps)
-        else:
-            size = source.images, source.height, source.width, len(last.weight)
-            fewer = Maps(source.values, *size, measured=False)
-            self.convolve([*layers, last._replace(target=fewer)])
-            self.average_pool(fewer, target)
-
-    def evaluate_stem(self, images: Tensor, weight: Tensor, norm: BatchNorm, target: Maps) -> bool:
-        """False: the modules of the stem are fast on a GPU."""
-        return False
+    def evaluate(
+        self, trunk: Structure, maps: Maps, conv: nn.Conv2d | None = None, images: Tensor | None = None
+    ) -> None:
+        """None: evaluation is the forward pass of training."""
 
     def convolve_backward(self, steps: Sequence[ConvolutionWork]) -> list[Tensor]:
         """Add to the gradients of the sources. Returns those of each step's weight, γ and β."""

@@ -36,6 +36,35 @@ struct Convolution {
     void *input_slope, *input_offset;      // real (in_channels), or null: this reader's part is added
 };
 
+// A dense block of a network in evaluation.
+struct Block {
+    int64_t steps;  // its convolutions and that of the transition, which is the last one unless the block is
+    int64_t height, width;
+    void* maps;  // read and written
+    int64_t pitch;
+};
+
+// A network in evaluation, up to the mean of each map. Steps, stem and last describe weights and batch norms
+// only: sizes and maps are those of the images and of the blocks.
+struct Network {
+    const Convolution* steps;  // of all blocks
+    const Block* blocks;
+    int64_t block_count;
+    Convolution stem;  // its batch norm follows it; if its size is 0, the first maps have been written
+    Convolution last;  // the batch norm of the last maps
+    void* packed;      // the weights as `pack` has left them
+    int64_t images, threads;
+    const void* pixels;  // real (images, height, width, channels), for the stem
+    int64_t height, width;
+    void* means;  // (images, channels), of the number format of maps
+};
+
+// Numbers somewhere in memory.
+struct Region {
+    const void* begin;
+    int64_t bytes;
+};
+
 // Everything else: copies, pooling, means, statistics.
 struct MapWork {
     int64_t images, height, width, channels, threads;
@@ -79,5 +108,16 @@ constexpr Field MAP_WORK_FIELDS[] = {
     FIELD(slope), FIELD(offset), FIELD(maps), FIELD(maps_pitch), FIELD(input), FIELD(input_pitch),
     FIELD(input_mean), FIELD(rstd), FIELD(gamma), FIELD(beta), FIELD(gamma_gradient), FIELD(beta_gradient),
     FIELD(choice), {nullptr, sizeof(WORK)}};
+#undef WORK
+#define WORK Block
+constexpr Field BLOCK_FIELDS[] = {FIELD(steps), FIELD(height), FIELD(width), FIELD(maps), FIELD(pitch), {nullptr, sizeof(WORK)}};
+#undef WORK
+#define WORK Network
+constexpr Field NETWORK_FIELDS[] = {
+    FIELD(steps), FIELD(blocks), FIELD(block_count), FIELD(stem), FIELD(last), FIELD(packed), FIELD(images),
+    FIELD(threads), FIELD(pixels), FIELD(height), FIELD(width), FIELD(means), {nullptr, sizeof(WORK)}};
+#undef WORK
+#define WORK Region
+constexpr Field REGION_FIELDS[] = {FIELD(begin), FIELD(bytes), {nullptr, sizeof(WORK)}};
 #undef WORK
 #undef FIELD

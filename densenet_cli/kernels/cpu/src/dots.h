@@ -40,6 +40,10 @@ struct Dots : Pairs {
                      k + 1 < runs.depth ? load(row(k + 1) + n, count) : Vector<float>{});
     }
 
+    static const Operand* columns_from(const Operand* packed, const Runs& runs, int64_t n) {
+        return packed + n / L * packed_size(runs, L);
+    }
+
     template <int M, int N>  // positions, panels
     static void block(const Operand* left, int64_t stride, const Runs& runs, const Operand* packed, float* out,
                       int64_t out_stride) {

@@ -1,7 +1,7 @@
 // The functions that Python calls; see densenet_cli/kernels/cpu/engine.py.
+#include "digest.h"
 #include "evaluation.h"
 #include "maps.h"
-#include "stem.h"
 
 #ifdef __AMX_BF16__
 #include <sys/syscall.h>
@@ -31,12 +31,20 @@ int densenet_start() {
 
 const Field* densenet_convolution_fields() { return CONVOLUTION_FIELDS; }
 const Field* densenet_map_work_fields() { return MAP_WORK_FIELDS; }
+const Field* densenet_block_fields() { return BLOCK_FIELDS; }
+const Field* densenet_network_fields() { return NETWORK_FIELDS; }
+const Field* densenet_region_fields() { return REGION_FIELDS; }
+
+uint64_t densenet_digest(const Region* regions, int64_t count, int64_t threads) {
+    return digest(regions, count, int(threads));
+}
 
 #define FOR_STORED(name, Stored)                                                                        \
     void convolve_##name(const Convolution* steps, int64_t count) { convolve<Stored>(steps, count); } \
     void convolve_backward_##name(const Convolution* steps, int64_t count) { convolve_backward<Stored>(steps, count); } \
-    void evaluate_##name(const Convolution* steps, int64_t count) { BlockEvaluation<Stored>(steps, count).run(); } \
-    void evaluate_stem_##name(const Convolution* stem) { StemEvaluation<Stored>(*stem).run(); } \
+    int64_t packed_bytes_##name(const Network* n) { return PackedNetwork<Stored>(*n).bytes(); }          \
+    void pack_##name(const Network* n) { PackedNetwork<Stored>(*n).pack(); }                            \
+    void evaluate_##name(const Network* n) { NetworkEvaluation<Stored>(*n).run(); }                     \
     void copy_##name(const MapWork* w) { Maps<Stored>(*w).copy(); }                                     \
     void correct_##name(const MapWork* w) { Maps<Stored>(*w).correct(); }                               \
     void average_pool_##name(const MapWork* w) { Maps<Stored>(*w).average_pool(); }                     \

@@ -47,6 +47,10 @@ struct Reals {
         }
     }
 
+    static const Operand* columns_from(const Operand* packed, const Runs& runs, int64_t n) {
+        return packed + n * runs.count * runs.depth;
+    }
+
     template <int M, int N>  // positions, registers of columns
     static void block(const Real* left, int64_t stride, const Runs& runs, const Real* packed, Real* out,
                       int64_t out_stride) {

@@ -44,30 +44,14 @@ public:
         for (int run = 0; run < SIZE; ++run) terms.offset[run] = run * line;
     }
 
-    void run() const {
-        static thread_local Buffer<Operand> packed_memory;
-        static thread_local Buffer<Real> shift_memory;
-        Operand* packed = packed_memory.at_least(Engine::packed_size(terms, outputs));
-        Real* shift = shift_memory.zeroed(wide);
-        pack(packed, shift);
-        const int64_t strips = (pooled + POOLED_ROWS - 1) / POOLED_ROWS, threads = c.threads;
-#pragma omp parallel num_threads(int(threads))
-        {
-            static thread_local Scratch mine;
-            typename Engine::Session session;
-#pragma omp for schedule(dynamic)
-            for (int64_t s = 0; s < c.images * strips; ++s) {
-                const int64_t first = s % strips * POOLED_ROWS;
-                strip(s / strips, first, std::min(first + POOLED_ROWS, pooled), packed, shift, mine);
-            }
-        }
-    }
+    int64_t packed_size() const { return Engine::packed_size(terms, outputs); }
 
-private:
+    // Packs the weights, times the scale of the batch norm, and writes its shift.
     void pack(Operand* packed, Real* shift) const {
         static thread_local Buffer<Real> scaled_memory;
         const int64_t numbers = SIZE * SIZE * channels;
         Real* scaled = scaled_memory.at_least(outputs * numbers);
+        std::fill(shift, shift + wide, Real(0));
         for (int64_t n = 0; n < outputs; ++n) {
             const Real scale = as<Real>(c.gamma)[n] / std::sqrt(as<Real>(c.variance)[n] + Real(c.epsilon));
             shift[n] = as<Real>(c.beta)[n] - as<Real>(c.mean)[n] * scale;
@@ -79,6 +63,18 @@ private:
                                      [&](int64_t n) { return scaled + n * numbers + run * terms.depth; });
     }
 
+    // Computes all images; the threads of a team share the strips.
+    void run(const Operand* packed, const Real* shift) const {
+        static thread_local Scratch mine;
+        const int64_t strips = (pooled + POOLED_ROWS - 1) / POOLED_ROWS;
+#pragma omp for schedule(dynamic)
+        for (int64_t s = 0; s < c.images * strips; ++s) {
+            const int64_t first = s % strips * POOLED_ROWS;
+            strip(s / strips, first, std::min(first + POOLED_ROWS, pooled), packed, shift, mine);
+        }
+    }
+
+private:
     // Computes pooled rows begin to end of an image.
     void strip(int64_t image, int64_t begin, int64_t end, const Operand* packed, const Real* shift,
                Scratch& mine) const {

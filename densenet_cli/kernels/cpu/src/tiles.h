@@ -52,6 +52,9 @@ struct Tiles : Pairs {
         }
     }
 
+    // Where the columns of a packed matrix begin that `multiply` is to compute, from n on, a multiple of 16.
+    static const Operand* columns_from(const Operand* packed, const Runs&, int64_t n) { return packed + n * 32; }
+
     template <int tile>
     static void read(const void* from, int64_t row_bytes) {
         asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(from), "r"(row_bytes), "i"(tile) : "memory");
@@ -118,7 +121,7 @@ struct Tiles : Pairs {
                          const Operand* packed, int64_t width, float* out, int64_t out_stride, int64_t wanted) {
         const int64_t wide = columns(width), end = columns(wanted);
         int64_t n = 0;
-        if (wide == 48) {
+        if (end == 48) {
             for (int64_t p = 0; p < positions; p += 16)
                 block<1, 3>(left + p * stride, stride, runs, packed, wide, out + p * out_stride, out_stride);
             return;

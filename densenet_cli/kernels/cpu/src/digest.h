@@ -1,0 +1,67 @@
+// A digest of numbers in memory, which shows whether they are still the same.
+#pragma once
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#include "calls.h"
+
+// It reads as fast as memory delivers. Each step maps the state one to one for given input, and the input one
+// to one for a given state: a single changed word always changes the digest; of other changes, one in 2^64
+// does not.
+class Digest {
+    typedef uint64_t Words __attribute__((vector_size(64)));
+    static constexpr uint64_t ODD = 0x9E3779B97F4A7C15;  // 2^64 divided by the golden ratio
+    static constexpr int STATES = 4;                     // independent, so that none waits for a product
+
+    template <class T>
+    static T mixed(T state, T input) {
+        state = (state ^ input) * ODD;
+        return state ^ state >> 29;
+    }
+
+public:
+    static constexpr int64_t PIECE = 64 << 10;  // bytes that a thread takes at a time
+
+    static uint64_t of(const void* begin, int64_t bytes) {
+        const char* from = static_cast<const char*>(begin);
+        Words states[STATES] = {};
+        for (int i = 0; i < STATES; ++i) states[i] += uint64_t(i + 1) * ODD;
+        int64_t rest = bytes;
+        for (; rest >= int64_t(sizeof states); rest -= sizeof states)
+            for (Words& state : states) {
+                Words words;
+                std::memcpy(&words, from, sizeof words), from += sizeof words;
+                state = mixed(state, words);
+            }
+        Words last[STATES] = {};
+        std::memcpy(last, from, rest);
+        uint64_t whole = uint64_t(bytes);
+        for (int i = 0; i < STATES; ++i) {
+            states[i] = mixed(states[i], last[i]);
+            for (int lane = 0; lane < 8; ++lane) whole = mixed(whole, uint64_t(states[i][lane]));
+        }
+        return whole;
+    }
+    static uint64_t of(const std::vector<uint64_t>& digests) {
+        uint64_t whole = digests.size();
+        for (const uint64_t digest : digests) whole = mixed(whole, digest);
+        return whole;
+    }
+};
+
+// The digest of several regions, in their order.
+inline uint64_t digest(const Region* regions, int64_t count, int threads) {
+    std::vector<Region> pieces;
+    for (int64_t i = 0; i < count; ++i)
+        for (int64_t first = 0; first < regions[i].bytes; first += Digest::PIECE)
+            pieces.push_back({(const char*)regions[i].begin + first, std::min(Digest::PIECE, regions[i].bytes - first)});
+    std::vector<uint64_t> digests(pieces.size());
+#pragma omp parallel for num_threads(threads) schedule(dynamic, 8)
+    for (size_t i = 0; i < pieces.size(); ++i) digests[i] = Digest::of(pieces[i].begin, pieces[i].bytes);
+    return Digest::of(digests);
+}
