@@ -14,6 +14,7 @@ from filelock import FileLock
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from omegaconf import DictConfig, OmegaConf
 
+from densenet_cli import units
 from densenet_cli.config.build import build, naming
 from densenet_cli.config.trust import Trust, check_stored_overrides
 from densenet_cli.config.variants import Variants
@@ -31,7 +32,7 @@ from densenet_cli.sweep import grid, jobs, slots
 from densenet_cli.sweep.folders import Folders, job_name
 from densenet_cli.sweep.jobs import Job, Sweep
 from densenet_cli.sweep.runner import Runner
-from densenet_cli.sweep.status import SweepStatus, output_console, stored_record
+from densenet_cli.sweep.status import SweepStatus, is_of_labels, output_console, stored_record
 
 try:
     import optuna
@@ -180,7 +181,12 @@ class Search(Runner):
             best, console = self.study.best_trial, output_console()
             values = " ".join(f"{name}={value}" for name, value in best.params.items())
             console.print(f"best of {len(self.study.trials)} trials: {printable(values)}")
-            console.print(f"validation error: {best.value:.2f} %")
+            job = self._job(best)
+            assert best.value is not None  # of a trial that is complete
+            if job is not None and is_of_labels(stored_record(job)):
+                console.print(f"validation AUROC: {units.auroc(best.value)}")
+            else:
+                console.print(f"validation error: {best.value:.2f} %")
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         """The trials in one of these states, or all."""

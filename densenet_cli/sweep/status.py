@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -193,13 +193,17 @@ def output_console() -> Console:
     return console
 
 
+def is_of_labels(fields: Mapping[str, Any]) -> bool:
+    """Whether the errors of a record are 100 % minus the mean AUROC, of several labels an image."""
+    return bool((fields.get("data") or {}).get("several_labels", False))
+
+
 def _error(fields: dict[str, Any], name: str) -> str:
     """One of the errors among a record's results; of several labels as what it stands for, AUROC."""
     error = fields.get("results", {}).get(name)
     if error is None:
         return ""
-    is_auroc = (fields.get("data") or {}).get("several_labels", False)
-    return f"AUROC {units.auroc(error)}" if is_auroc else f"{error:.2f} %"
+    return f"AUROC {units.auroc(error)}" if is_of_labels(fields) else f"{error:.2f} %"
 
 
 def _unrecorded(job: Job) -> str:

@@ -174,3 +174,36 @@ def test_a_sweep_is_compared_decided_and_reported(tmp_path):
     report = _run(tmp_path, "results", "report", "outputs/two", "--output", "report.html")
     assert report.returncode == 0, report.stderr
     assert "Test AUROC on findings" in (tmp_path / "report.html").read_text()
+
+
+SWEEP = ["--multirun", *TINY, "epochs=1", "data.validation=60", "sweep.name=mine"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            [
+                "hydra/sweeper=optuna",
+                "hydra.sweeper.trials=2",
+                "recipe.optimizer.lr=interval(0.01,0.1)",
+            ],
+            "validation AUROC: {:.4f}\n",
+        ),
+        (
+            [
+                *("model.growth_rate=4,6", "seeds=until_decided", "sweep.baseline=model.growth_rate=4"),
+                *("sweep.first_seeds=2", "sweep.most_seeds=2"),
+            ],
+            "mean test error: 100 % minus the mean AUROC, since images can have several labels\n",
+        ),
+    ],
+    ids=["search", "until_decided"],
+)
+def test_what_a_sweep_finds_is_said_as_auroc(words, said, tmp_path):
+    answer = _run(tmp_path, "run", *SWEEP, *findings.words_for(tmp_path), *words)
+    assert answer.returncode == 0, answer.stderr
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("outputs/mine/*/run.json")]
+    best = min(record["results"]["validation_error_last"] for record in records)
+    assert said.format(1 - best / 100) in answer.stdout

@@ -16,7 +16,7 @@ from densenet_cli.sweep.decide.comparisons import Comparisons, comparisons
 from densenet_cli.sweep.decide.verdicts import print_verdicts
 from densenet_cli.sweep.jobs import Job, Sweep
 from densenet_cli.sweep.runner import Runner
-from densenet_cli.sweep.status import FINISHED, SweepStatus, output_console, stored_record
+from densenet_cli.sweep.status import FINISHED, SweepStatus, is_of_labels, output_console, stored_record
 from densenet_cli.units import duration
 
 
@@ -52,7 +52,9 @@ def run_until_decided(sweep: Sweep, others: list[Job], is_new: bool) -> int:
     place = {job.identity: number for number, job in enumerate([*others, *sweep.jobs])}
     rounds.status.jobs.sort(key=lambda job: place[job.identity])
     rounds.status.print_table(sweep.folder, sweep.cfg.hydra.searchpath)
-    print_verdicts(sweep.folder, compared.design, rounds.errors, rounds.standing, rounds.obstacle)
+    of_labels = any(is_of_labels(stored_record(job)) for job in rounds.status.jobs)
+    design, standing = compared.design, rounds.standing
+    print_verdicts(sweep.folder, design, rounds.errors, standing, rounds.obstacle, of_labels)
     return 128 + signal_number if signal_number else rounds.status.exit_status()
 
 

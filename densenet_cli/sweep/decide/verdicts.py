@@ -26,6 +26,7 @@ def print_verdicts(
     errors: Mapping[str, Errors],
     standing: Mapping[str, Standing],
     obstacle: Callable[[str], str],
+    of_labels: bool = False,
 ) -> None:
     """Print a table of the comparisons, and by which rule they were decided.
 
@@ -35,6 +36,7 @@ def print_verdicts(
         errors: for each setting the errors of its finished runs.
         standing: how far each comparison has come.
         obstacle: why the comparison of a setting has not ended; empty if it has.
+        of_labels: whether the errors are those of images that can have several labels.
     """
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("setting", overflow="fold")
@@ -52,6 +54,10 @@ def print_verdicts(
         table.add_row(printable(setting), *cells)
     console = output_console()
     console.print(table, soft_wrap=False)
+    if of_labels:
+        console.print(
+            "mean test error: 100 % minus the mean AUROC, since images can have several labels"
+        )
     for sentence in _rules(design):
         console.print(sentence)
     command = ["densenet-results", "decide", printable(relative(folder))]
