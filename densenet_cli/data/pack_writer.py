@@ -157,7 +157,7 @@ class _Maker:
 
     While it is made there are, beside the shards:
 
-        plan.json      which images it will hold, and how they are packed
+        plan.json      which images it will hold, how they are packed, and the limit of their pixels
         shard-00000.*  see `pack_shard`
         older-*        shards that cannot be continued, since images in them were broken or have
                        changed; the others are copied from there
@@ -174,7 +174,7 @@ class _Maker:
 
     def make(self, max_pixels: int | None, skip_broken: bool) -> None:
         """Write what the shards lack, then the index, then pack.json."""
-        self._begin(skip_broken)
+        self._begin(max_pixels, skip_broken)
         shards = [
             Shard(self.folder, number, rows, self.check) for number, rows in enumerate(self.parts)
         ]
@@ -192,19 +192,26 @@ class _Maker:
                 for shard in shards:
                     if shard.lacking:
                         faults |= self._write(shard, pool, advance)
-        if faults and not skip_broken:
+        if faults:
             examined = [
                 Examined(f"{printable(self.what.files.paths[row])}: {one.fault}", one.needed)
                 for row, one in faults.items()
             ]
-            raise UserError(faults_message(examined, images, max_pixels))
+            message = faults_message(examined, images, max_pixels, skip_broken)
+            if not skip_broken:
+                raise UserError(message)
+            log.warning("%s", message)
         self._complete(shards)
         what = self.what
         delete_unfinished(self.folder.parent, what.folder_name, self.packing, what.root)
         self._tell()
 
-    def _begin(self, skip_broken: bool) -> None:
-        """Begin a pack, or continue one; what is there of other images is kept to copy from it."""
+    def _begin(self, max_pixels: int | None, skip_broken: bool) -> None:
+        """Begin a pack, or continue one; what is there of other images is kept to copy from it.
+
+        Images that were broken before are read again, unless they are to be left out. Under another
+        limit they are read again in any case: they may have been too large.
+        """
         before = self._plan()
         packing = asdict(self.packing)
         kept = []
@@ -215,13 +222,14 @@ class _Maker:
             if path.stem not in whole:  # packed otherwise; or a kill came before the first rows
                 path.unlink()
         is_same = before.get("key") == self.what.key
+        leaves_out = skip_broken and before.get("max_pixels", ...) == max_pixels
         for archive, index in kept:
             if archive.stem.startswith("shard") and not (
-                is_same and self._continues(archive, index, skip_broken)
+                is_same and self._continues(archive, index, leaves_out)
             ):
                 self._set_aside(archive)
         plan = {"root": self.what.root, "key": self.what.key, "packing": packing}
-        replace_file(self.folder / PLAN, json.dumps(plan))
+        replace_file(self.folder / PLAN, json.dumps(plan | {"max_pixels": max_pixels}))
 
     def _plan(self) -> dict[str, Any]:
         """What was begun in the folder; nothing if it is empty. Raises OptionError if it is no pack."""
@@ -235,12 +243,12 @@ class _Maker:
                 raise OptionError("pack", self.folder, rule, "/path/new.pack") from None
             return {}
 
-    def _continues(self, archive: Path, index: np.ndarray, skip_broken: bool) -> bool:
-        """Whether the files of the images in a shard are now as they were."""
+    def _continues(self, archive: Path, index: np.ndarray, leaves_out: bool) -> bool:
+        """Whether a shard has all its images, or leaves some out, and their files are as they were."""
         begin = self.parts[int(archive.stem.rpartition("-")[2])].start
         stamps = np.stack([index["size"], index["time"]], axis=1)
         is_same = np.array_equal(stamps, self.what.files.stamps[begin : begin + len(index)])
-        return is_same and (skip_broken or bool(index["length"].all()))
+        return is_same and (leaves_out or bool(index["length"].all()))
 
     def _set_aside(self, archive: Path) -> None:
         name = f"older-{secrets.token_hex(4)}"
