@@ -204,7 +204,7 @@ classes[].f1             number or null
     + _UNREADABLE,
     "model pack": """\
 pack       text              its folder
-images     integer
+images     integer           those that were left out count too
 broken     integer           images that were left out
 bytes      integer           of all its files
 size       integer or null   shorter side of resized images; null: as they are

@@ -101,7 +101,7 @@ def _pack(args: argparse.Namespace) -> None:
     from densenet_cli.inference import packing
 
     output = args.output or f"{args.photos.resolve().name}.pack"
-    made = packing.pack(args.photos, args.size, args.quality, output, args.max_pixels)
+    made = packing.pack(args.photos, args.size, args.quality, output, args.max_pixels, args.skip_broken)
     if args.format == "json":
         sys.stdout.write(json_document(packing.document(made)))
     else:

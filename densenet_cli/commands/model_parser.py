@@ -184,7 +184,14 @@ def _add_pack(command: argparse.ArgumentParser) -> None:
         "--output", type=Path, metavar="PACK",
         help="NAME.pack, or a folder in which the name says what was packed; default: PHOTOS.pack",
     )  # fmt: skip
-    _add_max_pixels(command)
+    command.add_argument(
+        "--skip-broken", action="store_true",
+        help="leave out images that cannot be read or are too large, with a warning",
+    )  # fmt: skip
+    command.add_argument(
+        "--max-pixels", type=_count, metavar="N",
+        help="refuse images of more pixels; default: 178,956,970",
+    )  # fmt: skip
     _add_format(command, "table", "json")
 
 

@@ -1,4 +1,4 @@
-"""A folder of photos in a pack, for training, evaluation and prediction."""
+"""What `densenet-model pack` does: it packs a folder of photos, and prints what is in the pack."""
 
 from __future__ import annotations
 
@@ -9,15 +9,22 @@ from densenet_cli.data.image_folder import ImageFolder
 from densenet_cli.data.pack import Pack
 from densenet_cli.data.packed_photos import open_or_make
 from densenet_cli.data.photo import MAX_PIXELS
-from densenet_cli.options import OptionError
+from densenet_cli.options import OptionError, UserError
 from densenet_cli.plain_text import printable
 from densenet_cli.units import memory
 
+# The options of data=image_folder, as this command calls them.
 TYPED = {"root": "PHOTOS", "pack": "--output", "pack_size": "--size", "pack_quality": "--quality"}
+IN_TEXTS = {"data.skip_broken=true": "--skip-broken", "data.max_pixels=": "--max-pixels "}
 
 
 def pack(
-    photos: Path, size: int | None, quality: int | str, output: str | Path, max_pixels: int | None
+    photos: Path,
+    size: int | None,
+    quality: int | str,
+    output: str | Path,
+    max_pixels: int | None,
+    skip_broken: bool = False,
 ) -> Pack:
     """The pack of a folder, which is made or completed unless it is there.
 
@@ -26,6 +33,7 @@ def pack(
         size, quality: see `pack.Packing`.
         output: NAME.pack, or another folder in which the pack is.
         max_pixels: larger images are refused; None: the same limit as in training.
+        skip_broken: whether images that cannot be read, or are too large, are left out with a warning.
 
     Raises:
         UserError: as packed_photos.open_or_make.
@@ -37,14 +45,19 @@ def pack(
             pack=str(output),
             pack_size=size,
             pack_quality=quality,
+            skip_broken=skip_broken,
         )
         assert data.pack_options is not None
         with data.root_as_typed():
-            return open_or_make(data.pack_options, data.packable(), data.max_pixels)
+            return open_or_make(data.pack_options, data.packable(), data.max_pixels, skip_broken)
     except OptionError as error:
-        raise OptionError(
-            TYPED.get(error.key, error.key), error.value, error.rule, error.example
-        ) from error
+        key = TYPED.get(error.key, error.key)
+        raise OptionError(key, error.value, error.rule, error.example) from error
+    except UserError as error:
+        text = str(error)
+        for of_run, ours in IN_TEXTS.items():
+            text = text.replace(of_run, ours)
+        raise UserError(text) from error
 
 
 def show(made: Pack) -> None:
@@ -53,8 +66,10 @@ def show(made: Pack) -> None:
     size = "whole" if told["size"] is None else f"shorter side {told['size']} at most"
     kind = "files" if told["size"] is None else f"JPEG {told['quality']}"
     kind = "pixels" if told["quality"] == "raw" else kind
-    print(f"{folder}: {told['images']:,} images, {size}, {kind}; {memory(told['bytes'])}")
-    print(f"\nNext:\n  densenet-run data=image_folder data.root={folder}")
+    broken = f" ({told['broken']:,} left out: broken)" if told["broken"] else ""
+    print(f"{folder}: {told['images']:,} images{broken}, {size}, {kind}; {memory(told['bytes'])}")
+    skip = " data.skip_broken=true" if told["broken"] else ""
+    print(f"\nNext:\n  densenet-run data=image_folder data.root={folder}{skip}")
 
 
 def document(made: Pack) -> dict[str, Any]:

@@ -69,6 +69,24 @@ def test_a_pack_without_a_name_is_called_as_its_folder(densenet_model, tmp_path,
     assert (status, out.partition(":")[0]) == (0, "photos-1.5.pack")
 
 
+def test_broken_photos_are_refused_or_left_out(densenet_model, tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    write_images(tmp_path / "photos", 2, seed=3)
+    (broken := sorted((tmp_path / "photos" / "sea").iterdir())[1]).write_bytes(b"no image")
+    status, _, message = densenet_model("pack", "photos")
+    assert status == 1
+    assert (
+        "1 of 6 images of photos are broken; repair or delete them, or type --skip-broken:" in message
+    )
+    status, _, message = densenet_model("pack", "photos", "--max-pixels", "9")
+    assert "have more than --max-pixels 9; type --max-pixels 720 to read them:" in message
+    status, out, _ = densenet_model("pack", "photos", "--skip-broken")
+    assert status == 0
+    assert "6 images (1 left out: broken), " in out
+    assert out.endswith(" data.root=photos.pack data.skip_broken=true\n")
+    assert f"photos/sea/{broken.name}: it has no image in a known format" in caplog.text
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("packed", [True, False], ids=["data.pack", "data.root"])
 def test_a_killed_run_resumes_from_a_pack_bit_for_bit(packed, tmp_path):
