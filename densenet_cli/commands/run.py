@@ -26,12 +26,13 @@ from densenet_cli.config.overrides import (
     with_quoted_paths,
 )
 from densenet_cli.config.trust import Trust, check_stored_overrides
-from densenet_cli.options import UserError
+from densenet_cli.options import OptionError, UserError
 from densenet_cli.plain_text import Parser
 from densenet_cli.process import ranks
 from densenet_cli.process.load_torch import load_lightning
 from densenet_cli.process.start import begin
 from densenet_cli.process.streams import EndWithReader, drop_what_cannot_be_written
+from densenet_cli.record.identity import identity
 from densenet_cli.record.run_record import Begin, read_config
 from densenet_cli.sweep import grid
 
@@ -40,7 +41,8 @@ OF_HYDRA = {"--hydra-help", "--info", "-i", "--shell-completion", "-sc"}  # flag
 ABOUT_SWEEPS = ("sweep.", "hydra.sweep", "hydra.launcher", "hydra/sweeper", "hydra/launcher")
 KEPT = ("trainer.precision", "trainer.sync_batchnorm")  # by a resumed run, whatever its new device
 # What may change when a run is resumed. Not all data sets have these options.
-OF_DATA = (*IMAGE_PLACES, "data.num_workers", "data.check", "data.max_pixels", "data.skip_broken")
+OF_PHOTOS = ("data.check", "data.max_pixels", "data.skip_broken", "data.pack")
+OF_DATA = (*IMAGE_PLACES, "data.num_workers", *OF_PHOTOS)
 RESUMABLE = ("trainer", *OF_DATA)
 
 
@@ -195,12 +197,16 @@ def _resume(folder: Path, overrides: list[str], trust: Trust) -> int:
             # ++: the run's data set may have options that the default one has not
             added = [f"++{one.lstrip('+')}" if key(one) in OF_DATA else one for one in changes]
             composed = resolved(compose([*kept, *added]))
+        pack = config["data"].get("pack")
         for name in map(key, changes):
             section, _, option = name.partition(".")
             if option:
                 _set(option, config[section], composed[section])
             else:
                 config[section] = {**config[section], **composed[section]}
+        if identity({**config, "data": {**config["data"], "pack": pack}}) != identity(config):
+            rule = "would change the images of the run that is resumed; leave it out"
+            raise OptionError("data.pack", config["data"]["pack"], rule)
     return _start(folder, config, before, "resume")
 
 

@@ -19,7 +19,8 @@ from densenet_cli.record.trained_on import PLACES
 
 NEW_FOLDERS = ("resume", "hydra.run.dir", "hydra.sweep.dir", "sweep.name")  # need not exist yet
 IMAGE_PLACES = tuple(f"data.{name}" for name in PLACES)
-PATHS = ("checkpoint", *IMAGE_PLACES, "pretrained.weights", *NEW_FOLDERS)
+PACK = "data.pack"  # a path, or true or false
+PATHS = ("checkpoint", *IMAGE_PLACES, PACK, "pretrained.weights", *NEW_FOLDERS)
 OVERRIDES = ("sweep.baseline",)  # its value is an override, or several
 # Paths that Hydra reads as text without quotes.
 PLAIN = re.compile(r"(?!(true|false|inf|nan)$)([A-Za-z_/]|\.{1,2}/)[\w./-]*", re.ASCII | re.IGNORECASE)
@@ -84,7 +85,8 @@ def _with_quoted_path(override: str) -> str:
     if key(override) in NEW_FOLDERS:
         return f"{name}={_quoted_path(os.path.expanduser(text))}"
     parts = [text] if _exists(text) else text.split(",")  # perhaps a grid of paths
-    return f"{name}={','.join(map(_quoted_path, parts))}"
+    words = ("true", "false") if key(override) == PACK else ()
+    return f"{name}={','.join(one if one.lower() in words else _quoted_path(one) for one in parts)}"
 
 
 def _has_meaning(text: str) -> bool:

@@ -1,7 +1,6 @@
 """densenet-model pack, and packs in the other commands; on images made here."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -92,7 +91,7 @@ def test_broken_photos_are_refused_or_left_out(densenet_model, tmp_path, monkeyp
 def test_a_killed_run_resumes_from_a_pack_bit_for_bit(packed, tmp_path):
     write_images(tmp_path / "photos" / "train", 60, seed=0)
     write_images(tmp_path / "photos" / "test", 5, seed=1)
-    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    (tmp_path / "packs").mkdir()
     if not packed:
         subprocess.run(
             [sys.executable, "-m", "densenet_cli.commands.model", "pack", "photos", "--size", "20",
@@ -103,12 +102,12 @@ def test_a_killed_run_resumes_from_a_pack_bit_for_bit(packed, tmp_path):
     def start(*words):
         return subprocess.Popen(
             [sys.executable, "-m", "densenet_cli.commands.run", *words],
-            cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
 
     def train(folder):
         data = (
-            ["data.root=photos", "data.pack=true", "data.pack_size=20", "data.pack_quality=raw"]
+            ["data.root=photos", "data.pack=packs", "data.pack_size=20", "data.pack_quality=raw"]
             if packed
             else ["data.root=a.pack"]
         )
@@ -126,7 +125,17 @@ def test_a_killed_run_resumes_from_a_pack_bit_for_bit(packed, tmp_path):
         time.sleep(0.01)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
-    again = start("resume=killed")
+    place = []
+    if packed:  # to another disk, for example
+        (made,) = (tmp_path / "packs").iterdir()
+        made.rename(tmp_path / "my pack (1).pack")
+        place = ["data.pack=my pack (1).pack"]
+        other = start("resume=killed", "data.pack=false")
+        assert other.wait() == 1
+        assert (
+            "data.pack=false: would change the images of the run that is resumed" in other.stdout.read()
+        )
+    again = start("resume=killed", *place)
     assert again.wait() == 0, again.stdout.read()
     weights = [
         torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True)["state_dict"]

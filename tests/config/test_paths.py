@@ -44,9 +44,10 @@ def test_what_has_a_meaning_in_hydras_grammar_keeps_it():
         assert OmegaConf.select(compose(with_quoted_paths(["checkpoint=null"])), "checkpoint") is None
         sweep = jobs.compose_sweep(["data=image_folder", *with_quoted_paths(["data.root=a b,p(1)"])])
     assert [job.config["data"]["root"] for job in sweep.jobs] == ["a b", "p(1)"]
-    assert with_quoted_paths(["data.root=choice(a,b)", "model=a,b"]) == [
-        "data.root=choice(a,b)",
-        "model=a,b",
+    meant = ["data.root=choice(a,b)", "model=a,b", "data.pack=true,False"]
+    assert with_quoted_paths(meant) == meant
+    assert with_quoted_paths(["data.pack=false,my photos (1).pack"]) == [
+        "data.pack=false,'my photos (1).pack'"
     ]
 
 
