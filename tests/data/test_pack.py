@@ -25,7 +25,7 @@ def caches(tmp_path, monkeypatch):
 
 
 def variety(root):
-    """Images of many kinds: turned, grey, transparent, JPEG, with names that sort oddly."""
+    """Images of many kinds: turned, grey, transparent, animated, with names that sort oddly."""
     fill(root, 2, classes=("ant", "ant-2", "bee"))
     noise = np.random.RandomState(0).randint(0, 256, (30, 40, 4), dtype=np.uint8)
     picture = Image.fromarray(noise)
@@ -38,6 +38,15 @@ def variety(root):
         picture.convert("RGB").save(root / split / "bee" / "turned.jpg", exif=exif)
         picture.convert("CMYK").save(root / split / "bee" / "Ink.JPG")
         picture.convert("L").save(root / split / "bee" / "b\udcff.jpg")
+        picture.convert("L").save(root / split / "bee" / "two.jpg")  # beside two.png
+        picture.convert("LA").save(root / split / "ant" / "grey and clear.png")
+        picture.convert("P").save(root / split / "ant" / "palette\n.png", transparency=3)
+        deep = Image.fromarray(noise[:, :, 0].astype(np.uint16) * 257)
+        deep.save(root / split / "ant-2" / ("\N{GREEK SMALL LETTER BETA}" * 100 + ".png"))
+        frames = [picture.convert("P"), picture.rotate(90).convert("P")]
+        frames[0].save(root / split / "ant-2" / "moves.gif", save_all=True, append_images=frames[1:])
+        picture.crop((0, 0, 1, 1)).save(root / split / "ant-2" / "1x1.png")
+        picture.resize((2, 900)).convert("RGB").save(root / split / "ant-2" / "thin.png")
     return root
 
 
@@ -128,7 +137,7 @@ def test_other_programs_can_read_a_pack(tmp_path):
     expected = np.asarray(Image.open(root / name).convert("RGB"))
     assert (pixels == expected).all()
     with tarfile.open(file / "shard-00000.tar") as archive:
-        assert len(archive.getnames()) == len(np.load(file / "labels.npy")) == 24
+        assert len(archive.getnames()) == len(np.load(file / "labels.npy")) == 38
         assert archive.getnames()[0] == f"{name}.ppm"
         assert (np.asarray(Image.open(archive.extractfile(f"{name}.ppm"))) == expected).all()
 
