@@ -263,9 +263,10 @@ class _Maker:
         free = shutil.disk_usage(self.folder).free
         if needed > free:
             rule = f"needs some {memory(needed)}, and {memory(free)} are free; name another place"
-            if taken := sum(map(pack_bytes, packs_in(self.folder.parent))):
+            others = [one for one in packs_in(self.folder.parent) if one != self.folder]
+            if others:
                 packs = f"packs in {self.folder.parent} that no run needs"
-                rule += f", or delete {packs}: all take {memory(taken)}"
+                rule += f", or delete {packs}: they take {memory(sum(map(pack_bytes, others)))}"
             raise OptionError("pack", self.folder, rule, f"/path/{self.folder.name}")
 
     def _write(
