@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import codecs
 import logging
 import os
 import re
@@ -15,6 +16,19 @@ UNPRINTABLE = re.compile(
     "\ud800-\udfff\ufffe\uffff]"  # surrogates, and what XML does not allow
 )
 LONGEST_TITLE = 120  # characters
+SIMILAR = {"†": "*", "‡": "#", "−": "-", "–": "-", "×": "x"}  # of the same width, in ASCII
+
+
+def _similar(error: UnicodeError) -> tuple[str, int]:
+    """For text that a terminal's encoding lacks: similar characters, or question marks."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(SIMILAR.get(character, "?") for character in lacking), error.end
+
+
+AS_SIMILAR = "densenet_cli.similar"  # errors= of a stream
+codecs.register_error(AS_SIMILAR, _similar)
 
 
 def printable(text: object, keep: str = "") -> str:

@@ -14,7 +14,7 @@ from densenet_cli.commands.ending import errors_as_messages
 from densenet_cli.commands.model_parser import ENDINGS, parser
 from densenet_cli.config.trust import Trust
 from densenet_cli.files.json_document import json_document
-from densenet_cli.plain_text import Formatter, printable
+from densenet_cli.plain_text import AS_SIMILAR, Formatter, printable
 from densenet_cli.process import ranks
 from densenet_cli.process.load_torch import load_lightning
 from densenet_cli.process.start import begin
@@ -34,7 +34,9 @@ def main() -> None:
 def _run_command(ending: EndWithReader) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a terminal that lacks a letter shows a question mark
+            stream.reconfigure(
+                errors=AS_SIMILAR
+            )  # a terminal that lacks a letter shows a question mark
     if logging.lastResort:  # shows warnings where no handler is configured
         logging.lastResort.setFormatter(Formatter("densenet-model: %(message)s"))
     ranks.forget((*ranks.RANKS, *ranks.NODES))

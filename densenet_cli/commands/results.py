@@ -13,7 +13,7 @@ from densenet_cli.commands.ending import errors_as_messages
 from densenet_cli.commands.results_parser import parser
 from densenet_cli.files.json_document import json_document
 from densenet_cli.options import OptionError, UserError
-from densenet_cli.plain_text import Formatter, printable
+from densenet_cli.plain_text import AS_SIMILAR, Formatter, printable
 from densenet_cli.process.start import begin
 from densenet_cli.process.streams import EndWithReader
 from densenet_cli.results.records import Run, Unreadable, read_runs
@@ -36,7 +36,7 @@ def _dispatch(ending: EndWithReader) -> None:
     """Parse the arguments and call the command that they name."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a terminal that cannot show ± or θ shows "?"
+            stream.reconfigure(errors=AS_SIMILAR)  # a terminal that cannot show ± or θ shows "?"
     if logging.lastResort:  # prints warnings, since no other handler is set up
         logging.lastResort.setFormatter(Formatter("densenet-results: %(message)s"))
     command_line = parser()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -230,7 +231,7 @@ def _narrower(found: Sequence[Setting], text: str) -> str:
 
 def _nearest(settings: Sequence[Setting], text: str) -> str:
     typed = {item for one in settings for run in one.runs for item in run.fields.get("overrides") or []}
-    return nearest(text, typed) or settings[0].title
+    return nearest(text, typed) or shlex.quote(settings[0].title)
 
 
 def _errors(setting: Setting) -> Errors:

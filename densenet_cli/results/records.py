@@ -135,7 +135,8 @@ def read_runs(
     seen: set[tuple[int, int]] = set()
     for top in folders:
         if not top.is_dir():
-            raise UserError(f"{top}: there is no such folder; name a folder of runs, as outputs")
+            fault = "is not a folder" if top.exists() else "there is no such folder"
+            raise UserError(f"{top}: {fault}; name one with runs: densenet-run makes outputs/DATE/TIME")
         for folder in _run_folders(top, unreadable):
             place = folder.stat()
             if (place.st_dev, place.st_ino) not in seen:

@@ -120,6 +120,7 @@ def test_tables_are_shown_on_a_terminal_without_unicode(tmp_path):
     answer = typed("table", str(tmp_path), env=environment)
     assert answer.returncode == 0, answer.stderr
     assert "?=0.6" in answer.stdout
+    assert "* lowest test error of any epoch" in answer.stdout
 
 
 def test_tables_need_neither_torch_nor_matplotlib(tmp_path):

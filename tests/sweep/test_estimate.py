@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 from tiny_run import TINY, TINY_PHOTOS
 
+from densenet_cli.config.compose import composing
 from densenet_cli.data.image_folder import ImageFolder
 from densenet_cli.files.cache import cache_folder
+from densenet_cli.sweep.jobs import compose_sweep
 from densenet_cli.sweep.plan import benchmark_run, measurements
 from densenet_cli.sweep.plan.benchmark_run import Stopwatch
 from densenet_cli.sweep.plan.estimate import estimate
 from densenet_cli.sweep.plan.measurement import Measurement
 from densenet_cli.sweep.plan.measurements import Measurements, benchmark_config
+from densenet_cli.sweep.plan.plan import show_plan
 
 MEASURED = Measurement(
     parameters=2_666,
@@ -351,3 +354,21 @@ def test_what_is_done_once_for_all_runs_is_not_part_of_their_start(monkeypatch, 
 def test_the_estimate_loads_no_torch():
     code = "import sys, densenet_cli.sweep.plan.estimate; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path.cwd(), check=False).returncode == 0
+
+
+def test_a_plan_shows_the_epochs_of_runs_that_differ_in_them(benchmarks, capsys):
+    with composing():
+        sweeps = [compose_sweep([*TINY, "data=digits", f"epochs={epochs}"]) for epochs in ("3,12", "3")]
+    differing, equal = (_shown_plan(sweep, capsys) for sweep in sweeps)
+    heading, _, *rows = differing.splitlines()[1:5]
+    assert heading.split()[:4] == ["run", "state", "epochs", "parameters"]
+    assert [row.split()[:4] for row in rows] == [
+        ["epochs=3", "to", "do", "3"],
+        ["epochs=12", "to", "do", "12"],
+    ]
+    assert "epochs" not in equal.splitlines()[1]
+
+
+def _shown_plan(sweep, capsys):
+    assert show_plan(sweep) == 0
+    return capsys.readouterr().out

@@ -68,12 +68,13 @@ def _show(console: Console, sweep: Sweep, planned: list[Planned]) -> None:
     table.add_column("run", overflow="fold")
     table.add_column("state", no_wrap=True)
     titles = ["parameters", "multiply-adds", "memory", "time", "left"]
-    is_shown = any(run_length.is_in_parts(job.config) for job in sweep.jobs)
+    in_parts = any(run_length.is_in_parts(job.config) for job in sweep.jobs)
+    is_shown = in_parts or len({one.cost.epochs for one in planned}) > 1
     for title in [*(["epochs"] if is_shown else []), *titles]:
         table.add_column(title, justify="right", no_wrap=True)
     for one in planned:
         cost = one.cost
-        epochs = ["?" if cost.epochs is None else f"{cost.epochs:.1f}"] if is_shown else []
+        epochs = [_epochs(cost.epochs, in_parts)] if is_shown else []
         cells = [_count(cost.parameters), _count(cost.multiply_adds), _memory(cost.peak_memory_bytes)]
         times = [_time(cost.seconds), _time(one.seconds_left)]
         outcome = "cannot run" if cost.error else one.state
@@ -83,6 +84,10 @@ def _show(console: Console, sweep: Sweep, planned: list[Planned]) -> None:
         refused = [one.job.folder.name for one in planned if one.cost.error == reason]
         console.print(printable(f"{listed(refused)} cannot run: {reason}") + "\n")
     _print_totals(console, sweep, planned)
+
+
+def _epochs(epochs: float | None, in_parts: bool) -> str:
+    return "?" if epochs is None else f"{epochs:.1f}" if in_parts else f"{epochs:g}"
 
 
 def _document(sweep: Sweep, planned: list[Planned], at_most: list[Job] | None) -> dict[str, Any]:
