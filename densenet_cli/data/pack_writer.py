@@ -23,6 +23,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from densenet_cli.data.dark_images import warn_of_dark_images
 from densenet_cli.data.file_list import Paths
 from densenet_cli.data.image_check import Examined, faults_message
 from densenet_cli.data.image_data import usable_cores
@@ -174,6 +175,7 @@ class _Maker:
 
     def make(self, max_pixels: int | None, skip_broken: bool) -> None:
         """Write what the shards lack, then the index, then pack.json."""
+        warn_of_dark_images(self.what.files.paths)
         self._begin(max_pixels, skip_broken)
         shards = [
             Shard(self.folder, number, rows, self.check) for number, rows in enumerate(self.parts)

@@ -28,6 +28,7 @@ from densenet_cli.data.colour_statistics import (
     statistics_of,
     unchanged,
 )
+from densenet_cli.data.dark_images import warn_of_dark_images
 from densenet_cli.data.epoch_order import EvaluationOrder
 from densenet_cli.data.file_list import Paths
 from densenet_cli.data.image_check import Check, check_images
@@ -193,6 +194,8 @@ class PhotoData(ImageData):
         elif self.check == "full":
             paths = Paths.joined(part.paths for part in files.values())
             _warn_of_shared(files, check_images(check, paths)[0])
+        if self.pack is None and self.check:
+            warn_of_dark_images(files["train"].paths)
 
     def _source(self, files: Files) -> Source:
         """Where images are read from: their files, or the pack."""
