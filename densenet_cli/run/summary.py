@@ -14,6 +14,7 @@ from densenet_cli import units
 from densenet_cli.plain_text import printable
 from densenet_cli.units import count, duration, energy
 
+SHOWN_LABELS = 20  # at most, of images that can have several
 OF_SPLIT = {"train": "training", "validation": "validation", "test": "test"}
 
 
@@ -33,6 +34,10 @@ def announce(console: Console, fields: dict[str, Any], folder: Path) -> None:
         f"on {data['name']}, {images:,} {kind} of {size}{_pack(data)}; "
         f"{_device(fields)}; {relative(folder)}",
     )
+    if data.get("several_labels"):  # all columns of 0 and 1 of a table are, if it is not said which
+        names = data["class_names"]
+        more = f" and {len(names) - SHOWN_LABELS:,} more" if len(names) > SHOWN_LABELS else ""
+        _say(console, f"labels: {', '.join(names[:SHOWN_LABELS])}{more}")
     for option, name in (("budget", "budget"), ("recipe.steps", "length")):
         if (length := fields.get(name)) is None:
             continue

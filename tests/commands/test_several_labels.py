@@ -54,6 +54,7 @@ def test_a_run_says_auroc_and_f1_and_which_labels_they_leave_out(trained):
     results = fields["results"]
     assert fields["data"]["several_labels"] is True
     auroc = f"{1 - results['test_error'] / 100:.4f} (F1: {results['test_f1']:.4f})"
+    assert "labels: fluid, mass, node, rare\n" in answer.stdout
     assert f"test AUROC         {auroc}\n" in answer.stdout
     assert "error" not in answer.stdout
     assert answer.stderr.count("no test image or every one has the label rare: left out") == 1
