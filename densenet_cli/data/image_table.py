@@ -28,7 +28,7 @@ from densenet_cli.data.table_splits import (
     split_column,
 )
 from densenet_cli.options import OptionError, choice
-from densenet_cli.plain_text import counted
+from densenet_cli.plain_text import counted, printable
 
 log = logging.getLogger(__name__)
 
@@ -252,6 +252,9 @@ def _found(rows: Rows, column: str, names: list[str], images: NamedImages) -> li
         rule = (
             f"{len(missing):,} of {len(names):,} images of the column {column} are not there: {first}"
         )
+        stem, ending = os.path.splitext(names[missing[0]])
+        if ending and (other := images.find([stem])[0]):
+            rule += f"; there is {printable(other[0])}, with another ending"
         raise OptionError("images", images.folder, rule)
     if several := [index for index, paths in enumerate(found) if len(paths) > 1]:
         index = several[0]

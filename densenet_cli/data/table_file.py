@@ -16,11 +16,12 @@ from densenet_cli.options import OptionError, not_installed
 
 SEPARATORS = (",", ";", "\t")  # of cells; Excel writes semicolons where the comma is a decimal point
 ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+NO_VALUES = {"nan", "NaN", "<NA>", "#N/A"}  # how programs write an empty cell
 
 
 @dataclass(frozen=True)
 class Table:
-    """The cells of a table as text without spaces around it; empty cells are "".
+    """The cells of a table as text without spaces around it; empty cells and NO_VALUES are "".
 
     Attributes:
         key: the option that names the file.
@@ -99,7 +100,7 @@ def _text(path: Path) -> dict[str, list[str]]:
     is_tsv = path.name.lower().removesuffix(".gz").endswith(".tsv")
     delimiter = "\t" if is_tsv else max(SEPARATORS, key=first.count)
     # Text that occurs often, such as "1.0" and "", is kept once.
-    known: dict[str, str] = {}
+    known: dict[str, str] = dict.fromkeys(NO_VALUES, "")
     try:
         rows = [
             [known.setdefault(cell, cell) for cell in map(str.strip, row)]
@@ -121,6 +122,8 @@ def _columns(rows: list[list[str]]) -> dict[str, list[str]]:
     if twice:
         raise _Malformed(f"has two columns called {twice[0]}")
     for number, row in enumerate(rows, start=1):
+        if not row:
+            raise _Malformed(f"has nothing in row {number}; delete such rows")
         if len(row) != width:
             raise _Malformed(f"has {width} columns in its first row and {len(row)} in row {number}")
     cells = list(zip(*rows[1:], strict=True)) or [()] * width
@@ -155,4 +158,5 @@ def _as_text(value: Any) -> str:
         return ""
     if isinstance(value, list):
         return "|".join(map(_as_text, value))
-    return str(value).strip()
+    text = str(value).strip()
+    return "" if text in NO_VALUES else text

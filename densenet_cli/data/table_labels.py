@@ -193,7 +193,9 @@ def _names(rows: Rows, column: str, options: LabelOptions) -> tuple[list[str], n
     if blank := [index for index, cell in enumerate(cells) if not cell]:
         rule = f"{len(blank):,} of {len(cells):,} rows have no label: {rows.places(blank)}"
         raise OptionError("label_column", column, rule + "; complete or delete them")
+    cells = _whole_numbers(cells)
     names = _sorted(set(cells))
+    _warn_of_alike(column, names)
     if "|" in "".join(names):
         log.warning(
             "%s: names such as %s are each a class of their own; type data.labels=multi if they are "
@@ -203,6 +205,23 @@ def _names(rows: Rows, column: str, options: LabelOptions) -> tuple[list[str], n
         )
     number = {name: index for index, name in enumerate(names)}
     return names, np.array([number[cell] for cell in cells], dtype=np.int64)
+
+
+def _whole_numbers(cells: list[str]) -> list[str]:
+    """The cells; "1.0" is "1" if all are whole numbers, as programs write those beside empty cells."""
+    plain = [cell.removesuffix(".0") for cell in cells]
+    are_numbers = all(cell.lstrip("-").isdecimal() for cell in set(plain))
+    return plain if are_numbers else cells
+
+
+def _warn_of_alike(column: str, names: list[str]) -> None:
+    """Warn of classes whose names differ only in capitals."""
+    kinds: dict[str, list[str]] = {}
+    for name in names:
+        kinds.setdefault(name.casefold(), []).append(name)
+    if alike := [" and ".join(own) for own in kinds.values() if len(own) > 1]:
+        text = "%s: %s differ only in capitals, and are classes of their own"
+        log.warning(text, column, listed(alike))
 
 
 def _separated(rows: Rows, column: str, options: LabelOptions) -> tuple[list[str], np.ndarray]:

@@ -112,6 +112,20 @@ def test_numbers_are_class_names_in_the_order_of_their_values(tmp_path):
     assert read(path, images=str(tmp_path / "train_images")).class_names == data.class_names
 
 
+def test_whole_numbers_and_fractions_of_zero_are_the_same_classes(tmp_path):
+    rows = [[f"{i}.png", ["1.0", "1", "0", "0.0"][i % 4]] for i in range(8)]
+    data = read(simple(tmp_path, rows))
+    assert data.class_names == ["0", "1"]
+    write_table(tmp_path / "labels.csv", ("image", "label"), [*rows[:-1], [rows[-1][0], "0.5"]])
+    assert read(tmp_path / "labels.csv").class_names == ["0", "0.0", "0.5", "1", "1.0"]
+
+
+def test_classes_that_differ_in_capitals_are_named(tmp_path, caplog):
+    rows = [[f"{i}.png", ["True", "FALSE", "False"][i % 3]] for i in range(9)]
+    assert read(simple(tmp_path, rows)).class_names == ["FALSE", "False", "True"]
+    assert "label: FALSE and False differ only in capitals" in caplog.text
+
+
 SPLITS = ["training", "Val", "test", "train", "valid", "testing"]
 
 

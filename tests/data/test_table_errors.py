@@ -60,6 +60,11 @@ def test_missing_images():
     refused(message, path)
 
 
+def test_images_with_another_ending_are_named():
+    path = write_table(simple(".", ROWS), ("image", "label"), [[f"{i}.jpg", "a"] for i in range(10)])
+    refused(r"10 of 10 images .*; there is (\./)?0\.png, with another ending", path)
+
+
 def test_an_image_is_never_taken_from_another_folder():
     rows = [[f"images/patient{i}/scan.png", "ab"[i % 2]] for i in range(6)]
     for i in range(5):  # that of patient5 is missing, and there is another one of its name
@@ -88,6 +93,7 @@ def test_a_name_of_two_files():
         ),
         ([*ROWS, ["3.png", "a"]], r"1 image in several rows with different labels: 3\.png"),
         ([["0.png", ""], *ROWS[1:]], "label_column=label: 1 of 10 rows have no label: row 2"),
+        ([["0.png", "NaN"], *ROWS[1:]], "label_column=label: 1 of 10 rows have no label: row 2"),
         ([[name, "a"] for name, _ in ROWS], "label_column=label: has one class only, a"),
     ],
 )
@@ -175,6 +181,7 @@ def test_two_files_with_test_images(tmp_path):
         ("t.csv", b"", "has no names of columns in its first row"),
         ("t.csv", b"image,label\n", "has no rows below the names of its columns"),
         ("t.csv", b"image,label\na.png\n", "has 2 columns in its first row and 1 in row 2"),
+        ("t.csv", b"image,label\r\n\r\na.png,b\r\n", "has nothing in row 2; delete such rows"),
         ("t.csv", b"image,label,image\na,b,c\n", "has two columns called image"),
         ("t.csv", b"image,label\na.png,\xe4\n", r"is not in UTF-8 \(line 2\); save it as CSV UTF-8"),
         ("t.csv.gz", gzip.compress(b"image,label\n" * 99, mtime=0)[:20], "is not a whole gzip file"),
