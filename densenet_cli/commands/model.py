@@ -56,7 +56,11 @@ def _run_command(ending: EndWithReader) -> None:
 def _explain(error: Exception, args: argparse.Namespace) -> str | None:
     from densenet_cli.config.errors import explain
 
-    return explain(error, getattr(args, "overrides", []))
+    overrides = getattr(args, "overrides", [])
+    if paths := [one for one in overrides if "=" not in one and Path(one).exists()]:
+        of_run = f"; those of a run are in {paths[0]}/config.yaml" if Path(paths[0]).is_dir() else ""
+        return f"{paths[0]}: {args.command} takes options of a network, as model=densenet_121{of_run}"
+    return explain(error, overrides)
 
 
 def _list(args: argparse.Namespace) -> None:

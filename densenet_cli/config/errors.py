@@ -48,7 +48,12 @@ def _way_to_write(override: str, overrides: Sequence[str]) -> str:
         return f"; write it without spaces: {override}={after[1]}"
     if not equals:
         groups = [folder.name for folder in sorted(CONF.iterdir()) if override in _choices(folder.name)]
-        return f"; did you mean {groups[0]}={override}?" if groups else ""
+        if groups:
+            return f"; did you mean {groups[0]}={override}?"
+        if (Path(override) / "run.json").exists():
+            return f"; a run is resumed by resume={override}"
+        is_folder = Path(override).is_dir()
+        return f"; photos are data=image_folder data.root={override}" if is_folder else ""
     for opening, closing in ("[]", "{}", "()"):
         if value.count(opening) > value.count(closing):  # the shell has split it at a space
             end = next((index for index, word in enumerate(after, 1) if closing in word), 0)

@@ -16,6 +16,7 @@ import pytest
             ["summary", "model=densenet_121", "--image-size", "8"],
             "images of 8 × 8 pixels are too small",
         ),
+        (["summary", "."], ".: summary takes options of a network, as model=densenet_121"),
         (["lesions", "nowhere"], "nowhere: there is no such run"),
         (["lesions", "nowhere", "--format", "jpg"], "--format=jpg: must be one of"),
         (["saliency", "nowhere", "--pictures", "x.png"], "x.png: there is no such file or folder"),

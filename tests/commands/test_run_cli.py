@@ -136,6 +136,10 @@ MISTAKES = [  # what is typed, and what the one message must hold
     ("seed=4294967296", ["seed=4294967296", "32 bits"]),
     ("model=5", ["densenet-run: model=5: must name a choice; densenet-run --help"]),
     ("logger=null", ["densenet-run: logger=null: must name a choice: csv, mlflow"]),
+    (
+        "/",
+        ["densenet-run: /: cannot be read as key=value; photos are data=image_folder data.root=/"],
+    ),
     ("=3", ["densenet-run: =3: cannot be read as key=value"]),
     ("model/history=lenet_5", ["did you mean model=history/lenet_5?"]),
     ("model=history/lenet_55", ["did you mean model=history/lenet_5?"]),
