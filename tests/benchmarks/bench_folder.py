@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -132,11 +133,17 @@ def measured(work: Callable[..., float | None], *arguments: object) -> tuple[flo
     return seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
+def alone(work: Callable[..., Any], *arguments: object) -> Any:
+    """Its result, from a process of its own; that of a large process would begin with a high peak."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(work, *arguments).result()
+
+
 def main(images: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = str(Path(folder, "cache"))
         fill(Path(folder), images)
-        fill_pack(Path(folder), images)
+        alone(fill_pack, Path(folder), images)
         root = str(Path(folder, "photos"))
         print(f"a folder of {images + images // 25:,} photos, of which all folders are in memory\n")
         parts: dict[str, tuple[Callable[..., float | None], tuple[object, ...]]] = {
@@ -148,8 +155,7 @@ def main(images: int) -> None:
             "first batch from a pack": (first_batch, (f"{root}.pack",)),
         }
         for name, (work, arguments) in parts.items():
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-                seconds, memory = process.submit(measured, work, *arguments).result()
+            seconds, memory = alone(measured, work, *arguments)
             goal = f"   goal: {GOALS[name]}" if name in GOALS else ""
             print(f"{name:24} {seconds:8.2f} s {memory:8.0f} MB{goal}", flush=True)
 
