@@ -21,6 +21,7 @@ from densenet_cli.plain_text import first_line
 
 ALL = "densenet-run --help lists all"
 FEW = 15  # names that a message lists
+SHOWN = 3  # of the choices that have an option
 
 
 def explain(error: Exception, overrides: Sequence[str]) -> str | None:
@@ -72,6 +73,8 @@ def _unknown_choice(error: MissingConfigException) -> str:
     known = sorted({*error.options, *_choices(group)}, key=lambda one: one.rpartition("/")[0] == folder)
     stems = {one.rpartition("/")[2]: one for one in known}  # those of the same folder replace others
     few = f"there are {', '.join(error.options)}" if len(error.options) <= FEW else ALL
+    if begun := [one for one in sorted(known) if one.rpartition("/")[2].startswith(f"{stem}_")]:
+        return f"{group}={name}: there is no such choice; there are {', '.join(begun[:FEW])}"
     near = nearest(stem, stems)
     hint = f"did you mean {group}={stems[near]}? {ALL}" if near else few
     return f"{group}={name}: there is no such choice; {hint}"
@@ -84,7 +87,8 @@ def _unknown_key(cause: OmegaConfBaseException, overrides: Sequence[str]) -> str
     with contextlib.nullcontext() if GlobalHydra.instance().is_initialized() else composing():
         cfg = compose(_of_known_groups(overrides))
     if having := _with_option(name):
-        hint = f"it is an option of {', '.join(having)}"
+        more = f" and {len(having) - SHOWN} others" if len(having) > SHOWN else ""
+        hint = f"it is an option of {', '.join(having[:SHOWN])}{more}"
     elif near := meant(name, cfg):
         hint = f"did you mean {near}{typed[len(name) :]}?"
     else:

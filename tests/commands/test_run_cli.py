@@ -141,6 +141,12 @@ MISTAKES = [  # what is typed, and what the one message must hold
         ["densenet-run: /: cannot be read as key=value; photos are data=image_folder data.root=/"],
     ),
     ("=3", ["densenet-run: =3: cannot be read as key=value"]),
+    ("recipe=paper", ["there are paper_cifar, paper_imagenet, paper_svhn\n"]),
+    ("sweep=paper_table2", ["paper_table2_c10, paper_table2_c100, ", "paper_table2_svhn"]),
+    (
+        "model=resnet_20 model.growth_rate=4",
+        ["option of model=densenet, model=densenet_121, ", " others"],
+    ),
     ("model/history=lenet_5", ["did you mean model=history/lenet_5?"]),
     ("model=history/lenet_55", ["did you mean model=history/lenet_5?"]),
     ("model=lenet_5", ["did you mean model=history/lenet_5?"]),
