@@ -24,7 +24,7 @@ examples:
   densenet-model export outputs/RUN --format onnx --output flowers.onnx --check holiday/
   densenet-model reuse outputs/RUN
   densenet-model lesions outputs/RUN outputs/OTHER
-  densenet-model saliency outputs/RUN outputs/OTHER --pictures photos/
+  densenet-model saliency outputs/RUN outputs/OTHER --pictures a.jpg b.jpg
   densenet-model depth 'model=plain,resnet model.depth=20,56,110' 'model=densenet_bc model.depth=22,58'
 
 RUN is the folder of a run, or one of its files checkpoints/last.ckpt and checkpoints/best.ckpt. The
@@ -71,7 +71,10 @@ def parser() -> argparse.ArgumentParser:
     )
     commands = {
         name: subparsers.add_parser(
-            name, help=summary, description=f"Shows {summary}.", formatter_class=_formatter
+            name,
+            help=summary,
+            description=f"{'Writes' if name == 'export' else 'Shows'} {summary}.",
+            formatter_class=_formatter,
         )
         for name, summary in SUMMARIES.items()
     }

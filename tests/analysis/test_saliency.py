@@ -158,7 +158,7 @@ def test_titles_are_within_the_figure(rows, title):
         ),
         ({"layers": ["a", "b", "c"]}, OptionError, "--layer=a b c: must be one module, or .* of the 2"),
         ({"layers": ["x"]}, UserError, "^one: --layer=x: is not one of "),
-        ({"paths": ["x.png"] * 41}, UserError, "41 images: at most 40"),
+        ({"paths": ["x.png"] * 41}, UserError, "--pictures: 41 images: at most 40"),
         ({"paths": ["x.png"]}, UserError, "none of 1 image files can be read; x.png: "),
         ({}, UserError, "two and one have different test images; name image files for both"),
     ],

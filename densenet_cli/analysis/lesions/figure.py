@@ -16,6 +16,7 @@ from densenet_cli.analysis.lesions.experiments import Lesion
 from densenet_cli.analysis.network_label import NetworkLabel, legend, marks
 from densenet_cli.figures import style
 from densenet_cli.figures.drawing import Drawing, grouped
+from densenet_cli.plain_text import counted
 
 MEANS = 6  # points of the line for swaps, from τ = 1 to the lowest τ
 
@@ -140,8 +141,8 @@ def _note(lesions: Mapping[NetworkLabel, Sequence[Lesion]], replace: str) -> str
         f"blocks (deleted: the branch outputs {maps}); layers of a DenseNet (deleted: all readers of "
         f"their maps read {maps}; swapped: later readers read their maps in each other's place); "
         "convolutions of a plain network whose input and output have equal shapes (deleted: their "
-        f"input passes through). Several deleted: mean of {draws} draws, band: lowest to highest. "
-        "Swapped: means of draws of similar τ. Dotted: the intact network."
+        f"input passes through). Several deleted: mean of {counted(draws, 'draw')}, band: lowest to "
+        "highest. Swapped: means of draws of similar τ. Dotted: the intact network."
     )
 
 

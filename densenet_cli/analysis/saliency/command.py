@@ -41,7 +41,8 @@ def saliency(
     """
     number = len(paths) or analysis.images
     if number > ROWS:
-        raise UserError(f"{number} images: at most {ROWS} fit on a figure")
+        option = "--pictures" if paths else "--images"
+        raise UserError(f"{option}: {number} images: at most {ROWS} fit on a figure; name fewer")
     shown: list[Images] = []
     found: dict[NetworkLabel, Saliency] = {}
     unreadable: list[Unreadable] = []
