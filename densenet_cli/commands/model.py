@@ -106,12 +106,15 @@ def _evaluate(args: argparse.Namespace) -> int:
 def _pack(args: argparse.Namespace) -> None:
     from densenet_cli.inference import packing
 
-    output = args.output or f"{args.photos.resolve().name}.pack"
-    made = packing.pack(args.photos, args.size, args.quality, output, args.max_pixels, args.skip_broken)
+    photos, overrides = args.photos, args.overrides
+    place = photos.resolve()
+    output = args.output or f"{place.stem if place.is_file() else place.name}.pack"
+    how = packing.Packing(args.size, args.quality)
+    made = packing.pack(photos, overrides, how, output, args.max_pixels, args.skip_broken)
     if args.format == "json":
         sys.stdout.write(json_document(packing.document(made)))
     else:
-        packing.show(made)
+        packing.show(made, photos, overrides)
 
 
 def _export(args: argparse.Namespace) -> int:

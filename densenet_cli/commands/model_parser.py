@@ -172,8 +172,13 @@ def _add_pack(command: argparse.ArgumentParser) -> None:
         "A kill at any moment loses little: the same command continues."
     )
     command.add_argument(
-        "photos", type=Path, metavar="PHOTOS", help="a folder with a folder of images for each class"
-    )
+        "photos", type=Path, metavar="PHOTOS",
+        help="a folder with a folder of images for each class; or a table of images, as data.table",
+    )  # fmt: skip
+    command.add_argument(
+        "overrides", nargs="*", metavar="data.KEY=VALUE",
+        help="options of the images as typed to densenet-run, such as data.images=xrays",
+    )  # fmt: skip
     command.add_argument(
         "--size", type=_size, default=256, metavar="PIXELS",
         help="shorter side to which larger images are resized, or whole: as they are; default: 256",

@@ -1,16 +1,20 @@
 """densenet-model pack, and packs in the other commands; on images made here."""
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from colour_images import write_images
 from json_shape import check
 from tiny_run import TINY
+
+from densenet_cli.data.pack import Pack
 
 WHOLE = ["--size", "whole"]
 
@@ -84,6 +88,37 @@ def test_broken_photos_are_refused_or_left_out(densenet_model, tmp_path, monkeyp
     assert "6 images (1 left out: broken), " in out
     assert out.endswith(" data.root=photos.pack data.skip_broken=true\n")
     assert f"photos/sea/{broken.name}: it has no image in a known format" in caplog.text
+
+
+def test_the_images_of_a_table_are_packed(densenet_model, typed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_images(tmp_path / "photos", 6, seed=0)
+    names = sorted(path.relative_to(tmp_path / "photos") for path in tmp_path.glob("photos/*/*"))
+    lines = [f"{name},{name.parent.name}" for name in names]
+    (tmp_path / "my labels.csv").write_text("\n".join(["file,kind", *lines]))
+    words = ["my labels.csv", "data.images=photos", "data.label_column=kind"]
+    status, out, err = densenet_model("pack", *words, "--size", "16", "--quality", "raw")
+    assert (status, len(Pack(tmp_path / "my labels.pack"))) == (0, len(names))
+    command = out.splitlines()[-1].split(maxsplit=1)
+    assert command[0] == "densenet-run"
+    assert command[1].endswith(
+        "'data.table=my labels.csv' data.images=photos data.label_column=kind "
+        "'data.pack=my labels.pack' data.pack_size=16 data.pack_quality=raw"
+    )
+    image = ["data.image_size=16", "data.num_workers=0", "epochs=1"]
+    assert typed(*TINY, *shlex.split(command[1]), *image, "hydra.run.dir=run") == (0, "")
+    assert json.loads(Path("run/run.json").read_text())["data"]["pack"] == {
+        "size": 16,
+        "quality": "raw",
+    }
+    for word, message in (
+        ("data.imags=photos", "data.imags=photos: there is no such option; did you mean data.images?"),
+        ("model.depth=3", "model.depth=3: must be an option of the images"),
+        ("data.images=nothing", "data.images=nothing: is not a folder"),
+    ):
+        status, _, err = densenet_model("pack", "my labels.csv", word)
+        assert status == 1
+        assert message in err
 
 
 @pytest.mark.slow
