@@ -152,6 +152,20 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Cal
 
 
 @pytest.fixture
+def refused(typed: Callable) -> Callable[..., str]:
+    """Type options that densenet-run must refuse; its message, which must be one and no traceback."""
+
+    def run(*arguments: str) -> str:
+        status, said = typed(*arguments)
+        assert status == 1
+        assert "Traceback" not in said
+        (message,) = [line for line in said.splitlines() if line.startswith("densenet-run: ")]
+        return message
+
+    return run
+
+
+@pytest.fixture
 def results(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., str]:
     """Type densenet-results in this process: what it prints, or the message that it ends with."""
 

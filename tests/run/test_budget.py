@@ -141,14 +141,9 @@ def test_a_schedule_of_torch_in_epochs_is_scaled_too(short, tmp_path):
         ("budget=20epochs ++trainer.limit_train_batches=0", ["limit_train_batches"]),
     ],
 )
-def test_a_budget_that_cannot_work_is_refused_with_one_message(overrides, words, typed):
-    status, said = typed(*SMALL, *overrides.split())
-    assert status == 1
-    lines = [line for line in said.splitlines() if line.startswith("densenet-run: ")]
-    assert len(lines) == 1
-    assert "Traceback" not in said
-    for word in words:
-        assert word in lines[0]
+def test_a_budget_that_cannot_work_is_refused_with_one_message(overrides, words, refused):
+    message = refused(*SMALL, *overrides.split())
+    assert [word for word in words if word not in message] == []
 
 
 def test_a_network_without_multiply_adds_is_refused():
