@@ -196,10 +196,7 @@ def _add_pack(command: argparse.ArgumentParser) -> None:
         "--skip-broken", action="store_true",
         help="leave out images that cannot be read or are too large, with a warning",
     )  # fmt: skip
-    command.add_argument(
-        "--max-pixels", type=_count, metavar="N",
-        help="refuse images of more pixels; default: 178,956,970",
-    )  # fmt: skip
+    _add_max_pixels(command, "refuse")
     _add_format(command, "table", "json")
 
 
@@ -322,10 +319,10 @@ def _add_trust(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _add_max_pixels(command: argparse.ArgumentParser) -> None:
+def _add_max_pixels(command: argparse.ArgumentParser, does: str = "skip") -> None:
     command.add_argument(
         "--max-pixels", type=_count, metavar="N",
-        help="skip images of more pixels; default: 178,956,970",
+        help=f"{does} images of more pixels; default: 178,956,970",
     )  # fmt: skip
 
 
