@@ -63,9 +63,10 @@ private:
     int64_t positions() const { return all().rows() * (width + 1) + 66; }
     int64_t position(int64_t row, int64_t x) const { return row * (width + 1) + x + 1; }
 
-    // The part of this thread. As many threads as possible share the channels, at least `unit` each; teams of
-    // them share the rows.
-    static Part own_part(int64_t channels, int64_t unit, int64_t rows) {
+    // The part of this thread. As many threads as possible share the channels, in units of which products are
+    // fast and two threads write to no common cache line; teams of them share the rows.
+    static Part own_part(int64_t channels, int64_t rows) {
+        constexpr int64_t unit = 32;
         const int64_t team = omp_get_num_threads(), index = omp_get_thread_num();
         const int64_t units = (channels + unit - 1) / unit;
         int64_t parts = std::min(team, units);
@@ -86,7 +87,7 @@ private:
     // ReLU of a bottleneck's 1x1 convolution and the batch norm that follows.
     void bottleneck(const Step& step, const Step& conv, Operand* shared, Scratch& mine) const {
         const Images all = this->all();
-        const Part own = own_part(step.outputs, 32, all.rows() - 2);
+        const Part own = own_part(step.outputs, all.rows() - 2);
         const int64_t first = own.rows.begin + 1, last = own.rows.end + 1;
         const int64_t begin = all.pixel(first), pixels = all.pixel(last) - begin;
         const int64_t stride = step.stride(step.inputs), wide = Engine::columns(own.channels.end - own.channels.begin);
@@ -114,8 +115,7 @@ private:
 
     void convolve(const Step& conv, const Operand* shared, Scratch& mine) const {
         const Images all = this->all();
-        // Two threads never write to one cache line.
-        const Part own = own_part(conv.outputs, std::max<int64_t>(16, LINE / sizeof(Stored)), all.rows() - 2);
+        const Part own = own_part(conv.outputs, all.rows() - 2);
         const int64_t wide = Engine::columns(own.channels.end - own.channels.begin), pitch = width + 1;
         const int64_t rows = own.rows.end - own.rows.begin;
         Real* sums = mine.sums.at_least((rows * pitch + 64) * wide);
@@ -127,7 +127,7 @@ private:
     }
 
     void transition(const Step& conv, Scratch& mine) const {
-        const Part own = own_part(conv.outputs, 32, images * (height / 2) * (width / 2));
+        const Part own = own_part(conv.outputs, images * (height / 2) * (width / 2));
         const int64_t pixels = own.rows.end - own.rows.begin, stride = conv.stride(conv.inputs);
         const int64_t wide = Engine::columns(own.channels.end - own.channels.begin);
         Operand* input = mine.input.at_least((pixels + 66) * stride + GROUP);

@@ -13,6 +13,7 @@ struct Reals {
     static constexpr bool transposes = false;
     static constexpr int L = lanes_of<Real>;
     static constexpr int SUMS = REGISTER_BYTES == 64 ? 24 : 12;  // registers for sums, of 32 or 16
+    static constexpr int64_t AHEAD = 32;                         // rows between prefetching and use
     static constexpr int MOST = REGISTER_BYTES == 64 ? 3 : 2;    // panels at a time for which registers suffice
 
     static int64_t padded(int64_t depth) { return depth; }
@@ -60,7 +61,10 @@ struct Reals {
             const Real* a = left + runs.offset[run];
             for (int64_t k = 0; k < runs.depth; ++k, packed += L) {
                 Vector<Real> b[N];
-                for (int n = 0; n < N; ++n) b[n] = load(packed + n * panel);
+                for (int n = 0; n < N; ++n) {
+                    b[n] = load(packed + n * panel);
+                    __builtin_prefetch(packed + n * panel + AHEAD * L);
+                }
                 for (int m = 0; m < M; ++m)
                     for (int n = 0; n < N; ++n) sums[m][n] += a[m * stride + k] * b[n];
             }
@@ -69,13 +73,20 @@ struct Reals {
             for (int n = 0; n < N; ++n) store(out + m * out_stride + n * L, sums[m][n]);
     }
 
-    // Positions are rounded up to a multiple of M.
+    // Positions are rounded up to a multiple of a third of M.
     template <int N>
     static void multiply_panels(const Real* left, int64_t stride, int64_t positions, const Runs& runs,
                                 const Real* packed, Real* out, int64_t out_stride) {
-        constexpr int M = std::min(SUMS / N, 12);
-        for (int64_t p = 0; p < positions; p += M)
-            block<M, N>(left + p * stride, stride, runs, packed, out + p * out_stride, out_stride);
+        constexpr int M = std::min(SUMS / N, 12), THIRD = (M + 2) / 3;
+        const auto some = [&](auto multiply_block, int64_t p) {
+            multiply_block(left + p * stride, stride, runs, packed, out + p * out_stride, out_stride);
+        };
+        int64_t p = 0;
+        for (; p + M <= positions; p += M) some(block<M, N>, p);
+        const int64_t rest = positions - p;
+        if (rest > 2 * THIRD) some(block<M, N>, p);
+        else if (rest > THIRD) some(block<2 * THIRD, N>, p);
+        else if (rest > 0) some(block<THIRD, N>, p);
     }
 
     static void multiply(const Real* left, int64_t stride, int64_t positions, const Runs& runs,
