@@ -43,6 +43,12 @@ class MapWork(ctypes.Structure):
     )  # fmt: skip
 
 
+class Region(ctypes.Structure):
+    """Numbers somewhere in memory."""
+
+    _fields_ = (("begin", ADDRESS), ("bytes", NUMBER))
+
+
 class Block(ctypes.Structure):
     """A dense block of a network in evaluation."""
 
@@ -57,16 +63,12 @@ class Network(ctypes.Structure):
     _fields_ = (
         ("steps", ctypes.POINTER(Convolution)), ("blocks", ctypes.POINTER(Block)),
         ("block_count", NUMBER),
-        ("stem", Convolution), ("last", Convolution), ("packed", ADDRESS),
+        ("stem", Convolution), ("last", Convolution),
+        ("numbers", ctypes.POINTER(Region)), ("number_count", NUMBER), ("digest", ctypes.c_uint64),
+        ("packed", ADDRESS),
         ("images", NUMBER), ("threads", NUMBER),
         ("pixels", ADDRESS), ("height", NUMBER), ("width", NUMBER), ("means", ADDRESS),
     )  # fmt: skip
-
-
-class Region(ctypes.Structure):
-    """Numbers somewhere in memory."""
-
-    _fields_ = (("begin", ADDRESS), ("bytes", NUMBER))
 
 
 class Field(ctypes.Structure):

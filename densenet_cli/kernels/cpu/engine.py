@@ -49,11 +49,14 @@ class CpuEngine:
         self, trunk: Structure, maps: Maps, conv: nn.Conv2d | None = None, images: Tensor | None = None
     ) -> Tensor:
         """The means (N, C) of a trunk's last maps. Its weights are packed anew if they have changed."""
-        key = maps.values.dtype, conv is None
+        key, buffers = (maps.values.dtype, conv is None), trunk.buffers(maps)
         packed: PackedTrunk | None = trunk.packed.get(key)
-        if packed is None or not packed.is_current():
+        means = None if packed is None else packed.means(buffers, images)
+        if means is None:
             trunk.packed[key] = packed = PackedTrunk(self._library, trunk, conv, maps.values.dtype)
-        return packed.means(trunk.buffers(maps), images)
+            means = packed.means(buffers, images, unless_changed=False)
+        assert means is not None
+        return means
 
     def convolve_backward(self, steps: Sequence[ConvolutionWork]) -> list[Tensor]:
         """Add to the gradients of the sources. Returns those of each step's weight, γ and β."""

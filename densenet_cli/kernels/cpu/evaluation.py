@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +43,6 @@ class PackedTrunk:
         described = [*steps, *first, (trunk.last, None)]
         self._tensors = [tensor for norm, weight in described for tensor in _numbers(norm, weight)]
         self._regions = (Region * len(self._tensors))(*map(_region, self._tensors))
-        self._digest = self._digest_now()
         # As the library reads them, channels last; needed until they are packed.
         weights = [
             None if weight is None else weight.contiguous(memory_format=torch.channels_last)
@@ -58,18 +57,19 @@ class PackedTrunk:
         )
         self._packed = torch.empty(self._call("packed_bytes", network), dtype=torch.uint8)
         network.packed = self._packed.data_ptr()
-        self._call("pack", network)
+        self._look_at_numbers(network)
+        self._digest = self._call("pack", network, ctypes.c_uint64)
 
-    def is_current(self) -> bool:
-        """Whether the trunk's numbers are still those that were packed."""
-        return self._digest_now() == self._digest
-
-    def means(self, buffers: Sequence[Maps], images: Tensor | None) -> Tensor:
+    def means(
+        self, buffers: Sequence[Maps], images: Tensor | None, unless_changed: bool = True
+    ) -> Tensor | None:
         """The means (N, C) of the last maps.
 
         Args:
             buffers: of all blocks; in the first one, the first maps are there if no images are given.
             images: (N, C, H, W), if the stem was packed too.
+            unless_changed: whether to return None if the trunk's numbers are no longer those that were
+                packed; else these are used.
         """
         first = buffers[0]
         blocks = (
@@ -84,22 +84,22 @@ class PackedTrunk:
             network.height, network.width = images.shape[2:]
         means = first.values.new_empty(first.images, self._last.in_channels)
         network.means = means.data_ptr()
-        self._call("evaluate", network)
-        return means
+        if unless_changed:
+            self._look_at_numbers(network)
+            network.digest = self._digest
+        return means if self._call("evaluate", network) else None
 
-    def _digest_now(self) -> int:
-        digest = self._library.densenet_digest
-        digest.restype = ctypes.c_uint64
-        return digest(self._regions, NUMBER(len(self._regions)), NUMBER(torch.get_num_threads()))
+    def _look_at_numbers(self, network: Network) -> None:
+        network.numbers, network.number_count = self._regions, len(self._regions)
 
     def _network(self, blocks: ctypes.Array[Block]) -> Network:
         network = Network(self._steps, blocks, len(blocks), self._stem, self._last)
         network.threads = torch.get_num_threads()
         return network
 
-    def _call(self, function: str, network: Network) -> int:
+    def _call(self, function: str, network: Network, result: Any = NUMBER) -> Any:
         call = getattr(self._library, f"{function}_{str(self._dtype).removeprefix('torch.')}")
-        call.restype = NUMBER
+        call.restype = result
         return call(ctypes.byref(network))
 
 

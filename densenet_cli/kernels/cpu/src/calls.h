@@ -36,6 +36,12 @@ struct Convolution {
     void *input_slope, *input_offset;      // real (in_channels), or null: this reader's part is added
 };
 
+// Numbers somewhere in memory.
+struct Region {
+    const void* begin;
+    int64_t bytes;
+};
+
 // A dense block of a network in evaluation.
 struct Block {
     int64_t steps;  // its convolutions and that of the transition, which is the last one unless the block is
@@ -52,17 +58,14 @@ struct Network {
     int64_t block_count;
     Convolution stem;  // its batch norm follows it; if its size is 0, the first maps have been written
     Convolution last;  // the batch norm of the last maps
-    void* packed;      // the weights as `pack` has left them
+    const Region* numbers;  // all that steps, stem and last read
+    int64_t number_count;  // 0: evaluation need not look at them
+    uint64_t digest;  // of the numbers that were packed
+    void* packed;     // what `pack` made of them
     int64_t images, threads;
     const void* pixels;  // real (images, height, width, channels), for the stem
     int64_t height, width;
     void* means;  // (images, channels), of the number format of maps
-};
-
-// Numbers somewhere in memory.
-struct Region {
-    const void* begin;
-    int64_t bytes;
 };
 
 // Everything else: copies, pooling, means, statistics.
@@ -114,8 +117,9 @@ constexpr Field BLOCK_FIELDS[] = {FIELD(steps), FIELD(height), FIELD(width), FIE
 #undef WORK
 #define WORK Network
 constexpr Field NETWORK_FIELDS[] = {
-    FIELD(steps), FIELD(blocks), FIELD(block_count), FIELD(stem), FIELD(last), FIELD(packed), FIELD(images),
-    FIELD(threads), FIELD(pixels), FIELD(height), FIELD(width), FIELD(means), {nullptr, sizeof(WORK)}};
+    FIELD(steps), FIELD(blocks), FIELD(block_count), FIELD(stem), FIELD(last), FIELD(numbers),
+    FIELD(number_count), FIELD(digest), FIELD(packed), FIELD(images), FIELD(threads), FIELD(pixels),
+    FIELD(height), FIELD(width), FIELD(means), {nullptr, sizeof(WORK)}};
 #undef WORK
 #define WORK Region
 constexpr Field REGION_FIELDS[] = {FIELD(begin), FIELD(bytes), {nullptr, sizeof(WORK)}};

@@ -17,6 +17,7 @@ class Digest {
     typedef uint64_t Words __attribute__((vector_size(64)));
     static constexpr uint64_t ODD = 0x9E3779B97F4A7C15;  // 2^64 divided by the golden ratio
     static constexpr int STATES = 4;                     // independent, so that none waits for a product
+    static constexpr int64_t AHEAD = 4 << 10;            // bytes between prefetching and use
 
     template <class T>
     static T mixed(T state, T input) {
@@ -35,8 +36,9 @@ public:
         for (; rest >= int64_t(sizeof states); rest -= sizeof states)
             for (Words& state : states) {
                 Words words;
-                std::memcpy(&words, from, sizeof words), from += sizeof words;
-                state = mixed(state, words);
+                std::memcpy(&words, from, sizeof words);
+                __builtin_prefetch(from + AHEAD);
+                state = mixed(state, words), from += sizeof words;
             }
         Words last[STATES] = {};
         std::memcpy(last, from, rest);
@@ -54,14 +56,23 @@ public:
     }
 };
 
-// The digest of several regions, in their order.
-inline uint64_t digest(const Region* regions, int64_t count, int threads) {
+// Several regions of memory, in their order.
+class Numbers {
     std::vector<Region> pieces;
-    for (int64_t i = 0; i < count; ++i)
-        for (int64_t first = 0; first < regions[i].bytes; first += Digest::PIECE)
-            pieces.push_back({(const char*)regions[i].begin + first, std::min(Digest::PIECE, regions[i].bytes - first)});
-    std::vector<uint64_t> digests(pieces.size());
-#pragma omp parallel for num_threads(threads) schedule(dynamic, 8)
-    for (size_t i = 0; i < pieces.size(); ++i) digests[i] = Digest::of(pieces[i].begin, pieces[i].bytes);
-    return Digest::of(digests);
-}
+    mutable std::vector<uint64_t> digests;
+
+public:
+    Numbers(const Region* regions, int64_t count) {
+        for (const Region* region = regions; region < regions + count; ++region)
+            for (int64_t first = 0; first < region->bytes; first += Digest::PIECE)
+                pieces.push_back({(const char*)region->begin + first, std::min(Digest::PIECE, region->bytes - first)});
+        digests.resize(pieces.size());
+    }
+
+    // Called by all threads of a team.
+    uint64_t digest() const {
+#pragma omp for schedule(dynamic, 8)
+        for (size_t i = 0; i < pieces.size(); ++i) digests[i] = Digest::of(pieces[i].begin, pieces[i].bytes);
+        return Digest::of(digests);
+    }
+};

@@ -32,20 +32,31 @@ public:
         shared = shared_memory.at_least(shared_size);
     }
 
-    void run() const {
+    // Returns whether the packed weights are still those of the network; if not, nothing is computed.
+    bool run() const {
+        const Numbers numbers(network.numbers, network.number_count);
+        bool is_current = false;
 #pragma omp parallel num_threads(int(network.threads))
-        {
-            typename EngineOf<Stored>::type::Session session;
-            if (packed.stem.size) StemEvaluation<Stored>(packed.stem).run(packed.stem_packed, packed.stem_shift);
-            for (int64_t b = 0; b < network.block_count; ++b) {
-                if (by_channels[b].suits()) by_channels[b].run(shared);
-                else by_rows[b].run();
-            }
-            average();
+        if (!network.number_count || numbers.digest() == network.digest) {
+            compute();
+#pragma omp single
+            is_current = true;
         }
+        return is_current;
     }
 
 private:
+    // Called by all threads of a team.
+    void compute() const {
+        typename EngineOf<Stored>::type::Session session;
+        if (packed.stem.size) StemEvaluation<Stored>(packed.stem).run(packed.stem_packed, packed.stem_shift);
+        for (int64_t b = 0; b < network.block_count; ++b) {
+            if (by_channels[b].suits()) by_channels[b].run(shared);
+            else by_rows[b].run();
+        }
+        average();
+    }
+
     // The mean over each image's pixels of ReLU(batch norm) of the last maps.
     void average() const {
         const Block& block = network.blocks[network.block_count - 1];

@@ -1,5 +1,4 @@
 // The functions that Python calls; see densenet_cli/kernels/cpu/engine.py.
-#include "digest.h"
 #include "evaluation.h"
 #include "maps.h"
 
@@ -35,16 +34,12 @@ const Field* densenet_block_fields() { return BLOCK_FIELDS; }
 const Field* densenet_network_fields() { return NETWORK_FIELDS; }
 const Field* densenet_region_fields() { return REGION_FIELDS; }
 
-uint64_t densenet_digest(const Region* regions, int64_t count, int64_t threads) {
-    return digest(regions, count, int(threads));
-}
-
 #define FOR_STORED(name, Stored)                                                                        \
     void convolve_##name(const Convolution* steps, int64_t count) { convolve<Stored>(steps, count); } \
     void convolve_backward_##name(const Convolution* steps, int64_t count) { convolve_backward<Stored>(steps, count); } \
     int64_t packed_bytes_##name(const Network* n) { return PackedNetwork<Stored>(*n).bytes(); }          \
-    void pack_##name(const Network* n) { PackedNetwork<Stored>(*n).pack(); }                            \
-    void evaluate_##name(const Network* n) { NetworkEvaluation<Stored>(*n).run(); }                     \
+    uint64_t pack_##name(const Network* n) { return PackedNetwork<Stored>(*n).pack(); }                 \
+    int64_t evaluate_##name(const Network* n) { return NetworkEvaluation<Stored>(*n).run(); }           \
     void copy_##name(const MapWork* w) { Maps<Stored>(*w).copy(); }                                     \
     void correct_##name(const MapWork* w) { Maps<Stored>(*w).correct(); }                               \
     void average_pool_##name(const MapWork* w) { Maps<Stored>(*w).average_pool(); }                     \

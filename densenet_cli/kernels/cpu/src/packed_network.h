@@ -2,6 +2,7 @@
 #pragma once
 
 #include "convolution.h"
+#include "digest.h"
 #include "stem.h"
 
 // A step of a block, and where its weights and its batch norm lie in packed memory.
@@ -52,20 +53,21 @@ public:
 
     int64_t bytes() const { return used; }
 
-    // Fills the packed memory.
-    void pack() const {
+    // Fills the packed memory. Returns the digest of the numbers that it was made of.
+    uint64_t pack() const {
+        const Numbers numbers(network.numbers, network.number_count);
+        uint64_t digest = 0;
         if (stem.size) StemEvaluation<Stored>(stem).pack(stem_packed, stem_shift);
         NormalisedConvolution<Stored>(network.last).make_scales(last_scale, last_shift);
         for (const Step& step : steps) step.make_scales(step.scale, step.shift);
 #pragma omp parallel num_threads(int(network.threads))
-        for (size_t i = 0; i < steps.size(); ++i) {
-            const Step& step = steps[i];
-            const Runs runs = step.runs(step.inputs, 0);
-            const Share own = own_share(step.pieces(runs));
-            for (int64_t piece = own.begin; piece < own.end; ++piece)
-                if (step.is_bottleneck) pack_scaled(step, runs, piece, steps[i + 1].scale);
-                else step.pack(step.packed, runs, piece, [&](int64_t n) { return step.weights(n); });
+        {
+            const uint64_t found = numbers.digest();
+            for (size_t i = 0; i < steps.size(); ++i) pack(i);
+#pragma omp single
+            digest = found;
         }
+        return digest;
     }
 
 private:
@@ -98,6 +100,15 @@ private:
         }
     }
 
+    // Packs this thread's share of a step.
+    void pack(size_t i) const {
+        const Step& step = steps[i];
+        const Runs runs = step.runs(step.inputs, 0);
+        const Share own = own_share(step.pieces(runs));
+        for (int64_t piece = own.begin; piece < own.end; ++piece)
+            if (step.is_bottleneck) pack_scaled(step, runs, piece, steps[i + 1].scale);
+            else step.pack(step.packed, runs, piece, [&](int64_t n) { return step.weights(n); });
+    }
     // Packs a piece of a bottleneck's weights, times the scale of the batch norm that follows.
     void pack_scaled(const Step& bottleneck, const Runs& runs, int64_t piece, const Real* scale) const {
         static thread_local Buffer<Real> memory;
