@@ -9,12 +9,13 @@
 #include <vector>
 
 #include "calls.h"
+#include "vectors.h"
 
 // It reads as fast as memory delivers. Each step maps the state one to one for given input, and the input one
 // to one for a given state: a single changed word always changes the digest; of other changes, one in 2^64
 // does not.
 class Digest {
-    typedef uint64_t Words __attribute__((vector_size(64)));
+    typedef uint64_t Words __attribute__((vector_size(REGISTER_BYTES)));
     static constexpr uint64_t ODD = 0x9E3779B97F4A7C15;  // 2^64 divided by the golden ratio
     static constexpr int STATES = 4;                     // independent, so that none waits for a product
     static constexpr int64_t AHEAD = 4 << 10;            // bytes between prefetching and use
@@ -45,7 +46,7 @@ public:
         uint64_t whole = uint64_t(bytes);
         for (int i = 0; i < STATES; ++i) {
             states[i] = mixed(states[i], last[i]);
-            for (int lane = 0; lane < 8; ++lane) whole = mixed(whole, uint64_t(states[i][lane]));
+            for (int lane = 0; lane < REGISTER_BYTES / 8; ++lane) whole = mixed(whole, uint64_t(states[i][lane]));
         }
         return whole;
     }
