@@ -27,11 +27,17 @@ Zen 3 (AVX2, float32, three turns):
                                 Zen 3  2.43 s  3.13 s (1.2x)  3.54 s (1.4x)  549 MB       1.49 GB
     DenseNet-BC (190, 40), 8    Zen 5  0.61 s  0.93 s (1.5x)  2.08 s (3.4x)  143 MB
 
-- Evaluation of DenseNet-121, 224 pixels, batch 16, AMX, images/s in one process in turns: float32 ours
-  40.1, onnxruntime 30.9, OpenVINO 30.7; bfloat16 ours 188, OpenVINO 149. Of one image, where work
-  for each batch counts (packing weights, checking modules), both are ahead: float32 ours 19.2,
-  onnxruntime 26.0, OpenVINO 26.0; bfloat16 ours 54, OpenVINO 72. Of PyTorch's best it was 1.7 to 2.7
-  times as fast with AMX, 1.1 to 1.9 times without, before it had passes of its own.
+- Evaluation of DenseNet-121, 224 pixels, two cores with AMX, images/s, all in one process in turns,
+  medians of two runs, on a machine with other work (--evaluation-batch 1 gives such rows here):
+
+      batch  float32: ours  onnxruntime  OpenVINO  bfloat16: ours  OpenVINO
+      1      34 to 40       34 to 36     37 to 39  95 to 104       103 to 108
+      2      39             37           37        156             155
+      16     44 to 46       30 to 32     30 to 33  218 to 228      140 to 158
+
+  The best times of one image: 24 to 25 ms, onnxruntime 26, OpenVINO 24; bfloat16 8.4, OpenVINO 8.5. Of
+  these 1.7 ms look whether a weight has changed and 1 ms whether a module has, which the others, whose
+  networks are made for evaluation alone, need not do. Without these the kernels take 20.2 and 4.2 ms.
 - torch.compile of the modules, DenseNet-BC (100, 12), AMX: 0.97 s, 3.0 times as long as ours in the
   same run, after 203 s of compiling (--networks densenet-bc-100-12 -c fused reference --rounds 5).
 - Memory by depth, DenseNet-BC of k = 12, batch 16: 40 layers 27 MB, 100 layers 60 MB, 160 layers
@@ -63,6 +69,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +132,10 @@ def _options() -> argparse.Namespace:
         metavar="NAME",
         help=" ".join([*CONTESTANTS, *RUNTIMES]) + "; the last ones evaluate only, where installed",
     )
-    parser.add_argument("--rounds", type=_rounds, help="turns of each contestant (default: 7)")
+    parser.add_argument("--rounds", type=_count, help="turns of each contestant (default: 7)")
+    parser.add_argument(
+        "--evaluation-batch", type=_count, metavar="N", help="images of an evaluation, for example 1"
+    )
     parser.add_argument("--quick", action="store_true", help="an eighth of the images, 2 rounds: a try")
     parser.add_argument("--skip-compile", action="store_true", help="without torch.compile")
     parser.add_argument(
@@ -142,7 +152,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _rounds(word: str) -> int:
+def _count(word: str) -> int:
     if not word.isdecimal() or int(word) < 1:
         raise argparse.ArgumentTypeError(f"{word} is no whole number, 1 or more; for example 7")
     return int(word)
@@ -167,6 +177,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         for name in names:
             print(f"{NETWORKS[name].title} ...", file=sys.stderr)
             network = NETWORKS[name].smaller() if options.quick else NETWORKS[name]
+            if options.evaluation_batch and network.evaluation_batch:
+                network = replace(network, evaluation_batch=options.evaluation_batch)
             found["networks"][name] = _measure_network(network, options)
             if network.is_densenet:
                 found["networks"][name]["least"] = _least(network, machine, found["rates"])
