@@ -28,6 +28,7 @@ DATA_NAMES = {
     "Mnist": "MNIST",
     "FashionMnist": "Fashion-MNIST",
 }
+UNREAD_NAMES = {"ImageFolder": "image_folder", "ImageTable": "image_table"}  # before a run read them
 IMAGENET = (1000, 1_281_167)  # classes and training images of ILSVRC-2012
 IN_OTHER_COLUMNS = {f"model.{name}" for name in NAMED} | {"data._target_", "data.augment"}
 OF_RECIPES = ("recipe.", "data.randaugment", "model.dropout")  # which a recipe sets
@@ -165,7 +166,8 @@ def data_name(run: Run) -> str:
     """The data set as papers write it, "C10+", "SVHN", ...; others by their own names."""
     data, facts = run.config["data"], run.fields.get("data", {})
     kind = data["_target_"].rpartition(".")[2]
-    name = DATA_NAMES.get(kind) or as_title(facts.get("name") or kind)
+    own = facts.get("name") or UNREAD_NAMES.get(kind, kind)
+    name = DATA_NAMES.get(kind) or as_title(own)
     if (facts.get("num_classes"), facts.get("sizes", {}).get("train")) == IMAGENET:
         name = "ImageNet"
     return f"{name}+" if data.get("augment") is True else name

@@ -9,7 +9,7 @@ from example_record import RESNET, fields
 
 from densenet_cli.options import UserError
 from densenet_cli.results.records import Run
-from densenet_cli.results.settings import settings
+from densenet_cli.results.settings import data_name, settings
 
 ONE_CYCLE = {
     "_target_": "torch.optim.lr_scheduler.OneCycleLR",
@@ -236,3 +236,13 @@ def test_a_group_over_different_images_lists_images_as_averaged_over():
         "images aaaaaa",
         "images bbbbbb",
     ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("image_table.ImageTable", "image_table"), ("image_folder.ImageFolder", "image_folder")],
+)
+def test_a_run_that_failed_before_it_read_its_images_has_the_name_of_the_others(kind, name):
+    record = fields(None, data___target_=f"densenet_cli.data.{kind}")
+    record["data"] = {}
+    assert data_name(Run(Path("run"), record)) == f"{name}+"
