@@ -183,7 +183,7 @@ layers[].output_bytes    integer   for one image
     "model predict": """\
 [].file                    text     one object for each image
 [].classes[].class         text     the most probable first
-[].classes[].probability   number   0 to 1
+[].classes[].probability   number   0 to 1; of all classes 1, but of several labels each alone
 [].labels                  any      of several labels: those with a probability above 0.5; else null
 """,
     "model evaluate": """\

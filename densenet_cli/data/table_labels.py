@@ -134,7 +134,8 @@ def _columns(rows: Rows, options: LabelOptions, others: Sequence[str]) -> list[s
     what = f"no column called {', '.join(LABELS[:4])} or the like; it has {', '.join(rows.names())}"
     if usual:
         what = f"several columns that may be it: {listed(usual)}"
-    raise OptionError("label_column", typed, f"{rows.tables[0].typed} has {what}", "diagnosis")
+    example = next((name for name in [*numbers, *usual, *columns]), None)
+    raise OptionError("label_column", typed, f"{rows.tables[0].typed} has {what}", example)
 
 
 def _is_numbers(cells: Sequence[str]) -> bool:

@@ -115,7 +115,9 @@ def test_columns_that_could_be_meant():
     )
     plain = simple(".", ROWS, ("image", "kind"))
     refused(
-        "has no column called label, labels, class, classname or the like; it has image, kind", plain
+        "has no column called label, labels, class, classname or the like; it has image, kind; "
+        "for example label_column=kind$",
+        plain,
     )
     other = write_table("other.csv", ("name", "label"), [["x", "a"], ["y", "b"]])
     refused(r"no column of other\.csv names files in \.; .* name \(x\), label \(a\)", other)
