@@ -13,6 +13,7 @@ class BlockByChannels : DenseBlock<Stored> {
     using typename Base::Scratch, typename Base::Images;
     using Base::steps, Base::count, Base::images, Base::height, Base::width, Base::threads, Base::L;
     using Base::is_transition, Base::after, Base::runs, Base::zero, Base::average, Base::put;
+
     static constexpr int64_t FEW = 128;  // pixels a thread
 
     // What a thread computes: some of the output channels for some of the rows or pixels.

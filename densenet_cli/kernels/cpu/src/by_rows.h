@@ -13,6 +13,7 @@ class BlockByRows : DenseBlock<Stored> {
     using typename Base::Scratch, typename Base::Images;
     using Base::steps, Base::count, Base::images, Base::height, Base::width, Base::threads, Base::L;
     using Base::is_transition, Base::after, Base::runs, Base::zero, Base::average, Base::put;
+
     // Bytes of maps that a thread takes through all layers at a time, about what its second-level cache holds.
     static constexpr int64_t IMAGES = 4 * Strips::CACHE;
 

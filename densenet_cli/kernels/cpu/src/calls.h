@@ -7,6 +7,11 @@
 #include <cstddef>
 #include <cstdint>
 
+template <class T>
+const T* as(const void* numbers) {
+    return static_cast<const T*>(numbers);
+}
+
 // BN-ReLU-convolution-dropout, forward and backward.
 struct Convolution {
     int64_t images, height, width;

@@ -40,10 +40,6 @@ class NormalisedConvolution {
         Buffer<double> gamma_beta;
     };
 
-    template <class T>
-    static const T* as(const void* pointer) {
-        return static_cast<const T*>(pointer);
-    }
     // The place of the weights of all inputs for one output and one pixel of the kernel.
     int64_t weight(int64_t out, int64_t row, int64_t column) const {
         return ((out * size + row) * size + column) * inputs;

@@ -55,7 +55,7 @@ protected:
     void average(const Step& conv, int64_t pooled, Operand* to) const {
         const int64_t y = pooled / (width / 2), row = y / (height / 2) * height + y % (height / 2) * 2;
         const int64_t pixel = row * width + pooled % (width / 2) * 2, pitch = conv.c.input_pitch;
-        const Stored* above = (const Stored*)conv.c.input + pixel * pitch;
+        const Stored* above = as<Stored>(conv.c.input) + pixel * pitch;
         const Stored* below = above + width * pitch;
         for (int64_t i = 0; i < conv.stride(conv.inputs); i += L) {
             Vector<Real> mean{};

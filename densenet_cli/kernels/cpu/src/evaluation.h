@@ -11,14 +11,16 @@
 template <class Stored>
 class NetworkEvaluation {
     using Real = RealOf<Stored>;
+    using Engine = typename EngineOf<Stored>::type;
+    using Operand = typename Engine::Operand;
     static constexpr int L = lanes_of<Real>;
 
     const Network& network;
     const PackedNetwork<Stored> packed;
-    using Operand = typename EngineOf<Stored>::type::Operand;
+    // Each block has one of each kind, and `suits` says which one is used.
     std::vector<BlockByRows<Stored>> by_rows;
     std::vector<BlockByChannels<Stored>> by_channels;
-    Operand* shared;  // by threads that share channels
+    Operand* shared;  // memory for threads that share channels
 
 public:
     explicit NetworkEvaluation(const Network& n) : network(n), packed(n) {
@@ -48,7 +50,7 @@ public:
 private:
     // Called by all threads of a team.
     void compute() const {
-        typename EngineOf<Stored>::type::Session session;
+        typename Engine::Session session;
         if (packed.stem.size) StemEvaluation<Stored>(packed.stem).run(packed.stem_packed, packed.stem_shift);
         for (int64_t b = 0; b < network.block_count; ++b) {
             if (by_channels[b].suits()) by_channels[b].run(shared);
@@ -67,7 +69,7 @@ private:
             const int64_t image = r / registers, i = r % registers * L;
             const int known = int(std::min<int64_t>(L, channels - i));
             const Vector<Real> scale = load(packed.last_scale + i), shift = load(packed.last_shift + i);
-            const Stored* from = (const Stored*)block.maps + image * pixels * block.pitch + i;
+            const Stored* from = as<Stored>(block.maps) + image * pixels * block.pitch + i;
             Vector<Real> sum{};
             for (int64_t p = 0; p < pixels; ++p) sum += relu<Real>(load(from + p * block.pitch, known) * scale + shift);
             store((Stored*)network.means + image * channels + i, sum / Real(pixels), known);

@@ -16,10 +16,6 @@ class Maps {
     static constexpr int64_t BLOCK = 64;  // pixels at a time
     const MapWork& w;
 
-    template <class T>
-    static const T* as(const void* pointer) {
-        return static_cast<const T*>(pointer);
-    }
     int64_t pixels() const { return w.images * w.height * w.width; }
 
     template <class Work>

@@ -80,7 +80,7 @@ private:
     // Adds the steps of a block, and lets `next` be the first one of the next block.
     void add(const Block& block, Convolution*& next) {
         const Convolution* end = next + block.steps;
-        const Stored* maps = static_cast<const Stored*>(block.maps);
+        const Stored* maps = as<Stored>(block.maps);
         int64_t column = next->in_channels;  // where the next layer writes
         for (; next < end; ++next) {
             const bool is_transition = next->size == 1 && next + 1 == end, is_bottleneck = next->size == 1 && !is_transition;

@@ -31,10 +31,6 @@ class StemEvaluation {
         Buffer<Operand> input;
         Buffer<Real> sums;
     };
-    template <class T>
-    static const T* as(const void* pointer) {
-        return static_cast<const T*>(pointer);
-    }
 
 public:
     explicit StemEvaluation(const Convolution& c)
