@@ -9,6 +9,7 @@ import pytest
 import torch
 from test_fused_densenet import NETWORKS, assert_close, pair, threads_of
 from torch import nn
+from torch.autograd import forward_ad
 from torch.nn.utils import fusion as torch_fusion
 
 from densenet_cli.kernels import unfuse
@@ -179,6 +180,16 @@ def test_weights_are_packed_once_for_many_batches(name, packings):
     weight.data.div_(2)
     evaluated(fused, images)
     assert len(packings) == 4
+
+
+def test_forward_derivatives_are_those_of_the_modules():
+    images = torch.randn(1, 3, 64, 64, dtype=torch.float64)
+    tangents = []
+    with torch.no_grad(), forward_ad.dual_level():
+        for network in pair(SMALL):
+            logits = network.eval()(forward_ad.make_dual(images, torch.ones_like(images)))
+            tangents.append(forward_ad.unpack_dual(logits).tangent)
+    assert_close({"": tangents[1]}, {"": tangents[0]}, 1e-11)
 
 
 def test_copies_and_pickles_keep_nothing_and_use_their_own_weights():
