@@ -29,6 +29,9 @@ class OptionError(UserError, ValueError):
         hint = "" if example is None else f"; for example {key}={shown(example)}"
         super().__init__(f"{key}={printable(shown(value))}: {rule}{hint}")
 
+    def __reduce__(self) -> tuple[Any, ...]:  # what crosses to another process
+        return type(self), (self.key, self.value, self.rule, self.example)
+
     def within(self, section: str) -> OptionError:
         """The same error with the key that one types on the command line (`model.growth_rate`)."""
         return type(self)(f"{section}.{self.key}", self.value, self.rule, self.example)

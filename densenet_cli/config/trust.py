@@ -112,6 +112,9 @@ class Refused(UserError):
         super().__init__(message)
         self.target = target
 
+    def __reduce__(self) -> tuple[Any, ...]:  # what crosses to another process
+        return type(self), (str(self), self.target)
+
 
 @dataclass(frozen=True)
 class Trust:

@@ -35,6 +35,9 @@ class UnreadableFile(UserError):
         self.path, self.reason = path, reason
         super().__init__(f"{path} {reason}")
 
+    def __reduce__(self) -> tuple[Any, ...]:  # what crosses to another process
+        return type(self), (self.path, self.reason)
+
 
 def read_text(path: Path, largest: int = LARGEST) -> str:
     """The content of a UTF-8 file.
