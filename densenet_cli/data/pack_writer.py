@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import json
@@ -126,11 +127,10 @@ def make_pack(
             if check is not None:
                 _Maker(folder, what, packing, check).make(max_pixels, skip_broken)
     except OSError as error:
-        place = error.filename or folder
-        rule = (
-            f"{place} cannot be written ({error.strerror or error}); free space there and start again, "
-            "which continues, or name another place"
-        )
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = "free space there and start again, which continues, or " if is_full else ""
+        place, why = error.filename or folder, error.strerror or error
+        rule = f"{place} cannot be written ({why}); {remedy}name another place"
         raise OptionError("pack", folder, rule, f"/path/{folder.name}") from error
     return Pack(folder)
 

@@ -34,6 +34,10 @@ class PackOptions:
         """The folder of the pack of these images."""
         if isinstance(self.pack, str):
             typed = expanded_folder("pack", self.pack)
+            if typed.is_file():
+                raise OptionError(
+                    "pack", self.pack, "is a file; a pack is a folder", f"/path/new{ENDING}"
+                )
             if typed.suffix == ENDING or is_pack(typed):
                 return typed
             return typed / pack_name(what.folder_name, what.key, self.packing)
@@ -82,8 +86,11 @@ def open_or_make(
         if value != made[key]:
             rule = f"{folder} was packed with another value; name another pack, or type this one"
             raise OptionError(key, value, rule, made[key])
-    remedy = f"delete {folder} to pack the images again, or name another place"
-    example = f"/path/new{ENDING}"
+    example = folder.with_name(f"new{ENDING}")
+    remedy = (
+        f"delete {folder} to pack the images again, or name a new pack beside it, which copies the "
+        "images that have not changed"
+    )
     if pack.facts["key"] != what.key:
         rule = (
             f"holds other images than {what.typed} has now ({_first_difference(pack, what)}); {remedy}"

@@ -309,6 +309,8 @@ def test_too_little_space_is_noticed_before(tmp_path, monkeypatch):
 def test_a_place_that_cannot_be_written(tmp_path):
     root = fill(tmp_path / "photos", 3)
     (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"pack=.*/file: is a file; a pack is a folder"):
+        folder(root, pack=str(tmp_path / "file"))
     with pytest.raises(UserError, match=r"cannot be written.* pack=/path/a\.pack"):
         folder(root, pack=str(tmp_path / "file" / "a.pack"))
 
