@@ -35,9 +35,10 @@ Zen 3 (AVX2, float32, three turns):
       2      39             37           37        156             155
       16     44 to 46       30 to 32     30 to 33  218 to 228      140 to 158
 
-  The best times of one image: 24 to 25 ms, onnxruntime 26, OpenVINO 24; bfloat16 8.4, OpenVINO 8.5. Of
-  these 1.7 ms look whether a weight has changed and 1 ms whether a module has, which the others, whose
-  networks are made for evaluation alone, need not do. Without these the kernels take 20.2 and 4.2 ms.
+  The best times of one image, ms: float32 24.6 to 25.8 (onnxruntime 27.0 to 28.1, OpenVINO 25.1 to
+  26.1), bfloat16 9.2 to 11.2 (OpenVINO 8.5 to 9.3). Of these some 2 ms look whether a weight has
+  changed and 1 ms whether a module has, which the others, whose networks are made for evaluation alone,
+  need not do. In a loop without others the kernels themselves take 20.2 and 4.2 ms.
 - torch.compile of the modules, DenseNet-BC (100, 12), AMX: 0.97 s, 3.0 times as long as ours in the
   same run, after 203 s of compiling (--networks densenet-bc-100-12 -c fused reference --rounds 5).
 - Memory by depth, DenseNet-BC of k = 12, batch 16: 40 layers 27 MB, 100 layers 60 MB, 160 layers
