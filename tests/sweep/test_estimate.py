@@ -1,6 +1,7 @@
 """What a run will cost: the sums are checked by hand, the measurements against a run's own record."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -245,6 +246,19 @@ def test_new_folders_of_images_are_noticed(config, benchmarks, tmp_path):
     estimate([config(*words)], silent)
     assert len(benchmarks) == 1
     (tmp_path / "photos/dogs").mkdir()
+    estimate([config(*words)], silent)
+    assert len(benchmarks) == 2
+
+
+@pytest.mark.parametrize("name", ["a.csv", "test.csv"])
+def test_a_table_that_was_written_again_is_noticed(config, benchmarks, tmp_path, name):
+    for table in ("a.csv", "test.csv"):
+        (tmp_path / table).write_text("")
+    words = "data=image_table", "data.table=a.csv", "data.test_table=test.csv"
+    for _ in range(2):
+        estimate([config(*words)], silent)
+    assert len(benchmarks) == 1
+    os.utime(tmp_path / name, (1, 1))
     estimate([config(*words)], silent)
     assert len(benchmarks) == 2
 

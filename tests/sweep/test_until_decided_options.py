@@ -60,6 +60,10 @@ JOBS = shlex.quote("sweep.jobs=['recipe=one_cycle','recipe=one_cycle recipe.labe
         (JOBS, "recipe=one_cycle", "default"),
         (JOBS, "recipe.label_smoothing=0.1", "label_smoothing=0.1"),
         ("data=digits,svhn", "data=digits", "data=svhn is tested on other images than the baseline"),
+        *(
+            (f"data=image_table data.{name}=x,y", f"data.{name}=x", f"{name}=y is tested on")
+            for name in ("table", "images", "test_table")
+        ),
     ],
 )
 def test_the_baseline_is_the_setting_that_its_overrides_leave_as_it_is(varying, baseline, answer):
