@@ -7,11 +7,13 @@ import pytest
 import torch
 from tiny_run import TINY_PHOTOS
 
+from densenet_cli.data.skipped import NO_IMAGE
 from densenet_cli.files.plain_file import UnreadableFile
 from densenet_cli.inference.evaluation import evaluate
 from densenet_cli.inference.trained_network import load
 from densenet_cli.record import outcomes, skipped_images
 from densenet_cli.record.identity import identity
+from densenet_cli.training import metrics
 
 WORDS = [*TINY_PHOTOS, "data.check=false", "epochs=2"]
 LOST = {"train": "cat/3.png", "test": "dog/9.png"}
@@ -30,6 +32,10 @@ def lost(photos):
     for path in map(Path, paths.values()):
         path.write_bytes(path.read_bytes()[:-200])
     return paths
+
+
+def test_training_knows_the_label_of_a_skipped_image():
+    assert metrics.SKIPPED == NO_IMAGE
 
 
 def _record(name):
