@@ -16,6 +16,10 @@ says. A raw image can be read by
     shard = numpy.memmap(f"shard-{row['shard']:05}.tar", mode="r", offset=row["offset"])
     pixels = shard[: row["length"]].reshape(row["height"], row["width"], row["channels"])
 
+Images that were not resized train a network as those of the folder do, bit for bit; but a large JPEG
+file, which `photo` decodes at a fraction of its size, gives other pixels than the raw image, by a few
+levels of 255.
+
 The archives are shards as WebDataset reads them in sequence; the index lets them be read in any order.
 Several processes, and those of other machines that share a disk, share one copy of a pack, and one copy
 of what they have read of it on each machine. Files are read rather than mapped into memory: when a disk
