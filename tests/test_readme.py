@@ -116,6 +116,8 @@ def test_the_first_study_says_what_its_records_say(text):
         ("weight_decay_densenet", "DenseNet"),
         ("weight_decay_resnet", "ResNet"),
         ("modern_recipe", "300 epochs"),
+        ("modern_train_size", "for 64"),
+        ("modern_train_size_128", "for 128"),
     ],
 )
 def test_a_decided_study_says_what_its_records_say(folder, label):
