@@ -92,7 +92,7 @@ def check_modules(parts: Parts, form: Form) -> None:
     """
     for module in parts.modules:
         kind = type(module)
-        if parts.library.forwards.get(kind) is not kind.forward:
+        if parts.made_by.forwards.get(kind) is not kind.forward:
             raise CannotFuse(f"the kernels know no {kind.__name__}")
         if not module.__dict__.keys().isdisjoint(REPLACEABLE):
             raise CannotFuse(f"the forward method of a {kind.__name__} was replaced")

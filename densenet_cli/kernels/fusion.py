@@ -202,7 +202,7 @@ class _Checked(NamedTuple):
     snapshot: Snapshot
 
     def holds(self, network: nn.Module, form: Any) -> bool:
-        library = self.parts.library
+        library = self.parts.made_by
         return (
             self.form == form
             and library.computes(network)

@@ -50,14 +50,14 @@ class Parts(NamedTuple):
         trunk: what the kernels compute.
         head: modules to call one after another, from the trunk's output to the logits.
         modules: those of the stem and the trunk, what contains them, and the last average pooling.
-        library: whose network it is.
+        made_by: the library whose network it is.
     """
 
     stem: Sequence[nn.Module]
     trunk: Trunk
     head: Sequence[nn.Module]
     modules: Sequence[nn.Module]
-    library: Library
+    made_by: Library
 
 
 @dataclass(frozen=True, eq=False)
